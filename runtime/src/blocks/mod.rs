@@ -1,0 +1,101 @@
+//! Block types: how a matrix of weights is laid out in bytes, one file per type, and the registry.
+//!
+//! Plain types (F32, F16, BF16) are row-major, as in a checkpoint. Coded types (e2, e3, e4, e8) are
+//! stored as the kernels read them: [`coded`] says how. Decoding here is the definition that every
+//! kernel is held to.
+
+pub mod coded;
+mod e2;
+mod e3;
+mod e4;
+mod e8;
+mod matrix;
+mod plain;
+
+pub use matrix::{Matrix, MatrixError};
+
+/// Weights that share one scale, along a row.
+pub const GROUP: usize = 32;
+/// Rows that are stored together, so that one load feeds all of them.
+pub const TILE_ROWS: usize = 8;
+
+/// How the weights of a matrix are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum BlockType {
+    /// IEEE single precision, row-major.
+    F32 = 0,
+    /// IEEE half precision, row-major.
+    F16 = 1,
+    /// The upper half of a single, row-major.
+    BF16 = 2,
+    /// 2-bit codes into a table of 4, a scale per 32: 2.25 bits and 32 bits per row.
+    E2 = 16,
+    /// 3-bit codes into a table of 8, a scale per 32: 3.25 bits and 32 bits per row.
+    E3 = 17,
+    /// 4-bit codes into a table of 16, a scale per 32: 4.25 bits and 32 bits per row.
+    E4 = 18,
+    /// 8-bit integers, a scale per 32: 8.25 bits and 32 bits per row.
+    E8 = 19,
+}
+
+impl BlockType {
+    /// Every block type, narrow coded types first.
+    pub const ALL: [Self; 7] =
+        [Self::E2, Self::E3, Self::E4, Self::E8, Self::F16, Self::BF16, Self::F32];
+
+    /// The name used in files, options and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
+            Self::E2 => "e2",
+            Self::E3 => "e3",
+            Self::E4 => "e4",
+            Self::E8 => "e8",
+        }
+    }
+
+    /// The type of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|ty| ty.name() == name)
+    }
+
+    /// The type with that number in a file's metadata.
+    pub fn from_id(id: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|ty| *ty as u8 == id)
+    }
+
+    /// Whether weights are codes into a table, read with activations quantized to int8.
+    pub fn is_coded(self) -> bool {
+        self.code_bits().is_some()
+    }
+
+    /// Bits of one code, for the coded types.
+    pub fn code_bits(self) -> Option<usize> {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => None,
+            Self::E2 => Some(2),
+            Self::E3 => Some(3),
+            Self::E4 => Some(4),
+            Self::E8 => Some(8),
+        }
+    }
+
+    /// Bytes of a matrix of this type, or `None` where the shape does not fit the type (columns
+    /// of a coded type must be a multiple of 32) or the product overflows.
+    pub fn byte_len(self, rows: usize, cols: usize) -> Option<usize> {
+        match self {
+            Self::F32 => rows.checked_mul(cols)?.checked_mul(4),
+            Self::F16 | Self::BF16 => rows.checked_mul(cols)?.checked_mul(2),
+            _ => coded::Layout::new(self, rows, cols).map(|layout| layout.byte_len),
+        }
+    }
+}
+
+impl std::fmt::Display for BlockType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}

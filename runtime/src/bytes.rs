@@ -1,0 +1,69 @@
+//! Shared, read-only bytes: a mapped file or memory, sliced without copying.
+
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+/// A cheaply cloned view of bytes that somebody else keeps alive.
+#[derive(Clone)]
+pub struct Bytes {
+    owner: Owner,
+    range: Range<usize>,
+}
+
+#[derive(Clone)]
+enum Owner {
+    Mapped(Arc<Mmap>),
+    Heap(Arc<Vec<u8>>),
+}
+
+impl Bytes {
+    /// Maps a whole file, read-only.
+    pub fn map(file: &File) -> io::Result<Self> {
+        if file.metadata()?.len() == 0 {
+            return Ok(Self::from(Vec::new())); // an empty mapping is an error on some systems
+        }
+        // SAFETY: the mapping is private and read-only, and no code here keeps a reference to
+        // it as anything but plain bytes. A file that another process truncates while it is
+        // mapped ends this process with SIGBUS, which docs/security.md says.
+        let map = unsafe { Mmap::map(file)? };
+        let range = 0..map.len();
+        Ok(Self { owner: Owner::Mapped(Arc::new(map)), range })
+    }
+
+    /// The part of these bytes at `range`, or `None` where it reaches beyond them.
+    pub fn slice(&self, range: Range<usize>) -> Option<Self> {
+        if range.start > range.end || range.end > self.range.len() {
+            return None;
+        }
+        let start = self.range.start + range.start;
+        Some(Self { owner: self.owner.clone(), range: start..self.range.start + range.end })
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        let range = 0..bytes.len();
+        Self { owner: Owner::Heap(Arc::new(bytes)), range }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.owner {
+            Owner::Mapped(map) => &map[self.range.clone()],
+            Owner::Heap(bytes) => &bytes[self.range.clone()],
+        }
+    }
+}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Bytes({})", self.range.len())
+    }
+}

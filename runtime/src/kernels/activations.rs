@@ -1,0 +1,94 @@
+//! The inputs of a matrix product: float values and, for coded weights, the same quantized to int8 with
+//! one scale per 32.
+
+use std::borrow::Cow;
+
+use super::{Isa, Kernel, Tier};
+use crate::blocks::GROUP;
+
+/// Inputs `[tokens, width]`.
+#[derive(Clone, Debug)]
+pub struct Activations<'a> {
+    /// The values, row-major.
+    pub values: Cow<'a, [f32]>,
+    /// Inputs of one token.
+    pub width: usize,
+    /// The quantized values; empty where `width` is no multiple of 32.
+    pub codes: Vec<i8>,
+    /// `[tokens, width / 32]`
+    pub scales: Vec<f32>,
+}
+
+impl<'a> Activations<'a> {
+    /// Takes `values` and quantizes them.
+    pub fn new(tier: Tier, values: &'a [f32], width: usize) -> Self {
+        let (mut codes, mut scales) = (Vec::new(), Vec::new());
+        if width.is_multiple_of(GROUP) {
+            codes.resize(values.len(), 0);
+            scales.resize(values.len() / GROUP, 0.0);
+            tier.run(Quantize { values, codes: &mut codes, scales: &mut scales });
+        }
+        Self { values: Cow::Borrowed(values), width, codes, scales }
+    }
+
+    /// How many tokens.
+    pub fn tokens(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    /// The inputs of some of the tokens.
+    pub fn select(&self, tokens: &[usize]) -> Activations<'static> {
+        fn rows<T: Copy>(from: &[T], width: usize, tokens: &[usize]) -> Vec<T> {
+            if from.is_empty() {
+                return Vec::new();
+            }
+            tokens.iter().flat_map(|&t| &from[t * width..][..width]).copied().collect()
+        }
+        Activations {
+            values: Cow::Owned(rows(&self.values, self.width, tokens)),
+            width: self.width,
+            codes: rows(&self.codes, self.width, tokens),
+            scales: rows(&self.scales, self.width / GROUP, tokens),
+        }
+    }
+}
+
+/// `scale = max |x| / 127`, `code = round(x / scale)`, per group of 32.
+struct Quantize<'a> {
+    values: &'a [f32],
+    codes: &'a mut [i8],
+    scales: &'a mut [f32],
+}
+
+/// Below this, a group counts as zero: its reciprocal would overflow.
+const TINY: f32 = 1e-30;
+
+impl Kernel for Quantize<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let groups = self.values.as_chunks::<GROUP>().0.iter();
+        let codes = self.codes.as_chunks_mut::<GROUP>().0.iter_mut();
+        for ((values, codes), scale) in groups.zip(codes).zip(self.scales) {
+            let lanes = values.as_chunks::<8>().0;
+            let mut largest = isa.splat(0.0);
+            for lane in lanes {
+                largest = isa.max(largest, isa.abs(isa.load(lane)));
+            }
+            let largest = isa.max_lane(largest);
+            if largest < TINY {
+                *scale = 0.0;
+                codes.fill(0);
+                continue;
+            }
+            *scale = largest / 127.0;
+            let inverse = isa.splat(127.0 / largest);
+            for (lane, codes) in lanes.iter().zip(codes.as_chunks_mut::<8>().0) {
+                let mut rounded = [0; 8];
+                isa.store_i32(isa.round(isa.mul(isa.load(lane), inverse)), &mut rounded);
+                *codes = rounded.map(|code| code.clamp(-127, 127) as i8);
+            }
+        }
+    }
+}

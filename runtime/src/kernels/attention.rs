@@ -1,0 +1,183 @@
+//! Attention of one query over cached entries, for keys and values that lie in the same entry, as in
+//! absorbed MLA: an entry is the latent followed by the shared rotary key, and the value is the latent.
+//!
+//! ```text
+//! for each block of 32 positions, in order
+//!     s = scale * (query . entry)          m = max s
+//!     p = exp(s - m)                       l = sum p        o = sum p * value
+//!     merge (m, l, o) into the running (M, L, O) by rescaling both to the larger maximum
+//! out = O / L
+//! ```
+//!
+//! A block's part does not depend on what came before, so blocks can be computed anywhere.
+
+use super::disjoint::Disjoint;
+use super::vector::exp;
+use super::{Isa, Kernel, Tier};
+use crate::threads::Pool;
+
+/// Positions of a block.
+pub const BLOCK: usize = 32;
+
+/// Cached entries, `[positions, width]`.
+#[derive(Clone, Copy, Debug)]
+pub enum Entries<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Half precision, little-endian.
+    F16(&'a [[u8; 2]]),
+}
+
+impl<'a> Entries<'a> {
+    /// The first `positions` of them.
+    fn first(self, positions: usize, width: usize) -> Self {
+        match self {
+            Self::F32(entries) => Self::F32(&entries[..positions * width]),
+            Self::F16(entries) => Self::F16(&entries[..positions * width]),
+        }
+    }
+}
+
+/// The heads of several tokens over a sequence's cached entries.
+pub struct CausalAttention<'a> {
+    /// `[tokens, heads, width]`
+    pub queries: &'a [f32],
+    /// `[positions, width]`; the last `tokens` of them are the tokens' own.
+    pub entries: Entries<'a>,
+    /// Positions before the first token.
+    pub past: usize,
+    /// Heads of one token.
+    pub heads: usize,
+    /// Width of an entry.
+    pub width: usize,
+    /// Width of the value at the start of an entry.
+    pub value_width: usize,
+    /// Factor on the scores.
+    pub scale: f32,
+}
+
+impl CausalAttention<'_> {
+    /// Fills `out`, `[tokens, heads, value_width]`; a token sees the positions up to its own.
+    ///
+    /// # Panics
+    /// Where shapes do not fit.
+    pub fn run(&self, tier: Tier, pool: &Pool, out: &mut [f32]) {
+        let queries = self.queries.len() / self.width;
+        assert_eq!(out.len(), queries * self.value_width);
+        let out = Disjoint::new(out);
+        pool.run(queries, &|i| {
+            let positions = self.past + i / self.heads + 1;
+            // SAFETY: each task has the value of its own query.
+            let out = unsafe { out.slice(i * self.value_width, self.value_width) };
+            tier.run(Attend {
+                query: &self.queries[i * self.width..][..self.width],
+                entries: self.entries.first(positions, self.width),
+                scale: self.scale,
+                out,
+            });
+        });
+    }
+}
+
+/// One query over all the entries.
+pub struct Attend<'a> {
+    /// `[width]`, a multiple of 8.
+    pub query: &'a [f32],
+    /// `[positions, width]`
+    pub entries: Entries<'a>,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// The attention's value, `[value width]`: a multiple of 8, the start of each entry.
+    pub out: &'a mut [f32],
+}
+
+impl Kernel for Attend<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        match self.entries {
+            Entries::F32(entries) => {
+                attend(isa, self.query, entries, self.scale, self.out, |isa, x| isa.load(x))
+            }
+            Entries::F16(entries) => {
+                attend(isa, self.query, entries, self.scale, self.out, |isa, x| {
+                    isa.load_f16(x.as_flattened().first_chunk().expect("eight halves"))
+                })
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn attend<I: Isa, T>(
+    isa: I,
+    query: &[f32],
+    entries: &[T],
+    scale: f32,
+    out: &mut [f32],
+    load: impl Fn(I, &[T; 8]) -> I::F32x8,
+) {
+    let width = query.len();
+    let query = query.as_chunks::<8>().0;
+    let out = out.as_chunks_mut::<8>().0;
+    let mut block_out = vec![[0.0; 8]; out.len()];
+    let (mut max, mut total) = (f32::NEG_INFINITY, 0.0f32);
+    out.fill([0.0; 8]);
+
+    for block in entries.chunks(BLOCK * width) {
+        let positions = block.len() / width;
+        let mut scores = [f32::NEG_INFINITY; BLOCK];
+        for (score, entry) in scores.iter_mut().zip(block.chunks_exact(width)) {
+            let mut dot = isa.splat(0.0);
+            for (q, k) in query.iter().zip(entry.as_chunks::<8>().0) {
+                dot = isa.fma(isa.load(q), load(isa, k), dot);
+            }
+            *score = isa.sum(dot) * scale;
+        }
+        let block_max =
+            scores.into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
+        let mut weights = [0.0; BLOCK];
+        let mut sum = isa.splat(0.0);
+        for (score, weight) in scores.as_chunks::<8>().0.iter().zip(weights.as_chunks_mut::<8>().0)
+        {
+            let e = exp(isa, isa.sub(isa.load(score), isa.splat(block_max)));
+            isa.store(e, weight);
+        }
+        weights[positions..].fill(0.0);
+        for weight in weights.as_chunks::<8>().0 {
+            sum = isa.add(sum, isa.load(weight));
+        }
+        let block_total = isa.sum(sum);
+
+        block_out.fill([0.0; 8]);
+        for (weight, entry) in weights.iter().zip(block.chunks_exact(width)) {
+            let weight = isa.splat(*weight);
+            for (o, v) in block_out.iter_mut().zip(entry.as_chunks::<8>().0) {
+                let sum = isa.fma(weight, load(isa, v), isa.load(o));
+                isa.store(sum, o);
+            }
+        }
+
+        let new_max = if block_max > max { block_max } else { max };
+        let keep = exp_one(isa, max - new_max);
+        let take = exp_one(isa, block_max - new_max);
+        total = block_total.mul_add(take, total * keep);
+        for (o, b) in out.iter_mut().zip(&block_out) {
+            let kept = isa.mul(isa.load(o), isa.splat(keep));
+            isa.store(isa.fma(isa.load(b), isa.splat(take), kept), o);
+        }
+        max = new_max;
+    }
+    for o in out {
+        let mean = isa.div(isa.load(o), isa.splat(total));
+        isa.store(mean, o);
+    }
+}
+
+#[inline(always)]
+fn exp_one<I: Isa>(isa: I, x: f32) -> f32 {
+    let mut lanes = [0.0; 8];
+    isa.store(exp(isa, isa.splat(x)), &mut lanes);
+    lanes[0]
+}

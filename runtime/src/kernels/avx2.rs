@@ -1,0 +1,196 @@
+//! AVX2 with FMA and F16C.
+
+use std::arch::x86_64::*;
+
+use super::{Isa, Kernel};
+
+/// Proof that this CPU has AVX2, FMA and F16C.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// Asks the CPU.
+    pub fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        has.then_some(Self(()))
+    }
+
+    /// Runs a kernel compiled for these instructions.
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn compiled<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
+            kernel.run(isa)
+        }
+        // SAFETY: `self` exists only where `detect` found the instructions.
+        unsafe { compiled(self, kernel) }
+    }
+}
+
+/// Intrinsics on values, or on memory that a reference of the right size vouches for.
+macro_rules! avx2 {
+    ($($body:tt)*) => {
+        // SAFETY: the receiver is proof that the CPU has the instructions, and each pointer comes
+        // from a reference to an array of the size that is read or written, at any alignment.
+        unsafe { $($body)* }
+    };
+}
+
+impl Isa for Avx2 {
+    type F32x8 = __m256;
+    type I32x8 = __m256i;
+    type U8x32 = __m256i;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        avx2!(_mm256_set1_ps(x))
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; 8]) -> __m256 {
+        avx2!(_mm256_loadu_ps(from.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn load_f16(self, from: &[u8; 16]) -> __m256 {
+        avx2!(_mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, from: &[u8; 16]) -> __m256 {
+        avx2!({
+            let upper = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(upper))
+        })
+    }
+
+    #[inline(always)]
+    fn store(self, x: __m256, to: &mut [f32; 8]) {
+        avx2!(_mm256_storeu_ps(to.as_mut_ptr(), x))
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        avx2!(_mm256_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn abs(self, a: __m256) -> __m256 {
+        avx2!(_mm256_andnot_ps(_mm256_set1_ps(-0.0), a))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256i {
+        avx2!(_mm256_cvtps_epi32(a)) // the rounding mode is always the default, ties to even
+    }
+
+    #[inline(always)]
+    fn to_f32(self, a: __m256i) -> __m256 {
+        avx2!(_mm256_cvtepi32_ps(a))
+    }
+
+    #[inline(always)]
+    fn exp2i(self, n: __m256i) -> __m256 {
+        avx2!({
+            let exponent = _mm256_add_epi32(n, _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+        })
+    }
+
+    #[inline(always)]
+    fn store_i32(self, a: __m256i, to: &mut [i32; 8]) {
+        avx2!(_mm256_storeu_si256(to.as_mut_ptr().cast(), a))
+    }
+
+    #[inline(always)]
+    fn zero(self) -> __m256i {
+        avx2!(_mm256_setzero_si256())
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m256) -> f32 {
+        avx2!({
+            let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        })
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, from: &[u8; 32]) -> __m256i {
+        avx2!(_mm256_loadu_si256(from.as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn shift_and<const SHIFT: i32>(self, a: __m256i, mask: u8) -> __m256i {
+        avx2!({
+            let shifted = if SHIFT == 0 { a } else { _mm256_srli_epi16::<SHIFT>(a) };
+            _mm256_and_si256(shifted, _mm256_set1_epi8(mask as i8))
+        })
+    }
+
+    #[inline(always)]
+    fn or_shifted<const SHIFT: i32>(self, a: __m256i, b: __m256i) -> __m256i {
+        avx2!(_mm256_or_si256(a, _mm256_slli_epi16::<SHIFT>(b)))
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: &[i8; 16], codes: __m256i) -> __m256i {
+        avx2!({
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            _mm256_shuffle_epi8(table, codes)
+        })
+    }
+
+    #[inline(always)]
+    fn dot4(self, acc: __m256i, weights: __m256i, a: &[i8; 4]) -> __m256i {
+        avx2!({
+            let a = _mm256_set1_epi32(i32::from_le_bytes(a.map(|a| a as u8)));
+            // |w| * sign(w) a: at most 2 * 128 * 127 in 16 bits, so nothing saturates
+            let pairs =
+                _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(a, weights));
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        })
+    }
+
+    #[inline(always)]
+    fn scales(self, bytes: &[u8; 8]) -> __m256 {
+        avx2!({
+            let bytes = _mm256_cvtepi8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast()));
+            let fields = _mm256_slli_epi32::<20>(bytes);
+            let fields = _mm256_and_si256(fields, _mm256_set1_epi32(0x87f0_0000_u32 as i32));
+            _mm256_castsi256_ps(_mm256_add_epi32(fields, _mm256_set1_epi32(112 << 23)))
+        })
+    }
+}

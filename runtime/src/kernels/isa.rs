@@ -1,0 +1,89 @@
+//! The operations that a kernel is written in.
+
+/// An instruction set: eight lanes, and 32 bytes that are eight rows of four weights. A value of the
+/// type is proof that the CPU has the instructions. Every operation gives the same bits on every
+/// instruction set.
+pub trait Isa: Copy + Send + Sync {
+    /// Eight f32 lanes.
+    type F32x8: Copy;
+    /// Eight i32 lanes.
+    type I32x8: Copy;
+    /// 32 bytes.
+    type U8x32: Copy;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F32x8;
+    /// From memory.
+    fn load(self, from: &[f32; 8]) -> Self::F32x8;
+    /// From little-endian half precision in memory.
+    fn load_f16(self, from: &[u8; 16]) -> Self::F32x8;
+    /// From little-endian bfloat16 in memory.
+    fn load_bf16(self, from: &[u8; 16]) -> Self::F32x8;
+    /// To memory.
+    fn store(self, x: Self::F32x8, to: &mut [f32; 8]);
+    /// `a + b`
+    fn add(self, a: Self::F32x8, b: Self::F32x8) -> Self::F32x8;
+    /// `a - b`
+    fn sub(self, a: Self::F32x8, b: Self::F32x8) -> Self::F32x8;
+    /// `a * b`
+    fn mul(self, a: Self::F32x8, b: Self::F32x8) -> Self::F32x8;
+    /// `a / b`
+    fn div(self, a: Self::F32x8, b: Self::F32x8) -> Self::F32x8;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::F32x8, b: Self::F32x8, c: Self::F32x8) -> Self::F32x8;
+    /// `if a > b { a } else { b }`
+    fn max(self, a: Self::F32x8, b: Self::F32x8) -> Self::F32x8;
+    /// `if a < b { a } else { b }`
+    fn min(self, a: Self::F32x8, b: Self::F32x8) -> Self::F32x8;
+    /// Without the sign.
+    fn abs(self, a: Self::F32x8) -> Self::F32x8;
+    /// The nearest integer, ties to even, for magnitudes below 2^31.
+    fn round(self, a: Self::F32x8) -> Self::I32x8;
+    /// To float, rounded to nearest.
+    fn to_f32(self, a: Self::I32x8) -> Self::F32x8;
+    /// `2^n` for `-126 <= n <= 127`.
+    fn exp2i(self, n: Self::I32x8) -> Self::F32x8;
+    /// Integers to memory.
+    fn store_i32(self, a: Self::I32x8, to: &mut [i32; 8]);
+    /// All lanes 0.
+    fn zero(self) -> Self::I32x8;
+
+    /// The sum of the lanes: `((0+4) + (2+6)) + ((1+5) + (3+7))`.
+    #[inline(always)]
+    fn sum(self, a: Self::F32x8) -> f32 {
+        let mut x = [0.0; 8];
+        self.store(a, &mut x);
+        ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]))
+    }
+
+    /// The largest lane.
+    #[inline(always)]
+    fn max_lane(self, a: Self::F32x8) -> f32 {
+        let mut x = [0.0; 8];
+        self.store(a, &mut x);
+        x.into_iter().fold(f32::NEG_INFINITY, |a, b| if a > b { a } else { b })
+    }
+
+    /// From memory.
+    fn load_bytes(self, from: &[u8; 32]) -> Self::U8x32;
+    /// `byte >> SHIFT & mask` in each byte.
+    fn shift_and<const SHIFT: i32>(self, a: Self::U8x32, mask: u8) -> Self::U8x32;
+    /// `a | b << SHIFT` in each byte, for `b` that does not overflow.
+    fn or_shifted<const SHIFT: i32>(self, a: Self::U8x32, b: Self::U8x32) -> Self::U8x32;
+    /// The table entries that the codes, below 16, name.
+    fn lookup(self, table: &[i8; 16], codes: Self::U8x32) -> Self::U8x32;
+    /// In each lane, `acc` plus the products of that row's four i8 weights with `a`. Activations lie
+    /// between -127 and 127.
+    fn dot4(self, acc: Self::I32x8, weights: Self::U8x32, a: &[i8; 4]) -> Self::I32x8;
+    /// Eight scale bytes, decoded (see `blocks::coded`).
+    fn scales(self, bytes: &[u8; 8]) -> Self::F32x8;
+}
+
+/// A computation that runs on any instruction set.
+pub trait Kernel {
+    /// What it gives.
+    type Output;
+    /// Runs it. Implementations are `#[inline(always)]`, so that they are compiled for the
+    /// instruction set that calls them.
+    fn run<I: Isa>(self, isa: I) -> Self::Output;
+}

@@ -1,0 +1,315 @@
+//! Matrix products: `out[t, r] = sum over k of weights[r, k] * x[t, k]`.
+//!
+//! ```text
+//! coded: for each tile of 8 rows, a lane per row
+//!            for each group of 32 columns, in order
+//!                i    = exact integer product of codes and activation codes
+//!                acc  = fma(group_scale * activation_scale, f32(i), acc)
+//!            out = acc * row_scale
+//! plain: for each row, eight lanes over the columns, acc = fma(w, x, acc), then the fixed tree
+//! ```
+//!
+//! Decode is the case of one token. Rows are divided among threads; nothing else is.
+
+use super::disjoint::Disjoint;
+use super::{Activations, Isa, Kernel, Tier};
+use crate::blocks::coded::{HEADER_BYTES, Layout, table};
+use crate::blocks::{BlockType, GROUP, Matrix, TILE_ROWS};
+use crate::threads::Pool;
+
+/// Weights that one task works through, at the least: smaller ones are not worth a hand-over.
+const TASK_WEIGHTS: usize = 1 << 15;
+
+/// `out = x * weights^T`, `out` is `[tokens, rows]`.
+///
+/// # Panics
+/// Where shapes do not fit.
+pub fn matmul(tier: Tier, pool: &Pool, weights: &Matrix, x: &Activations, out: &mut [f32]) {
+    matmul_per_head(tier, pool, weights, 1, x, out);
+}
+
+/// A product per head: the rows of `weights` are divided among `heads`, and so are the columns of `x`;
+/// each head's rows see its columns. `x` is `[tokens, heads * cols]`, `out` is `[tokens, rows]`.
+///
+/// # Panics
+/// Where shapes do not fit.
+pub fn matmul_per_head(
+    tier: Tier,
+    pool: &Pool,
+    weights: &Matrix,
+    heads: usize,
+    x: &Activations,
+    out: &mut [f32],
+) {
+    let (rows, cols, tokens) = (weights.rows(), weights.cols(), x.tokens());
+    assert_eq!(x.width, heads * cols, "inputs do not fit the weights");
+    assert_eq!(out.len(), tokens * rows, "outputs do not fit the weights");
+    assert!(rows.is_multiple_of(heads));
+    let rows_per_head = rows / heads;
+    assert!(heads == 1 || rows_per_head.is_multiple_of(TILE_ROWS), "a tile spans two heads");
+    assert!(!weights.block_type().is_coded() || !x.codes.is_empty());
+
+    let tiles = rows.div_ceil(TILE_ROWS);
+    let tiles_per_task = (TASK_WEIGHTS / (TILE_ROWS * cols * tokens.min(4))).max(1);
+    let out = Disjoint::new(out);
+    pool.run(tiles.div_ceil(tiles_per_task), &|task| {
+        let first = task * tiles_per_task;
+        let tiles = first..tiles.min(first + tiles_per_task);
+        tier.run(Tiles { weights, rows_per_head, x, out, tiles });
+    });
+}
+
+/// Some tiles of a product.
+struct Tiles<'a> {
+    weights: &'a Matrix,
+    rows_per_head: usize,
+    x: &'a Activations<'a>,
+    out: Disjoint<'a>,
+    tiles: std::ops::Range<usize>,
+}
+
+impl Kernel for Tiles<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        match self.weights.block_type() {
+            BlockType::F32 => self.plain::<I, F32>(isa),
+            BlockType::F16 => self.plain::<I, F16>(isa),
+            BlockType::BF16 => self.plain::<I, BF16>(isa),
+            BlockType::E2 => self.coded::<I, E2>(isa),
+            BlockType::E3 => self.coded::<I, E3>(isa),
+            BlockType::E4 => self.coded::<I, E4>(isa),
+            BlockType::E8 => self.coded::<I, E8>(isa),
+        }
+    }
+}
+
+impl Tiles<'_> {
+    /// Where head of `tile` begins in a token's inputs.
+    #[inline(always)]
+    fn input_at(&self, tile: usize) -> usize {
+        tile * TILE_ROWS / self.rows_per_head * self.weights.cols()
+    }
+
+    #[inline(always)]
+    fn coded<I: Isa, C: Codes>(self, isa: I) {
+        let layout =
+            Layout::new(self.weights.block_type(), self.weights.rows(), self.weights.cols())
+                .expect("checked at construction");
+        let table = table(self.weights.data());
+        for tile in self.tiles.clone() {
+            let mut token = 0;
+            while token < self.x.tokens() {
+                let left = self.x.tokens() - token;
+                if left >= 4 {
+                    self.coded_tile::<I, C, 4>(isa, &layout, &table, tile, token);
+                    token += 4;
+                } else {
+                    self.coded_tile::<I, C, 1>(isa, &layout, &table, tile, token);
+                    token += 1;
+                }
+            }
+        }
+    }
+
+    /// One tile times `T` tokens.
+    #[inline(always)]
+    fn coded_tile<I: Isa, C: Codes, const T: usize>(
+        &self,
+        isa: I,
+        layout: &Layout,
+        table: &[i8; 16],
+        tile: usize,
+        token: usize,
+    ) {
+        let data = self.weights.data();
+        let bytes = &data[layout.tiles_at + tile * layout.tile_bytes..][..layout.tile_bytes];
+        let (scales, codes) = bytes.split_at(layout.scale_bytes);
+        let scales = scales.as_chunks::<TILE_ROWS>().0;
+        let cols = layout.groups * GROUP;
+        let inputs: [(&[[i8; GROUP]], &[f32]); T] = std::array::from_fn(|t| {
+            let at = (token + t) * self.x.width + self.input_at(tile);
+            let codes = self.x.codes[at..][..cols].as_chunks::<GROUP>().0;
+            (codes, &self.x.scales[at / GROUP..][..layout.groups])
+        });
+
+        let mut sums = [isa.splat(0.0); T];
+        for (group, codes) in codes.chunks_exact(layout.group_bytes).enumerate() {
+            let weights = C::decode(isa, table, codes);
+            let scale = isa.scales(&scales[group]);
+            for t in 0..T {
+                let x = inputs[t].0[group].as_chunks::<4>().0;
+                let mut product = isa.zero();
+                for s in 0..8 {
+                    product = isa.dot4(product, weights[s], &x[s]);
+                }
+                let scale = isa.mul(scale, isa.splat(inputs[t].1[group]));
+                sums[t] = isa.fma(scale, isa.to_f32(product), sums[t]);
+            }
+        }
+
+        let row = tile * TILE_ROWS;
+        let rows = (self.weights.rows() - row).min(TILE_ROWS);
+        let mut row_scales = [0.0; 8];
+        for (scale, bytes) in
+            row_scales.iter_mut().zip(data[HEADER_BYTES + row * 4..].as_chunks::<4>().0)
+        {
+            *scale = f32::from_le_bytes(*bytes);
+        }
+        for (t, sum) in sums.into_iter().enumerate() {
+            let mut y = [0.0; 8];
+            isa.store(isa.mul(sum, isa.load(&row_scales)), &mut y);
+            // SAFETY: rows of this tile belong to this task alone.
+            let out = unsafe { self.out.slice((token + t) * self.weights.rows() + row, rows) };
+            out.copy_from_slice(&y[..rows]);
+        }
+    }
+
+    #[inline(always)]
+    fn plain<I: Isa, N: Number>(self, isa: I) {
+        let (rows, cols) = (self.weights.rows(), self.weights.cols());
+        for row in self.tiles.start * TILE_ROWS..rows.min(self.tiles.end * TILE_ROWS) {
+            let weights = &self.weights.data()[row * cols * N::BYTES..][..cols * N::BYTES];
+            for token in 0..self.x.tokens() {
+                let at = token * self.x.width + self.input_at(row / TILE_ROWS);
+                let y = plain_dot::<I, N>(isa, weights, &self.x.values[at..][..cols]);
+                // SAFETY: this row belongs to this task alone.
+                unsafe { self.out.slice(token * rows + row, 1)[0] = y };
+            }
+        }
+    }
+}
+
+/// The product of a row of plain weights and `x`: eight lanes, a short end padded with zeros.
+#[inline(always)]
+fn plain_dot<I: Isa, N: Number>(isa: I, weights: &[u8], x: &[f32]) -> f32 {
+    let mut sum = isa.splat(0.0);
+    let (lanes, rest) = x.as_chunks::<8>();
+    let step = 8 * N::BYTES;
+    for (x, w) in lanes.iter().zip(weights.chunks_exact(step)) {
+        sum = isa.fma(N::load(isa, w), isa.load(x), sum);
+    }
+    if !rest.is_empty() {
+        let (mut x, mut w) = ([0.0; 8], [0; 32]);
+        x[..rest.len()].copy_from_slice(rest);
+        let end = &weights[lanes.len() * step..];
+        w[..end.len()].copy_from_slice(end);
+        sum = isa.fma(N::load(isa, &w[..step]), isa.load(&x), sum);
+    }
+    isa.sum(sum)
+}
+
+/// A plain number type.
+trait Number {
+    const BYTES: usize;
+    /// Eight of them.
+    fn load<I: Isa>(isa: I, from: &[u8]) -> I::F32x8;
+}
+
+struct F32;
+struct F16;
+struct BF16;
+
+impl Number for F32 {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, from: &[u8]) -> I::F32x8 {
+        let numbers = from.as_chunks::<4>().0;
+        isa.load(&std::array::from_fn(|i| f32::from_le_bytes(numbers[i])))
+    }
+}
+
+impl Number for F16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, from: &[u8]) -> I::F32x8 {
+        isa.load_f16(&from.as_chunks().0[0])
+    }
+}
+
+impl Number for BF16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, from: &[u8]) -> I::F32x8 {
+        isa.load_bf16(&from.as_chunks().0[0])
+    }
+}
+
+/// How the codes of a group become weights: eight registers of 8 rows x 4 columns.
+trait Codes {
+    fn decode<I: Isa>(isa: I, table: &[i8; 16], group: &[u8]) -> [I::U8x32; 8];
+}
+
+struct E2;
+struct E3;
+struct E4;
+struct E8;
+
+impl Codes for E2 {
+    #[inline(always)]
+    fn decode<I: Isa>(isa: I, table: &[i8; 16], group: &[u8]) -> [I::U8x32; 8] {
+        let runs = group.as_chunks::<32>().0;
+        let codes = low_bits(isa, &runs[0], &runs[1]);
+        codes.map(|codes| isa.lookup(table, codes))
+    }
+}
+
+/// The 2-bit codes of two runs.
+#[inline(always)]
+fn low_bits<I: Isa>(isa: I, first: &[u8; 32], second: &[u8; 32]) -> [I::U8x32; 8] {
+    let (a, b) = (isa.load_bytes(first), isa.load_bytes(second));
+    [
+        isa.shift_and::<0>(a, 3),
+        isa.shift_and::<2>(a, 3),
+        isa.shift_and::<4>(a, 3),
+        isa.shift_and::<6>(a, 3),
+        isa.shift_and::<0>(b, 3),
+        isa.shift_and::<2>(b, 3),
+        isa.shift_and::<4>(b, 3),
+        isa.shift_and::<6>(b, 3),
+    ]
+}
+
+impl Codes for E3 {
+    #[inline(always)]
+    fn decode<I: Isa>(isa: I, table: &[i8; 16], group: &[u8]) -> [I::U8x32; 8] {
+        let runs = group.as_chunks::<32>().0;
+        let low = low_bits(isa, &runs[0], &runs[1]);
+        let high = isa.load_bytes(&runs[2]);
+        let codes = [
+            isa.or_shifted::<2>(low[0], isa.shift_and::<0>(high, 1)),
+            isa.or_shifted::<2>(low[1], isa.shift_and::<1>(high, 1)),
+            isa.or_shifted::<2>(low[2], isa.shift_and::<2>(high, 1)),
+            isa.or_shifted::<2>(low[3], isa.shift_and::<3>(high, 1)),
+            isa.or_shifted::<2>(low[4], isa.shift_and::<4>(high, 1)),
+            isa.or_shifted::<2>(low[5], isa.shift_and::<5>(high, 1)),
+            isa.or_shifted::<2>(low[6], isa.shift_and::<6>(high, 1)),
+            isa.or_shifted::<2>(low[7], isa.shift_and::<7>(high, 1)),
+        ];
+        codes.map(|codes| isa.lookup(table, codes))
+    }
+}
+
+impl Codes for E4 {
+    #[inline(always)]
+    fn decode<I: Isa>(isa: I, table: &[i8; 16], group: &[u8]) -> [I::U8x32; 8] {
+        let runs = group.as_chunks::<32>().0;
+        std::array::from_fn(|s| {
+            let codes = isa.load_bytes(&runs[s / 2]);
+            let codes = match s % 2 {
+                0 => isa.shift_and::<0>(codes, 15),
+                _ => isa.shift_and::<4>(codes, 15),
+            };
+            isa.lookup(table, codes)
+        })
+    }
+}
+
+impl Codes for E8 {
+    #[inline(always)]
+    fn decode<I: Isa>(isa: I, _: &[i8; 16], group: &[u8]) -> [I::U8x32; 8] {
+        let runs = group.as_chunks::<32>().0;
+        std::array::from_fn(|s| isa.load_bytes(&runs[s]))
+    }
+}

@@ -1,0 +1,73 @@
+//! The runtime's arithmetic, each piece written once.
+//!
+//! A kernel is a struct that implements [`Kernel`]: generic over [`Isa`], eight lanes of a few small
+//! operations. An instruction set is one file that implements `Isa`; `scalar` is the definition, and
+//! the others give the same bits. [`Tier`] is the one place where the choice is made.
+//!
+//! The contract (docs/decisions.md, "One answer"): integer products of a group are exact; float sums
+//! run in group order in the lane of their row, or over eight lanes with one fixed tree; every fused
+//! multiply-add is explicit; nothing depends on how work is divided among threads or tokens.
+
+pub mod activations;
+pub mod attention;
+mod disjoint;
+mod isa;
+pub mod matmul;
+mod scalar;
+pub mod vector;
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
+pub use activations::Activations;
+pub use isa::{Isa, Kernel};
+pub use matmul::{matmul, matmul_per_head};
+
+/// The instruction set in use.
+#[derive(Clone, Copy, Debug)]
+pub enum Tier {
+    /// Plain Rust: the definition.
+    Scalar(scalar::Scalar),
+    /// AVX2 with FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+}
+
+impl Tier {
+    /// Every tier this CPU has, slowest first.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut)]
+        let mut tiers = vec![Self::Scalar(scalar::Scalar)];
+        #[cfg(target_arch = "x86_64")]
+        tiers.extend(avx2::Avx2::detect().map(Self::Avx2));
+        tiers
+    }
+
+    /// The fastest tier this CPU has.
+    pub fn best() -> Self {
+        Self::available().pop().unwrap_or(Self::Scalar(scalar::Scalar))
+    }
+
+    /// The tier of that name, if this CPU has it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::available().into_iter().find(|tier| tier.name() == name)
+    }
+
+    /// Its name, as `--isa` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar(_) => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
+        }
+    }
+
+    /// Runs a kernel on this tier.
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            Self::Scalar(isa) => kernel.run(isa),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(isa) => isa.run(kernel),
+        }
+    }
+}

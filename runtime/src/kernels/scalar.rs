@@ -1,0 +1,120 @@
+//! Plain Rust: the definition that every other instruction set is held to.
+
+use half::{bf16, f16};
+
+use super::Isa;
+use crate::blocks::coded::decode_scale;
+
+/// Runs anywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Scalar;
+
+fn map(f: impl Fn(usize) -> f32) -> [f32; 8] {
+    std::array::from_fn(f)
+}
+
+impl Isa for Scalar {
+    type F32x8 = [f32; 8];
+    type I32x8 = [i32; 8];
+    type U8x32 = [u8; 32];
+
+    fn splat(self, x: f32) -> [f32; 8] {
+        [x; 8]
+    }
+
+    fn load(self, from: &[f32; 8]) -> [f32; 8] {
+        *from
+    }
+
+    fn load_f16(self, from: &[u8; 16]) -> [f32; 8] {
+        map(|i| f16::from_le_bytes([from[2 * i], from[2 * i + 1]]).to_f32())
+    }
+
+    fn load_bf16(self, from: &[u8; 16]) -> [f32; 8] {
+        map(|i| bf16::from_le_bytes([from[2 * i], from[2 * i + 1]]).to_f32())
+    }
+
+    fn store(self, x: [f32; 8], to: &mut [f32; 8]) {
+        *to = x;
+    }
+
+    fn add(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        map(|i| a[i] + b[i])
+    }
+
+    fn sub(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        map(|i| a[i] - b[i])
+    }
+
+    fn mul(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        map(|i| a[i] * b[i])
+    }
+
+    fn div(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        map(|i| a[i] / b[i])
+    }
+
+    fn fma(self, a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        map(|i| a[i].mul_add(b[i], c[i]))
+    }
+
+    fn max(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        map(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    fn min(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        map(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+
+    fn abs(self, a: [f32; 8]) -> [f32; 8] {
+        map(|i| a[i].abs())
+    }
+
+    fn round(self, a: [f32; 8]) -> [i32; 8] {
+        a.map(|x| x.round_ties_even() as i32)
+    }
+
+    fn to_f32(self, a: [i32; 8]) -> [f32; 8] {
+        a.map(|x| x as f32)
+    }
+
+    fn exp2i(self, n: [i32; 8]) -> [f32; 8] {
+        n.map(|n| f32::from_bits((n.wrapping_add(127) as u32) << 23))
+    }
+
+    fn store_i32(self, a: [i32; 8], to: &mut [i32; 8]) {
+        *to = a;
+    }
+
+    fn zero(self) -> [i32; 8] {
+        [0; 8]
+    }
+
+    fn load_bytes(self, from: &[u8; 32]) -> [u8; 32] {
+        *from
+    }
+
+    fn shift_and<const SHIFT: i32>(self, a: [u8; 32], mask: u8) -> [u8; 32] {
+        a.map(|byte| byte >> SHIFT & mask)
+    }
+
+    fn or_shifted<const SHIFT: i32>(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
+        std::array::from_fn(|i| a[i] | b[i] << SHIFT)
+    }
+
+    fn lookup(self, table: &[i8; 16], codes: [u8; 32]) -> [u8; 32] {
+        codes.map(|code| table[usize::from(code & 15)] as u8)
+    }
+
+    fn dot4(self, acc: [i32; 8], weights: [u8; 32], a: &[i8; 4]) -> [i32; 8] {
+        std::array::from_fn(|row| {
+            let weights = &weights[row * 4..][..4];
+            let products = weights.iter().zip(a).map(|(w, a)| i32::from(*w as i8) * i32::from(*a));
+            acc[row] + products.sum::<i32>()
+        })
+    }
+
+    fn scales(self, bytes: &[u8; 8]) -> [f32; 8] {
+        bytes.map(decode_scale)
+    }
+}

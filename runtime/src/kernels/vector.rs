@@ -1,0 +1,193 @@
+//! What a model does to vectors besides multiplying them: norms, activations, weighted sums.
+
+use super::{Isa, Kernel, Tier};
+
+/// Calls `f` with the lanes of `x`, a short end padded with zeros, and stores what it gives.
+#[inline(always)]
+fn map_lanes<I: Isa>(isa: I, x: &mut [f32], f: impl Fn(usize, I::F32x8) -> I::F32x8) {
+    let (lanes, rest) = x.as_chunks_mut::<8>();
+    let whole = lanes.len() * 8;
+    for (i, lane) in lanes.iter_mut().enumerate() {
+        let y = f(i * 8, isa.load(lane));
+        isa.store(y, lane);
+    }
+    if !rest.is_empty() {
+        let mut lane = padded(rest);
+        let y = f(whole, isa.load(&lane));
+        isa.store(y, &mut lane);
+        rest.copy_from_slice(&lane[..rest.len()]);
+    }
+}
+
+/// Eight values from `from`, zeros after its end.
+#[inline(always)]
+fn padded(from: &[f32]) -> [f32; 8] {
+    let mut lane = [0.0; 8];
+    let n = from.len().min(8);
+    lane[..n].copy_from_slice(&from[..n]);
+    lane
+}
+
+/// Eight values of `from` at `at`, zeros after its end.
+#[inline(always)]
+fn lane_at(from: &[f32], at: usize) -> [f32; 8] {
+    match from[at..].first_chunk() {
+        Some(lane) => *lane,
+        None => padded(&from[at..]),
+    }
+}
+
+/// `e^x`, within 2 units in the last place: Cody and Waite's reduction and Cephes' polynomial. Arguments
+/// below -87 give about 1e-38, above 88 about 1e38.
+#[inline(always)]
+pub(super) fn exp<I: Isa>(isa: I, x: I::F32x8) -> I::F32x8 {
+    let x = isa.max(isa.min(x, isa.splat(88.0)), isa.splat(-87.0));
+    let n = isa.round(isa.mul(x, isa.splat(std::f32::consts::LOG2_E)));
+    let nf = isa.to_f32(n);
+    let r = isa.fma(nf, isa.splat(-0.693_359_4), x);
+    let r = isa.fma(nf, isa.splat(2.121_944_4e-4), r);
+    let mut p = isa.splat(1.987_569_1e-4);
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = isa.fma(p, r, isa.splat(c));
+    }
+    let p = isa.fma(p, isa.mul(r, r), isa.add(r, isa.splat(1.0)));
+    isa.mul(p, isa.exp2i(n))
+}
+
+/// Runs `e^x` over a slice.
+pub struct Exp<'a>(pub &'a mut [f32]);
+
+impl Kernel for Exp<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        map_lanes(isa, self.0, |_, x| exp(isa, x));
+    }
+}
+
+/// `1 / (1 + e^-x)`, in place.
+pub struct Sigmoid<'a>(pub &'a mut [f32]);
+
+impl Kernel for Sigmoid<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        map_lanes(isa, self.0, |_, x| sigmoid(isa, x));
+    }
+}
+
+#[inline(always)]
+fn sigmoid<I: Isa>(isa: I, x: I::F32x8) -> I::F32x8 {
+    let e = exp(isa, isa.sub(isa.splat(0.0), x));
+    isa.div(isa.splat(1.0), isa.add(isa.splat(1.0), e))
+}
+
+/// SwiGLU: `gate = gate * sigmoid(gate) * up`.
+pub struct SwiGlu<'a> {
+    /// In: the gate. Out: the result.
+    pub gate: &'a mut [f32],
+    /// The linear half.
+    pub up: &'a [f32],
+}
+
+impl Kernel for SwiGlu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let up = self.up;
+        map_lanes(isa, self.gate, |at, x| {
+            let silu = isa.mul(x, sigmoid(isa, x));
+            isa.mul(silu, isa.load(&lane_at(up, at)))
+        });
+    }
+}
+
+/// Softmax in place.
+pub struct Softmax<'a>(pub &'a mut [f32]);
+
+impl Kernel for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let largest = self.0.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+        map_lanes(isa, self.0, |_, x| exp(isa, isa.sub(x, isa.splat(largest))));
+        let sum = sum(isa, self.0, |_, x| x);
+        map_lanes(isa, self.0, |_, x| isa.div(x, isa.splat(sum)));
+    }
+}
+
+/// Sums `f` over the lanes of `x`, a short end padded with zeros.
+#[inline(always)]
+fn sum<I: Isa>(isa: I, x: &[f32], f: impl Fn(I::F32x8, I::F32x8) -> I::F32x8) -> f32 {
+    let mut sum = isa.splat(0.0);
+    for lane in x.chunks(8) {
+        let x = isa.load(&padded(lane));
+        sum = isa.add(sum, f(x, x));
+    }
+    isa.sum(sum)
+}
+
+/// RMSNorm: `out = x / sqrt(mean(x^2) + eps) * weight`.
+pub struct RmsNorm<'a> {
+    /// `[width]`
+    pub x: &'a [f32],
+    /// `[width]`
+    pub weight: &'a [f32],
+    /// Added to the mean square.
+    pub eps: f32,
+    /// `[width]`
+    pub out: &'a mut [f32],
+}
+
+impl Kernel for RmsNorm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let mut squares = isa.splat(0.0);
+        for lane in self.x.chunks(8) {
+            let x = isa.load(&padded(lane));
+            squares = isa.fma(x, x, squares);
+        }
+        let mean = isa.sum(squares) / self.x.len() as f32;
+        let factor = isa.splat(1.0 / (mean + self.eps).sqrt());
+        self.out.copy_from_slice(self.x);
+        let weight = self.weight;
+        map_lanes(isa, self.out, |at, x| {
+            isa.mul(isa.load(&lane_at(weight, at)), isa.mul(x, factor))
+        });
+    }
+}
+
+/// `out = out + factor * x`
+pub struct AddScaled<'a> {
+    /// Added to.
+    pub out: &'a mut [f32],
+    /// The factor.
+    pub factor: f32,
+    /// What is added.
+    pub x: &'a [f32],
+}
+
+impl Kernel for AddScaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (factor, x) = (isa.splat(self.factor), self.x);
+        map_lanes(isa, self.out, |at, out| isa.fma(factor, isa.load(&lane_at(x, at)), out));
+    }
+}
+
+/// RMSNorm of each of the tokens in `x`, `[tokens, weight.len()]`.
+pub fn rms_norm(tier: Tier, x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    for (x, out) in x.chunks_exact(weight.len()).zip(out.chunks_exact_mut(weight.len())) {
+        tier.run(RmsNorm { x, weight, eps, out });
+    }
+    out
+}

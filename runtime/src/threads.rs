@@ -1,0 +1,196 @@
+//! The thread pool: workers that wait for a job, spinning for a moment and then parked.
+//!
+//! A job is a number of tasks; threads take them one by one, so that a slow core takes fewer. Nothing in
+//! the arithmetic depends on who takes what.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+/// Turns of the spin loop before a worker parks: some tens of microseconds.
+const SPINS: u32 = 4000;
+
+/// Threads that share the work of one job at a time.
+pub struct Pool {
+    shared: Arc<Shared>,
+    /// One job at a time, also where several sessions use the pool.
+    turn: Mutex<()>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// The job's number, changed under `job`.
+    epoch: AtomicUsize,
+    job: Mutex<Option<Job>>,
+    wake: Condvar,
+    /// The next task to take.
+    next: AtomicUsize,
+    /// Workers that have not finished the current job.
+    busy: AtomicUsize,
+    panicked: AtomicBool,
+    stop: AtomicBool,
+}
+
+/// A job as the workers see it. The reference lives as long as `Pool::run`, which returns only when no
+/// worker uses it any more.
+#[derive(Clone, Copy)]
+struct Job {
+    tasks: usize,
+    task: &'static (dyn Fn(usize) + Sync),
+}
+
+impl Pool {
+    /// A pool that works with `threads` threads, the caller's among them; 0 counts as 1.
+    pub fn new(threads: usize) -> Self {
+        let shared = Arc::new(Shared::default());
+        let workers = (1..threads)
+            .map_while(|i| {
+                let shared = shared.clone();
+                let builder = std::thread::Builder::new().name(format!("vaquita-{i}"));
+                builder.spawn(move || work(&shared)).ok() // fewer threads are slower, not wrong
+            })
+            .collect();
+        Self { shared, turn: Mutex::new(()), workers }
+    }
+
+    /// As many threads as the machine has cores for this process.
+    pub fn default_threads() -> usize {
+        std::thread::available_parallelism().map_or(1, |n| n.get())
+    }
+
+    /// Threads that work, the caller's among them.
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `task(i)` once for each `i < tasks`, in any order, on all threads, and waits.
+    ///
+    /// # Panics
+    /// Where a task does.
+    pub fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        if tasks <= 1 || self.workers.is_empty() {
+            (0..tasks).for_each(task);
+            return;
+        }
+        let _turn = lock(&self.turn);
+        // SAFETY: only the lifetime changes. Workers use the reference between taking the job and
+        // counting themselves out of `busy`; this function returns, or unwinds, only after all have.
+        let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
+        let job = Job { tasks, task };
+        let shared = &*self.shared;
+        shared.next.store(0, Ordering::Relaxed);
+        shared.busy.store(self.workers.len(), Ordering::Relaxed);
+        {
+            let mut slot = lock(&shared.job);
+            *slot = Some(job);
+            shared.epoch.fetch_add(1, Ordering::Release);
+        }
+        shared.wake.notify_all();
+        let own = catch_unwind(AssertUnwindSafe(|| take_tasks(shared, job)));
+        while shared.busy.load(Ordering::Acquire) != 0 {
+            std::hint::spin_loop();
+        }
+        let panicked = shared.panicked.swap(false, Ordering::Relaxed);
+        if let Err(panic) = own {
+            std::panic::resume_unwind(panic);
+        }
+        assert!(!panicked, "a worker thread panicked");
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        {
+            let _slot = lock(&self.shared.job);
+            self.shared.epoch.fetch_add(1, Ordering::Release);
+        }
+        self.shared.wake.notify_all();
+        for worker in self.workers.drain(..) {
+            let _ = worker.join(); // its panic was reported by `run`
+        }
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pool({} threads)", self.threads())
+    }
+}
+
+/// Locks are held for assignments only, so a poisoned one is still sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn take_tasks(shared: &Shared, job: Job) {
+    loop {
+        let i = shared.next.fetch_add(1, Ordering::Relaxed);
+        if i >= job.tasks {
+            return;
+        }
+        (job.task)(i);
+    }
+}
+
+fn work(shared: &Shared) {
+    let mut seen = 0;
+    loop {
+        let Some(job) = next_job(shared, &mut seen) else { return };
+        if catch_unwind(AssertUnwindSafe(|| take_tasks(shared, job))).is_err() {
+            shared.panicked.store(true, Ordering::Relaxed);
+        }
+        shared.busy.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// Waits for a job other than the one seen last.
+fn next_job(shared: &Shared, seen: &mut usize) -> Option<Job> {
+    for _ in 0..SPINS {
+        if shared.epoch.load(Ordering::Acquire) != *seen {
+            break;
+        }
+        std::hint::spin_loop();
+    }
+    let mut slot = lock(&shared.job);
+    while shared.epoch.load(Ordering::Acquire) == *seen {
+        slot = shared.wake.wait(slot).unwrap_or_else(PoisonError::into_inner);
+    }
+    *seen = shared.epoch.load(Ordering::Acquire);
+    if shared.stop.load(Ordering::Relaxed) { None } else { *slot }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once_whatever_the_number_of_threads() {
+        for threads in [1, 2, 3, 8] {
+            let pool = Pool::new(threads);
+            for tasks in [0, 1, 2, 7, 1000] {
+                let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(tasks, &|i| {
+                    counts[i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_task_reaches_the_caller_and_the_pool_works_on() {
+        let pool = Pool::new(3);
+        let panics = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(100, &|i| assert!(i != 57, "task 57 fails"));
+        }));
+        assert!(panics.is_err());
+        let sum = AtomicUsize::new(0);
+        pool.run(100, &|i| {
+            sum.fetch_add(i, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 4950);
+    }
+}

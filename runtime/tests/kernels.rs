@@ -1,0 +1,245 @@
+//! Every kernel on every tier this CPU has, held to the scalar definition bit for bit.
+
+use proptest::prelude::*;
+use vaquita_runtime::blocks::coded::Packer;
+use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
+use vaquita_runtime::kernels::attention::{CausalAttention, Entries};
+use vaquita_runtime::kernels::vector::{AddScaled, Exp, RmsNorm, Sigmoid, Softmax, SwiGlu};
+use vaquita_runtime::kernels::{Activations, Tier, matmul, matmul_per_head};
+use vaquita_runtime::threads::Pool;
+
+/// A small generator of its own, so that a failing case is reproduced by its seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn float(&mut self) -> f32 {
+        (self.next() as f32 / (1u64 << 30) as f32 - 1.0) * 2.0
+    }
+
+    fn floats(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.float()).collect()
+    }
+}
+
+fn scalar() -> Tier {
+    Tier::from_name("scalar").unwrap()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Any matrix of that type: random codes, tables at their limits, scales of both signs.
+fn matrix(ty: BlockType, rows: usize, cols: usize, seed: u64) -> Matrix {
+    let mut random = Random(seed);
+    let data = match ty {
+        BlockType::F32 => random.floats(rows * cols).iter().flat_map(|x| x.to_le_bytes()).collect(),
+        BlockType::F16 => {
+            let values = random.floats(rows * cols);
+            values.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect()
+        }
+        BlockType::BF16 => {
+            let values = random.floats(rows * cols);
+            values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect()
+        }
+        _ => coded(ty, rows, cols, &mut random),
+    };
+    Matrix::new(ty, rows, cols, data.into()).unwrap()
+}
+
+fn coded(ty: BlockType, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
+    let mut table: [i8; 16] = std::array::from_fn(|_| (random.next() % 129) as i32 as i16 as i8);
+    table = table.map(|entry| entry.clamp(-64, 64));
+    (table[0], table[1]) = (-64, 64);
+    let codes_of_type = 1u64 << ty.code_bits().unwrap();
+    let mut packer = Packer::new(ty, rows, cols, &table).unwrap();
+    for row in 0..rows {
+        let codes: Vec<u8> = (0..cols).map(|_| (random.next() % codes_of_type) as u8).collect();
+        let scales: Vec<u8> = (0..cols / GROUP).map(|_| random.next() as u8).collect();
+        packer.set_row(row, random.float(), &scales, &codes);
+    }
+    packer.finish()
+}
+
+fn product(tier: Tier, threads: usize, w: &Matrix, x: &[f32]) -> Vec<f32> {
+    let x = Activations::new(tier, x, w.cols());
+    let mut out = vec![f32::NAN; x.tokens() * w.rows()];
+    matmul(tier, &Pool::new(threads), w, &x, &mut out);
+    out
+}
+
+fn any_type() -> impl Strategy<Value = BlockType> {
+    proptest::sample::select(BlockType::ALL.to_vec())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn every_tier_multiplies_as_scalar_does(
+        ty in any_type(),
+        rows in 1usize..40,
+        cols in proptest::sample::select(vec![32usize, 96, 256, 1408, 2880]),
+        tokens in 1usize..7,
+        seed: u64,
+    ) {
+        let w = matrix(ty, rows, cols, seed);
+        let x = Random(seed ^ 1).floats(tokens * cols);
+        let expected = bits(&product(scalar(), 1, &w, &x));
+        for tier in Tier::available() {
+            prop_assert_eq!(&bits(&product(tier, 3, &w, &x)), &expected, "{}", tier.name());
+        }
+    }
+
+    #[test]
+    fn a_token_gets_the_same_bits_alone_and_among_others(
+        ty in any_type(),
+        tokens in 1usize..10,
+        seed: u64,
+    ) {
+        let w = matrix(ty, 24, 96, seed);
+        let x = Random(seed ^ 1).floats(tokens * 96);
+        let together = product(Tier::best(), 2, &w, &x);
+        let alone: Vec<f32> = x.chunks(96).flat_map(|x| product(Tier::best(), 1, &w, x)).collect();
+        prop_assert_eq!(bits(&together), bits(&alone));
+    }
+
+    #[test]
+    fn a_product_is_that_of_the_decoded_weights(ty in any_type(), rows in 1usize..20, seed: u64) {
+        let w = matrix(ty, rows, 64, seed);
+        let x = Random(seed ^ 1).floats(64);
+        let y = product(Tier::best(), 1, &w, &x);
+        for (row, y) in w.decode().chunks(64).zip(y) {
+            let exact: f64 = row.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+            let size: f64 = row.iter().map(|w| f64::from(w.abs())).sum();
+            // an int8 activation is off by at most half of 2 / 127
+            let slack = if ty.is_coded() { size / 127.0 } else { size * 1e-6 };
+            prop_assert!((exact - f64::from(y)).abs() <= slack * 1.01 + 1e-9, "{exact} {y}");
+        }
+    }
+
+    #[test]
+    fn heads_see_their_own_columns(ty in any_type(), heads in 1usize..5, seed: u64) {
+        let w = matrix(ty, heads * 16, 32, seed);
+        let x = Random(seed ^ 1).floats(2 * heads * 32);
+        let all = Activations::new(Tier::best(), &x, heads * 32);
+        let mut out = vec![0.0; 2 * heads * 16];
+        matmul_per_head(Tier::best(), &Pool::new(2), &w, heads, &all, &mut out);
+        for (i, got) in out.chunks(16).enumerate() {
+            let y = product(scalar(), 1, &w, &x[i * 32..][..32]);
+            prop_assert_eq!(bits(got), bits(&y[i % heads * 16..][..16]));
+        }
+    }
+
+    #[test]
+    fn every_tier_has_the_same_vector_functions(
+        x in proptest::collection::vec(-100.0f32..100.0, 1..70),
+        factor in -3.0f32..3.0,
+    ) {
+        let other: Vec<f32> = x.iter().rev().copied().collect();
+        let on = |tier: Tier| {
+            let mut results = Vec::new();
+            let mut apply = |f: &dyn Fn(&mut [f32])| {
+                let mut y = x.clone();
+                f(&mut y);
+                results.extend(bits(&y));
+            };
+            apply(&|y| tier.run(Exp(y)));
+            apply(&|y| tier.run(Sigmoid(y)));
+            apply(&|y| tier.run(Softmax(y)));
+            apply(&|y| tier.run(SwiGlu { gate: y, up: &other }));
+            apply(&|y| tier.run(AddScaled { out: y, factor, x: &other }));
+            apply(&|y| tier.run(RmsNorm { x: &x, weight: &other, eps: 1e-6, out: y }));
+            results
+        };
+        let expected = on(scalar());
+        for tier in Tier::available() {
+            prop_assert_eq!(&on(tier), &expected, "{}", tier.name());
+        }
+    }
+
+    #[test]
+    fn every_tier_attends_as_scalar_does_and_as_the_textbook(
+        past in 0usize..100,
+        heads in 1usize..4,
+        half: bool,
+        seed: u64,
+    ) {
+        let (tokens, width, value_width) = (3, 40, 32);
+        let mut random = Random(seed);
+        let queries = random.floats(tokens * heads * width);
+        let entries = random.floats((past + tokens) * width);
+        let halves: Vec<[u8; 2]> =
+            entries.iter().map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+        let run = |tier: Tier, threads: usize| {
+            let mut out = vec![0.0; tokens * heads * value_width];
+            let entries = if half { Entries::F16(&halves) } else { Entries::F32(&entries) };
+            let attention = CausalAttention {
+                queries: &queries, entries, past, heads, width, value_width, scale: 0.3,
+            };
+            attention.run(tier, &Pool::new(threads), &mut out);
+            out
+        };
+        let expected = run(scalar(), 1);
+        for tier in Tier::available() {
+            prop_assert_eq!(bits(&run(tier, 3)), bits(&expected), "{}", tier.name());
+        }
+        let last = &queries[(tokens * heads - 1) * width..];
+        let score = |entry: &[f32]| entry.iter().zip(last).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let weights: Vec<f64> = entries.chunks(width).map(|e| (0.3 * score(e)).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        for v in 0..value_width {
+            let values = entries.chunks(width).map(|entry| f64::from(entry[v]));
+            let mean = values.zip(&weights).map(|(v, w)| v * w).sum::<f64>() / total;
+            let got = f64::from(expected[(tokens * heads - 1) * value_width + v]);
+            prop_assert!((mean - got).abs() < 2e-2, "{mean} {got}");
+        }
+    }
+}
+
+#[test]
+fn exp_is_within_two_units_in_the_last_place() {
+    for i in -86_000..88_000 {
+        let x = i as f32 * 1e-3;
+        let mut y = [x];
+        Tier::best().run(Exp(&mut y));
+        let exact = f64::from(x).exp();
+        let unit = f64::from(f32::from_bits(y[0].to_bits() + 1)) - f64::from(y[0]);
+        assert!((f64::from(y[0]) - exact).abs() <= 2.0 * unit, "exp({x}) = {} not {exact}", y[0]);
+    }
+}
+
+#[test]
+fn extremes_of_codes_and_activations_do_not_overflow() {
+    let mut table = [64i8; 16];
+    table[1] = -64;
+    for ty in [BlockType::E2, BlockType::E3, BlockType::E4, BlockType::E8] {
+        let mut packer = Packer::new(ty, 8, 2880, &table).unwrap();
+        let code = if ty == BlockType::E8 { 0x80 } else { 1 };
+        for row in 0..8 {
+            packer.set_row(row, 1.0, &[0x7f; 90], &[code; 2880]);
+        }
+        let w = Matrix::new(ty, 8, 2880, packer.finish().into()).unwrap();
+        for x in [vec![-3.0; 2880], vec![3.0e38; 2880], vec![1e-38; 2880], vec![0.0; 2880]] {
+            let expected = product(scalar(), 1, &w, &x);
+            for tier in Tier::available() {
+                let y = product(tier, 1, &w, &x);
+                assert_eq!(bits(&y), bits(&expected), "{ty} {}", tier.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn tiers_are_found_by_name() {
+    for tier in Tier::available() {
+        assert_eq!(Tier::from_name(tier.name()).unwrap().name(), tier.name());
+    }
+    assert!(Tier::from_name("abacus").is_none());
+}
