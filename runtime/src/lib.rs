@@ -1,6 +1,14 @@
-//! Everything a device needs to run a DeepSeek-class mixture-of-experts model.
+//! Everything a device needs to run a DeepSeek-class mixture-of-experts model: the GGUF container,
+//! block types, kernels, the model itself, the expert store, sessions and tokenizers.
+//!
+//! Start at [`model::Model`] for the network, at [`session::Session`] to generate text with it.
+//! Quantizing checkpoints is the business of `vaquita-quantize`; this crate only reads its files.
 
 pub mod blocks;
 pub mod bytes;
+pub mod experts;
+pub mod gguf;
 pub mod kernels;
+pub mod model;
+pub mod session;
 pub mod threads;

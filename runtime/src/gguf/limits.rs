@@ -1,0 +1,20 @@
+//! Ceilings on what a file may ask for. Real models come nowhere near; whoever exceeds one is told.
+
+/// Metadata entries.
+pub const METADATA_ENTRIES: u64 = 65_536;
+/// Bytes of a key or a tensor's name.
+pub const NAME_BYTES: u64 = 65_535;
+/// Bytes of a string value (a tokenizer.json is one).
+pub const STRING_BYTES: u64 = 256 << 20;
+/// Elements of an array.
+pub const ARRAY_ELEMENTS: u64 = 64 << 20;
+/// Arrays within arrays.
+pub const ARRAY_DEPTH: u32 = 4;
+/// Tensors.
+pub const TENSORS: u64 = 1 << 20;
+/// Dimensions of a tensor.
+pub const DIMENSIONS: u32 = 4;
+/// Smallest and largest `general.alignment`, a power of two.
+pub const ALIGNMENT: [u64; 2] = [8, 1 << 20];
+/// Files of a split model.
+pub const SPLITS: u64 = 4096;

@@ -1,0 +1,358 @@
+//! Reading: the header of one file is parsed with a cursor that never goes beyond the bytes there are, and
+//! never allocates more than they could fill.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::value::{Array, Metadata, Value};
+use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgmlType, GgufError, MAGIC, VERSION, limits};
+use crate::bytes::Bytes;
+
+/// One tensor: what it is and where its bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Its name.
+    pub name: String,
+    /// Extents, the fastest first.
+    pub dims: Vec<u64>,
+    /// Its type.
+    pub ty: GgmlType,
+    /// Where its bytes begin in its file.
+    pub offset: u64,
+    /// How many they are.
+    pub len: u64,
+    /// Which file of a split model has them.
+    pub part: usize,
+}
+
+/// An opened model file, or all files of a split one.
+#[derive(Debug)]
+pub struct Gguf {
+    pub(super) path: PathBuf,
+    pub(super) metadata: Metadata,
+    pub(super) tensors: Vec<TensorInfo>,
+    pub(super) by_name: HashMap<String, usize>,
+    pub(super) parts: Vec<Bytes>,
+    pub(super) alignment: u64,
+}
+
+impl Gguf {
+    /// Reads the header of one file from its bytes; `path` is only for messages.
+    pub fn parse(bytes: Bytes, path: &Path) -> Result<Self, GgufError> {
+        let mut cursor = Cursor { bytes: &bytes, at: 0, path };
+        if cursor.take(4, "the magic number")? != MAGIC {
+            return Err(GgufError::Magic { path: path.into() });
+        }
+        let version = cursor.u32("the version")?;
+        if version != VERSION && version != 2 {
+            return Err(GgufError::Version { path: path.into(), found: version });
+        }
+        // the smallest tensor info is 8 (name) + 4 (dims) + 8 (one dim) + 4 (type) + 8 (offset) bytes
+        let tensors = cursor.count("the number of tensors", limits::TENSORS, 32)?;
+        let entries =
+            cursor.count("the number of metadata entries", limits::METADATA_ENTRIES, 13)?;
+        let metadata = cursor.metadata(entries)?;
+        let alignment = alignment(&metadata, path)?;
+        let mut infos = Vec::with_capacity(tensors);
+        for i in 0..tensors {
+            infos.push(cursor.tensor_info(i)?);
+        }
+        place_tensors(&mut infos, cursor.at as u64, alignment, bytes.len() as u64, path)?;
+
+        let mut by_name = HashMap::with_capacity(infos.len());
+        for (i, info) in infos.iter().enumerate() {
+            if by_name.insert(info.name.clone(), i).is_some() {
+                let what = format!("the name of tensor {i}");
+                return Err(value_error(path, &what, &info.name, "names that occur once"));
+            }
+        }
+        let path = path.to_path_buf();
+        Ok(Self { path, metadata, tensors: infos, by_name, parts: vec![bytes], alignment })
+    }
+
+    /// The (first) file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The metadata of the (first) file.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// All tensors, in file order.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The tensor of that name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.by_name.get(name).map(|&i| &self.tensors[i])
+    }
+
+    /// A tensor's bytes, not copied.
+    pub fn bytes(&self, info: &TensorInfo) -> Bytes {
+        let (start, len) = (info.offset as usize, info.len as usize);
+        let part = self.parts.get(info.part);
+        // infos of this file were checked when it was opened; any other gets nothing
+        part.and_then(|part| part.slice(start..start.checked_add(len)?))
+            .unwrap_or_else(|| Bytes::from(Vec::new()))
+    }
+
+    /// What tensors are aligned to.
+    pub fn alignment(&self) -> u64 {
+        self.alignment
+    }
+
+    /// Bytes of all files.
+    pub fn file_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.len() as u64).sum()
+    }
+}
+
+fn value_error(path: &Path, what: &str, found: impl ToString, allowed: impl ToString) -> GgufError {
+    GgufError::Value {
+        path: path.into(),
+        what: what.into(),
+        found: found.to_string(),
+        allowed: allowed.to_string(),
+    }
+}
+
+pub(super) fn alignment(metadata: &Metadata, path: &Path) -> Result<u64, GgufError> {
+    let alignment = metadata.u64(ALIGNMENT_KEY)?.unwrap_or(DEFAULT_ALIGNMENT);
+    let [low, high] = limits::ALIGNMENT;
+    if !alignment.is_power_of_two() || !(low..=high).contains(&alignment) {
+        let allowed = format!("a power of two between {low} and {high}");
+        return Err(value_error(path, ALIGNMENT_KEY, alignment, allowed));
+    }
+    Ok(alignment)
+}
+
+/// Turns offsets within the data section into offsets within the file, and checks that tensors lie within
+/// the file, aligned, and apart.
+fn place_tensors(
+    infos: &mut [TensorInfo],
+    header: u64,
+    alignment: u64,
+    file_len: u64,
+    path: &Path,
+) -> Result<(), GgufError> {
+    let data_at = header.checked_next_multiple_of(alignment).unwrap_or(u64::MAX);
+    for info in &mut *infos {
+        let what = format!("the offset of tensor {}", info.name);
+        if !info.offset.is_multiple_of(alignment) {
+            let allowed = format!("multiples of {alignment}");
+            return Err(value_error(path, &what, info.offset, allowed));
+        }
+        let start = data_at.checked_add(info.offset);
+        let end = start.and_then(|start| start.checked_add(info.len));
+        match (start, end) {
+            (Some(start), Some(end)) if end <= file_len => info.offset = start,
+            _ => {
+                let what = format!("tensor {} ({} bytes)", info.name, info.len);
+                return Err(GgufError::Truncated { path: path.into(), what });
+            }
+        }
+    }
+    let mut by_offset: Vec<&TensorInfo> = infos.iter().collect();
+    by_offset.sort_by_key(|info| info.offset);
+    for pair in by_offset.windows(2) {
+        let end = pair[0].offset + pair[0].len;
+        if pair[1].offset < end {
+            let what = format!("the offset of tensor {}", pair[1].name);
+            let allowed = format!("{end} on, where tensor {} ends", pair[0].name);
+            return Err(value_error(path, &what, pair[1].offset, allowed));
+        }
+    }
+    Ok(())
+}
+
+/// Reads numbers and strings from the front of the bytes that are left.
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    path: &'a Path,
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8], GgufError> {
+        let rest = &self.bytes[self.at..];
+        let Some(taken) = rest.get(..len) else {
+            return Err(GgufError::Truncated { path: self.path.into(), what: what.into() });
+        };
+        self.at += len;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], GgufError> {
+        let bytes = self.take(N, what)?;
+        let mut array = [0; N];
+        array.copy_from_slice(bytes);
+        Ok(array)
+    }
+
+    fn u32(&mut self, what: &str) -> Result<u32, GgufError> {
+        Ok(u32::from_le_bytes(self.array(what)?))
+    }
+
+    fn u64(&mut self, what: &str) -> Result<u64, GgufError> {
+        Ok(u64::from_le_bytes(self.array(what)?))
+    }
+
+    /// A number of things that take at least `each` bytes, of which there must be as many.
+    fn count(&mut self, what: &str, limit: u64, each: u64) -> Result<usize, GgufError> {
+        let count = self.u64(what)?;
+        if count > limit {
+            return Err(value_error(self.path, what, count, format!("at most {limit}")));
+        }
+        let left = (self.bytes.len() - self.at) as u64;
+        if count.checked_mul(each).is_none_or(|needed| needed > left) {
+            let what = format!("what {what} announces ({count})");
+            return Err(GgufError::Truncated { path: self.path.into(), what });
+        }
+        Ok(count as usize)
+    }
+
+    fn string(&mut self, what: &str, limit: u64) -> Result<String, GgufError> {
+        let len = self.count(&format!("the length of {what}"), limit, 1)?;
+        let bytes = self.take(len, what)?;
+        let text = std::str::from_utf8(bytes);
+        let error = |_| value_error(self.path, what, String::from_utf8_lossy(bytes), "UTF-8");
+        text.map(String::from).map_err(error)
+    }
+
+    fn metadata(&mut self, entries: usize) -> Result<Metadata, GgufError> {
+        let mut metadata = Metadata::new();
+        let mut seen = HashSet::new();
+        for i in 0..entries {
+            let what = format!("the key of metadata entry {i}");
+            let key = self.string(&what, limits::NAME_BYTES)?;
+            if !seen.insert(key.clone()) {
+                return Err(value_error(self.path, &what, key, "keys that occur once"));
+            }
+            let ty = self.u32(&format!("the type of {key}"))?;
+            let value = self.value(&key, ty)?;
+            metadata.insert(key, value);
+        }
+        Ok(metadata)
+    }
+
+    fn value(&mut self, key: &str, ty: u32) -> Result<Value, GgufError> {
+        Ok(match ty {
+            0 => Value::U8(u8::from_le_bytes(self.array(key)?)),
+            1 => Value::I8(i8::from_le_bytes(self.array(key)?)),
+            2 => Value::U16(u16::from_le_bytes(self.array(key)?)),
+            3 => Value::I16(i16::from_le_bytes(self.array(key)?)),
+            4 => Value::U32(u32::from_le_bytes(self.array(key)?)),
+            5 => Value::I32(i32::from_le_bytes(self.array(key)?)),
+            6 => Value::F32(f32::from_le_bytes(self.array(key)?)),
+            7 => Value::Bool(self.bool(key)?),
+            8 => Value::String(self.string(key, limits::STRING_BYTES)?),
+            9 => {
+                let ty = self.u32(&format!("the element type of {key}"))?;
+                Value::Array(self.elements(key, ty, limits::ARRAY_DEPTH)?)
+            }
+            10 => Value::U64(u64::from_le_bytes(self.array(key)?)),
+            11 => Value::I64(i64::from_le_bytes(self.array(key)?)),
+            12 => Value::F64(f64::from_le_bytes(self.array(key)?)),
+            other => return Err(self.type_error(key, other)),
+        })
+    }
+
+    fn type_error(&self, key: &str, found: u32) -> GgufError {
+        value_error(self.path, &format!("the type of {key}"), found, "0 to 12")
+    }
+
+    fn bool(&mut self, key: &str) -> Result<bool, GgufError> {
+        match self.array::<1>(key)? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [other] => Err(value_error(self.path, key, other, "0 or 1, for a bool")),
+        }
+    }
+
+    /// Elements of a fixed size.
+    fn fixed<const N: usize, T>(
+        &mut self,
+        key: &str,
+        from: impl Fn([u8; N]) -> T,
+    ) -> Result<Vec<T>, GgufError> {
+        let what = format!("the length of {key}");
+        let len = self.count(&what, limits::ARRAY_ELEMENTS, N as u64)?;
+        Ok(self.take(len * N, key)?.as_chunks::<N>().0.iter().map(|x| from(*x)).collect())
+    }
+
+    fn elements(&mut self, key: &str, ty: u32, depth: u32) -> Result<Array, GgufError> {
+        Ok(match ty {
+            0 => Array::U8(self.fixed(key, u8::from_le_bytes)?),
+            1 => Array::I8(self.fixed(key, i8::from_le_bytes)?),
+            2 => Array::U16(self.fixed(key, u16::from_le_bytes)?),
+            3 => Array::I16(self.fixed(key, i16::from_le_bytes)?),
+            4 => Array::U32(self.fixed(key, u32::from_le_bytes)?),
+            5 => Array::I32(self.fixed(key, i32::from_le_bytes)?),
+            6 => Array::F32(self.fixed(key, f32::from_le_bytes)?),
+            7 => {
+                let what = format!("the length of {key}");
+                let len = self.count(&what, limits::ARRAY_ELEMENTS, 1)?;
+                Array::Bool((0..len).map(|_| self.bool(key)).collect::<Result<_, _>>()?)
+            }
+            8 => {
+                let what = format!("the length of {key}");
+                let len = self.count(&what, limits::ARRAY_ELEMENTS, 8)?;
+                let mut strings = Vec::with_capacity(len);
+                for i in 0..len {
+                    strings.push(self.string(&format!("{key}[{i}]"), limits::STRING_BYTES)?);
+                }
+                Array::String(strings)
+            }
+            9 if depth == 0 => {
+                let allowed = format!("at most {}", limits::ARRAY_DEPTH);
+                let what = format!("the depth of {key}");
+                return Err(value_error(self.path, &what, "deeper", allowed));
+            }
+            9 => {
+                let what = format!("the length of {key}");
+                let len = self.count(&what, limits::ARRAY_ELEMENTS, 12)?;
+                let mut arrays = Vec::new();
+                for _ in 0..len {
+                    let ty = self.u32(&format!("the element type of {key}"))?;
+                    arrays.push(self.elements(key, ty, depth - 1)?);
+                }
+                Array::Array(arrays)
+            }
+            10 => Array::U64(self.fixed(key, u64::from_le_bytes)?),
+            11 => Array::I64(self.fixed(key, i64::from_le_bytes)?),
+            12 => Array::F64(self.fixed(key, f64::from_le_bytes)?),
+            other => return Err(self.type_error(key, other)),
+        })
+    }
+
+    fn tensor_info(&mut self, i: usize) -> Result<TensorInfo, GgufError> {
+        let name = self.string(&format!("the name of tensor {i}"), limits::NAME_BYTES)?;
+        let what = format!("the number of dimensions of tensor {name}");
+        let n = self.u32(&what)?;
+        if !(1..=limits::DIMENSIONS).contains(&n) {
+            let allowed = format!("1 to {}", limits::DIMENSIONS);
+            return Err(value_error(self.path, &what, n, allowed));
+        }
+        let mut dims = Vec::with_capacity(n as usize);
+        for _ in 0..n {
+            dims.push(self.u64(&format!("the extents of tensor {name}"))?);
+        }
+        let ty = GgmlType(self.u32(&format!("the type of tensor {name}"))?);
+        let offset = self.u64(&format!("the offset of tensor {name}"))?;
+        if !ty.is_known() {
+            let what = format!("the type of tensor {name}");
+            return Err(value_error(self.path, &what, ty.0, "ggml's types 0 to 39"));
+        }
+        let len = ty.byte_len(&dims).filter(|_| !dims.contains(&0)).ok_or_else(|| {
+            let per_block = ty.block_weights().unwrap_or(1);
+            let allowed =
+                format!("extents from 1 on, rows of a multiple of {per_block} for {}", ty.name());
+            let what = format!("the shape of tensor {name}");
+            value_error(self.path, &what, format!("{dims:?}"), allowed)
+        })?;
+        Ok(TensorInfo { name, dims, ty, offset, len, part: 0 })
+    }
+}

@@ -1,0 +1,99 @@
+//! The tensor types of ggml: number, name, and how many bytes a block of weights takes.
+
+use crate::blocks::BlockType;
+
+/// A tensor type by its number in ggml.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct GgmlType(pub u32);
+
+/// Number, name, weights per block, bytes per block.
+const TYPES: [(u32, &str, u64, u64); 32] = [
+    (0, "F32", 1, 4),
+    (1, "F16", 1, 2),
+    (2, "Q4_0", 32, 18),
+    (3, "Q4_1", 32, 20),
+    (6, "Q5_0", 32, 22),
+    (7, "Q5_1", 32, 24),
+    (8, "Q8_0", 32, 34),
+    (9, "Q8_1", 32, 36),
+    (10, "Q2_K", 256, 84),
+    (11, "Q3_K", 256, 110),
+    (12, "Q4_K", 256, 144),
+    (13, "Q5_K", 256, 176),
+    (14, "Q6_K", 256, 210),
+    (15, "Q8_K", 256, 292),
+    (16, "IQ2_XXS", 256, 66),
+    (17, "IQ2_XS", 256, 74),
+    (18, "IQ3_XXS", 256, 98),
+    (19, "IQ1_S", 256, 50),
+    (20, "IQ4_NL", 32, 18),
+    (21, "IQ3_S", 256, 110),
+    (22, "IQ2_S", 256, 82),
+    (23, "IQ4_XS", 256, 136),
+    (24, "I8", 1, 1),
+    (25, "I16", 1, 2),
+    (26, "I32", 1, 4),
+    (27, "I64", 1, 8),
+    (28, "F64", 1, 8),
+    (29, "IQ1_M", 256, 56),
+    (30, "BF16", 1, 2),
+    (34, "TQ1_0", 256, 54),
+    (35, "TQ2_0", 256, 66),
+    (39, "MXFP4", 32, 17),
+];
+
+impl GgmlType {
+    /// Single precision.
+    pub const F32: Self = Self(0);
+    /// Half precision.
+    pub const F16: Self = Self(1);
+    /// 8-bit integers; also what opaque bytes are stored as.
+    pub const I8: Self = Self(24);
+    /// bfloat16.
+    pub const BF16: Self = Self(30);
+
+    fn entry(self) -> Option<&'static (u32, &'static str, u64, u64)> {
+        TYPES.iter().find(|(number, ..)| *number == self.0)
+    }
+
+    /// Whether this is a type that ggml has and that can be sized.
+    pub fn is_known(self) -> bool {
+        self.entry().is_some()
+    }
+
+    /// ggml's name.
+    pub fn name(self) -> &'static str {
+        self.entry().map_or("an unknown type", |(_, name, ..)| name)
+    }
+
+    /// Weights per block, along a row.
+    pub fn block_weights(self) -> Option<u64> {
+        self.entry().map(|(_, _, weights, _)| *weights)
+    }
+
+    /// Bytes of a tensor, or `None` where the type is unknown, rows are no whole number of blocks, or the
+    /// product overflows.
+    pub fn byte_len(self, dims: &[u64]) -> Option<u64> {
+        let (_, _, weights, bytes) = self.entry()?;
+        if !dims.first()?.is_multiple_of(*weights) {
+            return None;
+        }
+        let total = dims.iter().try_fold(1u64, |total, dim| total.checked_mul(*dim))?;
+        (total / weights).checked_mul(*bytes)
+    }
+
+    /// The type that stores a block type, where ggml has one.
+    pub fn of(ty: BlockType) -> Option<Self> {
+        match ty {
+            BlockType::F32 => Some(Self::F32),
+            BlockType::F16 => Some(Self::F16),
+            BlockType::BF16 => Some(Self::BF16),
+            _ => None,
+        }
+    }
+
+    /// The block type that runs this type.
+    pub fn block_type(self) -> Option<BlockType> {
+        BlockType::ALL.into_iter().find(|&ty| Self::of(ty) == Some(self))
+    }
+}

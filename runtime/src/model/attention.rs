@@ -1,0 +1,146 @@
+//! Multi-head latent attention (DeepSeek-V2, section 2.1), absorbed: the key half of `kv_b_proj` is
+//! applied to the query and the value half to the result, so that attention runs over the compressed
+//! latents themselves and a cached position costs `kv_lora_rank + qk_rope_head_dim` numbers.
+
+use super::config::{Config, MlaConfig};
+use super::rope::Rope;
+use super::transformer::Compute;
+use crate::blocks::Matrix;
+use crate::kernels::attention::CausalAttention;
+use crate::kernels::vector::rms_norm;
+use crate::kernels::{Activations, matmul, matmul_per_head};
+use crate::session::cache::LayerCache;
+
+/// The attention of one layer.
+#[derive(Clone, Debug)]
+pub struct Mla {
+    /// The way to the queries.
+    pub query: Query,
+    /// `kv_a_proj_with_mqa`: `[kv_lora_rank + qk_rope_head_dim, hidden_size]`
+    pub kv_a: Matrix,
+    /// `[kv_lora_rank]`
+    pub kv_a_norm: Vec<f32>,
+    /// Key half of `kv_b_proj`, per head `[kv_lora_rank, qk_nope_head_dim]`.
+    pub k_b: Matrix,
+    /// Value half, per head `[v_head_dim, kv_lora_rank]`.
+    pub v_b: Matrix,
+    /// `[hidden_size, heads * v_head_dim]`
+    pub output: Matrix,
+}
+
+/// From the residual stream to `heads * (qk_nope_head_dim + qk_rope_head_dim)` query numbers.
+#[derive(Clone, Debug)]
+pub enum Query {
+    /// At once (V2-Lite, Moonlight).
+    Full(Matrix),
+    /// Through a low rank.
+    LowRank {
+        /// `[q_lora_rank, hidden_size]`
+        a: Matrix,
+        /// `[q_lora_rank]`
+        norm: Vec<f32>,
+        /// `[heads * head dim, q_lora_rank]`
+        b: Matrix,
+    },
+}
+
+impl Mla {
+    /// Attends from `x`, `[tokens, hidden_size]`, which follows the positions in `cache`; the tokens'
+    /// entries are added to it.
+    pub fn forward(
+        &self,
+        ctx: &Compute,
+        config: &Config,
+        rope: &Rope,
+        x: &Activations,
+        cache: &mut LayerCache,
+    ) -> Vec<f32> {
+        let mla = &config.attention;
+        let (tokens, past) = (x.tokens(), cache.len());
+        let width = mla.kv_lora_rank + mla.qk_rope_head_dim;
+
+        // c_kv = norm(W_dkv x), k_pe = rope(W_kr x)
+        let mut entries = vec![0.0; tokens * width];
+        matmul(ctx.tier, ctx.pool, &self.kv_a, x, &mut entries);
+        for (t, entry) in entries.chunks_exact_mut(width).enumerate() {
+            let (latent, key) = entry.split_at_mut(mla.kv_lora_rank);
+            latent.copy_from_slice(&rms_norm(
+                ctx.tier,
+                latent,
+                &self.kv_a_norm,
+                config.rms_norm_eps,
+            ));
+            rope.rotate(key, past + t);
+        }
+        cache.push(&entries);
+
+        let queries = self.absorbed_queries(ctx, config, rope, x, past);
+        let mut latents = vec![0.0; tokens * mla.num_attention_heads * mla.kv_lora_rank];
+        CausalAttention {
+            queries: &queries,
+            entries: cache.entries(),
+            past,
+            heads: mla.num_attention_heads,
+            width,
+            value_width: mla.kv_lora_rank,
+            scale: score_scale(config),
+        }
+        .run(ctx.tier, ctx.pool, &mut latents);
+
+        // o = W_o (W_uv latent)
+        let heads = mla.num_attention_heads;
+        let latents = Activations::new(ctx.tier, &latents, heads * mla.kv_lora_rank);
+        let mut values = vec![0.0; tokens * heads * mla.v_head_dim];
+        matmul_per_head(ctx.tier, ctx.pool, &self.v_b, heads, &latents, &mut values);
+        let values = Activations::new(ctx.tier, &values, heads * mla.v_head_dim);
+        let mut out = vec![0.0; tokens * config.hidden_size];
+        matmul(ctx.tier, ctx.pool, &self.output, &values, &mut out);
+        out
+    }
+
+    /// Per token and head: the query in latent space, then its rotary part.
+    fn absorbed_queries(
+        &self,
+        ctx: &Compute,
+        config: &Config,
+        rope: &Rope,
+        x: &Activations,
+        past: usize,
+    ) -> Vec<f32> {
+        let MlaConfig { num_attention_heads: heads, kv_lora_rank: rank, .. } = config.attention;
+        let MlaConfig { qk_nope_head_dim: nope, qk_rope_head_dim: pe, .. } = config.attention;
+        let tokens = x.tokens();
+        let mut q = vec![0.0; tokens * heads * (nope + pe)];
+        match &self.query {
+            Query::Full(w) => matmul(ctx.tier, ctx.pool, w, x, &mut q),
+            Query::LowRank { a, norm, b } => {
+                let mut low = vec![0.0; tokens * a.rows()];
+                matmul(ctx.tier, ctx.pool, a, x, &mut low);
+                let low = rms_norm(ctx.tier, &low, norm, config.rms_norm_eps);
+                matmul(ctx.tier, ctx.pool, b, &Activations::new(ctx.tier, &low, a.rows()), &mut q);
+            }
+        }
+        let q_nope: Vec<f32> =
+            q.chunks_exact(nope + pe).flat_map(|q| &q[..nope]).copied().collect();
+        let q_nope = Activations::new(ctx.tier, &q_nope, heads * nope);
+        let mut q_latent = vec![0.0; tokens * heads * rank];
+        matmul_per_head(ctx.tier, ctx.pool, &self.k_b, heads, &q_nope, &mut q_latent);
+
+        let mut queries = Vec::with_capacity(tokens * heads * (rank + pe));
+        for (i, (latent, q)) in
+            q_latent.chunks_exact(rank).zip(q.chunks_exact_mut(nope + pe)).enumerate()
+        {
+            rope.rotate(&mut q[nope..], past + i / heads);
+            queries.extend_from_slice(latent);
+            queries.extend_from_slice(&q[nope..]);
+        }
+        queries
+    }
+}
+
+/// `1 / sqrt(head dim)`, with YaRN's temperature.
+fn score_scale(config: &Config) -> f32 {
+    let head_dim = config.attention.qk_nope_head_dim + config.attention.qk_rope_head_dim;
+    let yarn = config.rope.yarn.as_ref().map_or(1.0, |yarn| yarn.score_scale());
+    yarn / (head_dim as f32).sqrt()
+}

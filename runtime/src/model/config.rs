@@ -1,0 +1,141 @@
+//! A model's shape and constants, with the names that checkpoints use.
+
+use super::families::Family;
+
+/// Everything the network needs to know besides its weights.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The family that reads, names and builds this model.
+    pub family: &'static dyn Family,
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Decoder layers, without MTP layers.
+    pub num_hidden_layers: usize,
+    /// Longest sequence the model was made for.
+    pub max_position_embeddings: usize,
+    /// Added to the mean square in RMSNorm.
+    pub rms_norm_eps: f32,
+    /// Whether the output head is the embedding.
+    pub tie_word_embeddings: bool,
+    /// Begin-of-sentence token, where the checkpoint names one.
+    pub bos_token_id: Option<u32>,
+    /// Tokens that end an answer.
+    pub eos_token_ids: Vec<u32>,
+    /// Attention.
+    pub attention: MlaConfig,
+    /// Rotary embedding.
+    pub rope: RopeConfig,
+    /// Width of the feed-forward of layers without experts.
+    pub intermediate_size: usize,
+    /// The mixture of experts.
+    pub moe: MoeConfig,
+    /// Multi-token-prediction layers after the last decoder layer.
+    pub num_nextn_predict_layers: usize,
+}
+
+/// Multi-head latent attention (DeepSeek-V2, section 2.1).
+#[derive(Clone, Debug, PartialEq)]
+pub struct MlaConfig {
+    /// Heads.
+    pub num_attention_heads: usize,
+    /// Rank of the query's down-projection; `None` where queries are projected at once.
+    pub q_lora_rank: Option<usize>,
+    /// Width of the compressed latent that is cached.
+    pub kv_lora_rank: usize,
+    /// Per head, the part of queries and keys without position.
+    pub qk_nope_head_dim: usize,
+    /// The part that carries the position, shared by the heads on the key's side.
+    pub qk_rope_head_dim: usize,
+    /// Width of a head's value.
+    pub v_head_dim: usize,
+}
+
+/// Rotary position embedding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RopeConfig {
+    /// Base of the frequencies.
+    pub theta: f32,
+    /// Pairs are neighbours (2i, 2i+1), as in DeepSeek, instead of halves (i, i + d/2).
+    pub interleaved: bool,
+    /// Extension beyond the length trained at.
+    pub yarn: Option<YarnConfig>,
+}
+
+/// YaRN (arXiv 2309.00071) as DeepSeek uses it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct YarnConfig {
+    /// How much longer the context became.
+    pub factor: f32,
+    /// The context trained at.
+    pub original_max_position_embeddings: usize,
+    /// Rotations above which a frequency is kept.
+    pub beta_fast: f32,
+    /// Rotations below which it is interpolated.
+    pub beta_slow: f32,
+    /// Scale of the rotation's magnitude.
+    pub mscale: f32,
+    /// Scale of the attention's temperature.
+    pub mscale_all_dim: f32,
+}
+
+/// DeepSeekMoE (V2, section 2.2; V3, section 2.1.2).
+#[derive(Clone, Debug, PartialEq)]
+pub struct MoeConfig {
+    /// Routed experts per layer.
+    pub n_routed_experts: usize,
+    /// Experts that every token visits, stored as one of that multiple of the width.
+    pub n_shared_experts: usize,
+    /// Experts that a token is routed to.
+    pub num_experts_per_tok: usize,
+    /// Width of one routed expert.
+    pub moe_intermediate_size: usize,
+    /// Layers at the start that have a dense feed-forward.
+    pub first_k_dense_replace: usize,
+    /// From logits to scores.
+    pub scoring_func: Scoring,
+    /// From scores to a choice.
+    pub topk_method: TopkMethod,
+    /// Groups the experts are divided into.
+    pub n_group: usize,
+    /// Groups a token may choose from.
+    pub topk_group: usize,
+    /// Whether the chosen weights are scaled to add up to one.
+    pub norm_topk_prob: bool,
+    /// Factor on the routed experts' weights.
+    pub routed_scaling_factor: f32,
+}
+
+/// From router logits to scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scoring {
+    /// Over all experts (V2).
+    Softmax,
+    /// Each for itself (V3).
+    Sigmoid,
+}
+
+/// How the experts of a token are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopkMethod {
+    /// The best scores (V2-Lite).
+    Greedy,
+    /// The best scores within the groups with the best single expert (V2).
+    GroupLimitedGreedy,
+    /// The best scores plus `e_score_correction_bias`, within the groups whose two best add up to the
+    /// most (V3): balanced without an auxiliary loss.
+    NoauxTc,
+}
+
+impl Config {
+    /// Whether a layer has experts; the MTP layer does.
+    pub fn is_moe(&self, layer: usize) -> bool {
+        layer >= self.moe.first_k_dense_replace && self.moe.n_routed_experts > 0
+    }
+
+    /// Layers with weights: decoder layers and MTP layers.
+    pub fn num_layers_stored(&self) -> usize {
+        self.num_hidden_layers + self.num_nextn_predict_layers
+    }
+}

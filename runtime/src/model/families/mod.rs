@@ -1,0 +1,107 @@
+//! The registry of model families: one file each, one line here.
+
+use serde_json::Value as Json;
+
+use super::Config;
+use super::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
+use crate::gguf::{GgufError, Metadata};
+
+mod deepseek_v2;
+mod deepseek_v3;
+mod mla_moe;
+
+/// Every family that runs.
+pub const FAMILIES: [&dyn Family; 2] = [&deepseek_v2::DeepSeekV2, &deepseek_v3::DeepSeekV3];
+
+/// How one family's checkpoints and files are read. A family has no state.
+pub trait Family: std::fmt::Debug + Sync {
+    /// What people call it.
+    fn name(&self) -> &'static str;
+    /// `model_type` in `config.json`.
+    fn model_types(&self) -> &'static [&'static str];
+    /// `general.architecture` in GGUF.
+    fn architecture(&self) -> &'static str;
+    /// Whether GGUF metadata with this family's architecture is this family (V2 and V3 share one).
+    fn matches_gguf(&self, metadata: &Metadata) -> bool;
+    /// Reads `config.json`.
+    fn config_from_hf(&self, json: &Json) -> Result<Config, ConfigError>;
+    /// Reads GGUF metadata.
+    fn config_from_gguf(&self, metadata: &Metadata) -> Result<Config, ConfigError>;
+    /// Writes the architecture's metadata, with llama.cpp's keys.
+    fn write_metadata(&self, config: &Config, metadata: &mut Metadata);
+    /// Every tensor that is not a routed expert, in file order.
+    fn tensors(&self, config: &Config) -> Vec<TensorSpec>;
+    /// One routed expert.
+    fn expert(&self, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec;
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum ConfigError {
+    /// No family has that name.
+    #[error("unknown architecture {found:?}; this version runs {known}")]
+    UnknownArchitecture {
+        /// What the file says.
+        found: String,
+        /// The ones that run.
+        known: String,
+    },
+    /// A key is absent.
+    #[error("{key} is missing from the model's configuration")]
+    Missing {
+        /// The key.
+        key: String,
+    },
+    /// Metadata of another type than expected.
+    #[error("{0}")]
+    Metadata(String),
+    /// A value is outside what can run.
+    #[error("{key} is {found}; allowed: {allowed}")]
+    Value {
+        /// The key.
+        key: String,
+        /// Its value.
+        found: String,
+        /// What is allowed.
+        allowed: String,
+    },
+}
+
+impl ConfigError {
+    /// A value outside what can run.
+    pub fn value(key: &str, found: impl ToString, allowed: impl ToString) -> Self {
+        Self::Value { key: key.into(), found: found.to_string(), allowed: allowed.to_string() }
+    }
+
+    fn unknown_architecture(found: &str) -> Self {
+        let names: Vec<&str> =
+            FAMILIES.iter().flat_map(|family| family.model_types()).copied().collect();
+        Self::UnknownArchitecture { found: found.into(), known: names.join(", ") }
+    }
+}
+
+impl From<GgufError> for ConfigError {
+    fn from(error: GgufError) -> Self {
+        Self::Metadata(error.to_string())
+    }
+}
+
+/// The configuration in a checkpoint's `config.json`.
+pub fn config_from_hf(json: &Json) -> Result<Config, ConfigError> {
+    let model_type = json.get("model_type").and_then(Json::as_str);
+    let model_type = model_type.ok_or(ConfigError::Missing { key: "model_type".into() })?;
+    let family = FAMILIES.iter().find(|family| family.model_types().contains(&model_type));
+    family.ok_or_else(|| ConfigError::unknown_architecture(model_type))?.config_from_hf(json)
+}
+
+/// The configuration in GGUF metadata.
+pub fn config_from_gguf(metadata: &Metadata) -> Result<Config, ConfigError> {
+    let architecture = metadata.str("general.architecture")?;
+    let architecture =
+        architecture.ok_or(ConfigError::Missing { key: "general.architecture".into() })?;
+    let mut candidates = FAMILIES.iter().filter(|family| family.architecture() == architecture);
+    let family = candidates.find(|family| family.matches_gguf(metadata));
+    family
+        .ok_or_else(|| ConfigError::unknown_architecture(architecture))?
+        .config_from_gguf(metadata)
+}

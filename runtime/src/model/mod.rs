@@ -1,0 +1,23 @@
+//! The network, in the order and with the names of the DeepSeek-V2 and V3 papers.
+//!
+//! [`config`] has the constants, [`spec`] the tensors, [`families`] one file per family. The forward pass
+//! is in [`transformer`], which is built of [`attention`] (MLA), [`router`] and [`moe`]. Threads, I/O and
+//! unsafe code are elsewhere. Weights come through [`weights`]: from a GGUF file by [`gguf_weights`], from
+//! a checkpoint folder by the quantizer's sources.
+
+pub mod attention;
+pub mod config;
+pub mod families;
+pub mod gguf_weights;
+pub mod moe;
+pub mod rope;
+pub mod router;
+pub mod spec;
+pub mod transformer;
+pub mod weights;
+
+pub use config::Config;
+pub use gguf_weights::{GgufWeights, Verify};
+pub use spec::{ExpertId, ExpertSpec, HfTensor, LayerId, Projection, Role, TensorSpec};
+pub use transformer::{Compute, Logits, Model, ModelError};
+pub use weights::{Expert, Weights, WeightsError};

@@ -1,0 +1,107 @@
+//! Feed-forward: SwiGLU, and DeepSeekMoE, which adds the outputs of the routed experts to that of the
+//! shared ones (DeepSeek-V2, section 2.2).
+
+use super::config::{Config, MoeConfig};
+use super::router::{Router, Slot};
+use super::transformer::Compute;
+use super::{Expert, ExpertId, LayerId, WeightsError};
+use crate::blocks::Matrix;
+use crate::experts::ExpertStore;
+use crate::kernels::vector::{AddScaled, SwiGlu};
+use crate::kernels::{Activations, matmul};
+
+/// `down(silu(gate x) * up x)`.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    /// `[intermediate, hidden_size]`
+    pub gate: Matrix,
+    /// `[intermediate, hidden_size]`
+    pub up: Matrix,
+    /// `[hidden_size, intermediate]`
+    pub down: Matrix,
+}
+
+/// The feed-forward of a layer.
+#[derive(Clone, Debug)]
+pub enum FeedForward {
+    /// The first layers'.
+    Dense(Mlp),
+    /// Of experts.
+    Moe {
+        /// Which experts.
+        router: Router,
+        /// The shared experts, as one, where there are any.
+        shared: Option<Mlp>,
+    },
+}
+
+/// `out = down(silu(gate x) * up x)`, `[tokens, hidden_size]`.
+fn swiglu(ctx: &Compute, gate: &Matrix, up: &Matrix, down: &Matrix, x: &Activations) -> Vec<f32> {
+    let mut g = vec![0.0; x.tokens() * gate.rows()];
+    let mut u = vec![0.0; x.tokens() * up.rows()];
+    matmul(ctx.tier, ctx.pool, gate, x, &mut g);
+    matmul(ctx.tier, ctx.pool, up, x, &mut u);
+    ctx.tier.run(SwiGlu { gate: &mut g, up: &u });
+    let mut out = vec![0.0; x.tokens() * down.rows()];
+    matmul(ctx.tier, ctx.pool, down, &Activations::new(ctx.tier, &g, gate.rows()), &mut out);
+    out
+}
+
+impl FeedForward {
+    /// Applies it to `x`, `[tokens, hidden_size]`.
+    pub fn forward(
+        &self,
+        ctx: &Compute,
+        config: &Config,
+        layer: LayerId,
+        store: &dyn ExpertStore,
+        x: &Activations,
+    ) -> Result<Vec<f32>, WeightsError> {
+        match self {
+            Self::Dense(mlp) => Ok(swiglu(ctx, &mlp.gate, &mlp.up, &mlp.down, x)),
+            Self::Moe { router, shared } => {
+                let slots = router.route(ctx.tier, ctx.pool, &config.moe, x);
+                let mut out = routed(ctx, &config.moe, layer, store, &slots, x)?;
+                if let Some(mlp) = shared {
+                    let shared = swiglu(ctx, &mlp.gate, &mlp.up, &mlp.down, x);
+                    ctx.tier.run(AddScaled { out: &mut out, factor: 1.0, x: &shared });
+                }
+                Ok(out)
+            }
+        }
+    }
+}
+
+/// The weighted sum of each token's experts. Each expert is fetched once and sees all of its tokens, in
+/// whatever order the store has experts ready; outputs are added in slot order.
+fn routed(
+    ctx: &Compute,
+    config: &MoeConfig,
+    layer: LayerId,
+    store: &dyn ExpertStore,
+    slots: &[Slot],
+    x: &Activations,
+) -> Result<Vec<f32>, WeightsError> {
+    let width = x.width;
+    let mut wanted: Vec<ExpertId> = slots.iter().map(|slot| slot.expert).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+
+    let mut outputs = vec![0.0; slots.len() * width];
+    store.for_each(layer, &wanted, &mut |id: ExpertId, expert: &Expert| {
+        let mine: Vec<usize> = (0..slots.len()).filter(|&i| slots[i].expert == id).collect();
+        let tokens: Vec<usize> = mine.iter().map(|i| i / config.num_experts_per_tok).collect();
+        let y = swiglu(ctx, &expert.gate, &expert.up, &expert.down, &x.select(&tokens));
+        for (slot, y) in mine.into_iter().zip(y.chunks_exact(width)) {
+            outputs[slot * width..][..width].copy_from_slice(y);
+        }
+    })?;
+
+    let mut out = vec![0.0; x.tokens() * width];
+    for (i, (slot, y)) in slots.iter().zip(outputs.chunks_exact(width)).enumerate() {
+        let token = i / config.num_experts_per_tok;
+        let out = &mut out[token * width..][..width];
+        ctx.tier.run(AddScaled { out, factor: slot.weight, x: y });
+    }
+    Ok(out)
+}

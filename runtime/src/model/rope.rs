@@ -1,0 +1,130 @@
+//! Rotary position embedding, with YaRN's frequencies where the context was extended.
+
+use super::config::{RopeConfig, YarnConfig};
+
+/// Rotates the positional part of queries and keys.
+#[derive(Clone, Debug)]
+pub struct Rope {
+    inverse_frequencies: Vec<f32>,
+    magnitude: f32,
+    interleaved: bool,
+}
+
+impl Rope {
+    /// For vectors of `dim` numbers.
+    pub fn new(config: &RopeConfig, dim: usize) -> Self {
+        let theta = f64::from(config.theta);
+        let base: Vec<f64> =
+            (0..dim / 2).map(|i| libm::pow(theta, -(2.0 * i as f64) / dim as f64)).collect();
+        let (inverse_frequencies, magnitude) = match &config.yarn {
+            None => (base, 1.0),
+            Some(yarn) => (yarn_frequencies(yarn, theta, dim, &base), yarn.rotation_magnitude()),
+        };
+        Self {
+            inverse_frequencies: inverse_frequencies.into_iter().map(|f| f as f32).collect(),
+            magnitude,
+            interleaved: config.interleaved,
+        }
+    }
+
+    /// Rotates `x` to `position`, in place.
+    pub fn rotate(&self, x: &mut [f32], position: usize) {
+        let half = self.inverse_frequencies.len();
+        for (i, frequency) in self.inverse_frequencies.iter().enumerate() {
+            let angle = position as f32 * frequency;
+            let (sin, cos) = libm::sincosf(angle);
+            let (sin, cos) = (sin * self.magnitude, cos * self.magnitude);
+            let (a, b) = if self.interleaved { (2 * i, 2 * i + 1) } else { (i, i + half) };
+            let (xa, xb) = (x[a], x[b]);
+            x[a] = xa.mul_add(cos, -(xb * sin));
+            x[b] = xa.mul_add(sin, xb * cos);
+        }
+    }
+}
+
+/// Frequencies that turn often within the trained context stay, those that turn rarely are divided by the
+/// factor, with a ramp between (YaRN, section 3.2).
+fn yarn_frequencies(yarn: &YarnConfig, theta: f64, dim: usize, base: &[f64]) -> Vec<f64> {
+    let trained = yarn.original_max_position_embeddings as f64;
+    let dim_of_rotations = |rotations: f64| {
+        let tau = 2.0 * std::f64::consts::PI;
+        dim as f64 * libm::log(trained / (rotations * tau)) / (2.0 * libm::log(theta))
+    };
+    let low = libm::floor(dim_of_rotations(f64::from(yarn.beta_fast))).max(0.0);
+    let mut high = libm::ceil(dim_of_rotations(f64::from(yarn.beta_slow))).min(dim as f64 - 1.0);
+    if low == high {
+        high += 0.001; // the ramp is then a step
+    }
+    let factor = f64::from(yarn.factor);
+    let blend = |(i, f): (usize, &f64)| {
+        let interpolated = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
+        f / factor * interpolated + f * (1.0 - interpolated)
+    };
+    base.iter().enumerate().map(blend).collect()
+}
+
+/// `0.1 m ln(factor) + 1`, YaRN's correction of the attention's temperature.
+fn mscale(factor: f32, m: f32) -> f32 {
+    if factor <= 1.0 { 1.0 } else { 0.1 * m * libm::logf(factor) + 1.0 }
+}
+
+impl YarnConfig {
+    /// Factor on the rotated vectors.
+    fn rotation_magnitude(&self) -> f32 {
+        if self.mscale != 0.0 && self.mscale_all_dim != 0.0 {
+            mscale(self.factor, self.mscale) / mscale(self.factor, self.mscale_all_dim)
+        } else {
+            mscale(self.factor, 1.0)
+        }
+    }
+
+    /// Factor on the attention's scores, which DeepSeek applies to all dimensions.
+    pub fn score_scale(&self) -> f32 {
+        let m =
+            if self.mscale_all_dim == 0.0 { 1.0 } else { mscale(self.factor, self.mscale_all_dim) };
+        m * m
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(interleaved: bool) -> RopeConfig {
+        RopeConfig { theta: 10000.0, interleaved, yarn: None }
+    }
+
+    #[test]
+    fn a_rotation_keeps_lengths_and_depends_only_on_the_distance() {
+        for interleaved in [false, true] {
+            let rope = Rope::new(&config(interleaved), 16);
+            let q: Vec<f32> = (0..16).map(|i| libm::sinf(i as f32)).collect();
+            let k: Vec<f32> = (0..16).map(|i| libm::cosf(3.0 * i as f32)).collect();
+            let product = |p: usize, s: usize| {
+                let (mut q, mut k) = (q.clone(), k.clone());
+                rope.rotate(&mut q, p);
+                rope.rotate(&mut k, s);
+                q.iter().zip(&k).map(|(a, b)| a * b).sum::<f32>()
+            };
+            assert!((product(7, 3) - product(104, 100)).abs() < 1e-4);
+            assert!((product(5, 5) - product(0, 0)).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn yarn_keeps_fast_frequencies_and_divides_slow_ones() {
+        let yarn = YarnConfig {
+            factor: 40.0,
+            original_max_position_embeddings: 4096,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            mscale: 1.0,
+            mscale_all_dim: 1.0,
+        };
+        let plain = Rope::new(&config(true), 64).inverse_frequencies;
+        let rope = RopeConfig { yarn: Some(yarn), ..config(true) };
+        let long = Rope::new(&rope, 64).inverse_frequencies;
+        assert_eq!(plain[0], long[0]);
+        assert!((plain[31] / long[31] - 40.0).abs() < 1e-3);
+    }
+}

@@ -1,0 +1,134 @@
+//! The router: which experts a token visits, and with what weight (DeepSeek-V2, section 2.2; V3, section
+//! 2.1.2).
+
+use super::ExpertId;
+use super::config::{MoeConfig, Scoring, TopkMethod};
+use crate::blocks::Matrix;
+use crate::kernels::vector::{Sigmoid, Softmax};
+use crate::kernels::{Activations, Tier, matmul};
+use crate::threads::Pool;
+
+/// The router of one layer.
+#[derive(Clone, Debug)]
+pub struct Router {
+    /// `[n_routed_experts, hidden_size]`
+    pub weight: Matrix,
+    /// V3's `e_score_correction_bias`, `[n_routed_experts]`: it decides the choice, not the weights.
+    pub bias: Option<Vec<f32>>,
+}
+
+/// One of a token's experts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Slot {
+    /// The expert.
+    pub expert: ExpertId,
+    /// The factor on its output.
+    pub weight: f32,
+}
+
+impl Router {
+    /// The slots of each token, `num_experts_per_tok` for each, best first.
+    pub fn route(&self, tier: Tier, pool: &Pool, config: &MoeConfig, x: &Activations) -> Vec<Slot> {
+        let n = config.n_routed_experts;
+        let mut scores = vec![0.0; x.tokens() * n];
+        matmul(tier, pool, &self.weight, x, &mut scores);
+        let choose = |scores: &mut [f32]| self.choose(tier, config, scores);
+        scores.chunks_exact_mut(n).flat_map(choose).collect()
+    }
+
+    /// The slots of one token from its logits.
+    fn choose(&self, tier: Tier, config: &MoeConfig, logits: &mut [f32]) -> Vec<Slot> {
+        match config.scoring_func {
+            Scoring::Softmax => tier.run(Softmax(logits)),
+            Scoring::Sigmoid => tier.run(Sigmoid(logits)),
+        }
+        let scores = &*logits;
+        let choice: Vec<f32> = match &self.bias {
+            Some(bias) => scores.iter().zip(bias).map(|(score, bias)| score + bias).collect(),
+            None => scores.to_vec(),
+        };
+        let groups: Vec<usize> = match config.topk_method {
+            TopkMethod::Greedy => (0..config.n_group).collect(),
+            TopkMethod::GroupLimitedGreedy => best_groups(config, &choice, 1),
+            TopkMethod::NoauxTc => best_groups(config, &choice, 2),
+        };
+        let per_group = config.n_routed_experts / config.n_group;
+        let mut candidates: Vec<usize> =
+            groups.into_iter().flat_map(|g| g * per_group..(g + 1) * per_group).collect();
+        best_first(&mut candidates, &choice);
+        candidates.truncate(config.num_experts_per_tok);
+
+        let sum: f32 = candidates.iter().map(|&e| scores[e]).sum();
+        let norm = if config.norm_topk_prob { sum + 1e-20 } else { 1.0 };
+        let weight = |e: usize| scores[e] / norm * config.routed_scaling_factor;
+        candidates.into_iter().map(|e| Slot { expert: ExpertId(e), weight: weight(e) }).collect()
+    }
+}
+
+/// The `topk_group` groups whose `best` best experts add up to the most.
+fn best_groups(config: &MoeConfig, choice: &[f32], best: usize) -> Vec<usize> {
+    let group_score = |group: &[f32]| -> f32 {
+        let mut scores = group.to_vec();
+        scores.sort_by(|a, b| b.total_cmp(a));
+        scores.iter().take(best).sum()
+    };
+    let per_group = config.n_routed_experts / config.n_group;
+    let scores: Vec<f32> = choice.chunks_exact(per_group).map(group_score).collect();
+    let mut groups: Vec<usize> = (0..config.n_group).collect();
+    best_first(&mut groups, &scores);
+    groups.truncate(config.topk_group);
+    groups
+}
+
+/// Sorts by score, best first; equals by number, so that the order is the same everywhere.
+fn best_first(items: &mut [usize], scores: &[f32]) {
+    items.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(topk_method: TopkMethod) -> MoeConfig {
+        MoeConfig {
+            n_routed_experts: 6,
+            n_shared_experts: 0,
+            num_experts_per_tok: 2,
+            moe_intermediate_size: 32,
+            first_k_dense_replace: 0,
+            scoring_func: Scoring::Sigmoid,
+            topk_method,
+            n_group: 3,
+            topk_group: 1,
+            norm_topk_prob: true,
+            routed_scaling_factor: 2.0,
+        }
+    }
+
+    fn chosen(config: &MoeConfig, bias: Option<Vec<f32>>, logits: [f32; 6]) -> Vec<usize> {
+        let router = Router { weight: Matrix::from_f32(6, 1, &[0.0; 6]).unwrap(), bias };
+        let slots = router.choose(Tier::best(), config, &mut { logits });
+        assert!((slots.iter().map(|slot| slot.weight).sum::<f32>() - 2.0).abs() < 1e-5);
+        slots.iter().map(|slot| slot.expert.0).collect()
+    }
+
+    #[test]
+    fn greedy_takes_the_best_of_all_and_ties_go_to_the_lower_number() {
+        let config = config(TopkMethod::Greedy);
+        assert_eq!(chosen(&config, None, [0.0, 3.0, 1.0, 2.0, 3.0, 0.0]), [1, 4]);
+    }
+
+    #[test]
+    fn group_limited_greedy_stays_in_the_group_of_the_best_expert() {
+        let config = config(TopkMethod::GroupLimitedGreedy);
+        assert_eq!(chosen(&config, None, [0.0, 3.0, 2.5, 2.5, 2.0, 0.0]), [1, 0]);
+    }
+
+    #[test]
+    fn noaux_tc_ranks_groups_by_their_two_best_and_the_bias_moves_the_choice() {
+        let config = config(TopkMethod::NoauxTc);
+        assert_eq!(chosen(&config, None, [-2.0, 3.0, 2.5, 2.5, 2.0, 0.0]), [2, 3]);
+        let bias = vec![0.0, 0.0, 0.0, 0.0, 1.0, 1.0];
+        assert_eq!(chosen(&config, Some(bias), [-2.0, 3.0, 2.5, 2.5, 2.0, 0.0]), [4, 5]);
+    }
+}

@@ -1,0 +1,111 @@
+//! The latent cache: per layer and position, what attention needs of the past.
+
+use half::f16;
+
+use crate::kernels::attention::Entries;
+use crate::model::Config;
+
+/// Precision of cached entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheType {
+    /// 4 bytes a number: for comparisons with full precision.
+    F32,
+    /// 2 bytes a number.
+    F16,
+}
+
+/// The cached entries of all layers.
+#[derive(Clone, Debug)]
+pub struct LatentCache {
+    layers: Vec<LayerCache>,
+}
+
+/// The cached entries of one layer, `[positions, width]`.
+#[derive(Clone, Debug)]
+pub struct LayerCache {
+    width: usize,
+    data: Data,
+}
+
+#[derive(Clone, Debug)]
+enum Data {
+    F32(Vec<f32>),
+    F16(Vec<[u8; 2]>),
+}
+
+impl LatentCache {
+    /// An empty cache for a model.
+    pub fn new(config: &Config, ty: CacheType) -> Self {
+        let width = config.attention.kv_lora_rank + config.attention.qk_rope_head_dim;
+        let data = match ty {
+            CacheType::F32 => Data::F32(Vec::new()),
+            CacheType::F16 => Data::F16(Vec::new()),
+        };
+        Self { layers: vec![LayerCache { width, data }; config.num_hidden_layers] }
+    }
+
+    /// Positions cached.
+    pub fn len(&self) -> usize {
+        self.layers.first().map_or(0, LayerCache::len)
+    }
+
+    /// Whether nothing is cached.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that the entries take.
+    pub fn bytes(&self) -> usize {
+        let bytes = |layer: &LayerCache| match &layer.data {
+            Data::F32(data) => data.capacity() * 4,
+            Data::F16(data) => data.capacity() * 2,
+        };
+        self.layers.iter().map(bytes).sum()
+    }
+
+    /// Forgets all positions from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        for layer in &mut self.layers {
+            match &mut layer.data {
+                Data::F32(data) => data.truncate(len * layer.width),
+                Data::F16(data) => data.truncate(len * layer.width),
+            }
+        }
+    }
+
+    /// The entries of one layer.
+    pub fn layer(&mut self, layer: usize) -> &mut LayerCache {
+        &mut self.layers[layer]
+    }
+}
+
+impl LayerCache {
+    /// Positions cached.
+    pub fn len(&self) -> usize {
+        match &self.data {
+            Data::F32(data) => data.len() / self.width,
+            Data::F16(data) => data.len() / self.width,
+        }
+    }
+
+    /// Whether nothing is cached.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds positions, `[tokens, width]`.
+    pub fn push(&mut self, entries: &[f32]) {
+        match &mut self.data {
+            Data::F32(data) => data.extend_from_slice(entries),
+            Data::F16(data) => data.extend(entries.iter().map(|&x| f16::from_f32(x).to_le_bytes())),
+        }
+    }
+
+    /// All positions.
+    pub fn entries(&self) -> Entries<'_> {
+        match &self.data {
+            Data::F32(data) => Entries::F32(data),
+            Data::F16(data) => Entries::F16(data),
+        }
+    }
+}

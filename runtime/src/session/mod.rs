@@ -1,0 +1,139 @@
+//! A conversation with a model: the cache of what was said, and everything between text and logits.
+//!
+//! [`Session`] holds one sequence.
+
+pub mod cache;
+
+use std::sync::Arc;
+
+use cache::{CacheType, LatentCache};
+
+use crate::kernels::Tier;
+use crate::model::{Compute, Logits, Model, ModelError};
+use crate::threads::Pool;
+
+/// How a session computes.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Longest sequence; 0 takes the model's.
+    pub context: usize,
+    /// Tokens that go through the model together when a prompt is read.
+    pub prefill_chunk: usize,
+    /// Precision of the cache.
+    pub cache: CacheType,
+    /// Instruction set.
+    pub tier: Tier,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { context: 0, prefill_chunk: 128, cache: CacheType::F16, tier: Tier::best() }
+    }
+}
+
+/// Why a session cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The sequence would become too long.
+    #[error(
+        "the context of {limit} tokens is full: {needed} are needed; start anew, or raise --context"
+    )]
+    ContextFull {
+        /// Tokens that fit.
+        limit: usize,
+        /// Tokens that were to be held.
+        needed: usize,
+    },
+    /// There is nothing to continue.
+    #[error("there are no tokens to continue from; give a prompt")]
+    Empty,
+}
+
+/// One sequence of tokens with a model. Several sessions can share a model and a pool.
+pub struct Session {
+    model: Arc<Model>,
+    pool: Arc<Pool>,
+    options: SessionOptions,
+    cache: LatentCache,
+    tokens: Vec<u32>,
+}
+
+impl Session {
+    /// An empty session.
+    pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: SessionOptions) -> Self {
+        let cache = LatentCache::new(model.config(), options.cache);
+        Self { model, pool, options, cache, tokens: Vec::new() }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The tokens so far.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Tokens that fit.
+    pub fn context(&self) -> usize {
+        match self.options.context {
+            0 => self.model.config().max_position_embeddings,
+            context => context,
+        }
+    }
+
+    /// Bytes of the cache.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// Appends tokens and gives the logits after the last, `[vocab_size]`.
+    pub fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>, SessionError> {
+        let mut last = Err(SessionError::Empty);
+        self.feed_with(tokens, Logits::Last, |logits| last = Ok(logits))?;
+        last
+    }
+
+    /// Appends tokens and gives the logits after each, `[tokens, vocab_size]`.
+    pub fn feed_all(&mut self, tokens: &[u32]) -> Result<Vec<f32>, SessionError> {
+        let mut all = Vec::new();
+        self.feed_with(tokens, Logits::All, |logits| all.extend(logits))?;
+        Ok(all)
+    }
+
+    fn feed_with(
+        &mut self,
+        tokens: &[u32],
+        wanted: Logits,
+        mut take: impl FnMut(Vec<f32>),
+    ) -> Result<(), SessionError> {
+        let needed = self.tokens.len() + tokens.len();
+        if needed > self.context() {
+            return Err(SessionError::ContextFull { limit: self.context(), needed });
+        }
+        let ctx = Compute { tier: self.options.tier, pool: &self.pool };
+        for chunk in tokens.chunks(self.options.prefill_chunk.max(1)) {
+            take(self.model.forward(&ctx, chunk, &mut self.cache, wanted)?);
+            self.tokens.extend_from_slice(chunk);
+        }
+        Ok(())
+    }
+
+    /// Forgets everything from position `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.tokens.truncate(len);
+        self.cache.truncate(len);
+    }
+
+    /// Forgets what does not match the start of `tokens` and says how many tokens remain: what need not be
+    /// fed again when a conversation goes on.
+    pub fn keep_common_prefix(&mut self, tokens: &[u32]) -> usize {
+        let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        self.truncate(common);
+        common
+    }
+}
