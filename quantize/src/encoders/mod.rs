@@ -1,0 +1,139 @@
+//! Encoders: from weights to the bytes of a block type, with the error that this leaves.
+//!
+//! [`encode`] is the way in. [`tables`] has the value tables of the coded types, `search` the choice of a
+//! group's scale, `coded` puts rows together, `plain` converts numbers.
+
+use vaquita_runtime::blocks::BlockType;
+
+mod coded;
+mod plain;
+mod rows;
+mod search;
+pub mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use rows::{Rows, Slice};
+
+/// Why weights cannot be encoded.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum EncodeError {
+    /// An infinity or NaN.
+    #[error(
+        "row {row}, column {col} is {value}; every weight must be a finite number: is the checkpoint damaged?"
+    )]
+    NotFinite {
+        /// Its row.
+        row: usize,
+        /// Its column.
+        col: usize,
+        /// The weight.
+        value: f32,
+    },
+    /// A weight beyond the type's range.
+    #[error(
+        "row {row}, column {col} is {value}, which is beyond the range of {ty}; choose another type"
+    )]
+    TooLarge {
+        /// The type.
+        ty: BlockType,
+        /// Its row.
+        row: usize,
+        /// Its column.
+        col: usize,
+        /// The weight.
+        value: f32,
+    },
+    /// The type cannot hold the shape.
+    #[error(
+        "{ty} cannot hold {rows} x {cols} weights: columns must be a multiple of 32; f16 holds any shape"
+    )]
+    Shape {
+        /// The type.
+        ty: BlockType,
+        /// Rows.
+        rows: usize,
+        /// Columns.
+        cols: usize,
+    },
+    /// Importances that are not one finite number, zero or more, per column.
+    #[error(
+        "the importance of the columns must be {expected} finite numbers, none below zero; {found}"
+    )]
+    Importance {
+        /// Columns.
+        expected: usize,
+        /// What is wrong.
+        found: String,
+    },
+}
+
+/// The squared error that encoding left, and the energy it is to be compared with; both weighted by the
+/// importance of the columns where one is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Distortion {
+    /// Sum of squared differences.
+    pub squared_error: f64,
+    /// Sum of squared weights.
+    pub energy: f64,
+}
+
+impl Distortion {
+    /// Error as a part of the energy; 0 for a matrix of zeros.
+    pub fn relative(&self) -> f64 {
+        if self.energy > 0.0 { self.squared_error / self.energy } else { 0.0 }
+    }
+}
+
+impl std::ops::AddAssign for Distortion {
+    fn add_assign(&mut self, other: Self) {
+        self.squared_error += other.squared_error;
+        self.energy += other.energy;
+    }
+}
+
+impl std::iter::Sum for Distortion {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            sum += one;
+            sum
+        })
+    }
+}
+
+/// Encodes a matrix and says what was lost. `importance` weighs the squared error of each column; without
+/// it all count the same.
+pub fn encode(
+    ty: BlockType,
+    weights: &dyn Rows,
+    importance: Option<&[f32]>,
+) -> Result<(Vec<u8>, Distortion), EncodeError> {
+    check_importance(weights.cols(), importance)?;
+    if ty.is_coded() { coded::encode(ty, weights, importance) } else { plain::encode(ty, weights) }
+}
+
+/// What [`encode`] would lose, without keeping the bytes.
+pub fn measure(
+    ty: BlockType,
+    weights: &dyn Rows,
+    importance: Option<&[f32]>,
+) -> Result<Distortion, EncodeError> {
+    check_importance(weights.cols(), importance)?;
+    if ty.is_coded() {
+        coded::measure(ty, weights, importance)
+    } else {
+        plain::encode(ty, weights).map(|(_, distortion)| distortion)
+    }
+}
+
+fn check_importance(expected: usize, importance: Option<&[f32]>) -> Result<(), EncodeError> {
+    let Some(importance) = importance else { return Ok(()) };
+    let found = if importance.len() != expected {
+        format!("found {}", importance.len())
+    } else if let Some(bad) = importance.iter().find(|one| !(one.is_finite() && **one >= 0.0)) {
+        format!("found {bad}")
+    } else {
+        return Ok(());
+    };
+    Err(EncodeError::Importance { expected, found })
+}

@@ -1,0 +1,3 @@
+//! Offline quantizer.
+pub mod encoders;
+pub mod sources;

@@ -1,0 +1,260 @@
+//! A Hugging Face folder as a source of weights: `config.json` and safetensors.
+
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use safetensors::Dtype;
+use serde_json::Value as Json;
+use vaquita_runtime::blocks::{BlockType, Matrix};
+use vaquita_runtime::bytes::Bytes;
+use vaquita_runtime::model::families::{ConfigError, config_from_hf};
+use vaquita_runtime::model::{
+    Config, Expert, ExpertId, ExpertSpec, HfTensor, LayerId, Projection, TensorSpec, Weights,
+    WeightsError,
+};
+
+use super::kv_b::KvB;
+use super::shards::{Shards, Stored};
+use super::{Identity, SourceError, fp8};
+
+const ALLOWED: &str = "F32, F16, BF16 and F8_E4M3 with block scales";
+
+/// A checkpoint folder, opened: headers are read and checked, weights are mapped and read on demand.
+pub struct HfFolder {
+    path: PathBuf,
+    config: Config,
+    block: [usize; 2],
+    shards: Shards,
+}
+
+impl HfFolder {
+    /// Opens a folder and checks that every tensor of the model is there, with the right shape and a type
+    /// that can be read, so that hours of work do not end on it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, SourceError> {
+        let path = path.as_ref().to_path_buf();
+        let config_path = path.join("config.json");
+        let text = std::fs::read(&config_path)
+            .map_err(|source| SourceError::Io { path: config_path.clone(), source })?;
+        let json: Json = serde_json::from_slice(&text)
+            .map_err(|source| SourceError::Json { path: config_path.clone(), source })?;
+        let in_config = |source| SourceError::Config { path: config_path.clone(), source };
+        let mut config = config_from_hf(&json).map_err(in_config)?;
+        let block = block_size(&json).map_err(in_config)?;
+        let shards = Shards::open(&path)?;
+        // transformers saves no MTP layer, and leaves its number in the configuration.
+        let layers = config.num_hidden_layers..config.num_layers_stored();
+        let stored =
+            layers.take_while(|layer| shards.has_prefix(&format!("model.layers.{layer}.")));
+        config.num_nextn_predict_layers = stored.count();
+        let folder = Self { path, config, block, shards };
+        folder.check()?;
+        Ok(folder)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the folder is, for the file that is made from it.
+    pub fn identity(&self) -> Result<Identity, SourceError> {
+        let mut files = vec![self.path.join("config.json")];
+        files.extend(self.shards.paths());
+        Identity::new(&self.path, files)
+    }
+
+    fn check(&self) -> Result<(), WeightsError> {
+        let config = &self.config;
+        for spec in config.family.tensors(config) {
+            let (name, shape) = self.stored_as(&spec);
+            if self.shards.get(name).is_some() || !spec.optional {
+                self.stored(name, &shape)?;
+            }
+        }
+        for layer in (0..config.num_layers_stored()).filter(|layer| config.is_moe(*layer)) {
+            for expert in 0..config.moe.n_routed_experts {
+                let spec = config.family.expert(config, LayerId(layer), ExpertId(expert));
+                for projection in Projection::ALL {
+                    let (rows, cols) = spec.shape(projection);
+                    self.stored(spec.projection_name(projection), &[rows, cols])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The checkpoint's name and shape of what a tensor is made from.
+    fn stored_as<'a>(&self, spec: &'a TensorSpec) -> (&'a str, Vec<usize>) {
+        match &spec.hf {
+            // Norms and biases have one dimension; a matrix of one row has two.
+            HfTensor::Whole(name) => {
+                let one =
+                    spec.rows == 1 && self.shards.get(name).is_some_and(|t| t.shape.len() == 1);
+                (name, if one { vec![spec.cols] } else { vec![spec.rows, spec.cols] })
+            }
+            HfTensor::KvBKey(name) | HfTensor::KvBValue(name) => {
+                (name, self.kv_b().shape().to_vec())
+            }
+        }
+    }
+
+    fn kv_b(&self) -> KvB {
+        let mla = &self.config.attention;
+        KvB {
+            heads: mla.num_attention_heads,
+            nope: mla.qk_nope_head_dim,
+            v: mla.v_head_dim,
+            rank: mla.kv_lora_rank,
+        }
+    }
+
+    fn missing(&self, name: &str) -> WeightsError {
+        WeightsError::Missing { path: self.path.clone(), name: name.into() }
+    }
+
+    /// A stored tensor whose shape and type have been checked, with its factors where it is FP8.
+    fn stored(
+        &self,
+        name: &str,
+        expected: &[usize],
+    ) -> Result<(Stored<'_>, Option<Stored<'_>>), WeightsError> {
+        let stored = self.shards.get(name).ok_or_else(|| self.missing(name))?;
+        check_shape(&stored, name, expected)?;
+        if block_type(stored.dtype).is_some() {
+            return Ok((stored, None));
+        }
+        let (Dtype::F8_E4M3, &[rows, cols]) = (stored.dtype, expected) else {
+            return Err(type_error(&stored, name, ALLOWED));
+        };
+        let scale_name = format!("{name}_scale_inv");
+        let scales = self.shards.get(&scale_name).ok_or_else(|| self.missing(&scale_name))?;
+        check_shape(&scales, &scale_name, &fp8::blocks([rows, cols], self.block))?;
+        if block_type(scales.dtype).is_none() {
+            return Err(type_error(&scales, &scale_name, "F32, F16 and BF16"));
+        }
+        Ok((stored, Some(scales)))
+    }
+
+    /// A stored tensor as a block type and bytes: plain types as they are, FP8 as F32.
+    fn read(&self, name: &str, shape: &[usize]) -> Result<(BlockType, Bytes), WeightsError> {
+        let (stored, scales) = self.stored(name, shape)?;
+        match (block_type(stored.dtype), scales, shape) {
+            (Some(ty), _, _) => Ok((ty, stored.bytes)),
+            (None, Some(scales), &[rows, cols]) => {
+                let scales = to_f32(&scales);
+                let weights = fp8::dequantize(&stored.bytes, [rows, cols], &scales, self.block);
+                let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
+                Ok((BlockType::F32, bytes.into()))
+            }
+            _ => Err(type_error(&stored, name, ALLOWED)),
+        }
+    }
+
+    fn matrix(
+        &self,
+        name: &str,
+        ty: BlockType,
+        [rows, cols]: [usize; 2],
+        bytes: Bytes,
+    ) -> Result<Matrix, WeightsError> {
+        Matrix::new(ty, rows, cols, bytes).map_err(|source| WeightsError::Matrix {
+            path: self.path.clone(),
+            name: name.into(),
+            source,
+        })
+    }
+}
+
+impl Weights for HfFolder {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn tensor(&self, spec: &TensorSpec) -> Result<Option<Matrix>, WeightsError> {
+        let (name, shape) = self.stored_as(spec);
+        if spec.optional && self.shards.get(name).is_none() {
+            return Ok(None);
+        }
+        let (ty, bytes) = self.read(name, &shape)?;
+        let width = if ty == BlockType::F32 { 4 } else { 2 };
+        let bytes = match spec.hf {
+            HfTensor::Whole(_) => bytes,
+            HfTensor::KvBKey(_) => self.kv_b().key(&bytes, width).into(),
+            HfTensor::KvBValue(_) => self.kv_b().value(&bytes, width).into(),
+        };
+        self.matrix(name, ty, [spec.rows, spec.cols], bytes).map(Some)
+    }
+
+    fn expert(&self, spec: &ExpertSpec) -> Result<Expert, WeightsError> {
+        let projection = |projection| {
+            let (rows, cols) = spec.shape(projection);
+            let name = spec.projection_name(projection);
+            let (ty, bytes) = self.read(name, &[rows, cols])?;
+            self.matrix(name, ty, [rows, cols], bytes)
+        };
+        Ok(Expert {
+            gate: projection(Projection::Gate)?,
+            up: projection(Projection::Up)?,
+            down: projection(Projection::Down)?,
+        })
+    }
+}
+
+fn check_shape(stored: &Stored, name: &str, expected: &[usize]) -> Result<(), WeightsError> {
+    if stored.shape == expected {
+        return Ok(());
+    }
+    Err(WeightsError::Shape {
+        path: stored.path.to_path_buf(),
+        name: name.into(),
+        found: stored.shape.to_vec(),
+        expected: expected.to_vec(),
+    })
+}
+
+fn type_error(stored: &Stored, name: &str, allowed: &str) -> WeightsError {
+    WeightsError::Type {
+        path: stored.path.to_path_buf(),
+        name: name.into(),
+        found: stored.dtype.to_string(),
+        allowed: allowed.into(),
+    }
+}
+
+fn block_type(dtype: Dtype) -> Option<BlockType> {
+    match dtype {
+        Dtype::F32 => Some(BlockType::F32),
+        Dtype::F16 => Some(BlockType::F16),
+        Dtype::BF16 => Some(BlockType::BF16),
+        _ => None,
+    }
+}
+
+fn to_f32(stored: &Stored) -> Vec<f32> {
+    let pairs = stored.bytes.as_chunks::<2>().0.iter();
+    match stored.dtype {
+        Dtype::F16 => pairs.map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
+        Dtype::BF16 => pairs.map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
+        _ => {
+            let fours = stored.bytes.as_chunks::<4>().0.iter();
+            fours.map(|bytes| f32::from_le_bytes(*bytes)).collect()
+        }
+    }
+}
+
+/// `quantization_config.weight_block_size`, 128 x 128 where it is not given.
+fn block_size(json: &Json) -> Result<[usize; 2], ConfigError> {
+    let quantization = json.get("quantization_config");
+    let found = quantization.and_then(|config| config.get("weight_block_size"));
+    let Some(found) = found.filter(|value| !value.is_null()) else { return Ok([128, 128]) };
+    let sides: Option<Vec<u64>> =
+        found.as_array().and_then(|sides| sides.iter().map(Json::as_u64).collect());
+    match sides.as_deref() {
+        Some(&[rows @ 1..=65536, cols @ 1..=65536]) => Ok([rows as usize, cols as usize]),
+        _ => Err(ConfigError::value(
+            "quantization_config.weight_block_size",
+            found,
+            "two numbers from 1 to 65536",
+        )),
+    }
+}

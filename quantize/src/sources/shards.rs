@@ -1,0 +1,134 @@
+//! The safetensors files of a checkpoint: one file, or an index and shards.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+use vaquita_runtime::bytes::Bytes;
+
+use super::SourceError;
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Every tensor of a checkpoint by name.
+pub(super) struct Shards {
+    shards: Vec<Shard>,
+    tensors: HashMap<String, Entry>,
+}
+
+struct Shard {
+    path: PathBuf,
+    bytes: Bytes,
+}
+
+struct Entry {
+    shard: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    range: Range<usize>,
+}
+
+/// A tensor as it is stored.
+pub(super) struct Stored<'a> {
+    pub path: &'a Path,
+    pub dtype: Dtype,
+    pub shape: &'a [usize],
+    pub bytes: Bytes,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Shards {
+    /// Maps the files of a folder and checks their headers.
+    pub fn open(folder: &Path) -> Result<Self, SourceError> {
+        let index_path = folder.join(INDEX);
+        if index_path.exists() {
+            return Self::from_index(folder, &index_path);
+        }
+        let path = folder.join(SINGLE);
+        if !path.exists() {
+            return Err(SourceError::NoWeights { folder: folder.to_path_buf() });
+        }
+        let mut all = Self { shards: Vec::new(), tensors: HashMap::new() };
+        all.tensors = all.add(path)?;
+        Ok(all)
+    }
+
+    fn from_index(folder: &Path, index_path: &Path) -> Result<Self, SourceError> {
+        let text = std::fs::read(index_path)
+            .map_err(|source| SourceError::Io { path: index_path.to_path_buf(), source })?;
+        let index: Index = serde_json::from_slice(&text)
+            .map_err(|source| SourceError::Json { path: index_path.to_path_buf(), source })?;
+        let mut by_shard = BTreeMap::<&str, Vec<&str>>::new();
+        for (tensor, shard) in &index.weight_map {
+            by_shard.entry(shard).or_default().push(tensor);
+        }
+        let mut all = Self { shards: Vec::new(), tensors: HashMap::new() };
+        for (shard, tensors) in by_shard {
+            let mut components = Path::new(shard).components();
+            if !components.all(|part| matches!(part, Component::Normal(_))) || shard.is_empty() {
+                return Err(SourceError::OutsideFolder {
+                    index: index_path.to_path_buf(),
+                    tensor: tensors[0].into(),
+                    shard: shard.into(),
+                });
+            }
+            let path = folder.join(shard);
+            if !path.exists() {
+                let (index, tensors) = (index_path.to_path_buf(), tensors.len());
+                return Err(SourceError::MissingShard { index, path, tensors });
+            }
+            let mut found = all.add(path.clone())?;
+            for tensor in tensors {
+                let Some(entry) = found.remove(tensor) else {
+                    return Err(SourceError::NotInShard { path, tensor: tensor.into() });
+                };
+                all.tensors.insert(tensor.into(), entry);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Maps one file; returns what is in it.
+    fn add(&mut self, path: PathBuf) -> Result<HashMap<String, Entry>, SourceError> {
+        let io = |source| SourceError::Io { path: path.clone(), source };
+        let bytes = Bytes::map(&File::open(&path).map_err(io)?).map_err(io)?;
+        let (header, metadata) = SafeTensors::read_metadata(&bytes)
+            .map_err(|source| SourceError::Shard { path: path.clone(), source })?;
+        // The crate has checked that the header and all extents lie within the file.
+        let start = header + size_of::<u64>();
+        let tensors = metadata.tensors().into_iter().map(|(name, info)| {
+            let range = start + info.data_offsets.0..start + info.data_offsets.1;
+            let (dtype, shape) = (info.dtype, info.shape.clone());
+            (name, Entry { shard: self.shards.len(), dtype, shape, range })
+        });
+        let tensors = tensors.collect();
+        self.shards.push(Shard { path, bytes });
+        Ok(tensors)
+    }
+
+    /// A tensor, if the checkpoint has it.
+    pub fn get(&self, name: &str) -> Option<Stored<'_>> {
+        let entry = self.tensors.get(name)?;
+        let shard = self.shards.get(entry.shard)?;
+        let bytes = shard.bytes.slice(entry.range.clone())?;
+        Some(Stored { path: &shard.path, dtype: entry.dtype, shape: &entry.shape, bytes })
+    }
+
+    /// Whether any tensor's name begins so.
+    pub fn has_prefix(&self, prefix: &str) -> bool {
+        self.tensors.keys().any(|name| name.starts_with(prefix))
+    }
+
+    /// The files.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.shards.iter().map(|shard| shard.path.clone()).collect()
+    }
+}

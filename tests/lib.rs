@@ -1,0 +1,77 @@
+//! What the tests that cross crates share: where test data lies, and models opened from it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use safetensors::{Dtype, SafeTensors};
+use vaquita_quantize::sources::HfFolder;
+use vaquita_runtime::model::Model;
+
+/// A folder of tiny random checkpoints with the logits that transformers computes.
+pub fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+}
+
+/// The reference model.
+pub fn reference() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../calibration/reference")
+}
+
+/// A checkpoint folder, unquantized.
+pub fn open_folder(path: &Path) -> Arc<Model> {
+    let folder = HfFolder::open(path).expect("the checkpoint opens");
+    Arc::new(Model::load(Arc::new(folder)).expect("the checkpoint loads"))
+}
+
+/// One sequence with the logits after each of its tokens.
+pub struct Golden {
+    /// Tokens.
+    pub tokens: Vec<u32>,
+    /// `[tokens, vocab_size]`
+    pub logits: Vec<f32>,
+}
+
+/// The sequences in a `golden.safetensors`: a batch in `input_ids` and `logits`, or one each in
+/// `input_ids.0` and so on.
+pub fn goldens(path: &Path) -> Vec<Golden> {
+    let bytes = std::fs::read(path).expect("golden.safetensors is there");
+    let file = SafeTensors::deserialize(&bytes).expect("golden.safetensors is sound");
+    let ids = |name: &str| -> Vec<u32> {
+        let tensor = file.tensor(name).expect("input_ids");
+        assert_eq!(tensor.dtype(), Dtype::I64);
+        let ids = tensor.data().as_chunks::<8>().0;
+        ids.iter().map(|id| i64::from_le_bytes(*id) as u32).collect()
+    };
+    let floats = |name: &str| -> Vec<f32> {
+        let tensor = file.tensor(name).expect("logits");
+        assert_eq!(tensor.dtype(), Dtype::F32);
+        tensor.data().as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x)).collect()
+    };
+    if let Ok(batch) = file.tensor("input_ids") {
+        let sequences = batch.shape()[0];
+        let (ids, logits) = (ids("input_ids"), floats("logits"));
+        let (tokens, values) = (ids.len() / sequences, logits.len() / sequences);
+        let pair = |i: usize| Golden {
+            tokens: ids[i * tokens..][..tokens].to_vec(),
+            logits: logits[i * values..][..values].to_vec(),
+        };
+        return (0..sequences).map(pair).collect();
+    }
+    let numbers = (0..).take_while(|i| file.tensor(&format!("input_ids.{i}")).is_ok());
+    let pair = |i| Golden {
+        tokens: ids(&format!("input_ids.{i}")),
+        logits: floats(&format!("logits.{i}")),
+    };
+    numbers.map(pair).collect()
+}
+
+/// The largest difference.
+pub fn largest_error(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// The bits of floats, for comparisons that leave nothing out.
+pub fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}

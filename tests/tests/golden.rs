@@ -1,0 +1,79 @@
+//! Checkpoints as they are, against the logits that Hugging Face transformers computes in float32.
+
+use std::sync::Arc;
+
+use vaquita_runtime::kernels::Tier;
+use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::session::{Session, SessionOptions};
+use vaquita_runtime::threads::Pool;
+use vaquita_tests::{golden, goldens, largest_error, open_folder, reference};
+
+fn full_precision() -> SessionOptions {
+    SessionOptions { cache: CacheType::F32, ..SessionOptions::default() }
+}
+
+fn matches_transformers(name: &str) {
+    let model = open_folder(&golden(name));
+    let pool = Arc::new(Pool::new(2));
+    let sequences = goldens(&golden(name).join("golden.safetensors"));
+    assert_eq!(sequences.len(), 2);
+    for sequence in sequences {
+        let mut whole = Session::new(model.clone(), pool.clone(), full_precision());
+        let logits = whole.feed_all(&sequence.tokens).unwrap();
+        let error = largest_error(&logits, &sequence.logits);
+        assert!(error <= 2e-3, "{name}, whole prompt: {error}");
+
+        let mut stepwise = Session::new(model.clone(), pool.clone(), full_precision());
+        let one_by_one: Vec<f32> =
+            sequence.tokens.iter().flat_map(|&token| stepwise.feed(&[token]).unwrap()).collect();
+        let error = largest_error(&one_by_one, &sequence.logits);
+        assert!(error <= 2e-3, "{name}, token by token: {error}");
+    }
+}
+
+#[test]
+fn deepseek_v2_lite_has_the_logits_of_transformers() {
+    matches_transformers("deepseek-v2-lite");
+}
+
+#[test]
+fn deepseek_v2_has_the_logits_of_transformers() {
+    matches_transformers("deepseek-v2");
+}
+
+#[test]
+fn deepseek_v3_has_the_logits_of_transformers() {
+    matches_transformers("deepseek-v3");
+}
+
+#[test]
+fn moonlight_has_the_logits_of_transformers() {
+    matches_transformers("moonlight");
+}
+
+#[test]
+fn the_reference_model_has_the_logits_of_transformers() {
+    let model = open_folder(&reference());
+    let pool = Arc::new(Pool::new(2));
+    for sequence in goldens(&reference().join("golden.safetensors")) {
+        let mut session = Session::new(model.clone(), pool.clone(), full_precision());
+        let logits = session.feed_all(&sequence.tokens).unwrap();
+        let error = largest_error(&logits, &sequence.logits);
+        assert!(error <= 5e-3, "{error}");
+    }
+}
+
+#[test]
+fn a_checkpoint_gives_the_same_bits_on_every_tier() {
+    let model = open_folder(&golden("deepseek-v3"));
+    let tokens = &goldens(&golden("deepseek-v3").join("golden.safetensors"))[0].tokens;
+    let logits = |tier| {
+        let options = SessionOptions { tier, ..full_precision() };
+        let mut session = Session::new(model.clone(), Arc::new(Pool::new(2)), options);
+        vaquita_tests::bits(&session.feed_all(tokens).unwrap())
+    };
+    let expected = logits(Tier::from_name("scalar").unwrap());
+    for tier in Tier::available() {
+        assert_eq!(logits(tier), expected, "{}", tier.name());
+    }
+}
