@@ -1,3 +1,19 @@
-//! Offline quantizer.
+//! Turns full-precision checkpoints into vaquita's expert-major files.
+//!
+//! [`sources`] read a checkpoint, [`plan`] says which block type everything gets, [`encoders`] turn weights
+//! into the bytes of a type, and [`quantize`] puts it together into a file that appears only when it is whole
+//! and has been read back. Work is spread with rayon, over the pool that the caller installs.
+
+pub mod container;
 pub mod encoders;
+mod partial;
+pub mod pipeline;
+pub mod plan;
+mod progress;
+pub mod report;
 pub mod sources;
+
+pub use pipeline::{Job, QuantizeError, quantize};
+pub use plan::{Plan, PlanError, Target, mixed};
+pub use progress::{Progress, Stage};
+pub use report::{LayerReport, Report};

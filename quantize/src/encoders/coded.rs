@@ -11,6 +11,9 @@ use super::{Distortion, EncodeError, Rows};
 /// Rows on which the tables of a type compete.
 const SAMPLE_ROWS: usize = 8;
 
+/// Rows whose codes are in memory before they are packed.
+const ROWS_AT_ONCE: usize = 512;
+
 struct EncodedRow {
     scale: f32,
     group_scales: Vec<u8>,
@@ -31,17 +34,19 @@ pub(super) fn encode(
     };
     let mut packer = Packer::new(ty, weights.rows(), weights.cols(), &table)
         .ok_or_else(|| shape_error(ty, weights))?;
-    let rows: Vec<EncodedRow> = (0..weights.rows())
-        .into_par_iter()
-        .map_init(
-            || vec![0f32; weights.cols()],
-            |values, row| encode_row(&grid, weights, row, values, importance, true),
-        )
-        .collect::<Result<_, _>>()?;
     let mut distortion = Distortion::default();
-    for (row, encoded) in rows.into_iter().enumerate() {
-        packer.set_row(row, encoded.scale, &encoded.group_scales, &encoded.codes);
-        distortion += encoded.distortion;
+    for first in (0..weights.rows()).step_by(ROWS_AT_ONCE) {
+        let rows: Vec<EncodedRow> = (first..weights.rows().min(first + ROWS_AT_ONCE))
+            .into_par_iter()
+            .map_init(
+                || vec![0f32; weights.cols()],
+                |values, row| encode_row(&grid, weights, row, values, importance, true),
+            )
+            .collect::<Result<_, _>>()?;
+        for (row, encoded) in rows.into_iter().enumerate() {
+            packer.set_row(first + row, encoded.scale, &encoded.group_scales, &encoded.codes);
+            distortion += encoded.distortion;
+        }
     }
     Ok((packer.finish(), distortion))
 }
@@ -78,7 +83,9 @@ fn choose_grid(
 ) -> Result<Grid<'static>, EncodeError> {
     Layout::new(ty, weights.rows(), weights.cols()).ok_or_else(|| shape_error(ty, weights))?;
     let candidates = tables::candidates(ty);
-    let [first, others @ ..] = candidates else { return Ok(Grid::Integers) };
+    let [first, others @ ..] = candidates else {
+        return Ok(Grid::Integers);
+    };
     let mut best = (Grid::Table(first), f64::INFINITY);
     if others.is_empty() {
         return Ok(best.0);

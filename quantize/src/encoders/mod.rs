@@ -13,7 +13,7 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use rows::{Rows, Slice};
+pub use rows::{Rows, Sample, Slice};
 
 /// Why weights cannot be encoded.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -127,7 +127,9 @@ pub fn measure(
 }
 
 fn check_importance(expected: usize, importance: Option<&[f32]>) -> Result<(), EncodeError> {
-    let Some(importance) = importance else { return Ok(()) };
+    let Some(importance) = importance else {
+        return Ok(());
+    };
     let found = if importance.len() != expected {
         format!("found {}", importance.len())
     } else if let Some(bad) = importance.iter().find(|one| !(one.is_finite() && **one >= 0.0)) {

@@ -26,8 +26,7 @@ impl Rows for Matrix {
     }
 }
 
-/// Row-major weights in memory, of which the last row may be cut short only by a caller's mistake: it is
-/// then not counted.
+/// Row-major weights in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Slice<'a> {
     cols: usize,
@@ -52,5 +51,32 @@ impl Rows for Slice<'_> {
 
     fn read_row(&self, row: usize, out: &mut [f32]) {
         out.copy_from_slice(&self.values[row * self.cols..][..self.cols]);
+    }
+}
+
+/// Every so many rows of a matrix: enough to judge it by.
+pub struct Sample<'a> {
+    inner: &'a dyn Rows,
+    step: usize,
+}
+
+impl<'a> Sample<'a> {
+    /// At most `rows` rows, evenly spread.
+    pub fn new(inner: &'a dyn Rows, rows: usize) -> Self {
+        Self { inner, step: inner.rows().div_ceil(rows.max(1)).max(1) }
+    }
+}
+
+impl Rows for Sample<'_> {
+    fn rows(&self) -> usize {
+        self.inner.rows().div_ceil(self.step)
+    }
+
+    fn cols(&self) -> usize {
+        self.inner.cols()
+    }
+
+    fn read_row(&self, row: usize, out: &mut [f32]) {
+        self.inner.read_row(row * self.step, out);
     }
 }

@@ -191,16 +191,3 @@ proptest! {
         }
     }
 }
-
-#[test]
-#[ignore = "a measurement: run it alone with --release and --nocapture"]
-fn speed_of_each_type() {
-    let values = gaussian(2048 * 2048);
-    let rows = Slice::new(2048, &values);
-    for ty in CODED {
-        let start = std::time::Instant::now();
-        let (_, distortion) = encode(ty, &rows, None).unwrap();
-        let rate = values.len() as f64 / 1e6 / start.elapsed().as_secs_f64();
-        println!("{ty}: {rate:.1} M weights/s, relative error {:.6}", distortion.relative());
-    }
-}

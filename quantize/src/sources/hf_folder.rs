@@ -246,7 +246,9 @@ fn to_f32(stored: &Stored) -> Vec<f32> {
 fn block_size(json: &Json) -> Result<[usize; 2], ConfigError> {
     let quantization = json.get("quantization_config");
     let found = quantization.and_then(|config| config.get("weight_block_size"));
-    let Some(found) = found.filter(|value| !value.is_null()) else { return Ok([128, 128]) };
+    let Some(found) = found.filter(|value| !value.is_null()) else {
+        return Ok([128, 128]);
+    };
     let sides: Option<Vec<u64>> =
         found.as_array().and_then(|sides| sides.iter().map(Json::as_u64).collect());
     match sides.as_deref() {

@@ -218,8 +218,13 @@ impl<'a> Cursor<'a> {
         let len = self.count(&format!("the length of {what}"), limit, 1)?;
         let bytes = self.take(len, what)?;
         let text = std::str::from_utf8(bytes);
-        let error = |_| value_error(self.path, what, String::from_utf8_lossy(bytes), "UTF-8");
-        text.map(String::from).map_err(error)
+        let text = text.map_err(|error| {
+            // A message needs no more than the place: the string may be as long as the file.
+            let around = &bytes[error.valid_up_to()..];
+            let excerpt = String::from_utf8_lossy(&around[..around.len().min(32)]);
+            value_error(self.path, what, excerpt, "UTF-8")
+        })?;
+        Ok(text.to_string())
     }
 
     fn metadata(&mut self, entries: usize) -> Result<Metadata, GgufError> {

@@ -1,0 +1,220 @@
+//! What goes into an expert-major file, in order, and how large it becomes, before any weight is encoded.
+//!
+//! The layout is described in docs/format.md; the runtime's `gguf_weights` reads it.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::gguf::{ALIGNMENT_KEY, GgmlType, GgufError, Metadata, TensorPlan, Writer};
+use vaquita_runtime::model::gguf_weights::{LAYOUT_VERSION, record_layout};
+use vaquita_runtime::model::{Config, ExpertSpec, Projection, TensorSpec, Weights, WeightsError};
+
+use crate::plan::{Plan, expert_layers, expert_specs};
+use crate::sources::Identity;
+
+/// `general.alignment`: every record starts on a page.
+pub const ALIGNMENT: u64 = 4096;
+/// Key of the checksums, one per tensor in file order.
+pub const CHECKSUMS_KEY: &str = "vaquita.record.crc32";
+
+const GGML_I8: GgmlType = GgmlType(24);
+
+/// Why a file cannot be laid out.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// A shape that its type cannot hold, or a size beyond what can be counted.
+    #[error("the file cannot be laid out: {found}")]
+    Layout {
+        /// What is wrong.
+        found: String,
+    },
+    /// The header cannot be written.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+}
+
+/// The tensors that a source has.
+pub struct Inventory<'a> {
+    /// The model.
+    pub config: &'a Config,
+    /// Tensors that are not routed experts, without the optional ones that are absent.
+    pub tensors: Vec<TensorSpec>,
+    /// Weights of the model, the ones of vectors among them.
+    pub parameters: u64,
+}
+
+impl<'a> Inventory<'a> {
+    /// Asks the source for its optional tensors.
+    pub fn new(weights: &'a dyn Weights) -> Result<Self, WeightsError> {
+        let config = weights.config();
+        let mut tensors = Vec::new();
+        for spec in config.family.tensors(config) {
+            if !spec.optional || weights.tensor(&spec)?.is_some() {
+                tensors.push(spec);
+            }
+        }
+        let trunk: u64 = tensors.iter().map(|spec| spec.rows as u64 * spec.cols as u64).sum();
+        let layers = expert_layers(config);
+        let experts = layers.flat_map(|layer| expert_specs(config, layer));
+        let parameters = trunk + experts.map(|spec| expert_parameters(&spec)).sum::<u64>();
+        Ok(Self { config, tensors, parameters })
+    }
+}
+
+/// Weights of one expert.
+pub fn expert_parameters(spec: &ExpertSpec) -> u64 {
+    3 * spec.hidden_size as u64 * spec.intermediate_size as u64
+}
+
+/// A length up to where the next record may start.
+pub fn padded(len: u64) -> u64 {
+    len.next_multiple_of(ALIGNMENT)
+}
+
+/// One tensor of the file and what it holds.
+pub enum Item {
+    /// A tensor of that type.
+    Tensor(TensorSpec, BlockType),
+    /// The record of an expert, its projections of those types.
+    Expert(ExpertSpec, [BlockType; 3]),
+}
+
+impl Item {
+    /// Its name in the file.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Tensor(spec, _) => spec.name.clone(),
+            Self::Expert(spec, _) => spec.record_name(),
+        }
+    }
+
+    /// Weights in it.
+    pub fn parameters(&self) -> u64 {
+        match self {
+            Self::Tensor(spec, _) => spec.rows as u64 * spec.cols as u64,
+            Self::Expert(spec, _) => expert_parameters(spec),
+        }
+    }
+}
+
+/// A file that is to be written.
+pub struct Layout {
+    /// All metadata, the checksums still zero.
+    pub metadata: Metadata,
+    /// What the header says of each tensor.
+    pub tensors: Vec<TensorPlan>,
+    /// What each tensor holds.
+    pub items: Vec<Item>,
+    /// Bytes of the whole file.
+    pub file_bytes: u64,
+    /// Bytes of the experts' records, without what pads them.
+    pub expert_bytes: u64,
+}
+
+impl Layout {
+    /// Lays out the file that a plan describes.
+    pub fn new(
+        inventory: &Inventory,
+        identity: &Identity,
+        tokenizer: &Metadata,
+        plan: &Plan,
+    ) -> Result<Self, ContainerError> {
+        let config = inventory.config;
+        let (mut items, mut tensors, mut coded) = (Vec::new(), Vec::new(), Coded::default());
+        for spec in &inventory.tensors {
+            let ty = plan.tensor_type(spec);
+            let (rows, cols) = (spec.rows, spec.cols);
+            let bytes = ty.byte_len(rows, cols).ok_or_else(|| unfit(&spec.name))?;
+            let (dims, ggml) = match GgmlType::of(ty) {
+                Some(plain) if rows == 1 => (vec![cols as u64], plain),
+                Some(plain) => (vec![cols as u64, rows as u64], plain),
+                None => {
+                    coded.names.push(spec.name.clone());
+                    coded.types.push(ty.name().to_string());
+                    coded.shapes.extend([rows as u64, cols as u64]);
+                    (vec![bytes as u64], GGML_I8)
+                }
+            };
+            tensors.push(TensorPlan { name: spec.name.clone(), dims, ty: ggml });
+            items.push(Item::Tensor(spec.clone(), ty));
+        }
+        let mut expert_bytes = 0u64;
+        for layer in expert_layers(config) {
+            for spec in expert_specs(config, layer) {
+                let name = spec.record_name();
+                let types = plan.expert_types(layer, spec.expert).ok_or_else(|| unfit(&name))?;
+                let shapes = Projection::ALL.map(|projection| spec.shape(projection));
+                let (_, len) = record_layout(types, shapes).ok_or_else(|| unfit(&name))?;
+                coded.experts.extend(types.map(|ty| ty as u8));
+                expert_bytes += len as u64;
+                tensors.push(TensorPlan { name, dims: vec![len as u64], ty: GGML_I8 });
+                items.push(Item::Expert(spec, types));
+            }
+        }
+        let metadata = metadata(config, identity, tokenizer, plan, coded, tensors.len());
+        let header = header_bytes(&metadata, &tensors)?;
+        let mut sizes = tensors.iter().map(|tensor| tensor.ty.byte_len(&tensor.dims).map(padded));
+        let file_bytes = sizes
+            .try_fold(header, |sum, len| sum.checked_add(len?))
+            .ok_or_else(|| unfit("the file"))?;
+        Ok(Self { metadata, tensors, items, file_bytes, expert_bytes })
+    }
+}
+
+fn unfit(name: &str) -> ContainerError {
+    ContainerError::Layout { found: format!("{name} does not fit its type") }
+}
+
+/// The lists that say what the opaque tensors are.
+#[derive(Default)]
+struct Coded {
+    names: Vec<String>,
+    types: Vec<String>,
+    shapes: Vec<u64>,
+    experts: Vec<u8>,
+}
+
+fn metadata(
+    config: &Config,
+    identity: &Identity,
+    tokenizer: &Metadata,
+    plan: &Plan,
+    coded: Coded,
+    tensors: usize,
+) -> Metadata {
+    let mut metadata = Metadata::new();
+    metadata.insert("general.architecture", config.family.architecture());
+    metadata.insert("general.name", identity.name.as_str());
+    metadata.insert(ALIGNMENT_KEY, ALIGNMENT as u32);
+    config.family.write_metadata(config, &mut metadata);
+    // A source without a tokenizer still knows where texts begin and end.
+    if let Some(bos) = config.bos_token_id {
+        metadata.insert("tokenizer.ggml.bos_token_id", bos);
+    }
+    if let Some(eos) = config.eos_token_ids.first() {
+        metadata.insert("tokenizer.ggml.eos_token_id", *eos);
+    }
+    for (key, value) in tokenizer.iter() {
+        metadata.insert(key, value.clone());
+    }
+    metadata.insert("vaquita.version", LAYOUT_VERSION);
+    metadata.insert("vaquita.quantizer", concat!("vaquita ", env!("CARGO_PKG_VERSION")));
+    metadata.insert("vaquita.plan", plan.name());
+    metadata.insert("vaquita.source.name", identity.name.as_str());
+    metadata.insert("vaquita.source.bytes", identity.bytes);
+    metadata.insert("vaquita.source.fingerprint", identity.fingerprint.as_str());
+    metadata.insert("vaquita.tensor.names", coded.names);
+    metadata.insert("vaquita.tensor.types", coded.types);
+    metadata.insert("vaquita.tensor.shapes", coded.shapes);
+    metadata.insert("vaquita.expert.types", coded.experts);
+    metadata.insert(CHECKSUMS_KEY, vec![0u32; tensors]);
+    metadata
+}
+
+/// Bytes before the first tensor.
+fn header_bytes(metadata: &Metadata, tensors: &[TensorPlan]) -> Result<u64, GgufError> {
+    let mut header = Cursor::new(Vec::new());
+    Writer::new(&mut header, Path::new("header"), metadata, tensors.to_vec())?;
+    Ok(header.get_ref().len() as u64)
+}

@@ -1,0 +1,274 @@
+//! From a source to a file: encode, write, check, give it its name.
+
+use std::fs;
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rayon::prelude::*;
+use vaquita_runtime::gguf::{Gguf, GgufError, Metadata, Writer};
+use vaquita_runtime::model::gguf_weights::{OpenError, record_layout};
+use vaquita_runtime::model::{ExpertSpec, GgufWeights, Projection, Verify, Weights, WeightsError};
+
+use crate::container::{CHECKSUMS_KEY, ContainerError, Inventory, Item, Layout};
+use crate::encoders::{self, Distortion, EncodeError};
+use crate::partial::PartialFile;
+use crate::plan::Plan;
+use crate::progress::{Progress, Stage};
+use crate::report::{Errors, Report};
+use crate::sources::Identity;
+
+/// Weights that are encoded side by side before they are written; bounds memory.
+const WEIGHTS_AT_ONCE: u64 = 32 << 20;
+
+/// Why there is no file.
+#[derive(Debug, thiserror::Error)]
+pub enum QuantizeError {
+    /// The file would replace what it is made from.
+    #[error("{out} is part of the source; choose another output file")]
+    OverSource {
+        /// The output.
+        out: PathBuf,
+    },
+    /// The output's folder takes no file.
+    #[error(
+        "cannot create a file for {out}: {source}; choose an output file in a folder that exists and can be written to"
+    )]
+    Create {
+        /// The output.
+        out: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The disk is full.
+    #[error(
+        "the disk of {out} is full; the file takes {needed} bytes: free some, or choose fewer bits or another disk"
+    )]
+    Full {
+        /// The output.
+        out: PathBuf,
+        /// Bytes of the whole file.
+        needed: u64,
+    },
+    /// Writing failed.
+    #[error("writing {out}: {source}")]
+    Write {
+        /// The output.
+        out: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A weight that cannot be encoded.
+    #[error("tensor {name}: {source}")]
+    Encode {
+        /// The tensor.
+        name: String,
+        /// Why.
+        source: EncodeError,
+    },
+    /// Reading the source failed.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The file cannot be laid out.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// The container could not be written or read back.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// The finished file does not open as a model.
+    #[error("the finished file is not sound: {0}")]
+    Open(#[from] OpenError),
+    /// The finished file does not hold what was written.
+    #[error("{name} was written to {out} and reads back differently; check the disk")]
+    Verify {
+        /// The output.
+        out: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+}
+
+/// What is to be made from what.
+pub struct Job<'a> {
+    /// The source.
+    pub weights: &'a dyn Weights,
+    /// What the source is.
+    pub identity: &'a Identity,
+    /// `tokenizer.*` metadata for the file.
+    pub tokenizer: &'a Metadata,
+    /// Which types to use.
+    pub plan: &'a Plan,
+    /// The file to make. An existing one is replaced once the new one is whole.
+    pub out: &'a Path,
+}
+
+/// Writes the file. On an error nothing has changed.
+pub fn quantize(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Report, QuantizeError> {
+    let start = Instant::now();
+    refuse_source(job)?;
+    let inventory = Inventory::new(job.weights)?;
+    let layout = Layout::new(&inventory, job.identity, job.tokenizer, job.plan)?;
+    let (partial, file) = PartialFile::create(job.out)
+        .map_err(|source| QuantizeError::Create { out: job.out.to_path_buf(), source })?;
+
+    let mut errors = Errors::default();
+    let in_write = |error| in_write(job.out, layout.file_bytes, error);
+    let out = BufWriter::with_capacity(1 << 20, file);
+    let mut writer =
+        Writer::new(out, job.out, &layout.metadata, layout.tensors.clone()).map_err(in_write)?;
+    let mut checksums = Vec::with_capacity(layout.items.len());
+    let total = inventory.parameters;
+    let mut reporter = Progress { stage: Stage::Writing, done: 0, total }.with(progress);
+    for batch in batches(&layout.items) {
+        let encoded: Vec<(Vec<u8>, Distortion)> =
+            batch.par_iter().map(|item| encode(job.weights, item)).collect::<Result<_, _>>()?;
+        for (item, (bytes, distortion)) in batch.iter().zip(encoded) {
+            writer.write_tensor(&item.name(), &bytes).map_err(in_write)?;
+            checksums.push(crc32fast::hash(&bytes));
+            match item {
+                Item::Tensor(spec, _) => errors.add_tensor(&spec.name, distortion),
+                Item::Expert(spec, _) => errors.add_expert(spec.layer.0, distortion),
+            }
+            reporter.add(item.parameters());
+        }
+    }
+    writer.patch_u32_array(CHECKSUMS_KEY, &checksums).map_err(in_write)?;
+    let out = writer.finish().map_err(in_write)?;
+    let in_io = |source| in_write(GgufError::Io { path: job.out.to_path_buf(), source });
+    let file = out.into_inner().map_err(|error| in_io(error.into_error()))?;
+    file.sync_all().map_err(in_io)?;
+    let file_bytes = file.metadata().map_err(in_io)?.len();
+    drop(file);
+
+    verify(job.out, partial.path(), &checksums, progress)?;
+    partial.keep().map_err(in_io)?;
+    let expert_parameters: u64 = layout.items.iter().map(expert_parameters).sum();
+    let bits = |bytes: u64, weights: u64| bytes as f64 * 8.0 / weights.max(1) as f64;
+    let types = job.plan.counts().into_iter();
+    Ok(Report {
+        plan: job.plan.name().into(),
+        file_bytes,
+        parameters: inventory.parameters,
+        bits_per_weight: bits(file_bytes, inventory.parameters),
+        expert_bits_per_weight: bits(layout.expert_bytes, expert_parameters),
+        expert_types: types.map(|(ty, count)| (ty.name().into(), count)).collect(),
+        layers: errors.layers(),
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+fn expert_parameters(item: &Item) -> u64 {
+    if let Item::Expert(..) = item { item.parameters() } else { 0 }
+}
+
+/// A source must not be replaced by what is made from it, under whatever name it is reached.
+fn refuse_source(job: &Job) -> Result<(), QuantizeError> {
+    let Ok(out) = fs::canonicalize(job.out) else {
+        return Ok(());
+    };
+    let is_out = |file: &PathBuf| fs::canonicalize(file).is_ok_and(|file| file == out);
+    if job.identity.files.iter().any(is_out) {
+        return Err(QuantizeError::OverSource { out: job.out.to_path_buf() });
+    }
+    if out.is_dir() {
+        let source = io::ErrorKind::IsADirectory.into();
+        return Err(QuantizeError::Create { out: job.out.to_path_buf(), source });
+    }
+    Ok(())
+}
+
+fn in_write(out: &Path, needed: u64, error: GgufError) -> QuantizeError {
+    let out = out.to_path_buf();
+    match error {
+        GgufError::Io { source, .. }
+            if matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ) =>
+        {
+            QuantizeError::Full { out, needed }
+        }
+        GgufError::Io { source, .. } => QuantizeError::Write { out, source },
+        other => QuantizeError::Gguf(other),
+    }
+}
+
+/// Runs of tensors that are encoded side by side.
+fn batches(items: &[Item]) -> Vec<&[Item]> {
+    let (mut batches, mut rest, mut from, mut weights) = (Vec::new(), items, 0, 0);
+    for (at, item) in items.iter().enumerate() {
+        weights += item.parameters();
+        if weights >= WEIGHTS_AT_ONCE {
+            let (batch, after) = rest.split_at(at + 1 - from);
+            batches.push(batch);
+            (rest, from, weights) = (after, at + 1, 0);
+        }
+    }
+    if !rest.is_empty() {
+        batches.push(rest);
+    }
+    batches
+}
+
+fn encode(weights: &dyn Weights, item: &Item) -> Result<(Vec<u8>, Distortion), QuantizeError> {
+    match item {
+        Item::Tensor(spec, ty) => {
+            let in_encode = |source| QuantizeError::Encode { name: spec.name.clone(), source };
+            let missing =
+                || WeightsError::Missing { path: PathBuf::new(), name: spec.name.clone() };
+            let matrix = weights.tensor(spec)?.ok_or_else(missing)?;
+            encoders::encode(*ty, &matrix, None).map_err(in_encode)
+        }
+        Item::Expert(spec, types) => encode_expert(weights, spec, *types),
+    }
+}
+
+/// The record of an expert: gate, up and down, each where the layout has it.
+fn encode_expert(
+    weights: &dyn Weights,
+    spec: &ExpertSpec,
+    types: [vaquita_runtime::blocks::BlockType; 3],
+) -> Result<(Vec<u8>, Distortion), QuantizeError> {
+    let shapes = Projection::ALL.map(|projection| spec.shape(projection));
+    let unfit = || ContainerError::Layout { found: format!("{} does not fit", spec.record_name()) };
+    let (ranges, len) = record_layout(types, shapes).ok_or_else(unfit)?;
+    let expert = weights.expert(spec)?;
+    let matrices = [expert.gate, expert.up, expert.down];
+    let mut record = vec![0; len];
+    let mut distortion = Distortion::default();
+    for projection in Projection::ALL {
+        let at = projection as usize;
+        let in_encode = |source| QuantizeError::Encode {
+            name: spec.projection_name(projection).into(),
+            source,
+        };
+        let (bytes, lost) = encoders::encode(types[at], &matrices[at], None).map_err(in_encode)?;
+        record[ranges[at].clone()].copy_from_slice(&bytes);
+        distortion += lost;
+    }
+    Ok((record, distortion))
+}
+
+/// Opens the file as a model and compares every tensor with what was written.
+fn verify(
+    out: &Path,
+    partial: &Path,
+    checksums: &[u32],
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), QuantizeError> {
+    let differs = |name: &str| QuantizeError::Verify { out: out.to_path_buf(), name: name.into() };
+    let weights = GgufWeights::new(Gguf::open(partial)?, Verify::Never)?;
+    let gguf = weights.gguf();
+    if gguf.metadata().u32s(CHECKSUMS_KEY)?.as_deref() != Some(checksums) {
+        return Err(differs(CHECKSUMS_KEY));
+    }
+    let total = gguf.tensors().iter().map(|tensor| tensor.len).sum();
+    let mut reporter = Progress { stage: Stage::Verifying, done: 0, total }.with(progress);
+    for (tensor, expected) in gguf.tensors().iter().zip(checksums) {
+        if crc32fast::hash(&gguf.bytes(tensor)) != *expected {
+            return Err(differs(&tensor.name));
+        }
+        reporter.add(tensor.len);
+    }
+    Ok(())
+}
