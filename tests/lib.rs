@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use safetensors::{Dtype, SafeTensors};
-use vaquita_quantize::sources::HfFolder;
-use vaquita_runtime::model::Model;
+use vaquita_quantize::sources::{self, HfFolder};
+use vaquita_quantize::{Job, Plan, Target, mixed, quantize};
+use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::gguf::Metadata;
+use vaquita_runtime::model::{GgufWeights, Model, Verify};
 
 /// A folder of tiny random checkpoints with the logits that transformers computes.
 pub fn golden(name: &str) -> PathBuf {
@@ -74,4 +77,21 @@ pub fn largest_error(a: &[f32], b: &[f32]) -> f32 {
 /// The bits of floats, for comparisons that leave nothing out.
 pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Quantizes a checkpoint into `out`, under a target where there is one, else with one type, and opens it.
+pub fn quantized(source: &Path, out: &Path, ty: BlockType, target: Option<Target>) -> Arc<Model> {
+    let source = sources::open(source).expect("the checkpoint opens");
+    let (weights, identity) = (source.weights.as_ref(), &source.identity);
+    let tokenizer = Metadata::new();
+    let plan = match target {
+        Some(target) => {
+            mixed(weights, identity, &tokenizer, target, &mut |_| {}).expect("it can be reached")
+        }
+        None => Plan::uniform(weights.config(), ty),
+    };
+    let job = Job { weights, identity, tokenizer: &tokenizer, plan: &plan, out };
+    quantize(&job, &mut |_| {}).expect("the checkpoint is quantized");
+    let weights = GgufWeights::open(out, Verify::First).expect("the file opens");
+    Arc::new(Model::load(Arc::new(weights)).expect("the file loads"))
 }

@@ -9,6 +9,8 @@ pub mod bytes;
 pub mod experts;
 pub mod gguf;
 pub mod kernels;
+pub mod measure;
 pub mod model;
 pub mod session;
 pub mod threads;
+pub mod tokenizer;

@@ -18,6 +18,12 @@ pub use rows::{Rows, Sample, Slice};
 /// Why weights cannot be encoded.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EncodeError {
+    /// A type that is read but not written.
+    #[error("{ty} is read, but not written; choose e4, e3, e2, e8 or f16")]
+    NotWritten {
+        /// The type.
+        ty: BlockType,
+    },
     /// An infinity or NaN.
     #[error(
         "row {row}, column {col} is {value}; every weight must be a finite number: is the checkpoint damaged?"
@@ -109,6 +115,9 @@ pub fn encode(
     importance: Option<&[f32]>,
 ) -> Result<(Vec<u8>, Distortion), EncodeError> {
     check_importance(weights.cols(), importance)?;
+    if !BlockType::WRITTEN.contains(&ty) {
+        return Err(EncodeError::NotWritten { ty });
+    }
     if ty.is_coded() { coded::encode(ty, weights, importance) } else { plain::encode(ty, weights) }
 }
 

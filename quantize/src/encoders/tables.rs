@@ -79,7 +79,7 @@ pub fn candidates(ty: BlockType) -> &'static [Table] {
         BlockType::E2 => &E2,
         BlockType::E3 => &E3,
         BlockType::E4 => &E4,
-        BlockType::E8 | BlockType::F16 | BlockType::BF16 | BlockType::F32 => &[],
+        _ => &[],
     }
 }
 

@@ -1,6 +1,6 @@
 //! Bit plans: the block type of every tensor, and of every projection of every expert.
 //!
-//! [`Plan::uniform`] gives all experts one type; [`mixed`] gives each what it needs under a size.
+//! [`Plan::uniform`] gives all experts one type; [`mixed()`] gives each what it needs under a size.
 
 use vaquita_runtime::blocks::{BlockType, GROUP};
 use vaquita_runtime::model::{Config, ExpertId, ExpertSpec, LayerId, Projection, Role, TensorSpec};
@@ -70,7 +70,7 @@ impl Plan {
     /// How many projections of experts have each type; types that none has are left out.
     pub fn counts(&self) -> Vec<(BlockType, usize)> {
         let all = || self.experts.iter().flatten().flatten();
-        let counts = BlockType::ALL.map(|ty| (ty, all().filter(|found| **found == ty).count()));
+        let counts = BlockType::WRITTEN.map(|ty| (ty, all().filter(|found| **found == ty).count()));
         counts.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 }
@@ -81,17 +81,14 @@ pub(crate) fn fit(ty: BlockType, cols: usize) -> BlockType {
 }
 
 /// The layers that have experts, the MTP layers among them.
-pub(crate) fn expert_layers(config: &Config) -> impl Iterator<Item = LayerId> + use<> {
+pub fn expert_layers(config: &Config) -> impl Iterator<Item = LayerId> + use<> {
     let layers = config.moe.first_k_dense_replace..config.num_layers_stored();
     let any = config.moe.n_routed_experts > 0;
     layers.filter(move |_| any).map(LayerId)
 }
 
 /// The experts of a layer.
-pub(crate) fn expert_specs(
-    config: &Config,
-    layer: LayerId,
-) -> impl Iterator<Item = ExpertSpec> + use<'_> {
+pub fn expert_specs(config: &Config, layer: LayerId) -> impl Iterator<Item = ExpertSpec> + use<'_> {
     let experts = (0..config.moe.n_routed_experts).map(ExpertId);
     experts.map(move |expert| config.family.expert(config, layer, expert))
 }

@@ -1,6 +1,6 @@
 //! A matrix of weights: a block type, a shape and the bytes.
 
-use super::{BlockType, coded, plain};
+use super::{BlockType, coded, ggml, plain};
 use crate::bytes::Bytes;
 
 /// Why bytes are not the matrix they are said to be.
@@ -8,7 +8,7 @@ use crate::bytes::Bytes;
 pub enum MatrixError {
     /// The type cannot hold the shape.
     #[error(
-        "{ty} cannot hold {rows} x {cols} weights: columns must be a multiple of 32, and the size must fit memory"
+        "{ty} cannot hold {rows} x {cols} weights: columns must be a multiple of 32 (256 for ggml's K types), and the size must fit memory"
     )]
     Shape {
         /// The block type.
@@ -98,8 +98,10 @@ impl Matrix {
         assert!(row < self.rows && out.len() == self.cols, "row {row} of {}", self.rows);
         if self.ty.is_coded() {
             coded::decode_row(self, row, out);
-        } else {
+        } else if self.ty.is_plain() {
             plain::decode_row(self, row, out);
+        } else {
+            ggml::decode_row(self, row, out);
         }
     }
 

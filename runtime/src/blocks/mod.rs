@@ -1,7 +1,8 @@
 //! Block types: how a matrix of weights is laid out in bytes, one file per type, and the registry.
 //!
 //! Plain types (F32, F16, BF16) are row-major, as in a checkpoint. Coded types (e2, e3, e4, e8) are
-//! stored as the kernels read them: [`coded`] says how. Decoding here is the definition that every
+//! stored as the kernels read them: [`coded`] says how. [`ggml`]'s types are read as others' files hold them,
+//! and never written. Decoding here is the definition that every
 //! kernel is held to.
 
 pub mod coded;
@@ -9,6 +10,7 @@ mod e2;
 mod e3;
 mod e4;
 mod e8;
+pub mod ggml;
 mod matrix;
 mod plain;
 
@@ -37,12 +39,56 @@ pub enum BlockType {
     E4 = 18,
     /// 8-bit integers, a scale per 32: 8.25 bits and 32 bits per row.
     E8 = 19,
+    /// ggml's Q4_0: 4.5 bits.
+    Q4_0 = 34,
+    /// ggml's Q5_0: 5.5 bits.
+    Q5_0 = 38,
+    /// ggml's Q8_0: 8.5 bits.
+    Q8_0 = 40,
+    /// ggml's Q2_K: 2.625 bits.
+    Q2K = 42,
+    /// ggml's Q3_K: 3.4375 bits.
+    Q3K = 43,
+    /// ggml's Q4_K: 4.5 bits.
+    Q4K = 44,
+    /// ggml's Q5_K: 5.5 bits.
+    Q5K = 45,
+    /// ggml's Q6_K: 6.5625 bits.
+    Q6K = 46,
+    /// ggml's IQ4_NL: 4.5 bits.
+    Iq4Nl = 52,
+    /// ggml's IQ4_XS: 4.25 bits.
+    Iq4Xs = 55,
+    /// ggml's MXFP4: 4.25 bits.
+    Mxfp4 = 71,
 }
 
 impl BlockType {
-    /// Every block type, narrow coded types first.
-    pub const ALL: [Self; 7] =
+    /// The types that the quantizer writes, narrow ones first.
+    pub const WRITTEN: [Self; 7] =
         [Self::E2, Self::E3, Self::E4, Self::E8, Self::F16, Self::BF16, Self::F32];
+
+    /// Every block type.
+    pub const ALL: [Self; 18] = [
+        Self::E2,
+        Self::E3,
+        Self::E4,
+        Self::E8,
+        Self::F16,
+        Self::BF16,
+        Self::F32,
+        Self::Q4_0,
+        Self::Q5_0,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
+        Self::Mxfp4,
+    ];
 
     /// The name used in files, options and reports.
     pub fn name(self) -> &'static str {
@@ -54,6 +100,17 @@ impl BlockType {
             Self::E3 => "e3",
             Self::E4 => "e4",
             Self::E8 => "e8",
+            Self::Q4_0 => "q4_0",
+            Self::Q5_0 => "q5_0",
+            Self::Q8_0 => "q8_0",
+            Self::Q2K => "q2_k",
+            Self::Q3K => "q3_k",
+            Self::Q4K => "q4_k",
+            Self::Q5K => "q5_k",
+            Self::Q6K => "q6_k",
+            Self::Iq4Nl => "iq4_nl",
+            Self::Iq4Xs => "iq4_xs",
+            Self::Mxfp4 => "mxfp4",
         }
     }
 
@@ -67,29 +124,37 @@ impl BlockType {
         Self::ALL.into_iter().find(|ty| *ty as u8 == id)
     }
 
-    /// Whether weights are codes into a table, read with activations quantized to int8.
+    /// Whether this is one of our coded types: tiles of codes, with scales per group and row.
     pub fn is_coded(self) -> bool {
         self.code_bits().is_some()
     }
 
-    /// Bits of one code, for the coded types.
+    /// Whether this is a plain number.
+    pub fn is_plain(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::BF16)
+    }
+
+    /// Bits of one code, for our coded types.
     pub fn code_bits(self) -> Option<usize> {
         match self {
-            Self::F32 | Self::F16 | Self::BF16 => None,
             Self::E2 => Some(2),
             Self::E3 => Some(3),
             Self::E4 => Some(4),
             Self::E8 => Some(8),
+            _ => None,
         }
     }
 
     /// Bytes of a matrix of this type, or `None` where the shape does not fit the type (columns
-    /// of a coded type must be a multiple of 32) or the product overflows.
+    /// of a coded type must be a multiple of 32, of ggml's K types of 256) or the product overflows.
     pub fn byte_len(self, rows: usize, cols: usize) -> Option<usize> {
         match self {
             Self::F32 => rows.checked_mul(cols)?.checked_mul(4),
             Self::F16 | Self::BF16 => rows.checked_mul(cols)?.checked_mul(2),
-            _ => coded::Layout::new(self, rows, cols).map(|layout| layout.byte_len),
+            Self::E2 | Self::E3 | Self::E4 | Self::E8 => {
+                coded::Layout::new(self, rows, cols).map(|layout| layout.byte_len)
+            }
+            _ => ggml::byte_len(self, rows, cols),
         }
     }
 }

@@ -26,6 +26,6 @@ pub(super) fn decode_row(matrix: &Matrix, row: usize, out: &mut [f32]) {
                 *value = bf16::from_le_bytes(*bytes).to_f32();
             }
         }
-        coded => unreachable!("{coded} is a coded type"),
+        other => unreachable!("{other} is no plain type"),
     }
 }

@@ -88,7 +88,18 @@ impl GgmlType {
             BlockType::F32 => Some(Self::F32),
             BlockType::F16 => Some(Self::F16),
             BlockType::BF16 => Some(Self::BF16),
-            _ => None,
+            BlockType::Q4_0 => Some(Self(2)),
+            BlockType::Q5_0 => Some(Self(6)),
+            BlockType::Q8_0 => Some(Self(8)),
+            BlockType::Q2K => Some(Self(10)),
+            BlockType::Q3K => Some(Self(11)),
+            BlockType::Q4K => Some(Self(12)),
+            BlockType::Q5K => Some(Self(13)),
+            BlockType::Q6K => Some(Self(14)),
+            BlockType::Iq4Nl => Some(Self(20)),
+            BlockType::Iq4Xs => Some(Self(23)),
+            BlockType::Mxfp4 => Some(Self(39)),
+            BlockType::E2 | BlockType::E3 | BlockType::E4 | BlockType::E8 => None,
         }
     }
 

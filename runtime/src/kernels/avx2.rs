@@ -185,6 +185,22 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> __m256i {
+        avx2!({
+            let weights = _mm256_loadu_si256(weights.as_ptr().cast());
+            let a = _mm256_loadu_si256(a.as_ptr().cast());
+            let pairs =
+                _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(a, weights));
+            _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
+        })
+    }
+
+    #[inline(always)]
+    fn halves(self, low: f32, high: f32) -> __m256 {
+        avx2!(_mm256_set_m128(_mm_set1_ps(high), _mm_set1_ps(low)))
+    }
+
+    #[inline(always)]
     fn scales(self, bytes: &[u8; 8]) -> __m256 {
         avx2!({
             let bytes = _mm256_cvtepi8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast()));

@@ -75,6 +75,11 @@ pub trait Isa: Copy + Send + Sync {
     /// In each lane, `acc` plus the products of that row's four i8 weights with `a`. Activations lie
     /// between -127 and 127.
     fn dot4(self, acc: Self::I32x8, weights: Self::U8x32, a: &[i8; 4]) -> Self::I32x8;
+    /// In lane `i`, the products of weights and activations `4 i` to `4 i + 3`. Activations lie between -127
+    /// and 127.
+    fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> Self::I32x8;
+    /// Four lanes `low`, four lanes `high`.
+    fn halves(self, low: f32, high: f32) -> Self::F32x8;
     /// Eight scale bytes, decoded (see `blocks::coded`).
     fn scales(self, bytes: &[u8; 8]) -> Self::F32x8;
 }

@@ -9,9 +9,10 @@
 //! plain: for each row, eight lanes over the columns, acc = fma(w, x, acc), then the fixed tree
 //! ```
 //!
-//! Decode is the case of one token. Rows are divided among threads; nothing else is.
+//! ggml's types are in [`super::ggml`]. Decode is the case of one token. Rows are divided among threads; nothing else is.
 
 use super::disjoint::Disjoint;
+use super::ggml::{self, GgmlRows};
 use super::{Activations, Isa, Kernel, Tier};
 use crate::blocks::coded::{HEADER_BYTES, Layout, table};
 use crate::blocks::{BlockType, GROUP, Matrix, TILE_ROWS};
@@ -47,7 +48,7 @@ pub fn matmul_per_head(
     assert!(rows.is_multiple_of(heads));
     let rows_per_head = rows / heads;
     assert!(heads == 1 || rows_per_head.is_multiple_of(TILE_ROWS), "a tile spans two heads");
-    assert!(!weights.block_type().is_coded() || !x.codes.is_empty());
+    assert!(weights.block_type().is_plain() || !x.codes.is_empty());
 
     let tiles = rows.div_ceil(TILE_ROWS);
     let tiles_per_task = (TASK_WEIGHTS / (TILE_ROWS * cols * tokens.min(4))).max(1);
@@ -81,6 +82,12 @@ impl Kernel for Tiles<'_> {
             BlockType::E3 => self.coded::<I, E3>(isa),
             BlockType::E4 => self.coded::<I, E4>(isa),
             BlockType::E8 => self.coded::<I, E8>(isa),
+            _ => {
+                let rows = self.tiles.start * TILE_ROWS
+                    ..self.weights.rows().min(self.tiles.end * TILE_ROWS);
+                let Self { weights, rows_per_head, x, out, .. } = self;
+                ggml::run(isa, GgmlRows { weights, rows_per_head, x, out, rows });
+            }
         }
     }
 }

@@ -11,6 +11,7 @@
 pub mod activations;
 pub mod attention;
 mod disjoint;
+mod ggml;
 mod isa;
 pub mod matmul;
 mod scalar;

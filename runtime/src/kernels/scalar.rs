@@ -114,6 +114,17 @@ impl Isa for Scalar {
         })
     }
 
+    fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> [i32; 8] {
+        std::array::from_fn(|lane| {
+            let products = (4 * lane..).take(4).map(|i| i32::from(weights[i]) * i32::from(a[i]));
+            products.sum()
+        })
+    }
+
+    fn halves(self, low: f32, high: f32) -> [f32; 8] {
+        map(|i| if i < 4 { low } else { high })
+    }
+
     fn scales(self, bytes: &[u8; 8]) -> [f32; 8] {
         bytes.map(decode_scale)
     }

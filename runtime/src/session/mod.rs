@@ -1,8 +1,18 @@
 //! A conversation with a model: the cache of what was said, and everything between text and logits.
 //!
-//! [`Session`] holds one sequence.
+//! [`Session`] holds one sequence; [`generate`] continues it as text. [`sampler`] picks tokens, [`text`] turns
+//! them into characters, [`reasoning`] tells thoughts from the answer, [`stop`] ends it, [`chat`] renders
+//! conversations with the model's template, [`prompt`] turns them into tokens.
 
 pub mod cache;
+pub mod chat;
+pub mod generate;
+pub mod prompt;
+mod random;
+pub mod reasoning;
+pub mod sampler;
+pub mod stop;
+pub mod text;
 
 use std::sync::Arc;
 
@@ -86,6 +96,11 @@ impl Session {
         }
     }
 
+    /// Tokens that go through the model together when a prompt is read.
+    pub fn prefill_chunk(&self) -> usize {
+        self.options.prefill_chunk.max(1)
+    }
+
     /// Bytes of the cache.
     pub fn cache_bytes(&self) -> usize {
         self.cache.bytes()
@@ -116,7 +131,7 @@ impl Session {
             return Err(SessionError::ContextFull { limit: self.context(), needed });
         }
         let ctx = Compute { tier: self.options.tier, pool: &self.pool };
-        for chunk in tokens.chunks(self.options.prefill_chunk.max(1)) {
+        for chunk in tokens.chunks(self.prefill_chunk()) {
             take(self.model.forward(&ctx, chunk, &mut self.cache, wanted)?);
             self.tokens.extend_from_slice(chunk);
         }

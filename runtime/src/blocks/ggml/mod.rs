@@ -1,0 +1,149 @@
+//! ggml's block types, as ordinary GGUF files hold them: row-major, blocks of 32 or 256 weights along a row.
+//!
+//! Each type says how one group of 32 weights becomes integers with a scale and an offset per half; the rest,
+//! scalar decode here and products in `kernels::ggml`, is the same for all of them. Values are those of the
+//! `gguf` Python package, bit for bit.
+
+use half::f16;
+
+use super::{BlockType, GROUP, Matrix};
+
+mod iq4_nl;
+mod iq4_xs;
+mod k_scales;
+mod mxfp4;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_k;
+mod q5_0;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+
+pub use iq4_nl::Iq4Nl;
+pub use iq4_xs::Iq4Xs;
+pub use mxfp4::Mxfp4;
+pub use q2_k::Q2K;
+pub use q3_k::Q3K;
+pub use q4_0::Q4_0;
+pub use q4_k::Q4K;
+pub use q5_0::Q5_0;
+pub use q5_k::Q5K;
+pub use q6_k::Q6K;
+pub use q8_0::Q8_0;
+
+/// 32 weights: `weight[i] = scales[i / 16] * codes[i] - offsets[i / 16]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    /// Integers.
+    pub codes: [i8; GROUP],
+    /// One per half.
+    pub scales: [f32; 2],
+    /// One per half; zero for types without.
+    pub offsets: [f32; 2],
+}
+
+/// How a type's blocks are read.
+pub trait Block {
+    /// Weights of a block, a multiple of 32.
+    const WEIGHTS: usize;
+    /// Bytes of a block.
+    const BYTES: usize;
+    /// Whether offsets can be other than zero.
+    const HAS_OFFSETS: bool;
+
+    /// One group of a block of `BYTES` bytes.
+    fn group(block: &[u8], index: usize) -> Group;
+}
+
+/// Something that is done for a type that is known only at run time.
+pub trait WithBlock {
+    /// What it gives.
+    type Output;
+    /// Does it.
+    fn with<B: Block>(self) -> Self::Output;
+}
+
+/// Does something for one of ggml's types; `None` for others.
+#[inline(always)]
+pub fn with_block<W: WithBlock>(ty: BlockType, work: W) -> Option<W::Output> {
+    Some(match ty {
+        BlockType::Q4_0 => work.with::<Q4_0>(),
+        BlockType::Q5_0 => work.with::<Q5_0>(),
+        BlockType::Q8_0 => work.with::<Q8_0>(),
+        BlockType::Q2K => work.with::<Q2K>(),
+        BlockType::Q3K => work.with::<Q3K>(),
+        BlockType::Q4K => work.with::<Q4K>(),
+        BlockType::Q5K => work.with::<Q5K>(),
+        BlockType::Q6K => work.with::<Q6K>(),
+        BlockType::Iq4Nl => work.with::<Iq4Nl>(),
+        BlockType::Iq4Xs => work.with::<Iq4Xs>(),
+        BlockType::Mxfp4 => work.with::<Mxfp4>(),
+        _ => return None,
+    })
+}
+
+/// Bytes of a matrix of one of ggml's types; `None` for others, for rows that are no whole number of blocks,
+/// and where the product overflows.
+pub(super) fn byte_len(ty: BlockType, rows: usize, cols: usize) -> Option<usize> {
+    struct Len(usize, usize);
+    impl WithBlock for Len {
+        type Output = Option<usize>;
+        fn with<B: Block>(self) -> Option<usize> {
+            let Self(rows, cols) = self;
+            let whole = cols.is_multiple_of(B::WEIGHTS);
+            whole.then(|| rows.checked_mul(cols / B::WEIGHTS)?.checked_mul(B::BYTES))?
+        }
+    }
+    with_block(ty, Len(rows, cols))?
+}
+
+/// Decodes one row.
+pub(super) fn decode_row(matrix: &Matrix, row: usize, out: &mut [f32]) {
+    struct Decode<'a>(&'a Matrix, usize, &'a mut [f32]);
+    impl WithBlock for Decode<'_> {
+        type Output = ();
+        fn with<B: Block>(self) {
+            let Self(matrix, row, out) = self;
+            let row_bytes = matrix.cols() / B::WEIGHTS * B::BYTES;
+            let blocks = matrix.data()[row * row_bytes..][..row_bytes].chunks_exact(B::BYTES);
+            for (block, out) in blocks.zip(out.chunks_exact_mut(B::WEIGHTS)) {
+                for (index, out) in out.chunks_exact_mut(GROUP).enumerate() {
+                    let group = B::group(block, index);
+                    for (i, (out, code)) in out.iter_mut().zip(group.codes).enumerate() {
+                        let half = i / 16;
+                        *out = group.scales[half] * f32::from(code) - group.offsets[half];
+                    }
+                }
+            }
+        }
+    }
+    let known = with_block(matrix.block_type(), Decode(matrix, row, out));
+    debug_assert!(known.is_some(), "{} is none of ggml's types", matrix.block_type());
+}
+
+/// A half-precision number at `at`.
+#[inline(always)]
+fn half_at(block: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+/// The low halves of 16 bytes, then the high ones.
+#[inline(always)]
+fn nibbles(bytes: &[u8]) -> [u8; GROUP] {
+    let bytes: &[u8; 16] = bytes[..16].as_array().expect("sixteen bytes");
+    let mut out = [0; GROUP];
+    for i in 0..16 {
+        out[i] = bytes[i] & 15;
+        out[i + 16] = bytes[i] >> 4;
+    }
+    out
+}
+
+/// `bytes[i] >> shift & mask` of 32 bytes.
+#[inline(always)]
+fn field(bytes: &[u8], shift: usize, mask: u8) -> [u8; GROUP] {
+    let bytes: &[u8; GROUP] = bytes[..GROUP].as_array().expect("32 bytes");
+    bytes.map(|byte| byte >> shift & mask)
+}

@@ -1,0 +1,54 @@
+//! Memory of this process, as the system counts it.
+
+use std::fs;
+
+/// Resident memory in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Now.
+    pub resident: u64,
+    /// The most so far.
+    pub peak: u64,
+    /// Now, of what is not backed by a file.
+    pub anonymous: u64,
+    /// Now, of mapped files: the system can take it back at any time.
+    pub file_backed: u64,
+}
+
+/// This process's memory; `None` where the system does not say.
+pub fn current() -> Option<Memory> {
+    parse(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+fn parse(status: &str) -> Option<Memory> {
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    Some(Memory {
+        resident: field("VmRSS")?,
+        peak: field("VmHWM")?,
+        anonymous: field("RssAnon")?,
+        file_backed: field("RssFile")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kilobytes_become_bytes() {
+        let status = "Name:\tvaquita\nVmPeak:\t  9000 kB\nVmHWM:\t  300 kB\nVmRSS:\t  200 kB\n\
+                      RssAnon:\t  150 kB\nRssFile:\t   50 kB\n";
+        let expected =
+            Memory { resident: 204_800, peak: 307_200, anonymous: 153_600, file_backed: 51_200 };
+        assert_eq!(parse(status), Some(expected));
+    }
+
+    #[test]
+    fn what_is_not_said_is_not_made_up() {
+        assert_eq!(parse("Name:\tvaquita\n"), None);
+        assert_eq!(parse("VmHWM: many kB\nVmRSS: 1 kB\nRssAnon: 1 kB\nRssFile: 1 kB\n"), None);
+    }
+}

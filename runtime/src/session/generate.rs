@@ -1,0 +1,267 @@
+//! Continues a session as text: prompt, sampling, characters, stop conditions, reasoning.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use super::reasoning::{Part, ReasoningSplitter};
+use super::sampler::{Sampler, SamplerError, SamplingOptions};
+use super::stop::StopStrings;
+use super::text::TextStream;
+use super::{Session, SessionError};
+use crate::tokenizer::Tokenizer;
+
+/// How an answer is generated.
+#[derive(Clone, Debug, Default)]
+pub struct GenerationOptions {
+    /// How tokens are picked.
+    pub sampling: SamplingOptions,
+    /// At most so many tokens; `None` goes on until the context is full.
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer; they are not shown.
+    pub stop: Vec<String>,
+    /// The prompt ends inside a `<think>` block: see [`is_open`](super::reasoning::is_open).
+    pub reasoning_open: bool,
+}
+
+/// What happens while an answer is generated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// So many tokens of the prompt have been read.
+    Prompt {
+        /// Read so far, those already in the cache among them.
+        done: usize,
+        /// Tokens of the prompt.
+        total: usize,
+    },
+    /// A token was picked; its text may follow, now or with the next.
+    Token(u32),
+    /// The model thinks.
+    Reasoning(&'a str),
+    /// The model answers.
+    Answer(&'a str),
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The model ended it.
+    EndOfSentence,
+    /// A stop string came up.
+    StopString,
+    /// `max_tokens` were generated.
+    Length,
+    /// The context is full.
+    ContextFull,
+    /// The caller ended it.
+    Cancelled,
+}
+
+impl StopReason {
+    /// A name for scripts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EndOfSentence => "end_of_sentence",
+            Self::StopString => "stop_string",
+            Self::Length => "length",
+            Self::ContextFull => "context_full",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A generated answer.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// What the model thought.
+    pub reasoning: String,
+    /// What it said.
+    pub answer: String,
+    /// The tokens, without that which ended it.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub stop: StopReason,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Tokens of the prompt that were in the session already.
+    pub cached_tokens: usize,
+    /// From the start to the first token.
+    pub prefill: Duration,
+    /// From the first token to the end.
+    pub decode: Duration,
+}
+
+impl Generation {
+    /// Tokens of the prompt read per second; `None` where none was read.
+    pub fn prefill_rate(&self) -> Option<f64> {
+        rate(self.prompt_tokens - self.cached_tokens, self.prefill)
+    }
+
+    /// Tokens generated per second after the first; `None` where there was one at most.
+    pub fn decode_rate(&self) -> Option<f64> {
+        rate(self.tokens.len().saturating_sub(1), self.decode)
+    }
+}
+
+fn rate(tokens: usize, time: Duration) -> Option<f64> {
+    (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
+}
+
+/// Why an answer could not be generated.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerateError {
+    /// The session failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// No token could be picked.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
+}
+
+/// Answers `prompt`, the whole conversation so far; what the session holds of it already is not read
+/// again. `on_event` may end the answer at any event; the session can go on after that.
+pub fn generate(
+    session: &mut Session,
+    tokenizer: &Tokenizer,
+    prompt: &[u32],
+    options: &GenerationOptions,
+    on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<Generation, GenerateError> {
+    let mut sampler = Sampler::new(options.sampling.clone())?;
+    let start = Instant::now();
+    // The last token is read again for its logits.
+    let shared = session.keep_common_prefix(&prompt[..prompt.len().saturating_sub(1)]);
+    let mut generation = Generation {
+        reasoning: String::new(),
+        answer: String::new(),
+        tokens: Vec::new(),
+        stop: StopReason::Cancelled,
+        prompt_tokens: prompt.len(),
+        cached_tokens: shared,
+        prefill: Duration::ZERO,
+        decode: Duration::ZERO,
+    };
+    let Some(mut logits) = read(session, prompt, on_event)? else {
+        generation.prefill = start.elapsed();
+        return Ok(generation);
+    };
+    generation.prefill = start.elapsed();
+    let decoding = Instant::now();
+    let mut text = Text::new(options, on_event);
+    generation.stop = loop {
+        if options.max_tokens.is_some_and(|most| generation.tokens.len() >= most) {
+            break StopReason::Length;
+        }
+        let token = sampler.sample(&mut logits, session.tokens())?;
+        if tokenizer.eos() == Some(token) || session.model().config().eos_token_ids.contains(&token)
+        {
+            break StopReason::EndOfSentence;
+        }
+        generation.tokens.push(token);
+        if let ControlFlow::Break(reason) = text.push(token, tokenizer) {
+            break reason;
+        }
+        if session.tokens().len() >= session.context() {
+            break StopReason::ContextFull;
+        }
+        logits = session.feed(&[token])?;
+    };
+    text.finish(generation.stop);
+    (generation.reasoning, generation.answer) = (text.reasoning, text.answer);
+    generation.decode = decoding.elapsed();
+    Ok(generation)
+}
+
+/// Reads what the session lacks of the prompt and gives the logits after it; `None` where the caller ended it.
+fn read(
+    session: &mut Session,
+    prompt: &[u32],
+    on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<Option<Vec<f32>>, SessionError> {
+    let total = prompt.len();
+    if total > session.context() {
+        return Err(SessionError::ContextFull { limit: session.context(), needed: total });
+    }
+    let mut logits = Err(SessionError::Empty);
+    let chunk = session.prefill_chunk();
+    for chunk in prompt[session.tokens().len()..].chunks(chunk) {
+        logits = Ok(session.feed(chunk)?);
+        if on_event(Event::Prompt { done: session.tokens().len(), total }).is_break() {
+            return Ok(None);
+        }
+    }
+    logits.map(Some)
+}
+
+/// Tokens on their way to becoming reasoning and answer.
+struct Text<'a> {
+    stream: TextStream,
+    stops: StopStrings,
+    splitter: ReasoningSplitter,
+    reasoning: String,
+    answer: String,
+    on_event: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+}
+
+impl<'a> Text<'a> {
+    fn new(
+        options: &GenerationOptions,
+        on_event: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Self {
+        Self {
+            stream: TextStream::default(),
+            stops: StopStrings::new(options.stop.iter().cloned()),
+            splitter: ReasoningSplitter::new(options.reasoning_open),
+            reasoning: String::new(),
+            answer: String::new(),
+            on_event,
+        }
+    }
+
+    fn push(&mut self, token: u32, tokenizer: &Tokenizer) -> ControlFlow<StopReason> {
+        let mut flow = (self.on_event)(Event::Token(token));
+        let text = self.stream.push(tokenizer.piece(token).unwrap_or_default());
+        let (text, stopped) = self.stops.push(&text);
+        for part in self.splitter.push(&text) {
+            if self.emit(part).is_break() {
+                flow = ControlFlow::Break(());
+            }
+        }
+        match (flow, stopped) {
+            (_, true) => ControlFlow::Break(StopReason::StopString),
+            (ControlFlow::Break(()), _) => ControlFlow::Break(StopReason::Cancelled),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn emit(&mut self, part: Part) -> ControlFlow<()> {
+        match part {
+            Part::Reasoning(text) => {
+                self.reasoning.push_str(&text);
+                (self.on_event)(Event::Reasoning(&text))
+            }
+            Part::Answer(text) => {
+                self.answer.push_str(&text);
+                (self.on_event)(Event::Answer(&text))
+            }
+        }
+    }
+
+    /// Gives out what was held back.
+    fn finish(&mut self, stop: StopReason) {
+        let mut rest = String::new();
+        if stop != StopReason::StopString {
+            let text = self.stream.flush();
+            let (certain, found) = self.stops.push(&text);
+            rest = certain;
+            if !found {
+                rest.push_str(&self.stops.flush());
+            }
+        }
+        let mut parts = self.splitter.push(&rest);
+        parts.extend(self.splitter.flush());
+        for part in parts {
+            // It ends here whatever the caller says.
+            let _ = self.emit(part);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! ggml's block types: decoded as the `gguf` Python package decodes them, and multiplied alike on every
+//! instruction set. tests/golden/blocks/make_blocks.py makes the vectors.
+
+use safetensors::SafeTensors;
+use vaquita_runtime::blocks::{BlockType, Matrix};
+use vaquita_runtime::kernels::{Activations, Tier, matmul};
+use vaquita_runtime::threads::Pool;
+use vaquita_tests::{bits, golden};
+
+fn ggml_types() -> impl Iterator<Item = BlockType> {
+    BlockType::ALL.into_iter().filter(|ty| !BlockType::WRITTEN.contains(ty))
+}
+
+/// The stored blocks of a type as a matrix, and the values they decode to.
+fn stored(ty: BlockType) -> (Matrix, Vec<f32>) {
+    let bytes = std::fs::read(golden("blocks/blocks.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let blocks = file.tensor(&format!("{ty}.bytes")).unwrap();
+    let values = file.tensor(&format!("{ty}.values")).unwrap();
+    let (rows, cols) = (values.shape()[0], values.shape()[1]);
+    let floats = values.data().as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x)).collect();
+    (Matrix::new(ty, rows, cols, blocks.data().to_vec().into()).unwrap(), floats)
+}
+
+fn product(tier: Tier, threads: usize, weights: &Matrix, x: &[f32]) -> Vec<f32> {
+    let x = Activations::new(tier, x, weights.cols());
+    let mut out = vec![f32::NAN; x.tokens() * weights.rows()];
+    matmul(tier, &Pool::new(threads), weights, &x, &mut out);
+    out
+}
+
+fn inputs(count: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7919 % 1009) as f32 - 504.0) / 100.0).collect()
+}
+
+#[test]
+fn every_type_decodes_as_the_gguf_package_does() {
+    assert_eq!(ggml_types().count(), 11);
+    for ty in ggml_types() {
+        let (matrix, values) = stored(ty);
+        assert_eq!(bits(&matrix.decode()), bits(&values), "{ty}");
+    }
+}
+
+#[test]
+fn every_tier_multiplies_as_scalar_does() {
+    for ty in ggml_types() {
+        let (weights, _) = stored(ty);
+        let x = inputs(7 * weights.cols());
+        let expected = bits(&product(Tier::from_name("scalar").unwrap(), 1, &weights, &x));
+        for tier in Tier::available() {
+            assert_eq!(bits(&product(tier, 2, &weights, &x)), expected, "{ty} {}", tier.name());
+        }
+        // Alone and among others.
+        let alone = x.chunks(weights.cols()).flat_map(|x| product(Tier::best(), 1, &weights, x));
+        assert_eq!(bits(&alone.collect::<Vec<f32>>()), expected, "{ty}");
+    }
+}
+
+#[test]
+fn a_product_is_that_of_the_decoded_weights() {
+    for ty in ggml_types() {
+        let (weights, values) = stored(ty);
+        let x = inputs(weights.cols());
+        let largest = x.iter().fold(0f32, |a, b| a.max(b.abs()));
+        let products = product(Tier::best(), 1, &weights, &x);
+        for (row, y) in values.chunks(weights.cols()).zip(products) {
+            let exact: f64 = row.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+            let size: f64 = row.iter().map(|w| f64::from(w.abs())).sum();
+            // An activation is off by half of a 127th of its group's largest, at most.
+            let slack = size * f64::from(largest) / 254.0 * 1.01;
+            assert!((exact - f64::from(y)).abs() <= slack, "{ty}: {exact} {y}");
+        }
+    }
+}
+
+#[test]
+fn rows_must_be_whole_blocks() {
+    assert_eq!(BlockType::Q4K.byte_len(2, 512), Some(2 * 2 * 144));
+    assert_eq!(BlockType::Q4K.byte_len(2, 128), None);
+    assert_eq!(BlockType::Q8_0.byte_len(3, 96), Some(3 * 3 * 34));
+    assert_eq!(BlockType::Q8_0.byte_len(3, 100), None);
+    assert_eq!(BlockType::Q6K.byte_len(usize::MAX, 256), None);
+}

@@ -1,0 +1,63 @@
+//! One answer, whatever runs it: the logits of quantized files are the same to the last bit for every
+//! chunking of the prompt, number of threads and instruction set.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use vaquita_quantize::Target;
+use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::kernels::Tier;
+use vaquita_runtime::model::Model;
+use vaquita_runtime::session::{Session, SessionOptions};
+use vaquita_runtime::threads::Pool;
+use vaquita_tests::{bits, golden, goldens, quantized, reference};
+
+fn logits(
+    model: &Arc<Model>,
+    tokens: &[u32],
+    tier: Tier,
+    threads: usize,
+    chunk: usize,
+) -> Vec<u32> {
+    let options = SessionOptions { tier, prefill_chunk: chunk, ..SessionOptions::default() };
+    let mut session = Session::new(model.clone(), Arc::new(Pool::new(threads)), options);
+    bits(&session.feed_all(tokens).unwrap())
+}
+
+/// Compares every way to run a file with the scalar definition, token by token on one thread.
+fn check(model: &Arc<Model>, tokens: &[u32]) {
+    let scalar = Tier::from_name("scalar").unwrap();
+    let expected = logits(model, tokens, scalar, 1, 1);
+    for tier in Tier::available() {
+        for (threads, chunk) in [(1, 1), (1, 7), (2, 1), (2, tokens.len()), (3, 16), (5, 3)] {
+            let found = logits(model, tokens, tier, threads, chunk);
+            assert!(found == expected, "{} with {threads} threads, chunks of {chunk}", tier.name());
+        }
+    }
+}
+
+fn files(source: &Path, tokens: &[u32]) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("model.gguf");
+    for ty in [BlockType::E2, BlockType::E3, BlockType::E4, BlockType::E8, BlockType::F16] {
+        check(&quantized(source, &out, ty, None), tokens);
+    }
+}
+
+#[test]
+fn every_family_gives_one_answer_in_every_type() {
+    for name in ["deepseek-v2-lite", "deepseek-v2", "deepseek-v3", "moonlight"] {
+        let sequence = &goldens(&golden(name).join("golden.safetensors"))[0];
+        files(&golden(name), &sequence.tokens);
+    }
+}
+
+#[test]
+fn the_reference_model_gives_one_answer_with_mixed_experts() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("model.gguf");
+    let target = Some(Target::BitsPerWeight(5.2));
+    let model = quantized(&reference(), &out, BlockType::E4, target);
+    let sequence = &goldens(&reference().join("golden.safetensors"))[0];
+    check(&model, &sequence.tokens);
+}
