@@ -1,0 +1,57 @@
+//! What can go wrong in an evaluation.
+
+use std::path::PathBuf;
+
+use vaquita_runtime::session::SessionError;
+use vaquita_runtime::session::generate::GenerateError;
+use vaquita_runtime::session::prompt::PromptError;
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    /// A file cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line is not what it should be.
+    #[error("{path}, line {line}: {source}; each line is one JSON object with {fields}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Its number, from 1.
+        line: usize,
+        /// What is wrong.
+        source: serde_json::Error,
+        /// What it must have.
+        fields: &'static str,
+    },
+    /// Nothing to measure on.
+    #[error("{what} is needed; the file has none")]
+    Nothing {
+        /// What is lacking.
+        what: &'static str,
+    },
+    /// Two models whose tokens do not correspond.
+    #[error(
+        "the model has {model} tokens in its vocabulary, the reference {reference}; compare models of one family"
+    )]
+    Vocabularies {
+        /// The model's.
+        model: usize,
+        /// The reference's.
+        reference: usize,
+    },
+    /// Text could not be made into a prompt.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// The model failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// No answer was generated.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+}

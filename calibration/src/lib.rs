@@ -1,0 +1,18 @@
+//! What quantization costs: [`perplexity`], [`divergence`] from a reference, and graded [`tasks`].
+//!
+//! A [`Subject`] is what is measured. Documents and questions run in parallel, each with one thread.
+
+mod corpus;
+pub mod divergence;
+mod error;
+pub mod perplexity;
+mod softmax;
+mod subject;
+pub mod tasks;
+
+pub use corpus::{read_documents, read_jsonl};
+pub use error::EvalError;
+pub use subject::Subject;
+
+/// Hears how many of how many documents or questions are done.
+pub type OnProgress<'a> = &'a (dyn Fn(usize, usize) + Sync);

@@ -1,0 +1,62 @@
+//! A model under evaluation.
+
+use std::sync::Arc;
+
+use vaquita_runtime::model::Model;
+use vaquita_runtime::session::prompt::Prompter;
+use vaquita_runtime::session::{Session, SessionError, SessionOptions};
+use vaquita_runtime::threads::Pool;
+
+use crate::EvalError;
+
+/// A model, what makes prompts for it, and how its sessions compute.
+#[derive(Clone)]
+pub struct Subject {
+    /// The model.
+    pub model: Arc<Model>,
+    /// Text to tokens.
+    pub prompter: Prompter,
+    /// How sessions compute.
+    pub options: SessionOptions,
+}
+
+impl Subject {
+    /// A session on one thread: documents run side by side.
+    pub(crate) fn session(&self) -> Session {
+        Session::new(self.model.clone(), Arc::new(Pool::new(1)), self.options.clone())
+    }
+
+    /// Texts as tokens, each after the begin-of-sentence token, cut where the context ends. Texts of
+    /// fewer than two tokens predict nothing and are left out.
+    pub(crate) fn tokenize(&self, texts: &[String]) -> Result<Vec<Vec<u32>>, EvalError> {
+        let context = self.session().context();
+        let mut documents = Vec::with_capacity(texts.len());
+        for text in texts {
+            let mut tokens = self.prompter.document(text)?;
+            tokens.truncate(context);
+            if tokens.len() > 1 {
+                documents.push(tokens);
+            }
+        }
+        match documents.is_empty() {
+            true => Err(EvalError::Nothing { what: "a document of two tokens or more" }),
+            false => Ok(documents),
+        }
+    }
+
+    /// The logits after each token but the last, `[tokens, vocab_size]` for a few tokens at a time, and
+    /// the tokens that follow them.
+    pub(crate) fn chunks<'a>(
+        &'a self,
+        document: &'a [u32],
+    ) -> impl Iterator<Item = Result<(Vec<f32>, &'a [u32]), SessionError>> + 'a {
+        let mut session = self.session();
+        let inputs = document[..document.len() - 1].chunks(CHUNK);
+        inputs
+            .zip(document[1..].chunks(CHUNK))
+            .map(move |(inputs, targets)| Ok((session.feed_all(inputs)?, targets)))
+    }
+}
+
+/// Tokens whose logits are in memory together.
+const CHUNK: usize = 64;

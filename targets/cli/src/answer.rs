@@ -1,0 +1,250 @@
+//! An answer as it streams to the terminal.
+
+use std::io::{self, Write, stdout};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+use serde_json::{Value, json};
+use vaquita_runtime::measure::energy::Recorder;
+use vaquita_runtime::measure::memory;
+use vaquita_runtime::session::Session;
+use vaquita_runtime::session::generate::{Event, Generation, GenerationOptions, generate};
+use vaquita_runtime::session::prompt::Prompt;
+use vaquita_runtime::session::sampler::SamplingOptions;
+use vaquita_runtime::tokenizer::Tokenizer;
+
+use crate::failure::{Failure, Result};
+use crate::terminal::{self, Bar};
+
+/// How tokens are picked.
+#[derive(Args, Clone, Debug)]
+pub struct Sampling {
+    /// Most tokens to generate, the reasoning among them [default: until the context is full]
+    #[arg(short = 'n', long, value_name = "N")]
+    max_tokens: Option<usize>,
+    /// Temperature; 0 always takes the likeliest token
+    #[arg(long, value_name = "X", default_value_t = 0.6)]
+    temp: f32,
+    /// Only the K likeliest tokens; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: usize,
+    /// The likeliest tokens that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    top_p: f32,
+    /// Tokens at least so likely relative to the likeliest
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    min_p: f32,
+    /// Penalty on tokens that were used lately; 1 for none
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    repeat_penalty: f32,
+    /// Start of the random numbers: the same seed gives the same answer
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// End the answer at this text; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Do not show what the model thinks before it answers
+    #[arg(long)]
+    pub hide_thinking: bool,
+}
+
+impl Sampling {
+    /// Greedy, for the demo.
+    pub fn greedy(max_tokens: usize) -> Self {
+        Self {
+            max_tokens: Some(max_tokens),
+            temp: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repeat_penalty: 1.0,
+            seed: 0,
+            stop: Vec::new(),
+            hide_thinking: false,
+        }
+    }
+
+    fn options(&self, reasoning_open: bool) -> GenerationOptions {
+        GenerationOptions {
+            sampling: SamplingOptions {
+                temperature: self.temp,
+                top_k: self.top_k,
+                top_p: self.top_p,
+                min_p: self.min_p,
+                repetition_penalty: self.repeat_penalty,
+                seed: self.seed,
+                ..SamplingOptions::default()
+            },
+            max_tokens: self.max_tokens,
+            stop: self.stop.clone(),
+            reasoning_open,
+        }
+    }
+}
+
+/// Set by Ctrl-C; an answer ends there.
+pub fn interrupted() -> Result<&'static AtomicBool> {
+    static FLAG: AtomicBool = AtomicBool::new(false);
+    static HANDLER: OnceLock<std::result::Result<(), String>> = OnceLock::new();
+    let installed = HANDLER.get_or_init(|| {
+        ctrlc::set_handler(|| FLAG.store(true, Ordering::Relaxed))
+            .map_err(|error| error.to_string())
+    });
+    installed.clone().map_err(Failure::Error)?;
+    Ok(&FLAG)
+}
+
+/// A generated answer and what it cost.
+pub struct Answer {
+    /// The answer.
+    pub generation: Generation,
+    /// Joules of the whole machine part that a meter covers; `None` where there is no meter.
+    pub joules: Option<f64>,
+}
+
+/// Generates an answer and, unless `quiet`, prints it as it comes. Ctrl-C ends it.
+pub fn stream(
+    session: &mut Session,
+    tokenizer: &Tokenizer,
+    prompt: &Prompt,
+    sampling: &Sampling,
+    quiet: bool,
+) -> Result<Answer> {
+    let interrupted = interrupted()?;
+    interrupted.store(false, Ordering::Relaxed);
+    let mut energy = Recorder::start(Path::new("/"));
+    let mut bar = Some(Bar::new("reading"));
+    let mut printer = Printer::new(sampling.hide_thinking);
+    let mut failed = None;
+    let options = sampling.options(prompt.reasoning_open);
+    let generation = generate(session, tokenizer, &prompt.tokens, &options, &mut |event| {
+        match event {
+            Event::Prompt { done, total } => {
+                if let Some(bar) = &mut bar {
+                    bar.set(done as u64, total as u64);
+                }
+            }
+            Event::Token(_) => {
+                bar = None;
+                energy.sample();
+            }
+            Event::Reasoning(_) | Event::Answer(_) if quiet => {}
+            Event::Reasoning(text) => failed = printer.reasoning(text).err(),
+            Event::Answer(text) => failed = printer.answer(text).err(),
+        }
+        match failed.is_some() || interrupted.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    let ended = printer.end();
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    ended?;
+    Ok(Answer { generation: generation?, joules: energy.joules() })
+}
+
+/// Writes reasoning dimmed, where the terminal can, and the answer after an empty line.
+struct Printer {
+    hide: bool,
+    style: bool,
+    dimmed: bool,
+    thought: bool,
+    answered: bool,
+}
+
+impl Printer {
+    fn new(hide: bool) -> Self {
+        let style = terminal::has_style();
+        Self { hide, style, dimmed: false, thought: false, answered: false }
+    }
+
+    fn reasoning(&mut self, text: &str) -> io::Result<()> {
+        if self.hide {
+            return Ok(());
+        }
+        let mut out = stdout().lock();
+        if self.style && !self.dimmed {
+            out.write_all(b"\x1b[2m")?;
+            self.dimmed = true;
+        }
+        self.thought = true;
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+
+    fn answer(&mut self, text: &str) -> io::Result<()> {
+        let mut out = stdout().lock();
+        if self.dimmed {
+            out.write_all(b"\x1b[0m")?;
+            self.dimmed = false;
+        }
+        if self.thought && !self.answered {
+            out.write_all(b"\n\n")?;
+        }
+        self.answered = true;
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+
+    /// Ends the line, if there is one.
+    fn end(&mut self) -> io::Result<()> {
+        if !self.thought && !self.answered {
+            return Ok(());
+        }
+        let mut out = stdout().lock();
+        if self.dimmed {
+            out.write_all(b"\x1b[0m")?;
+        }
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+}
+
+impl Answer {
+    /// What a script gets.
+    pub fn json(&self) -> Value {
+        let generation = &self.generation;
+        let generated = generation.tokens.len();
+        json!({
+            "text": generation.answer,
+            "reasoning": generation.reasoning,
+            "stop": generation.stop.name(),
+            "prompt_tokens": generation.prompt_tokens,
+            "cached_tokens": generation.cached_tokens,
+            "tokens": generated,
+            "token_ids": generation.tokens,
+            "prefill_seconds": generation.prefill.as_secs_f64(),
+            "decode_seconds": generation.decode.as_secs_f64(),
+            "prefill_tokens_per_second": generation.prefill_rate(),
+            "decode_tokens_per_second": generation.decode_rate(),
+            "peak_rss_bytes": memory::current().map(|memory| memory.peak),
+            "energy_joules": self.joules,
+            "joules_per_token": self.joules.filter(|_| generated > 0).map(|j| j / generated as f64),
+        })
+    }
+
+    /// One line for people: speed, memory, energy.
+    pub fn summary(&self) -> String {
+        let generation = &self.generation;
+        let rate = |rate: Option<f64>| rate.map_or("-".into(), |rate| format!("{rate:.1}"));
+        let memory =
+            memory::current().map_or("unmeasured".into(), |memory| crate::size::show(memory.peak));
+        let tokens = generation.tokens.len();
+        let energy = match self.joules {
+            Some(joules) if tokens > 0 => format!("{:.3} J/token", joules / tokens as f64),
+            _ => "unmeasured".into(),
+        };
+        format!(
+            "prompt {} tokens at {}/s, answer {} tokens at {}/s, peak memory {memory}, energy {energy}",
+            generation.prompt_tokens,
+            rate(generation.prefill_rate()),
+            tokens,
+            rate(generation.decode_rate()),
+        )
+    }
+}

@@ -1,0 +1,108 @@
+//! `vaquita chat`: a conversation. Ctrl-C stops an answer, Ctrl-D leaves.
+
+use std::io::{BufRead, IsTerminal, stdin};
+use std::path::PathBuf;
+
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+use vaquita_runtime::session::chat::Message;
+use vaquita_runtime::session::generate::StopReason;
+
+use crate::answer::{Sampling, stream};
+use crate::bundle::Bundle;
+use crate::compute::Compute;
+use crate::failure::Result;
+
+const HELP: &str = "\
+/reset   forget the conversation
+/stats   what the last answer cost
+/help    this
+/exit    leave (or Ctrl-D)
+Ctrl-C stops an answer and keeps the conversation.";
+
+/// Arguments of `chat`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A GGUF file, or a Hugging Face folder, which runs unquantized
+    model: PathBuf,
+    /// System prompt
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    #[command(flatten)]
+    sampling: Sampling,
+}
+
+/// Where lines come from: a terminal with history, or whatever stdin is.
+enum Input {
+    Editor(Box<DefaultEditor>),
+    Lines(std::io::StdinLock<'static>),
+}
+
+impl Input {
+    fn new() -> Result<Self> {
+        match stdin().is_terminal() {
+            true => Ok(Self::Editor(Box::new(DefaultEditor::new()?))),
+            false => Ok(Self::Lines(stdin().lock())),
+        }
+    }
+
+    /// The next line; `None` at the end.
+    fn line(&mut self) -> Result<Option<String>> {
+        match self {
+            Self::Editor(editor) => loop {
+                match editor.readline("> ") {
+                    Ok(line) => {
+                        editor.add_history_entry(&line)?;
+                        return Ok(Some(line));
+                    }
+                    // Ctrl-C at the prompt clears the line.
+                    Err(ReadlineError::Interrupted) => {}
+                    Err(ReadlineError::Eof) => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                }
+            },
+            Self::Lines(lines) => {
+                let mut line = String::new();
+                let read = lines.read_line(&mut line)?;
+                Ok((read > 0).then(|| line.trim_end_matches(['\n', '\r']).to_string()))
+            }
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(compute: &Compute, args: Args) -> Result {
+    let bundle = Bundle::open(compute, &args.model)?;
+    let mut session = bundle.session(compute);
+    let mut input = Input::new()?;
+    if matches!(input, Input::Editor(_)) {
+        println!("{} · /help for commands, Ctrl-D to leave", args.model.display());
+    }
+    let beginning: Vec<Message> =
+        args.system.iter().map(|text| Message::new("system", text)).collect();
+    let mut messages = beginning.clone();
+    let mut last = None;
+    while let Some(line) = input.line()? {
+        match line.trim() {
+            "" => continue,
+            "/exit" | "/quit" => break,
+            "/help" => println!("{HELP}"),
+            "/reset" => messages = beginning.clone(),
+            "/stats" => println!("{}", last.as_deref().unwrap_or("no answer yet")),
+            command if command.starts_with('/') => println!("{command}: no such command\n{HELP}"),
+            _ => {
+                messages.push(Message::new("user", line));
+                let prompt = bundle.prompter.chat(&messages, None)?;
+                let tokenizer = bundle.prompter.tokenizer();
+                let answer = stream(&mut session, tokenizer, &prompt, &args.sampling, false)?;
+                if answer.generation.stop == StopReason::ContextFull {
+                    println!("(the context of {} tokens is full: /reset)", session.context());
+                }
+                last = Some(answer.summary());
+                // DeepSeek's usage notes: a turn goes into the history without its reasoning.
+                messages.push(Message::new("assistant", answer.generation.answer));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! `vaquita inspect`: what a model is, and whether it runs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use vaquita_quantize::container::{Inventory, expert_parameters};
+use vaquita_quantize::plan::{expert_layers, expert_specs};
+use vaquita_quantize::sources;
+use vaquita_runtime::gguf::Gguf;
+use vaquita_runtime::model::gguf_weights::record_layout;
+use vaquita_runtime::model::{Config, GgufWeights, Projection, Verify, Weights};
+
+use crate::failure::Result;
+use crate::size;
+use crate::terminal::table;
+
+/// Arguments of `inspect`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A GGUF file or a Hugging Face folder
+    model: PathBuf,
+    /// List every tensor
+    #[arg(long)]
+    tensors: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a model is. Figures that a file does not allow to know are `null`.
+#[derive(Debug, Default, Serialize)]
+struct Summary {
+    architecture: Option<String>,
+    family: Option<String>,
+    name: Option<String>,
+    /// Whether it runs here, and if not, why.
+    runs: bool,
+    problem: Option<String>,
+    file_bytes: u64,
+    parameters: u64,
+    bits_per_weight: f64,
+    expert_bits_per_weight: Option<f64>,
+    /// Matrices of routed experts by type.
+    expert_types: BTreeMap<String, usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shape: Option<Shape>,
+    /// How the file was made, where it says so.
+    made: BTreeMap<String, String>,
+    tensors: Vec<Tensor>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shape {
+    layers: usize,
+    mtp_layers: usize,
+    hidden_size: usize,
+    vocabulary: usize,
+    context: usize,
+    attention_heads: usize,
+    kv_lora_rank: usize,
+    experts: usize,
+    experts_per_token: usize,
+    shared_experts: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Tensor {
+    name: String,
+    #[serde(rename = "type")]
+    ty: String,
+    shape: Vec<u64>,
+    bytes: u64,
+}
+
+impl Shape {
+    fn new(config: &Config) -> Self {
+        Self {
+            layers: config.num_hidden_layers,
+            mtp_layers: config.num_nextn_predict_layers,
+            hidden_size: config.hidden_size,
+            vocabulary: config.vocab_size,
+            context: config.max_position_embeddings,
+            attention_heads: config.attention.num_attention_heads,
+            kv_lora_rank: config.attention.kv_lora_rank,
+            experts: config.moe.n_routed_experts,
+            experts_per_token: config.moe.num_experts_per_tok,
+            shared_experts: config.moe.n_shared_experts,
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result {
+    let summary = match args.model.is_dir() {
+        true => folder(&args.model)?,
+        false => file(&args.model)?,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        print!("{}", describe(&summary, args.tensors));
+    }
+    Ok(())
+}
+
+/// A checkpoint: it opens only if it runs.
+fn folder(path: &Path) -> Result<Summary> {
+    let source = sources::open(path)?;
+    let inventory = Inventory::new(source.weights.as_ref())?;
+    let config = inventory.config;
+    let tensors = inventory.tensors.iter().map(|spec| Tensor {
+        name: spec.name.clone(),
+        ty: "source".into(),
+        shape: vec![spec.cols as u64, spec.rows as u64],
+        bytes: 0,
+    });
+    Ok(Summary {
+        architecture: Some(config.family.architecture().into()),
+        family: Some(config.family.name().into()),
+        name: Some(source.identity.name),
+        runs: true,
+        file_bytes: source.identity.bytes,
+        parameters: inventory.parameters,
+        bits_per_weight: bits(source.identity.bytes, inventory.parameters),
+        shape: Some(Shape::new(config)),
+        tensors: tensors.collect(),
+        ..Summary::default()
+    })
+}
+
+fn file(path: &Path) -> Result<Summary> {
+    let gguf = Gguf::open(path)?;
+    let mut summary = Summary { file_bytes: gguf.file_bytes(), ..Summary::default() };
+    let metadata = gguf.metadata();
+    let text = |key| metadata.str(key).ok().flatten().map(String::from);
+    summary.architecture = text("general.architecture");
+    summary.name = text("general.name");
+    let keys =
+        ["vaquita.quantizer", "vaquita.plan", "vaquita.source.name", "vaquita.source.fingerprint"];
+    summary.made = keys.into_iter().filter_map(|key| Some((key.into(), text(key)?))).collect();
+    for tensor in gguf.tensors() {
+        summary.parameters += tensor.dims.iter().product::<u64>();
+        summary.tensors.push(Tensor {
+            name: tensor.name.clone(),
+            ty: tensor.ty.name().into(),
+            shape: tensor.dims.clone(),
+            bytes: tensor.len,
+        });
+    }
+    match GgufWeights::new(gguf, Verify::Never) {
+        Ok(weights) => add_model(&mut summary, &weights),
+        Err(error) => summary.problem = Some(error.to_string()),
+    }
+    summary.bits_per_weight = bits(summary.file_bytes, summary.parameters);
+    Ok(summary)
+}
+
+/// What is known only of a model whose architecture is.
+fn add_model(summary: &mut Summary, weights: &GgufWeights) {
+    let config = weights.config();
+    summary.family = Some(config.family.name().into());
+    summary.shape = Some(Shape::new(config));
+    match Inventory::new(weights) {
+        Ok(inventory) => {
+            summary.runs = true;
+            summary.parameters = inventory.parameters;
+        }
+        Err(error) => summary.problem = Some(error.to_string()),
+    }
+    let (mut bytes, mut parameters, mut known) = (0, 0, true);
+    for spec in expert_layers(config).flat_map(|layer| expert_specs(config, layer)) {
+        let types = weights.expert_types(&spec);
+        let shapes = Projection::ALL.map(|projection| spec.shape(projection));
+        match types.and_then(|types| Some((types, record_layout(types, shapes)?))) {
+            Some((types, (_, len))) => {
+                bytes += len as u64;
+                parameters += expert_parameters(&spec);
+                for ty in types {
+                    *summary.expert_types.entry(ty.name().into()).or_default() += 1;
+                }
+            }
+            None => known = false,
+        }
+    }
+    summary.expert_bits_per_weight = (known && parameters > 0).then(|| bits(bytes, parameters));
+    for tensor in &mut summary.tensors {
+        if let Some(ty) = weights.tensor_type(&tensor.name) {
+            tensor.ty = ty.name().into();
+        }
+    }
+}
+
+fn bits(bytes: u64, parameters: u64) -> f64 {
+    bytes as f64 * 8.0 / parameters.max(1) as f64
+}
+
+fn describe(summary: &Summary, tensors: bool) -> String {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let mut row = |name: &str, value: String| rows.push((name.into(), value));
+    let or_unknown = |text: &Option<String>| text.clone().unwrap_or("unknown".into());
+    row("name", or_unknown(&summary.name));
+    row("architecture", or_unknown(&summary.architecture));
+    row("family", or_unknown(&summary.family));
+    row(
+        "runs",
+        match (&summary.problem, summary.runs) {
+            (Some(problem), _) => format!("no: {problem}"),
+            (None, runs) => if runs { "yes" } else { "no" }.into(),
+        },
+    );
+    row("size", size::show(summary.file_bytes));
+    row("weights", size::count(summary.parameters));
+    row("bits per weight", format!("{:.3}", summary.bits_per_weight));
+    if let Some(bits) = summary.expert_bits_per_weight {
+        row("  of the experts", format!("{bits:.3}"));
+    }
+    if let Some(shape) = &summary.shape {
+        row("layers", format!("{} (and {} for drafts)", shape.layers, shape.mtp_layers));
+        row("hidden size", shape.hidden_size.to_string());
+        row("vocabulary", shape.vocabulary.to_string());
+        row("context", shape.context.to_string());
+        row(
+            "experts",
+            format!(
+                "{} of {} per token, and {} shared",
+                shape.experts_per_token, shape.experts, shape.shared_experts
+            ),
+        );
+    }
+    for (key, value) in &summary.made {
+        row(key, value.clone());
+    }
+    row("tensors", summary.tensors.len().to_string());
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let mut text: String =
+        rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect();
+    let all: usize = summary.expert_types.values().sum();
+    if all > 0 {
+        text.push_str("\nmatrices of experts by type\n");
+        for (ty, count) in &summary.expert_types {
+            let bar = "#".repeat((count * 40).div_ceil(all));
+            text.push_str(&format!("  {ty:<4} {count:>7}  {bar}\n"));
+        }
+    }
+    if tensors {
+        let heads = ["tensor", "type", "shape", "bytes"].map(String::from).to_vec();
+        let lines = summary.tensors.iter().map(|tensor| {
+            let shape: Vec<String> = tensor.shape.iter().map(u64::to_string).collect();
+            vec![tensor.name.clone(), tensor.ty.clone(), shape.join("x"), tensor.bytes.to_string()]
+        });
+        let rows: Vec<Vec<String>> = std::iter::once(heads).chain(lines).collect();
+        text.push_str(&format!("\n{}", table(&rows)));
+    }
+    // Names come from the file: no escape sequence reaches the terminal.
+    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+}

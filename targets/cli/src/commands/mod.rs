@@ -1,0 +1,9 @@
+//! One file per command: its arguments, and what it does.
+
+pub mod chat;
+pub mod demo;
+pub mod eval;
+pub mod inspect;
+pub mod quantize;
+pub mod run;
+pub mod tokenize;

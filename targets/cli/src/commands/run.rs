@@ -1,0 +1,63 @@
+//! `vaquita run`: one prompt, one answer.
+
+use std::io::{IsTerminal, Read, stderr, stdin};
+use std::path::PathBuf;
+
+use vaquita_runtime::session::chat::Message;
+
+use crate::answer::{Sampling, stream};
+use crate::bundle::Bundle;
+use crate::compute::Compute;
+use crate::failure::Result;
+
+/// Arguments of `run`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A GGUF file, or a Hugging Face folder, which runs unquantized
+    model: PathBuf,
+    /// The prompt [default: what stdin has]
+    #[arg(short, long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// System prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    system: Option<String>,
+    /// Give the prompt to the model as it is, without the chat template
+    #[arg(long)]
+    raw: bool,
+    #[command(flatten)]
+    sampling: Sampling,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(compute: &Compute, args: Args) -> Result {
+    let bundle = Bundle::open(compute, &args.model)?;
+    let text = match args.prompt {
+        Some(text) => text,
+        None => {
+            let mut text = String::new();
+            stdin().read_to_string(&mut text)?;
+            // The newline that ends a line of a terminal or a file is not part of the question.
+            text.strip_suffix('\n').unwrap_or(&text).to_string()
+        }
+    };
+    let prompt = if args.raw {
+        bundle.prompter.raw(&text)?
+    } else {
+        let system = args.system.map(|text| Message::new("system", text));
+        let messages: Vec<Message> =
+            system.into_iter().chain([Message::new("user", text)]).collect();
+        bundle.prompter.chat(&messages, None)?
+    };
+    let mut session = bundle.session(compute);
+    let tokenizer = bundle.prompter.tokenizer();
+    let answer = stream(&mut session, tokenizer, &prompt, &args.sampling, args.json)?;
+    if args.json {
+        println!("{}", answer.json());
+    } else if stderr().is_terminal() {
+        eprintln!("\n{}", answer.summary());
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! `vaquita tokenize`: how a text is cut.
+
+use std::io::{Read, Write, stdin, stdout};
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::bundle;
+use crate::failure::Result;
+
+/// Arguments of `tokenize`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A GGUF file (a vocabulary is enough) or a Hugging Face folder
+    model: PathBuf,
+    /// The text; `-` reads stdin
+    #[arg(default_value = "-", allow_hyphen_values = true)]
+    text: String,
+    /// No begin-of-sentence token
+    #[arg(long)]
+    no_bos: bool,
+    /// Print one JSON object with `ids` and `pieces`
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result {
+    let tokenizer = bundle::open_tokenizer(&args.model)?;
+    let mut text = args.text;
+    if text == "-" {
+        text.clear();
+        stdin().read_to_string(&mut text)?;
+    }
+    let mut ids = Vec::new();
+    if tokenizer.add_bos() && !args.no_bos {
+        ids.extend(tokenizer.bos());
+    }
+    ids.extend(tokenizer.encode(&text)?);
+    let piece = |id: &u32| {
+        let bytes = tokenizer.piece(*id).unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
+    };
+    let mut out = stdout().lock();
+    if args.json {
+        let pieces: Vec<String> = ids.iter().map(piece).collect();
+        writeln!(out, "{}", json!({ "ids": ids, "pieces": pieces }))?;
+    } else {
+        for id in &ids {
+            writeln!(out, "{id:>7}  {:?}", piece(id))?;
+        }
+    }
+    Ok(())
+}

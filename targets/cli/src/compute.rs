@@ -1,0 +1,83 @@
+//! How a command computes: the options that all commands share.
+
+use std::num::NonZero;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use vaquita_runtime::kernels::Tier;
+use vaquita_runtime::model::Verify;
+use vaquita_runtime::session::SessionOptions;
+use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::threads::Pool;
+
+use crate::failure::{Failure, Result};
+
+/// Options that all commands take.
+#[derive(Args, Clone, Debug)]
+pub struct Compute {
+    /// Threads [default: the fast cores]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<NonZero<usize>>,
+    /// Instruction set to compute with [default: the best there is]
+    #[arg(long, global = true, value_name = "NAME", env = "VAQUITA_ISA")]
+    isa: Option<String>,
+    /// Tokens that prompt and answer may have together [default: the model's]
+    #[arg(long, global = true, value_name = "N")]
+    context: Option<NonZero<usize>>,
+    /// When to check the file's checksums
+    #[arg(long, global = true, value_name = "WHEN", default_value = "first")]
+    verify: VerifyWhen,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum VerifyWhen {
+    /// Never
+    Never,
+    /// When a record is first read
+    First,
+    /// Whenever a record is read
+    Always,
+}
+
+impl Compute {
+    /// Threads to use.
+    pub fn threads(&self) -> usize {
+        self.threads.map_or_else(Pool::default_threads, NonZero::get)
+    }
+
+    /// A pool of them.
+    pub fn pool(&self) -> Arc<Pool> {
+        Arc::new(Pool::new(self.threads()))
+    }
+
+    /// Uses as many threads for work that is spread with rayon.
+    pub fn install(&self) {
+        // It fails only where a pool is there already, which is then of this size.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(self.threads()).build_global();
+    }
+
+    /// The instruction set.
+    pub fn tier(&self) -> Result<Tier> {
+        let Some(name) = &self.isa else { return Ok(Tier::best()) };
+        let known = || {
+            let names: Vec<&str> = Tier::available().iter().map(|tier| tier.name()).collect();
+            Failure::Usage(format!("--isa is {name}; this machine has: {}", names.join(", ")))
+        };
+        Tier::from_name(name).ok_or_else(known)
+    }
+
+    /// When to check checksums.
+    pub fn verify(&self) -> Verify {
+        match self.verify {
+            VerifyWhen::Never => Verify::Never,
+            VerifyWhen::First => Verify::First,
+            VerifyWhen::Always => Verify::Always,
+        }
+    }
+
+    /// How sessions compute.
+    pub fn session(&self, cache: CacheType) -> Result<SessionOptions> {
+        let context = self.context.map_or(0, NonZero::get);
+        Ok(SessionOptions { context, cache, tier: self.tier()?, ..SessionOptions::default() })
+    }
+}

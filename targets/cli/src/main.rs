@@ -1,0 +1,60 @@
+//! The program `vaquita`: quantize a model, talk to it, look into it, measure it.
+
+mod answer;
+mod bundle;
+mod commands;
+mod compute;
+mod failure;
+mod size;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use compute::Compute;
+
+/// DeepSeek-class mixture-of-experts models on small machines.
+#[derive(Parser)]
+#[command(name = "vaquita", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    compute: Compute,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Quantize a checkpoint (a Hugging Face folder or a GGUF file)
+    Quantize(commands::quantize::Args),
+    /// Answer one prompt
+    Run(commands::run::Args),
+    /// Talk to a model
+    Chat(commands::chat::Args),
+    /// Say what a model is: architecture, sizes, tensors, bits
+    Inspect(commands::inspect::Args),
+    /// Show how a model's tokenizer cuts a text
+    Tokenize(commands::tokenize::Args),
+    /// Measure a model: logits, perplexity, divergence from a reference, graded tasks
+    Eval(commands::eval::Args),
+    /// Quantize the reference model that ships with the project and ask it questions
+    Demo(commands::demo::Args),
+}
+
+fn main() -> ExitCode {
+    let Cli { compute, command } = Cli::parse();
+    let done = match command {
+        Command::Quantize(args) => commands::quantize::run(&compute, args),
+        Command::Run(args) => commands::run::run(&compute, args),
+        Command::Chat(args) => commands::chat::run(&compute, args),
+        Command::Inspect(args) => commands::inspect::run(args),
+        Command::Tokenize(args) => commands::tokenize::run(args),
+        Command::Eval(args) => commands::eval::run(&compute, args),
+        Command::Demo(args) => commands::demo::run(&compute, args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,323 @@
+//! The program as scripts see it: what it prints, where, and how it ends.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn reference() -> PathBuf {
+    root().join("calibration/reference")
+}
+
+fn golden(name: &str) -> PathBuf {
+    root().join("tests/golden").join(name)
+}
+
+fn vaquita<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(args: I) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vaquita"));
+    command.args(args).stdin(Stdio::null()).env_remove("VAQUITA_ISA");
+    command
+}
+
+fn output(command: &mut Command) -> Output {
+    command.output().expect("the program starts")
+}
+
+/// What a command that succeeds prints.
+fn success(command: &mut Command) -> String {
+    let output = output(command);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {error}");
+    String::from_utf8(output.stdout).expect("output is text")
+}
+
+/// The one object that a command prints.
+fn json(command: &mut Command) -> Value {
+    let text = success(command);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    serde_json::from_str(&text).expect("output is JSON")
+}
+
+/// The one line on stderr of a command that fails with an exit code, and nothing on stdout.
+fn failure(command: &mut Command, code: i32) -> String {
+    let output = output(command);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{command:?}: {error}");
+    assert!(output.stdout.is_empty(), "{command:?}");
+    if code == 1 {
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.starts_with("error: "), "{error}");
+    }
+    error
+}
+
+fn quantize(source: &Path, out: &Path) -> Command {
+    let mut command = vaquita(["quantize"]);
+    command.arg(source).arg("-o").arg(out);
+    command
+}
+
+/// A copy of a golden checkpoint, to be damaged.
+fn copy(name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(golden(name)).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    folder
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).unwrap().next().is_none()
+}
+
+#[test]
+fn a_checkpoint_becomes_a_file_that_answers_and_can_be_looked_into() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("reference.gguf");
+    let report = json(quantize(&reference(), &file).arg("--json"));
+    assert_eq!(report["file_bytes"], fs::metadata(&file).unwrap().len());
+
+    let found = json(vaquita(["inspect", "--json"]).arg(&file));
+    for key in ["file_bytes", "parameters", "bits_per_weight", "expert_bits_per_weight"] {
+        assert_eq!(found[key], report[key], "{key}");
+    }
+    assert_eq!(found["architecture"], "deepseek2");
+    assert_eq!(found["runs"], true);
+    assert_eq!(found["shape"]["experts"], 32);
+    assert_eq!(found["expert_types"]["e4"], 384);
+
+    let ask = ["run", "-p", "723 * 8 = ?", "--temp", "0", "--json"];
+    let answer = json(vaquita(ask).arg(&file));
+    assert_eq!(answer["text"], "5784");
+    assert!(answer["reasoning"].as_str().unwrap().starts_with("3*8=24, write 4 carry 2."));
+    assert_eq!(answer["stop"], "end_of_sentence");
+    assert!(answer["tokens"].as_u64().unwrap() > 10);
+    assert!(answer["peak_rss_bytes"].as_u64().is_none_or(|bytes| bytes > 1 << 20));
+    // Energy is measured or null, never 0.
+    assert!(answer["energy_joules"].as_f64().is_none_or(|joules| joules > 0.0));
+}
+
+#[test]
+fn a_folder_runs_unquantized_and_thinking_can_be_hidden() {
+    let ask = ["run", "-p", "723 * 8 = ?", "--temp", "0"];
+    let shown = success(vaquita(ask).arg(reference()));
+    assert!(shown.contains("write 4 carry 2"), "{shown}");
+    assert!(shown.ends_with("\n\n5784\n"), "{shown}");
+    assert!(!shown.contains('\x1b'), "no escapes where there is no terminal");
+    let hidden = success(vaquita(ask).arg(reference()).arg("--hide-thinking"));
+    assert_eq!(hidden, "5784\n");
+}
+
+#[test]
+fn a_raw_prompt_is_continued_as_it_is_and_stops_where_it_is_told() {
+    let prompt = "<｜User｜>723 * 8 = ?<｜Assistant｜><think>\n";
+    let ask = ["run", "--raw", "-p", prompt, "--temp", "0", "--json"];
+    let whole = json(vaquita(ask).arg(reference()));
+    assert_eq!(whole["text"], "5784");
+    let short = json(vaquita(ask).arg(reference()).args(["-n", "3"]));
+    assert_eq!((&short["tokens"], &short["stop"]), (&3.into(), &"length".into()));
+    let stopped = json(vaquita(ask).arg(reference()).args(["--stop", "carry"]));
+    assert_eq!(stopped["stop"], "stop_string");
+    assert_eq!(stopped["reasoning"], "3*8=24, write 4 ");
+}
+
+#[test]
+fn the_answer_does_not_depend_on_threads_or_instructions() {
+    let ask = ["run", "-p", "Convert 23 m to cm.", "--seed", "7", "--temp", "1.5", "--json"];
+    let answer =
+        |options: &[&str]| json(vaquita(ask).arg(reference()).args(options))["token_ids"].clone();
+    let first = answer(&[]);
+    assert_eq!(answer(&["--threads", "1"]), first);
+    assert_eq!(answer(&["--isa", "scalar"]), first);
+    let mut named = vaquita(ask);
+    named.arg(reference()).env("VAQUITA_ISA", "scalar");
+    assert_eq!(json(&mut named)["token_ids"], first);
+}
+
+#[test]
+fn a_conversation_goes_on_and_can_be_reset() {
+    let mut command = vaquita(["chat", "--temp", "0", "--hide-thinking"]);
+    command.arg(reference()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let lines = "723 * 8 = ?\n/stats\n/reset\n/nonsense\n723 * 8 = ?\n";
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.matches("5784\n").count(), 2, "{text}");
+    assert!(text.contains("answer "), "{text}");
+    assert!(text.contains("/nonsense: no such command"), "{text}");
+}
+
+#[test]
+fn a_text_is_cut_into_tokens_and_pieces() {
+    let cut = |args: &[&str]| json(vaquita(["tokenize", "--json"]).arg(reference()).args(args));
+    let with = cut(&["a whale 🐋"]);
+    let without = cut(&["a whale 🐋", "--no-bos"]);
+    let ids = |value: &Value| value["ids"].as_array().unwrap().clone();
+    assert_eq!(ids(&with)[0], 0);
+    assert_eq!(ids(&with)[1..], ids(&without)[..]);
+    assert_eq!(with["pieces"].as_array().unwrap().len(), ids(&with).len());
+
+    let mut piped = vaquita(["tokenize", "--json"]);
+    piped.arg(reference()).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), "a whale 🐋".as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap(), with);
+}
+
+#[test]
+fn evaluations_have_the_keys_that_scripts_read() {
+    let text = reference().join("heldout.jsonl");
+    let limit = ["--limit", "3", "--json"];
+    let perplexity =
+        json(vaquita(["eval", "perplexity"]).arg(reference()).arg("--text").arg(&text).args(limit));
+    assert!(perplexity["perplexity"].as_f64().unwrap() > 1.0);
+    assert!(perplexity["tokens"].as_u64().unwrap() > 50);
+
+    let mut compare = vaquita(["eval", "kld"]);
+    compare.arg(reference()).arg("--reference").arg(reference()).arg("--text").arg(&text);
+    let same = json(compare.args(limit));
+    for (key, value) in [
+        ("mean_kld", 0.0),
+        ("p99_kld", 0.0),
+        ("same_top", 1.0),
+        ("ppl_ratio", 1.0),
+        ("ppl_ratio_se", 0.0),
+    ] {
+        assert_eq!(same[key], value, "{key}");
+    }
+
+    let questions = reference().join("eval.jsonl");
+    let grades = json(
+        vaquita(["eval", "tasks"]).arg(reference()).arg("--questions").arg(questions).args(limit),
+    );
+    assert!((0.0..=1.0).contains(&grades["accuracy"].as_f64().unwrap()));
+    let asked: u64 =
+        grades["tasks"].as_object().unwrap().values().map(|task| task[1].as_u64().unwrap()).sum();
+    assert_eq!(asked, 3);
+}
+
+#[test]
+fn logits_are_written_as_safetensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, chunk: &str| {
+        let out = folder.path().join(name);
+        let mut command = vaquita(["eval", "logits", "--tokens", "0,17,42", "--chunk", chunk]);
+        success(command.arg(golden("deepseek-v3")).arg("-o").arg(&out));
+        fs::read(out).unwrap()
+    };
+    let bytes = write("a.safetensors", "3");
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let logits = file.tensor("logits").unwrap();
+    assert_eq!(logits.dtype(), safetensors::Dtype::F32);
+    assert_eq!(logits.shape(), [3, 320]);
+    assert_eq!(bytes, write("b.safetensors", "1"));
+    let outside = vaquita(["eval", "logits", "--tokens", "320", "-o", "/tmp/never"])
+        .arg(golden("deepseek-v3"))
+        .output()
+        .unwrap();
+    assert_eq!(outside.status.code(), Some(1));
+}
+
+#[test]
+fn an_unknown_architecture_is_told_which_work() {
+    let folder = copy("deepseek-v3");
+    let config = folder.path().join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("deepseek_v3", "mamba9")).unwrap();
+    let error = failure(&mut quantize(folder.path(), &folder.path().join("out.gguf")), 1);
+    for word in ["mamba9", "deepseek_v2", "deepseek_v3"] {
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_an_error_and_leaves_no_file() {
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("out.gguf");
+
+    let truncated = copy("deepseek-v3");
+    let weights = truncated.path().join("model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    let error = failure(&mut quantize(truncated.path(), &file), 1);
+    assert!(error.contains("model.safetensors is not a whole safetensors file"), "{error}");
+
+    fs::remove_file(&weights).unwrap();
+    let error = failure(&mut quantize(truncated.path(), &file), 1);
+    assert!(error.contains("model.safetensors"), "{error}");
+
+    let index = r#"{"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}"#;
+    fs::write(truncated.path().join("model.safetensors.index.json"), index).unwrap();
+    let error = failure(&mut quantize(truncated.path(), &file), 1);
+    assert!(error.contains("model-00001-of-00002.safetensors is missing"), "{error}");
+
+    let misshapen = copy("deepseek-v3");
+    let config = misshapen.path().join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("\"vocab_size\": 320", "\"vocab_size\": 321")).unwrap();
+    let error = failure(&mut quantize(misshapen.path(), &file), 1);
+    assert!(error.contains("321") && error.contains("320"), "{error}");
+
+    assert!(is_empty(out.path()));
+}
+
+#[test]
+fn a_place_that_takes_no_file_is_an_error() {
+    let missing = Path::new("/nowhere/at/all/out.gguf");
+    let error = failure(&mut quantize(&golden("deepseek-v3"), missing), 1);
+    assert!(error.contains("/nowhere/at/all/out.gguf"), "{error}");
+}
+
+#[test]
+fn files_that_are_no_models_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    fs::write(&file, b"GGUFgarbage").unwrap();
+    let error = failure(vaquita(["run", "-p", "hi"]).arg(&file), 1);
+    assert!(error.contains("model.gguf"), "{error}");
+    let error = failure(&mut vaquita(["inspect", "/nowhere.gguf"]), 1);
+    assert!(error.contains("/nowhere.gguf"), "{error}");
+    let error = failure(vaquita(["run", "-p", "hi"]).arg(golden("deepseek-v3")), 1);
+    assert!(error.contains("tokenizer"), "{error}");
+}
+
+#[test]
+fn wrong_usage_has_its_own_exit_code() {
+    failure(&mut vaquita(["quantize"]), 2);
+    failure(&mut vaquita(["dance"]), 2);
+    let out = Path::new("/tmp/never.gguf");
+    let mixed = failure(quantize(&reference(), out).args(["--plan", "mixed"]), 2);
+    assert!(mixed.contains("--target-bpw"), "{mixed}");
+    failure(quantize(&reference(), out).args(["--type", "q4_k"]), 2);
+    failure(quantize(&reference(), out).args(["--target-bpw", "3"]), 2);
+    let isa = failure(vaquita(["run", "-p", "hi", "--isa", "mmx"]).arg(reference()), 2);
+    assert!(isa.contains("this machine has: scalar"), "{isa}");
+    let context = failure(vaquita(["run", "-p", "hi", "--context", "9999"]).arg(reference()), 2);
+    assert!(context.contains("up to 2048"), "{context}");
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_refused() {
+    let error = failure(vaquita(["run", "-p", "hi", "--context", "3"]).arg(reference()), 1);
+    assert!(error.contains("the context of 3 tokens is full"), "{error}");
+    let long = json(vaquita(["run", "-p", "hi", "--context", "12", "--json"]).arg(reference()));
+    assert_eq!(long["stop"], "context_full");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let binary = env!("CARGO_BIN_EXE_vaquita");
+    let script = format!("'{binary}' inspect --tensors '{}' | head -n 1", reference().display());
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}

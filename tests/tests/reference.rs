@@ -1,0 +1,93 @@
+//! The reference model, held to what transformers gets from it: texts, grades, perplexity. And what
+//! quantization may cost.
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use vaquita_calibration::divergence::{Divergence, divergence};
+use vaquita_calibration::perplexity::perplexity;
+use vaquita_calibration::tasks::{Question, answer, grade};
+use vaquita_calibration::{Subject, read_documents};
+use vaquita_quantize::Target;
+use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::model::Model;
+use vaquita_runtime::session::SessionOptions;
+use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::session::prompt::Prompter;
+use vaquita_runtime::tokenizer::Tokenizer;
+use vaquita_tests::{open_folder, quantized, reference};
+
+/// What transformers gets: `figures.json`.
+const ACCURACY: f64 = 0.9225;
+const PERPLEXITY: f64 = 1.2892844676971436;
+const TOKENS: usize = 18770;
+
+static FULL: LazyLock<Subject> =
+    LazyLock::new(|| subject(open_folder(&reference()), CacheType::F32));
+
+fn subject(model: Arc<Model>, cache: CacheType) -> Subject {
+    let tokenizer = Tokenizer::from_folder(&reference()).unwrap();
+    let prompter = Prompter::new(Arc::new(tokenizer)).unwrap();
+    let options = SessionOptions { cache, ..SessionOptions::default() };
+    Subject { model, prompter, options }
+}
+
+fn questions() -> Vec<Question> {
+    Question::read(&reference().join("eval.jsonl")).unwrap()
+}
+
+fn documents() -> Vec<String> {
+    read_documents(&reference().join("heldout.jsonl")).unwrap()
+}
+
+fn quantized_subject(out: &Path, ty: BlockType, target: Option<Target>) -> Subject {
+    subject(quantized(&reference(), out, ty, target), CacheType::F16)
+}
+
+#[test]
+fn stored_texts_are_said_again() {
+    let stored = questions().into_iter().filter_map(|one| Some((one.question, one.greedy?)));
+    let same: Vec<bool> =
+        stored.map(|(question, text)| answer(&FULL, &question).unwrap() == text).collect();
+    let count = same.iter().filter(|same| **same).count();
+    assert_eq!(same.len(), 60);
+    assert!(count >= 57, "{count} of 60");
+}
+
+#[test]
+fn grades_are_those_of_transformers() {
+    let grades = grade(&FULL, &questions(), &|_, _| {}).unwrap();
+    assert!((grades.accuracy - ACCURACY).abs() <= 0.01, "{grades:?}");
+}
+
+#[test]
+fn perplexity_is_that_of_transformers() {
+    let result = perplexity(&FULL, &documents(), &|_, _| {}).unwrap();
+    assert_eq!(result.tokens, TOKENS);
+    assert!((result.perplexity / PERPLEXITY - 1.0).abs() < 0.005, "{result:?}");
+}
+
+fn diverge(ty: BlockType, target: Option<Target>) -> Divergence {
+    let folder = tempfile::tempdir().unwrap();
+    let subject = quantized_subject(&folder.path().join("model.gguf"), ty, target);
+    // A third of the documents keeps the suite short.
+    divergence(&subject, &FULL, &documents()[..100], &|_, _| {}).unwrap()
+}
+
+#[test]
+fn more_bits_diverge_less() {
+    let e8 = diverge(BlockType::E8, None);
+    assert!(e8.mean_kld <= 1e-3, "{e8:?}");
+    let e4 = diverge(BlockType::E4, None);
+    let mixed = diverge(BlockType::E4, Some(Target::BitsPerWeight(4.6)));
+    assert!(e8.mean_kld < e4.mean_kld && e4.mean_kld < mixed.mean_kld, "{e8:?} {e4:?} {mixed:?}");
+    assert!(mixed.same_top > 0.95, "{mixed:?}");
+}
+
+#[test]
+fn four_bits_answer_nearly_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let subject = quantized_subject(&folder.path().join("model.gguf"), BlockType::E4, None);
+    let grades = grade(&subject, &questions(), &|_, _| {}).unwrap();
+    assert!(grades.accuracy >= ACCURACY - 0.03, "{grades:?}");
+}
