@@ -38,6 +38,8 @@ enum Command {
     Tokenize(commands::tokenize::Args),
     /// Measure a model: logits, perplexity, divergence from a reference, graded tasks
     Eval(commands::eval::Args),
+    /// Tokens per second, prompt and generation apart
+    Bench(commands::bench::Args),
     /// Quantize the reference model that ships with the project and ask it questions
     Demo(commands::demo::Args),
 }
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Tokenize(args) => commands::tokenize::run(args),
         Command::Eval(args) => commands::eval::run(&compute, args),
+        Command::Bench(args) => commands::bench::run(&compute, args),
         Command::Demo(args) => commands::demo::run(&compute, args),
     };
     match done {

@@ -206,6 +206,27 @@ fn evaluations_have_the_keys_that_scripts_read() {
 }
 
 #[test]
+fn a_bench_says_what_was_measured() {
+    let rows = json(
+        vaquita(["bench", "-p", "8", "-n", "4", "-r", "2", "-d", "3", "-o", "json"])
+            .arg(reference()),
+    );
+    let rows = rows.as_array().unwrap();
+    let tests: Vec<&str> = rows.iter().map(|row| row["test"].as_str().unwrap()).collect();
+    assert_eq!(tests, ["pp8 @ d3", "tg4 @ d3"]);
+    for row in rows {
+        assert!(row["avg_ts"].as_f64().unwrap() > 0.0);
+        assert_eq!(row["samples_ts"].as_array().unwrap().len(), 2);
+        for key in ["stddev_ts", "threads", "isa", "size", "params", "peak_rss_bytes"] {
+            assert!(!row[key].is_null() || key == "peak_rss_bytes", "{key}");
+        }
+    }
+    let table = success(vaquita(["bench", "-p", "8", "-n", "0", "-r", "1"]).arg(reference()));
+    assert!(table.contains("| pp8 |"), "{table}");
+    failure(vaquita(["bench", "-p", "0", "-n", "0"]).arg(reference()), 2);
+}
+
+#[test]
 fn logits_are_written_as_safetensors() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, chunk: &str| {

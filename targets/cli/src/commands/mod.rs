@@ -1,5 +1,6 @@
 //! One file per command: its arguments, and what it does.
 
+pub mod bench;
 pub mod chat;
 pub mod demo;
 pub mod eval;
