@@ -1,220 +1,264 @@
-//! Tokenizers: held to the ids of the `tokenizers` Python package, from `tokenizer.json` and from ggml's keys;
-//! and what hostile ones may do. tests/golden/tokenizer/make_tokenizers.py makes the vectors.
+//! Tokenizers: the ids are those of the Python `tokenizers` package, and nothing is lost on the way back.
+//! Goldens are made by `tests/golden/tokenizer/make_tokenizers.py`.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use serde_json::Value as Json;
+use serde_json::{Value, json};
 use vaquita_runtime::gguf::Metadata;
-use vaquita_runtime::tokenizer::{Tokenizer, TokenizerError};
+use vaquita_runtime::tokenizer::Tokenizer;
+
+const TRAINED: [&str; 11] = [
+    "deepseek-v3",
+    "deepseek-llm",
+    "deepseek-coder",
+    "qwen2",
+    "deepseek-r1-qwen",
+    "llama-bpe",
+    "chatglm-bpe",
+    "gpt-4o",
+    "gpt-2",
+    "olmo",
+    "default",
+];
+const HUGGINGFACE: &str = "tokenizer.huggingface.json";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn reference() -> Tokenizer {
-    Tokenizer::from_folder(&root().join("calibration/reference")).unwrap()
+fn reference_folder() -> PathBuf {
+    root().join("calibration/reference")
 }
 
-fn golden(name: &str) -> Json {
-    let path = root().join(format!("tests/golden/tokenizer/{name}.json"));
+static REFERENCE: LazyLock<Tokenizer> =
+    LazyLock::new(|| Tokenizer::from_folder(&reference_folder()).unwrap());
+
+fn golden(name: &str) -> Value {
+    let path = root().join("tests/golden/tokenizer").join(format!("{name}.json"));
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Texts and the ids they must have.
-fn cases(golden: &Json) -> Vec<(String, Vec<u32>)> {
-    serde_json::from_value(golden["cases"].clone()).unwrap()
+fn trained(name: &str) -> (Tokenizer, Vec<Value>) {
+    let golden = golden(name);
+    let json = serde_json::to_vec(&golden["tokenizer"]).unwrap();
+    (Tokenizer::from_json(&json).unwrap(), golden["cases"].as_array().unwrap().clone())
 }
 
-/// ggml's keys of a small tokenizer.
-fn ggml(golden: &Json) -> Metadata {
-    let strings =
-        |key: &str| -> Vec<String> { serde_json::from_value(golden[key].clone()).unwrap() };
-    let types: Vec<i32> = serde_json::from_value(golden["token_type"].clone()).unwrap();
+/// Metadata of a tokenizer, without the tokenizer.json.
+fn ggml_keys(tokenizer: &Tokenizer) -> Metadata {
     let mut metadata = Metadata::new();
-    metadata.insert("tokenizer.ggml.model", "gpt2");
-    metadata.insert("tokenizer.ggml.pre", golden["pre"].as_str().unwrap());
-    metadata.insert("tokenizer.ggml.tokens", strings("tokens"));
-    metadata.insert("tokenizer.ggml.token_type", types);
-    metadata.insert("tokenizer.ggml.merges", strings("merges"));
-    metadata.insert("tokenizer.ggml.bos_token_id", 0u32);
+    tokenizer.write_metadata(&mut metadata);
+    assert!(metadata.remove(HUGGINGFACE).is_some());
     metadata
 }
 
-#[test]
-fn the_reference_tokenizer_cuts_nasty_text_as_python_does() {
-    let tokenizer = reference();
-    let cases = cases(&golden("reference"));
-    assert!(cases.len() > 15);
-    for (text, ids) in cases {
-        assert_eq!(tokenizer.encode(&text).unwrap(), ids, "{text:?}");
-        assert_eq!(tokenizer.decode(&ids), text);
-    }
-}
-
-#[test]
-fn every_pre_tokenizer_cuts_as_python_does_from_ggmls_keys_alone() {
-    for name in ["deepseek-v3", "deepseek-coder", "qwen2", "llama-bpe", "gpt-4o", "gpt-2"] {
-        let golden = golden(name);
-        let tokenizer = Tokenizer::from_metadata(&ggml(&golden)).unwrap();
-        for (text, ids) in cases(&golden) {
-            assert_eq!(tokenizer.encode(&text).unwrap(), ids, "{name}: {text:?}");
-            assert_eq!(tokenizer.decode(&ids), text, "{name}");
+fn assert_matches_python(tokenizer: &Tokenizer, cases: &[Value], name: &str) {
+    for case in cases {
+        let text = case["text"].as_str().unwrap();
+        for (key, special) in [("ids", true), ("plain", false)] {
+            let expected: Vec<u32> = serde_json::from_value(case[key].clone()).unwrap();
+            let found = tokenizer.encode(text, special).unwrap();
+            assert_eq!(found, expected, "{name}, {key} of {text:?}");
         }
-        assert_eq!(tokenizer.add_bos(), name == "llama-bpe", "{name}");
     }
 }
 
 #[test]
-fn deepseek_llm_cuts_letters_punctuation_numbers_and_chinese_apart() {
-    let mut metadata = ggml(&golden("gpt-2"));
-    metadata.insert("tokenizer.ggml.pre", "deepseek-llm");
-    let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
-    for (text, _) in cases(&golden("gpt-2")) {
-        assert_eq!(tokenizer.decode(&tokenizer.encode(&text).unwrap()), text);
-    }
-    // No token spans a letter and a digit, or two lines.
-    for id in tokenizer.encode("ab12cd\n\nef 法国12").unwrap() {
-        let piece = String::from_utf8_lossy(tokenizer.piece(id).unwrap()).into_owned();
-        let (letters, digits) =
-            (piece.contains(char::is_alphabetic), piece.contains(|c: char| c.is_ascii_digit()));
-        assert!(!(letters && digits || piece.contains("\n\n")), "{piece:?}");
+fn the_reference_tokenizer_gives_pythons_ids() {
+    let golden = golden("reference");
+    let cases = golden["cases"].as_array().unwrap();
+    assert!(cases.len() > 50);
+    assert_matches_python(&REFERENCE, cases, "reference");
+}
+
+#[test]
+fn every_trained_tokenizer_gives_pythons_ids() {
+    for name in TRAINED {
+        let (tokenizer, cases) = trained(name);
+        assert_matches_python(&tokenizer, &cases, name);
     }
 }
 
 #[test]
-fn metadata_brings_a_tokenizer_back_with_and_without_its_json() {
-    let tokenizer = reference();
-    let mut metadata = Metadata::new();
-    tokenizer.write_metadata(&mut metadata);
+fn the_pre_tokenizer_is_recognised_from_tokenizer_json() {
+    for name in TRAINED {
+        let metadata = ggml_keys(&trained(name).0);
+        assert_eq!(metadata.str("tokenizer.ggml.pre").unwrap(), Some(name));
+    }
+    let metadata = ggml_keys(&REFERENCE);
     assert_eq!(metadata.str("tokenizer.ggml.pre").unwrap(), Some("deepseek-v3"));
-    let whole = Tokenizer::from_metadata(&metadata).unwrap();
-    metadata.remove("tokenizer.huggingface.json").unwrap();
-    let keys = Tokenizer::from_metadata(&metadata).unwrap();
-    for read in [whole, keys] {
-        for (text, ids) in cases(&golden("reference")) {
-            assert_eq!(read.encode(&text).unwrap(), ids, "{text:?}");
-        }
-        assert_eq!((read.bos(), read.eos(), read.add_bos()), (Some(0), Some(1), true));
-        assert_eq!(read.vocab_size(), tokenizer.vocab_size());
-        assert_eq!(read.chat_template(), tokenizer.chat_template());
-        for id in 0..2048 {
-            assert_eq!(read.piece(id), tokenizer.piece(id));
-            assert_eq!(read.is_special(id), tokenizer.is_special(id), "{id}");
-        }
+}
+
+#[test]
+fn ggml_keys_alone_give_pythons_ids() {
+    for name in TRAINED {
+        let (tokenizer, cases) = trained(name);
+        let from_keys = Tokenizer::from_metadata(&ggml_keys(&tokenizer)).unwrap();
+        assert_matches_python(&from_keys, &cases, name);
+        assert_eq!(from_keys.vocab_size(), tokenizer.vocab_size());
     }
 }
 
 #[test]
-fn special_tokens_are_known() {
-    let tokenizer = reference();
-    let think = tokenizer.token_to_id("<think>").unwrap();
-    assert!(!tokenizer.is_special(think));
-    assert!(tokenizer.is_special(tokenizer.token_to_id("<｜User｜>").unwrap()));
-    assert_eq!(tokenizer.piece(think), Some("<think>".as_bytes()));
-    assert_eq!(tokenizer.piece(9999), None);
-    assert_eq!(tokenizer.vocab_size(), 2048);
+fn metadata_with_the_tokenizer_json_encodes_the_same() {
+    for name in TRAINED {
+        let (tokenizer, cases) = trained(name);
+        let mut metadata = Metadata::new();
+        tokenizer.write_metadata(&mut metadata);
+        let again = Tokenizer::from_metadata(&metadata).unwrap();
+        assert_matches_python(&again, &cases, name);
+        let mut second = Metadata::new();
+        again.write_metadata(&mut second);
+        assert_eq!(metadata, second, "{name}: what is read is written again");
+    }
+}
+
+#[test]
+fn the_folder_says_bos_eos_and_the_chat_template() {
+    let t = &*REFERENCE;
+    assert_eq!(t.vocab_size(), 2048);
+    assert_eq!((t.bos(), t.eos(), t.add_bos()), (Some(0), Some(1), true));
+    assert!(t.chat_template().unwrap().contains("<｜Assistant｜>"));
+
+    let mut metadata = Metadata::new();
+    t.write_metadata(&mut metadata);
+    for huggingface in [true, false] {
+        if !huggingface {
+            metadata.remove(HUGGINGFACE);
+        }
+        let again = Tokenizer::from_metadata(&metadata).unwrap();
+        assert_eq!((again.bos(), again.eos(), again.add_bos()), (Some(0), Some(1), true));
+        assert_eq!(again.chat_template(), t.chat_template());
+        for id in 0..2048 {
+            assert_eq!(again.piece(id), t.piece(id));
+            assert_eq!(again.is_special(id), t.is_special(id));
+        }
+    }
+}
+
+/// A folder with the smallest trained tokenizer and this configuration.
+fn folder(config: Value, template: Option<&str>) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let json = serde_json::to_vec(&golden("gpt-2")["tokenizer"]).unwrap();
+    std::fs::write(folder.path().join("tokenizer.json"), json).unwrap();
+    std::fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
+    if let Some(template) = template {
+        std::fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn tokens_of_the_configuration_are_strings_or_objects() {
+    let config = json!({
+        "bos_token": {"content": "<|bos|>", "lstrip": false}, "eos_token": "<|eos|>",
+        "chat_template": [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}],
+    });
+    let dir = folder(config.clone(), None);
+    let t = Tokenizer::from_folder(dir.path()).unwrap();
+    assert_eq!((t.bos(), t.eos()), (t.token_to_id("<|bos|>"), t.token_to_id("<|eos|>")));
+    assert!(t.bos().is_some() && t.eos().is_some());
+    assert!(!t.add_bos(), "nothing says so");
+    assert_eq!(t.chat_template(), Some("D"));
+
+    let dir = folder(config, Some("FILE"));
+    assert_eq!(Tokenizer::from_folder(dir.path()).unwrap().chat_template(), Some("FILE"));
+}
+
+#[test]
+fn a_post_processor_that_begins_with_bos_asks_for_it() {
+    let dir = folder(json!({"bos_token": "<|bos|>"}), None);
+    let path = dir.path().join("tokenizer.json");
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    json["post_processor"] = json!({"type": "Sequence", "processors": [
+        {"type": "ByteLevel"},
+        {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|bos|>", "type_id": 0}}]},
+    ]});
+    std::fs::write(&path, json.to_string()).unwrap();
+    let t = Tokenizer::from_folder(dir.path()).unwrap();
+    assert!(t.add_bos());
+    let ids = t.encode("a", true).unwrap();
+    assert_ne!(ids[0], t.bos().unwrap(), "encode itself never adds it");
+}
+
+#[test]
+fn a_wrong_folder_names_the_file() {
+    let missing = Tokenizer::from_folder(Path::new("/nowhere")).unwrap_err().to_string();
+    assert!(missing.contains("/nowhere/tokenizer.json"), "{missing}");
+
+    let dir = folder(json!({"bos_token": "<|nobody|>"}), None);
+    let wrong = Tokenizer::from_folder(dir.path()).unwrap_err().to_string();
+    assert!(wrong.contains("tokenizer_config.json"), "{wrong}");
+    assert!(wrong.contains("bos_token is \"<|nobody|>\""), "{wrong}");
+}
+
+#[test]
+fn what_a_user_types_is_no_control_token() {
+    let t = &*REFERENCE;
+    let (text, user) = ("<｜User｜>", t.token_to_id("<｜User｜>").unwrap());
+    assert_eq!(t.encode(text, true).unwrap(), [user]);
+    let plain = t.encode(text, false).unwrap();
+    assert!(plain.iter().all(|id| !t.is_special(*id)));
+    assert_eq!(t.decode(&plain), text);
+    // Not a control token, and recognised either way.
+    let think = t.token_to_id("<think>").unwrap();
+    assert!(!t.is_special(think));
+    assert_eq!(t.encode("<think>", false).unwrap(), [think]);
+}
+
+#[test]
+fn a_piece_is_the_bytes_of_its_token() {
+    let t = &*REFERENCE;
+    let space = t.token_to_id("Ġa").unwrap();
+    assert_eq!(t.piece(space).unwrap(), b" a");
+    let half = t.token_to_id("ð").unwrap();
+    assert_eq!(t.piece(half).unwrap(), [0xf0]);
+    assert_eq!(t.decode(&[half]), "\u{fffd}");
+    assert_eq!(t.piece(0).unwrap(), "<｜begin▁of▁sentence｜>".as_bytes());
+    assert_eq!((t.piece(2048), t.piece(u32::MAX)), (None, None));
+    assert_eq!(t.decode(&[u32::MAX]), "");
+}
+
+/// Text of all kinds: any characters, and what pre-tokenizers treat apart.
+fn any_text() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+        any::<String>(),
+        "[ \t\r\n]{0,8}",
+        "[0-9]{1,8}",
+        "[a-zA-Z' ]{0,20}",
+        "[一-龥ぁ-ヿ가-힣]{0,6}",
+        "(<｜User｜>|<think>|<｜|｜>|</think>)",
+        "\\p{M}{0,3}",
+    ];
+    prop::collection::vec(part, 0..8).prop_map(|parts| parts.concat())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn no_text_is_lost(text in any_text(), special: bool) {
+        let ids = REFERENCE.encode(&text, special).unwrap();
+        prop_assert!(ids.iter().all(|id| (*id as usize) < REFERENCE.vocab_size()));
+        prop_assert_eq!(REFERENCE.decode(&ids), text);
+    }
 
     #[test]
-    fn every_text_comes_back(text in "(\\PC|\\s|<think>|[0-9 ]){0,60}") {
-        let tokenizer = reference();
-        prop_assert_eq!(tokenizer.decode(&tokenizer.encode(&text).unwrap()), text);
+    fn pieces_add_up_to_the_text(text in any_text()) {
+        let ids = REFERENCE.encode(&text, true).unwrap();
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| REFERENCE.piece(*id).unwrap()).collect();
+        prop_assert_eq!(bytes, text.into_bytes());
     }
-}
 
-fn refused(metadata: &Metadata) -> String {
-    match Tokenizer::from_metadata(metadata) {
-        Ok(_) => panic!("it is taken"),
-        Err(error) => error.to_string(),
+    #[test]
+    fn ggml_keys_and_tokenizer_json_agree_on_any_text(text in any_text(), special: bool) {
+        static KEYS: LazyLock<Tokenizer> =
+            LazyLock::new(|| Tokenizer::from_metadata(&ggml_keys(&REFERENCE)).unwrap());
+        prop_assert_eq!(KEYS.encode(&text, special).unwrap(), REFERENCE.encode(&text, special).unwrap());
     }
-}
 
-#[test]
-fn keys_that_do_not_fit_each_other_are_refused() {
-    let good = ggml(&golden("gpt-2"));
-    let with = |change: &dyn Fn(&mut Metadata)| {
-        let mut metadata = good.clone();
-        change(&mut metadata);
-        refused(&metadata)
-    };
-    let message = with(&|m| m.insert("tokenizer.ggml.pre", "abacus"));
-    assert!(message.contains("abacus") && message.contains("deepseek-v3"), "{message}");
-    let message = with(&|m| m.insert("tokenizer.ggml.model", "llama"));
-    assert!(message.contains("is llama; allowed: gpt2"), "{message}");
-    let message = with(&|m| m.insert("tokenizer.ggml.token_type", vec![1i32]));
-    assert!(message.contains("token_type is 1"), "{message}");
-    let message = with(&|m| m.insert("tokenizer.ggml.merges", vec!["ab".to_string()]));
-    assert!(message.contains("two tokens with a space between"), "{message}");
-    let message = with(&|m| m.insert("tokenizer.ggml.merges", vec!["nope never".to_string()]));
-    assert!(message.starts_with("tokenizer: "), "{message}");
-    let message = with(&|m| m.insert("tokenizer.ggml.eos_token_id", 600u32));
-    assert!(message.contains("eos_token_id is 600"), "{message}");
-    let message = with(&|m| m.insert("tokenizer.ggml.tokens", vec!["a".to_string(), "a".into()]));
-    assert!(message.contains("token"), "{message}");
-    let message = with(&|m| {
-        m.remove("tokenizer.ggml.tokens");
-    });
-    assert!(message.contains("tokenizer.ggml.tokens is missing"), "{message}");
-}
-
-fn reference_json() -> Json {
-    let path = root().join("calibration/reference/tokenizer.json");
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-fn from_value(json: &Json) -> Result<Tokenizer, TokenizerError> {
-    Tokenizer::from_json(&serde_json::to_vec(json).unwrap())
-}
-
-#[test]
-fn a_tokenizer_json_of_another_kind_is_refused() {
-    let mut json = reference_json();
-    json["model"]["type"] = "Unigram".into();
-    assert!(matches!(from_value(&json), Err(TokenizerError::Value { .. })));
-    let mut json = reference_json();
-    json["added_tokens"][0]["id"] = (1u64 << 40).into();
-    let message = from_value(&json).err().unwrap().to_string();
-    assert!(message.contains("allowed: 0 to 1048575"), "{message}");
-    let mut json = reference_json();
-    json["decoder"] = Json::Null;
-    json["pre_tokenizer"] = Json::Null;
-    assert!(from_value(&json).is_err());
-    assert!(matches!(Tokenizer::from_json(b"{"), Err(TokenizerError::Json(_))));
-}
-
-#[test]
-fn an_expression_that_explodes_is_given_up_on_and_loses_nothing() {
-    let mut json = reference_json();
-    json["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(?=(a+)+$)(a|aa)+b".into();
-    let tokenizer = from_value(&json).unwrap();
-    let text = "a".repeat(60) + "c";
-    assert_eq!(tokenizer.decode(&tokenizer.encode(&text).unwrap()), text);
-    json["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(unclosed".into();
-    assert!(from_value(&json).is_err());
-}
-
-#[test]
-fn bytes_that_are_flipped_never_panic() {
-    let path = root().join("calibration/reference/tokenizer.json");
-    let good = std::fs::read(path).unwrap();
-    let mut state = 7u64;
-    let mut random = |below: usize| {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (state >> 33) as usize % below
-    };
-    for _ in 0..150 {
-        let mut bad = good.clone();
-        for _ in 0..1 + random(3) {
-            // Most of the file is vocabulary; its head is where structure is.
-            let at = if random(2) == 0 { random(6000) } else { random(bad.len()) };
-            bad[at] = b"\"{}[],:0x-\\"[random(11)];
-        }
-        if let Ok(tokenizer) = Tokenizer::from_json(&bad) {
-            let _ = tokenizer.encode("Ali has 22 cups.\n<think>").map(|ids| tokenizer.decode(&ids));
-        }
+    #[test]
+    fn any_ids_decode(ids in prop::collection::vec(prop_oneof![0..2100u32, any::<u32>()], 0..64)) {
+        REFERENCE.decode(&ids);
     }
 }

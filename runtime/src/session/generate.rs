@@ -219,7 +219,7 @@ impl<'a> Text<'a> {
 
     fn push(&mut self, token: u32, tokenizer: &Tokenizer) -> ControlFlow<StopReason> {
         let mut flow = (self.on_event)(Event::Token(token));
-        let text = self.stream.push(tokenizer.piece(token).unwrap_or_default());
+        let text = self.stream.push(&tokenizer.piece(token).unwrap_or_default());
         let (text, stopped) = self.stops.push(&text);
         for part in self.splitter.push(&text) {
             if self.emit(part).is_break() {

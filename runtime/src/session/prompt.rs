@@ -63,14 +63,14 @@ impl Prompter {
         if self.tokenizer.add_bos() {
             tokens.extend(self.tokenizer.bos());
         }
-        tokens.extend(self.tokenizer.encode(text)?);
+        tokens.extend(self.tokenizer.encode(text, true)?);
         Ok(Prompt { tokens, reasoning_open: reasoning::is_open(text) })
     }
 
     /// A document of a corpus: always after the begin-of-sentence token.
     pub fn document(&self, text: &str) -> Result<Vec<u32>, PromptError> {
         let mut tokens: Vec<u32> = self.tokenizer.bos().into_iter().collect();
-        tokens.extend(self.tokenizer.encode(text)?);
+        tokens.extend(self.tokenizer.encode(text, true)?);
         Ok(tokens)
     }
 
@@ -83,13 +83,13 @@ impl Prompter {
         let template = self.template.as_ref().ok_or(PromptError::NoTemplate)?;
         let text_of = |token: Option<u32>| {
             let bytes = token.and_then(|token| self.tokenizer.piece(token)).unwrap_or_default();
-            String::from_utf8_lossy(bytes).into_owned()
+            String::from_utf8_lossy(&bytes).into_owned()
         };
         let (bos, eos) = (text_of(self.tokenizer.bos()), text_of(self.tokenizer.eos()));
         let options =
             ChatOptions { add_generation_prompt: true, bos: &bos, eos: &eos, tools, extra: None };
         let text = template.render(messages, &options)?;
-        let tokens = self.tokenizer.encode(&text)?;
+        let tokens = self.tokenizer.encode(&text, true)?;
         Ok(Prompt { tokens, reasoning_open: reasoning::is_open(&text) })
     }
 }

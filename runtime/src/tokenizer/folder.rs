@@ -1,77 +1,109 @@
-//! A checkpoint folder's tokenizer.
+//! A tokenizer from a checkpoint's folder.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use serde_json::Value as Json;
+use serde_json::Value;
 
-use super::{Tokenizer, TokenizerError};
+use super::definition::shown;
+use super::{Tokenizer, TokenizerError, limits};
 
 pub(super) fn read(folder: &Path) -> Result<Tokenizer, TokenizerError> {
     let path = folder.join("tokenizer.json");
-    let json = fs::read(&path).map_err(|source| TokenizerError::Io { path, source })?;
-    let mut tokenizer = Tokenizer::from_json(&json)?;
-    let config = read_config(folder)?;
-    let token = |key: &str| -> Result<Option<u32>, TokenizerError> {
-        let Some(value) = config.get(key).filter(|value| !value.is_null()) else { return Ok(None) };
-        // A string, or an object with `content`.
-        let text = value.as_str().or_else(|| value.get("content")?.as_str());
-        let id = text.and_then(|text| tokenizer.token_to_id(text));
-        let unknown = || {
-            let what = format!("{key} of tokenizer_config.json");
-            TokenizerError::value(what, value, "a token of the vocabulary")
-        };
-        id.map(Some).ok_or_else(unknown)
-    };
-    let (bos, eos) = (token("bos_token")?, token("eos_token")?);
-    // Newer checkpoints leave it to the post-processor of tokenizer.json.
-    let first = first_special(&json)?.and_then(|text| tokenizer.token_to_id(&text));
-    let add_bos = config.get("add_bos_token").and_then(Json::as_bool);
-    tokenizer.bos = bos.or(first);
-    tokenizer.eos = eos;
-    tokenizer.add_bos = add_bos.unwrap_or(first.is_some());
-    tokenizer.chat_template = match chat_template(&config) {
-        Some(template) => Some(template),
-        None => optional(&folder.join("chat_template.jinja"))?
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-    };
+    let mut tokenizer =
+        Tokenizer::from_json(&bytes(&path, limits::JSON_BYTES)?).map_err(|e| e.of_file(&path))?;
+
+    let path = folder.join("tokenizer_config.json");
+    if path.exists() {
+        let config = bytes(&path, limits::CONFIG_BYTES)?;
+        configure(&mut tokenizer, &config).map_err(|e| e.of_file(&path))?;
+    }
+
+    // Newer checkpoints keep the template apart, and this file then wins.
+    let path = folder.join("chat_template.jinja");
+    if path.exists() {
+        let template = bytes(&path, limits::TEMPLATE_BYTES)?;
+        let template = String::from_utf8(template)
+            .map_err(|_| TokenizerError::value("the chat template", "not UTF-8", "UTF-8"))
+            .map_err(|e| e.of_file(&path))?;
+        tokenizer.chat_template = Some(template);
+    }
     Ok(tokenizer)
 }
 
-fn optional(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(TokenizerError::Io { path: path.into(), source }),
+fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>, TokenizerError> {
+    let io = |source| TokenizerError::Io { path: path.into(), source };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > limit {
+        let found = format!("more than {limit} bytes");
+        let error = TokenizerError::value("the file", found, format!("at most {limit} bytes"));
+        return Err(error.of_file(path));
     }
+    Ok(bytes)
 }
 
-fn read_config(folder: &Path) -> Result<Json, TokenizerError> {
-    let bytes = optional(&folder.join("tokenizer_config.json"))?;
-    bytes.map_or(Ok(Json::Null), |bytes| Ok(serde_json::from_slice(&bytes)?))
+fn configure(tokenizer: &mut Tokenizer, json: &[u8]) -> Result<(), TokenizerError> {
+    let config: Value = serde_json::from_slice(json)?;
+    tokenizer.bos = token(tokenizer, &config, "bos_token")?;
+    tokenizer.eos = token(tokenizer, &config, "eos_token")?;
+    tokenizer.add_bos = tokenizer.bos.is_some()
+        && match config["add_bos_token"].as_bool() {
+            Some(add) => add,
+            None => template_begins_with_bos(tokenizer),
+        };
+    tokenizer.chat_template = template(&config)?;
+    Ok(())
 }
 
-/// A string, or a list of named ones, of which `default` counts.
-fn chat_template(config: &Json) -> Option<String> {
-    let value = config.get("chat_template")?;
-    let is_default = |one: &&Json| one.get("name").and_then(Json::as_str) == Some("default");
-    let template = match value.as_array() {
-        Some(list) => list.iter().find(is_default).or(list.first())?.get("template")?,
-        None => value,
+/// The id of a token that is a string, or an object with its `content`.
+fn token(tokenizer: &Tokenizer, config: &Value, key: &str) -> Result<Option<u32>, TokenizerError> {
+    let text = match &config[key] {
+        Value::Null => return Ok(None),
+        Value::String(text) => Some(text.as_str()),
+        value => value["content"].as_str(),
     };
-    template.as_str().map(String::from)
+    let Some(text) = text else {
+        return Err(TokenizerError::value(key, "neither", "a string, or an object with content"));
+    };
+    match tokenizer.token_to_id(text) {
+        Some(id) => Ok(Some(id)),
+        None => Err(TokenizerError::value(key, shown(text), "a token of tokenizer.json")),
+    }
 }
 
-/// The special token that a template of the post-processor puts first.
-fn first_special(json: &[u8]) -> Result<Option<String>, TokenizerError> {
-    let json: Json = serde_json::from_slice(json)?;
-    fn find(processor: &Json) -> Option<String> {
-        if let Some(parts) = processor.get("processors").and_then(Json::as_array) {
-            return parts.iter().find_map(find);
+/// Without `add_bos_token`, the post-processor of tokenizer.json says whether a text begins with BOS.
+fn template_begins_with_bos(tokenizer: &Tokenizer) -> bool {
+    fn first(processor: &Value) -> Option<&str> {
+        match processor["type"].as_str()? {
+            "TemplateProcessing" => processor["single"][0]["SpecialToken"]["id"].as_str(),
+            "Sequence" => processor["processors"].as_array()?.iter().find_map(first),
+            _ => None,
         }
-        let first = processor.get("single")?.as_array()?.first()?;
-        Some(first.get("SpecialToken")?.get("id")?.as_str()?.to_string())
     }
-    Ok(json.get("post_processor").and_then(find))
+    let first = tokenizer.steps.post_processor.as_ref().and_then(first);
+    first.and_then(|token| tokenizer.token_to_id(token)) == tokenizer.bos
+}
+
+/// The template, or of several the one named `default`, else the first.
+fn template(config: &Value) -> Result<Option<String>, TokenizerError> {
+    let template = match &config["chat_template"] {
+        Value::Null => return Ok(None),
+        Value::Array(list) => {
+            let default = list.iter().find(|entry| entry["name"] == "default");
+            default.or(list.first()).and_then(|entry| entry["template"].as_str())
+        }
+        value => value.as_str(),
+    };
+    let Some(template) = template else {
+        let allowed = "a string, or a list of {name, template}";
+        return Err(TokenizerError::value("chat_template", "neither", allowed));
+    };
+    if template.len() as u64 > limits::TEMPLATE_BYTES {
+        let allowed = format!("at most {} bytes", limits::TEMPLATE_BYTES);
+        let found = format!("{} bytes", template.len());
+        return Err(TokenizerError::value("chat_template", found, allowed));
+    }
+    Ok(Some(template.into()))
 }

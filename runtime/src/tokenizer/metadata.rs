@@ -1,151 +1,238 @@
-//! A tokenizer in GGUF metadata: ggml's keys, and the whole `tokenizer.json` beside them, which says more.
+//! A tokenizer from the metadata of a GGUF file, and the metadata of a tokenizer.
 
-use serde_json::{Map, Value as Json, json};
+use std::collections::HashSet;
 
-use super::vocabulary::{Kind, MAX_TOKENS};
-use super::{Tokenizer, TokenizerError, pre_tokenizers};
+use serde_json::{Value, json};
+use tokenizers::AddedToken;
+
+use super::alphabet::Alphabet;
+use super::definition::{Added, Definition, Merge, Model, Steps, Vocabulary};
+use super::{Tokenizer, TokenizerError, limits, pre_tokenizers};
 use crate::gguf::Metadata;
 
-const WHOLE: &str = "tokenizer.huggingface.json";
+/// A whole tokenizer.json.
+const HUGGINGFACE: &str = "tokenizer.huggingface.json";
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
 const TOKENS: &str = "tokenizer.ggml.tokens";
-const TYPES: &str = "tokenizer.ggml.token_type";
+const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
+const SCORES: &str = "tokenizer.ggml.scores";
 const MERGES: &str = "tokenizer.ggml.merges";
 const BOS: &str = "tokenizer.ggml.bos_token_id";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const TEMPLATE: &str = "tokenizer.chat_template";
 
-/// ggml's numbers for what a token is.
-const NORMAL: u32 = 1;
-const CONTROL: u32 = 3;
-const USER_DEFINED: u32 = 4;
-const UNUSED: u32 = 5;
+/// `tokenizer.ggml.token_type`.
+mod kind {
+    pub const NORMAL: u32 = 1;
+    pub const UNKNOWN: u32 = 2;
+    pub const CONTROL: u32 = 3;
+    pub const USER_DEFINED: u32 = 4;
+    pub const UNUSED: u32 = 5;
+    pub const BYTE: u32 = 6;
+}
 
 pub(super) fn read(metadata: &Metadata) -> Result<Tokenizer, TokenizerError> {
-    let mut tokenizer = match metadata.str(WHOLE)? {
-        Some(json) => Tokenizer::from_json(json.as_bytes())?,
-        None => Tokenizer::from_json(&serde_json::to_vec(&from_ggml(metadata)?)?)?,
-    };
-    let token = |key| {
-        let id = metadata.u32(key)?;
-        match id.filter(|id| tokenizer.piece(*id).is_none()) {
-            Some(id) => Err(TokenizerError::value(key, id, "a token of the vocabulary")),
-            None => Ok(id),
+    let (mut tokenizer, add_bos) = match metadata.str(HUGGINGFACE)? {
+        Some(json) => (Tokenizer::from_json(json.as_bytes())?, false),
+        None => {
+            let entry = entry(metadata)?;
+            (Tokenizer::from_definition(definition(metadata, entry)?)?, entry.add_bos)
         }
     };
-    let (bos, eos) = (token(BOS)?, token(EOS)?);
-    tokenizer.bos = bos;
-    tokenizer.eos = eos;
-    // llama.cpp adds it for these where the file does not say.
-    let pre = metadata.str(PRE)?.and_then(pre_tokenizers::find);
-    tokenizer.add_bos =
-        metadata.bool(ADD_BOS)?.unwrap_or(bos.is_some() && pre.is_some_and(|pre| pre.adds_bos));
-    tokenizer.chat_template = metadata.str(TEMPLATE)?.map(String::from);
+    tokenizer.bos = id(metadata, BOS, &tokenizer)?;
+    tokenizer.eos = id(metadata, EOS, &tokenizer)?;
+    tokenizer.add_bos = metadata.bool(ADD_BOS)?.unwrap_or(add_bos) && tokenizer.bos.is_some();
+    let template = metadata.str(TEMPLATE)?;
+    if let Some(template) = template.filter(|t| t.len() as u64 > limits::TEMPLATE_BYTES) {
+        let allowed = format!("at most {} bytes", limits::TEMPLATE_BYTES);
+        return Err(TokenizerError::value(TEMPLATE, format!("{} bytes", template.len()), allowed));
+    }
+    tokenizer.chat_template = template.map(str::to_string);
     Ok(tokenizer)
 }
 
-/// A `tokenizer.json` from ggml's keys.
-fn from_ggml(metadata: &Metadata) -> Result<Json, TokenizerError> {
-    let missing = |key: &str| TokenizerError::missing(format!("metadata key {key}"));
-    match metadata.str(MODEL)?.ok_or_else(|| missing(MODEL))? {
-        "gpt2" => {}
-        other => return Err(TokenizerError::value(MODEL, other, "gpt2, byte-level BPE")),
-    }
-    let pre = metadata.str(PRE)?.unwrap_or("default");
-    let pre = pre_tokenizers::find(pre)
-        .ok_or_else(|| TokenizerError::value(PRE, pre, pre_tokenizers::names()))?;
-    let tokens = metadata.strings(TOKENS)?.ok_or_else(|| missing(TOKENS))?;
-    if tokens.len() > MAX_TOKENS {
-        return Err(TokenizerError::value(TOKENS, tokens.len(), format!("at most {MAX_TOKENS}")));
-    }
-    let types = metadata.u32s(TYPES)?.unwrap_or_else(|| vec![NORMAL; tokens.len()]);
-    if types.len() != tokens.len() {
-        let allowed = format!("{}, as many as tokens", tokens.len());
-        return Err(TokenizerError::value(TYPES, types.len(), allowed));
-    }
-    let mut vocab = Map::new();
-    let mut added = Vec::new();
-    for (id, (text, ty)) in tokens.iter().zip(types).enumerate() {
-        if vocab.insert(text.clone(), id.into()).is_some() {
-            return Err(TokenizerError::value(
-                TOKENS,
-                format!("{text:?} twice"),
-                "each token once",
-            ));
+fn id(
+    metadata: &Metadata,
+    key: &str,
+    tokenizer: &Tokenizer,
+) -> Result<Option<u32>, TokenizerError> {
+    let id = metadata.u32(key)?;
+    match id.filter(|id| *id as usize >= tokenizer.vocab_size) {
+        Some(id) => {
+            let allowed = format!("below {}", tokenizer.vocab_size);
+            Err(TokenizerError::value(key, id.to_string(), allowed))
         }
-        if matches!(ty, CONTROL | USER_DEFINED) {
-            added.push(json!({
-                "id": id, "content": text, "special": ty == CONTROL,
-                "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-            }));
+        None => Ok(id),
+    }
+}
+
+/// The registry's entry for these keys.
+fn entry(metadata: &Metadata) -> Result<&'static pre_tokenizers::Entry, TokenizerError> {
+    let model = metadata.str(MODEL)?.ok_or(TokenizerError::Missing { key: MODEL })?;
+    if model != "gpt2" {
+        let allowed = format!("gpt2, or any with {HUGGINGFACE}");
+        return Err(TokenizerError::value(MODEL, format!("{model:?}"), allowed));
+    }
+    let pre = metadata.str(PRE)?.ok_or(TokenizerError::Missing { key: PRE })?;
+    pre_tokenizers::by_name(pre)
+        .ok_or_else(|| TokenizerError::value(PRE, format!("{pre:?}"), pre_tokenizers::names()))
+}
+
+/// The tokenizer.json that llama.cpp's keys amount to.
+fn definition(
+    metadata: &Metadata,
+    entry: &pre_tokenizers::Entry,
+) -> Result<Definition, TokenizerError> {
+    let tokens = metadata.strings(TOKENS)?.ok_or(TokenizerError::Missing { key: TOKENS })?;
+    let merges = metadata.strings(MERGES)?.ok_or(TokenizerError::Missing { key: MERGES })?;
+    let kinds = metadata.u32s(TOKEN_TYPE)?.unwrap_or_else(|| vec![kind::NORMAL; tokens.len()]);
+    let counts = [(TOKENS, tokens.len(), limits::TOKENS), (MERGES, merges.len(), limits::MERGES)];
+    for (key, found, limit) in counts {
+        if found > limit {
+            let allowed = format!("at most {limit} elements");
+            return Err(TokenizerError::value(key, format!("{found} elements"), allowed));
         }
     }
-    let mut merges = Vec::new();
-    for merge in metadata.strings(MERGES)?.ok_or_else(|| missing(MERGES))? {
-        // A token may begin with a space's character, never with a space.
-        let pair = merge.split_once(' ').filter(|(a, b)| !a.is_empty() && !b.is_empty());
-        let (a, b) = pair.ok_or_else(|| {
-            TokenizerError::value(MERGES, merge, "two tokens with a space between")
-        })?;
-        merges.push(json!([a, b]));
+    if kinds.len() != tokens.len() {
+        let (found, allowed) = (kinds.len(), tokens.len());
+        let allowed = format!("{allowed} elements, as many as {TOKENS}");
+        return Err(TokenizerError::value(TOKEN_TYPE, format!("{found} elements"), allowed));
     }
-    Ok(json!({
-        "version": "1.0",
-        "added_tokens": added,
-        "normalizer": null,
-        "pre_tokenizer": pre.json(),
-        "post_processor": null,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-            "ignore_merges": pre.ignores_merges, "vocab": vocab, "merges": merges,
+    let mut vocab = Vec::with_capacity(tokens.len());
+    let mut added_tokens = Vec::new();
+    for (id, (token, kind)) in (0u32..).zip(tokens.iter().zip(kinds)) {
+        match kind {
+            // llama.cpp tolerates empty tokens too; no text has them.
+            _ if token.is_empty() => vocab.push((format!("[EMPTY_{id}]"), id)),
+            kind::UNKNOWN | kind::CONTROL | kind::USER_DEFINED => {
+                let token = AddedToken::from(token.clone(), kind != kind::USER_DEFINED);
+                added_tokens.push(Added { id, token: token.normalized(false) });
+            }
+            0 | kind::NORMAL | kind::UNUSED | kind::BYTE => vocab.push((token.clone(), id)),
+            other => {
+                let what = format!("{TOKEN_TYPE}[{id}]");
+                return Err(TokenizerError::value(what, other.to_string(), "0 to 6"));
+            }
+        }
+    }
+    let split = |regex: &&str| {
+        let pattern = json!({"Regex": regex});
+        json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false})
+    };
+    let mut parts: Vec<Value> = entry.regexes.iter().map(split).collect();
+    let mut bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false});
+    bytes["trim_offsets"] = false.into();
+    parts.push(bytes.clone());
+    Ok(Definition {
+        version: "1.0".into(),
+        added_tokens,
+        steps: Steps {
+            normalizer: entry.nfc.then(|| json!({"type": "NFC"})),
+            pre_tokenizer: Some(json!({"type": "Sequence", "pretokenizers": parts})),
+            post_processor: None,
+            decoder: Some(bytes),
         },
-    }))
+        model: Model {
+            kind: Some("BPE".into()),
+            dropout: None,
+            unk_token: None,
+            continuing_subword_prefix: None,
+            end_of_word_suffix: None,
+            fuse_unk: false,
+            byte_fallback: false,
+            ignore_merges: entry.ignore_merges,
+            vocab: Vocabulary(vocab),
+            merges: merges.iter().map(|merge| Merge::parse(merge)).collect::<Result<_, _>>()?,
+        },
+    })
 }
 
 pub(super) fn write(tokenizer: &Tokenizer, metadata: &mut Metadata) {
-    let json: Json = serde_json::from_slice(&tokenizer.json).unwrap_or_default();
-    metadata.insert(MODEL, "gpt2");
-    metadata.insert(PRE, pre_tokenizers::recognise(&json));
-    let (mut tokens, mut types) = (Vec::new(), Vec::new());
-    for (id, token) in tokenizer.vocabulary.iter().enumerate() {
-        let (text, ty) = match token {
-            Some((text, Kind::Text)) => (text.to_string(), NORMAL),
-            Some((text, Kind::Added)) => (text.to_string(), USER_DEFINED),
-            Some((text, Kind::Special)) => (text.to_string(), CONTROL),
-            None => (format!("[PAD{id}]"), UNUSED),
-        };
-        tokens.push(text);
-        types.push(ty as i32);
+    for key in [PRE, MERGES, SCORES, BOS, EOS, TEMPLATE, HUGGINGFACE] {
+        metadata.remove(key);
+    }
+    let definition = tokenizer.definition();
+    let (tokens, kinds) = tokens(tokenizer, &definition);
+    match tokenizer.alphabet {
+        Alphabet::ByteLevel => {
+            metadata.insert(MODEL, "gpt2");
+            metadata.insert(PRE, recognised(tokenizer));
+            let merges = definition.model.merges.iter().map(|Merge(a, b)| format!("{a} {b}"));
+            metadata.insert(MERGES, merges.collect::<Vec<_>>());
+        }
+        Alphabet::ByteFallback => {
+            // SentencePiece scores BPE by rank, and ids are in the order of rank.
+            metadata.insert(MODEL, "llama");
+            let scores = (0..tokens.len()).map(|id| -(id as f32));
+            metadata.insert(SCORES, scores.collect::<Vec<_>>());
+        }
     }
     metadata.insert(TOKENS, tokens);
-    metadata.insert(TYPES, types);
-    metadata.insert(MERGES, merges(&json));
-    if let Some(bos) = tokenizer.bos {
-        metadata.insert(BOS, bos);
-    }
-    if let Some(eos) = tokenizer.eos {
-        metadata.insert(EOS, eos);
+    metadata.insert(TOKEN_TYPE, kinds);
+    for (key, id) in [(BOS, tokenizer.bos), (EOS, tokenizer.eos)] {
+        if let Some(id) = id {
+            metadata.insert(key, id);
+        }
     }
     metadata.insert(ADD_BOS, tokenizer.add_bos);
     if let Some(template) = &tokenizer.chat_template {
         metadata.insert(TEMPLATE, template.as_str());
     }
-    metadata.insert(WHOLE, String::from_utf8_lossy(&tokenizer.json).into_owned());
+    // A map with strings for keys cannot fail.
+    if let Ok(json) = serde_json::to_string(&definition) {
+        metadata.insert(HUGGINGFACE, json);
+    }
 }
 
-/// Merges as ggml writes them; a `tokenizer.json` has pairs, or the same.
-fn merges(json: &Json) -> Vec<String> {
-    let merges = json.pointer("/model/merges").and_then(Json::as_array);
-    let text = |merge: &Json| match merge {
-        Json::String(text) => text.clone(),
-        pair => {
-            let parts = pair.as_array().into_iter().flatten().filter_map(Json::as_str);
-            parts.collect::<Vec<_>>().join(" ")
+/// The name in the registry, `default` where none fits.
+fn recognised(tokenizer: &Tokenizer) -> &'static str {
+    let normalizer = tokenizer.steps.normalizer.as_ref();
+    let nfc = normalizer.is_some_and(|normalizer| normalizer["type"] == "NFC");
+    let regexes = tokenizer.pre_tokenizer.regexes();
+    regexes
+        .and_then(|regexes| pre_tokenizers::recognise(&regexes, tokenizer.model.ignore_merges, nfc))
+        .and_then(|entry| entry.names.first())
+        .unwrap_or(&"default")
+}
+
+/// Texts and types of all ids. Ids without a token get one that no text has.
+fn tokens(tokenizer: &Tokenizer, definition: &Definition) -> (Vec<String>, Vec<i32>) {
+    let mut slots: Vec<Option<(String, u32)>> = vec![None; tokenizer.vocab_size];
+    let byte_fallback = tokenizer.alphabet == Alphabet::ByteFallback;
+    let unk = definition.model.unk_token.as_deref();
+    let normal = definition.model.vocab.0.iter().map(|(token, id)| {
+        let kind = match token.as_str() {
+            token if Some(token) == unk => kind::UNKNOWN,
+            token if byte_fallback && token.starts_with("<0x") && token.len() == 6 => kind::BYTE,
+            _ => kind::NORMAL,
+        };
+        (*id, token.clone(), kind)
+    });
+    let added = definition.added_tokens.iter().map(|Added { id, token }| {
+        let unknown = Some(token.content.as_str()) == unk;
+        let kind = match token.special {
+            true if unknown => kind::UNKNOWN,
+            true => kind::CONTROL,
+            false => kind::USER_DEFINED,
+        };
+        (*id, token.content.clone(), kind)
+    });
+    for (id, token, kind) in normal.chain(added) {
+        if let Some(slot) = slots.get_mut(id as usize) {
+            *slot = Some((token, kind));
         }
+    }
+    let taken: HashSet<String> = slots.iter().flatten().map(|(token, _)| token.clone()).collect();
+    let padding = |id: usize| {
+        let mut token = format!("[PAD{id}]");
+        while taken.contains(&token) {
+            token.push('_');
+        }
+        (token, kind::UNUSED)
     };
-    merges.into_iter().flatten().map(text).collect()
+    let filled =
+        slots.into_iter().enumerate().map(|(id, slot)| slot.unwrap_or_else(|| padding(id)));
+    filled.map(|(token, kind)| (token, kind as i32)).unzip()
 }

@@ -1,115 +1,128 @@
-//! Text to tokens and back: byte-level BPE, from a checkpoint's `tokenizer.json` or from GGUF metadata.
+//! Text to tokens and back.
 //!
-//! The `tokenizers` crate does the cutting. What is read here besides is what it hides or does not check: the bytes
-//! of each token, so that text can be streamed; limits; and the names of begin and end.
+//! A [`Tokenizer`] comes from a checkpoint's tokenizer.json ([`Tokenizer::from_folder`]) or from GGUF metadata
+//! ([`Tokenizer::from_metadata`]). BPE, Unicode normalization and added tokens are the `tokenizers` crate's; files
+//! are checked before it sees them, and regexes run under our limits, because the crate trusts both.
 
-use std::path::{Path, PathBuf};
-
-use crate::gguf::GgufError;
-
-mod byte_level;
+mod added;
+mod alphabet;
+mod definition;
+mod error;
 mod folder;
+pub mod limits;
 mod metadata;
-pub mod pre_tokenizers;
-mod vocabulary;
+mod normalizer;
+mod pre_tokenizer;
+mod pre_tokenizers;
+mod split;
 
-use vocabulary::Vocabulary;
+use std::fmt;
+use std::path::Path;
 
-/// Bytes a `tokenizer.json` may have.
-const MAX_JSON: usize = 128 << 20;
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::{AddedToken, Model as _, NormalizerWrapper, OffsetType};
 
-/// Why there is no tokenizer, or no tokens.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenizerError {
-    /// A file cannot be read.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Something in a tokenizer is not what it may be.
-    #[error("tokenizer: {what} is {found}; allowed: {allowed}")]
-    Value {
-        /// What.
-        what: String,
-        /// Its value.
-        found: String,
-        /// What it may be.
-        allowed: String,
-    },
-    /// Something is absent.
-    #[error("tokenizer: {what} is missing")]
-    Missing {
-        /// What.
-        what: String,
-    },
-    /// It is not JSON.
-    #[error("tokenizer: {0}")]
-    Json(#[from] serde_json::Error),
-    /// Metadata of the wrong type.
-    #[error(transparent)]
-    Gguf(#[from] GgufError),
-    /// The library refuses it.
-    #[error("tokenizer: {0}")]
-    Library(String),
-}
+use crate::gguf::Metadata;
+use added::AddedTokens;
+use alphabet::Alphabet;
+use definition::{Added, Definition, Merge, Model, Steps, Vocabulary};
+pub use error::TokenizerError;
+use pre_tokenizer::PreTokenizer;
 
-impl TokenizerError {
-    fn value(what: impl Into<String>, found: impl ToString, allowed: impl ToString) -> Self {
-        // What is found comes from the file, and may be as long as it.
-        let found: String = found.to_string().chars().take(60).collect();
-        Self::Value { what: what.into(), found, allowed: allowed.to_string() }
-    }
-
-    fn missing(what: impl Into<String>) -> Self {
-        Self::Missing { what: what.into() }
-    }
-}
-
-/// A tokenizer.
+/// A BPE tokenizer: byte-level, or SentencePiece's with byte fallback.
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
-    /// The `tokenizer.json` it was made from.
-    json: Vec<u8>,
-    vocabulary: Vocabulary,
+    model: BPE,
+    /// By rank, as ids.
+    merges: Vec<(u32, u32)>,
+    added: AddedTokens,
+    normalizer: Option<NormalizerWrapper>,
+    pre_tokenizer: PreTokenizer,
+    alphabet: Alphabet,
+    /// Characters of the byte-level alphabet without a token, and their bytes.
+    missing: Vec<(char, u8)>,
+    /// As in tokenizer.json, to write them again.
+    steps: Steps,
+    vocab_size: usize,
     bos: Option<u32>,
     eos: Option<u32>,
     add_bos: bool,
     chat_template: Option<String>,
 }
 
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("vocab_size", &self.vocab_size)
+            .field("bos", &self.bos)
+            .field("eos", &self.eos)
+            .field("add_bos", &self.add_bos)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Tokenizer {
-    /// Reads a `tokenizer.json`. Begin and end of sentence are not in it.
+    /// From the bytes of a tokenizer.json, which names neither BOS and EOS nor a chat template.
     pub fn from_json(json: &[u8]) -> Result<Self, TokenizerError> {
-        if json.len() > MAX_JSON {
-            let found = format!("{} bytes", json.len());
+        if json.len() as u64 > limits::JSON_BYTES {
+            let allowed = format!("at most {}", limits::JSON_BYTES);
             return Err(TokenizerError::value(
-                "tokenizer.json",
-                found,
-                format!("{MAX_JSON} bytes"),
+                "tokenizer.json's bytes",
+                json.len().to_string(),
+                allowed,
             ));
         }
-        let value = serde_json::from_slice(json)?;
-        let vocabulary = Vocabulary::read(&value)?;
-        let inner = tokenizers::Tokenizer::from_bytes(json);
-        let inner = inner.map_err(|error| TokenizerError::Library(error.to_string()))?;
-        for (text, id) in vocabulary.added() {
-            let found = inner.token_to_id(text);
-            if found != Some(id) {
-                let what = format!("the id of the added token {text:?}");
-                return Err(TokenizerError::value(
-                    what,
-                    id,
-                    format!("{found:?}, the next free one"),
-                ));
-            }
+        Self::from_definition(serde_json::from_slice(json)?)
+    }
+
+    /// From a checkpoint's folder: `tokenizer.json`, and `tokenizer_config.json` and `chat_template.jinja` where
+    /// they are there.
+    pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
+        folder::read(folder)
+    }
+
+    /// From the metadata of a GGUF file: `tokenizer.huggingface.json` where it is there, else llama.cpp's keys.
+    pub fn from_metadata(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        metadata::read(metadata)
+    }
+
+    /// Writes llama.cpp's keys and `tokenizer.huggingface.json`.
+    pub fn write_metadata(&self, metadata: &mut Metadata) {
+        metadata::write(self, metadata);
+    }
+
+    fn from_definition(definition: Definition) -> Result<Self, TokenizerError> {
+        let ids = definition.check()?;
+        let normalizer = normalizer::load(definition.steps.normalizer.as_ref())?;
+        let pre_tokenizer = PreTokenizer::load(definition.steps.pre_tokenizer.as_ref())?;
+        let (alphabet, missing) = definition.alphabet(&ids, &pre_tokenizer)?;
+        let added = AddedTokens::new(&definition, &ids, normalizer.as_ref());
+        let vocab_size = ids.values().max().map_or(0, |id| *id as usize + 1);
+
+        let Model { vocab, merges, unk_token, fuse_unk, byte_fallback, ignore_merges, .. } =
+            definition.model;
+        let pair = |Merge(a, b): &Merge| Some((*ids.get(a)?, *ids.get(b)?));
+        let ranked = merges.iter().filter_map(pair).collect();
+        let merges = merges.into_iter().map(|Merge(a, b)| (a, b)).collect();
+        let vocab: Vocab = vocab.0.into_iter().collect();
+        let mut model = BPE::builder()
+            .vocab_and_merges(vocab, merges)
+            .cache_capacity(limits::CACHED_WORDS)
+            .fuse_unk(fuse_unk)
+            .byte_fallback(byte_fallback)
+            .ignore_merges(ignore_merges);
+        if let Some(unk) = unk_token {
+            model = model.unk_token(unk);
         }
         Ok(Self {
-            inner,
-            json: json.to_vec(),
-            vocabulary,
+            model: model.build().map_err(TokenizerError::from_crate)?,
+            merges: ranked,
+            added,
+            normalizer,
+            pre_tokenizer,
+            alphabet,
+            missing,
+            steps: definition.steps,
+            vocab_size,
             bos: None,
             eos: None,
             add_bos: false,
@@ -117,66 +130,96 @@ impl Tokenizer {
         })
     }
 
-    /// Reads a checkpoint folder: `tokenizer.json`, and `tokenizer_config.json` for what is not in it.
-    pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
-        folder::read(folder)
+    /// The tokenizer.json of this tokenizer.
+    fn definition(&self) -> Definition {
+        let mut vocab: Vec<_> = self.model.get_vocab().into_iter().collect();
+        vocab.sort_by_key(|(_, id)| *id);
+        let text = |id| self.model.id_to_token(id);
+        let merge = |&(a, b): &(u32, u32)| Some(Merge(text(a)?, text(b)?));
+        let added = |(id, token): (u32, &AddedToken)| Added { id, token: token.clone() };
+        Definition {
+            version: "1.0".into(),
+            added_tokens: self.added.iter().map(added).collect(),
+            steps: self.steps.clone(),
+            model: Model {
+                kind: Some("BPE".into()),
+                dropout: None,
+                unk_token: self.model.unk_token.clone(),
+                continuing_subword_prefix: None,
+                end_of_word_suffix: None,
+                fuse_unk: self.model.fuse_unk,
+                byte_fallback: self.model.byte_fallback,
+                ignore_merges: self.model.ignore_merges,
+                vocab: Vocabulary(vocab),
+                merges: self.merges.iter().filter_map(merge).collect(),
+            },
+        }
     }
 
-    /// Reads GGUF metadata: a whole `tokenizer.json` where the file carries one, else ggml's own keys.
-    pub fn from_metadata(metadata: &crate::gguf::Metadata) -> Result<Self, TokenizerError> {
-        metadata::read(metadata)
-    }
-
-    /// Writes both kinds of GGUF metadata.
-    pub fn write_metadata(&self, metadata: &mut crate::gguf::Metadata) {
-        metadata::write(self, metadata);
-    }
-
-    /// The tokens of a text. Special tokens in it are recognised; none is added.
-    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.inner.encode_fast(text, false);
-        let encoding = encoding.map_err(|error| TokenizerError::Library(error.to_string()))?;
+    /// The tokens of a text. Control tokens in it are recognised only where `special` is set, so that what a user
+    /// types cannot pass for one; other added tokens, such as `<think>`, always are. Never adds a BOS.
+    pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
+        let recogniser = self.added.recogniser(special);
+        let mut pieces = recogniser.extract_and_normalize(self.normalizer.as_ref(), text);
+        let encoding = self
+            .pre_tokenizer
+            .apply(&mut pieces, text.len())
+            .and_then(|()| pieces.tokenize(|word| self.words_tokens(word.get())))
+            .and_then(|()| pieces.into_encoding(None, 0, OffsetType::None))
+            .map_err(TokenizerError::from_crate)?;
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of tokens, special ones among them; U+FFFD where bytes are no text.
+    fn words_tokens(&self, word: &str) -> tokenizers::Result<Vec<tokenizers::Token>> {
+        // The model would leave such a character out.
+        if !self.missing.is_empty()
+            && let Some(&(_, byte)) = self.missing.iter().find(|(char, _)| word.contains(*char))
+        {
+            return Err(TokenizerError::Byte { byte }.into());
+        }
+        self.model.tokenize(word)
+    }
+
+    /// The text of tokens, special ones included. Bytes that are not UTF-8 become U+FFFD, unknown ids nothing.
     pub fn decode(&self, ids: &[u32]) -> String {
-        let bytes: Vec<u8> =
-            ids.iter().filter_map(|id| self.vocabulary.piece(*id)).flatten().copied().collect();
+        let bytes: Vec<u8> = ids.iter().filter_map(|id| self.piece(*id)).flatten().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The bytes of one token, which need not be whole characters.
-    pub fn piece(&self, id: u32) -> Option<&[u8]> {
-        self.vocabulary.piece(id)
+    pub fn piece(&self, id: u32) -> Option<Vec<u8>> {
+        match self.added.get(id) {
+            Some(added) => Some(added.content.clone().into_bytes()),
+            None => self.model.id_to_token(id).map(|token| self.alphabet.bytes(&token)),
+        }
     }
 
-    /// The token of that text, as the vocabulary writes it.
+    /// The id of a token, written as in the vocabulary (`Ġthe` for ` the`).
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
+        self.added.id(token).or_else(|| self.model.token_to_id(token))
     }
 
-    /// The highest token and one.
+    /// The highest id plus one.
     pub fn vocab_size(&self) -> usize {
-        self.vocabulary.len()
+        self.vocab_size
     }
 
-    /// Whether a token is one of control, not of text.
+    /// Whether an id is a control token's: never part of a text.
     pub fn is_special(&self, id: u32) -> bool {
-        self.vocabulary.is_special(id)
+        self.added.get(id).is_some_and(|token| token.special)
     }
 
-    /// The begin-of-sentence token.
+    /// What begins a text.
     pub fn bos(&self) -> Option<u32> {
         self.bos
     }
 
-    /// The end-of-sentence token.
+    /// What ends a text.
     pub fn eos(&self) -> Option<u32> {
         self.eos
     }
 
-    /// Whether texts begin with the begin-of-sentence token.
+    /// Whether the model expects [`bos`](Self::bos) before a text.
     pub fn add_bos(&self) -> bool {
         self.add_bos
     }

@@ -36,10 +36,10 @@ pub fn run(args: Args) -> Result {
     if tokenizer.add_bos() && !args.no_bos {
         ids.extend(tokenizer.bos());
     }
-    ids.extend(tokenizer.encode(&text)?);
+    ids.extend(tokenizer.encode(&text, true)?);
     let piece = |id: &u32| {
         let bytes = tokenizer.piece(*id).unwrap_or_default();
-        String::from_utf8_lossy(bytes).into_owned()
+        String::from_utf8_lossy(&bytes).into_owned()
     };
     let mut out = stdout().lock();
     if args.json {

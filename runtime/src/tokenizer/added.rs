@@ -1,0 +1,89 @@
+//! Tokens that are recognised in the text itself.
+//!
+//! The `tokenizers` crate numbers added tokens by its own count. [`Declared`] stands in for the model there and gives
+//! each the id that the file declares.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use tokenizers::models::bpe::BpeTrainer;
+use tokenizers::{AddedToken, AddedVocabulary, Model, NormalizerWrapper, Token};
+
+use super::definition::{Definition, Ids};
+
+/// Added tokens with all of them recognised, and with control tokens left as text.
+pub(super) struct AddedTokens {
+    all: AddedVocabulary,
+    uncontrolled: AddedVocabulary,
+}
+
+impl AddedTokens {
+    pub(super) fn new(
+        definition: &Definition,
+        ids: &Ids,
+        normalizer: Option<&NormalizerWrapper>,
+    ) -> Self {
+        let tokens: Vec<_> = definition.added_tokens.iter().map(|a| a.token.clone()).collect();
+        let mut all = AddedVocabulary::new();
+        all.add_tokens(&tokens, &Declared(ids), normalizer);
+        let mut uncontrolled = all.clone();
+        uncontrolled.set_encode_special_tokens(true);
+        Self { all, uncontrolled }
+    }
+
+    /// What recognises tokens in a text; control tokens only where `special`.
+    pub(super) fn recogniser(&self, special: bool) -> &AddedVocabulary {
+        if special { &self.all } else { &self.uncontrolled }
+    }
+
+    pub(super) fn id(&self, token: &str) -> Option<u32> {
+        self.all.get_vocab().get(token).copied()
+    }
+
+    pub(super) fn get(&self, id: u32) -> Option<&AddedToken> {
+        self.all.get_added_tokens_decoder().get(&id)
+    }
+
+    /// All of them, in the order of their ids.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &AddedToken)> {
+        let mut tokens: Vec<_> =
+            self.all.get_added_tokens_decoder().iter().map(|(id, token)| (*id, token)).collect();
+        tokens.sort_by_key(|(id, _)| *id);
+        tokens.into_iter()
+    }
+}
+
+/// A model that knows ids and nothing else.
+struct Declared<'a>(&'a Ids);
+
+impl Model for Declared<'_> {
+    type Trainer = BpeTrainer;
+
+    fn tokenize(&self, _: &str) -> tokenizers::Result<Vec<Token>> {
+        Err("only ids are known".into())
+    }
+
+    fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.0.get(token).copied()
+    }
+
+    fn id_to_token(&self, _: u32) -> Option<String> {
+        None
+    }
+
+    fn get_vocab(&self) -> HashMap<String, u32> {
+        self.0.clone()
+    }
+
+    fn get_vocab_size(&self) -> usize {
+        self.0.len()
+    }
+
+    fn save(&self, _: &Path, _: Option<&str>) -> tokenizers::Result<Vec<PathBuf>> {
+        Err("only ids are known".into())
+    }
+
+    fn get_trainer(&self) -> BpeTrainer {
+        BpeTrainer::default()
+    }
+}

@@ -1,0 +1,162 @@
+//! The pre-tokenizer: how a text is cut into words before BPE, as tokenizer.json describes it.
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{
+    PreTokenizedString, PreTokenizer as _, PreTokenizerWrapper, SplitDelimiterBehavior,
+};
+
+use super::TokenizerError;
+use super::limits;
+use super::pre_tokenizers::GPT2;
+use super::split::{Clock, RegexSplit};
+
+const ALLOWED: &str =
+    "Split, ByteLevel, Digits, Punctuation, Metaspace, WhitespaceSplit, and Sequence of them";
+
+/// Steps that cut a text into words, in order.
+#[derive(Debug, Default)]
+pub(super) struct PreTokenizer {
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+enum Step {
+    Split(RegexSplit),
+    /// A space before the first word.
+    PrefixSpace,
+    /// Each byte becomes its character.
+    Bytes,
+    /// All digits alone, or runs of digits alone.
+    Digits(PreTokenizerWrapper, bool),
+    /// One of the crate's own that has no regex.
+    Other(PreTokenizerWrapper),
+}
+
+#[derive(Deserialize)]
+struct SplitJson {
+    pattern: PatternJson,
+    behavior: SplitDelimiterBehavior,
+    #[serde(default)]
+    invert: bool,
+}
+
+#[derive(Deserialize)]
+enum PatternJson {
+    String(String),
+    Regex(String),
+}
+
+#[derive(Deserialize)]
+struct ByteLevelJson {
+    #[serde(default)]
+    add_prefix_space: bool,
+    #[serde(default = "yes")]
+    use_regex: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl PreTokenizer {
+    /// The pre-tokenizer of a tokenizer.json; one that cuts nothing where it has none.
+    pub(super) fn load(value: Option<&Value>) -> Result<Self, TokenizerError> {
+        let mut this = Self::default();
+        if let Some(value) = value.filter(|value| !value.is_null()) {
+            this.add(value, 0)?;
+        }
+        Ok(this)
+    }
+
+    fn add(&mut self, value: &Value, depth: usize) -> Result<(), TokenizerError> {
+        if self.steps.len() >= limits::PRE_TOKENIZERS {
+            let found = format!("more than {}", limits::PRE_TOKENIZERS);
+            let allowed = format!("at most {}", limits::PRE_TOKENIZERS);
+            return Err(TokenizerError::value("the number of pre-tokenizers", found, allowed));
+        }
+        match value["type"].as_str().unwrap_or_default() {
+            "Sequence" if depth < limits::SEQUENCE_DEPTH => {
+                for part in value["pretokenizers"].as_array().into_iter().flatten() {
+                    self.add(part, depth + 1)?;
+                }
+            }
+            "Split" => {
+                let json = SplitJson::deserialize(value)?;
+                let pattern = match json.pattern {
+                    PatternJson::Regex(pattern) => pattern,
+                    PatternJson::String(text) => fancy_regex::escape(&text).into_owned(),
+                };
+                let split = RegexSplit::new(&pattern, json.behavior, json.invert)?;
+                self.steps.push(Step::Split(split));
+            }
+            "ByteLevel" => {
+                let json = ByteLevelJson::deserialize(value)?;
+                if json.add_prefix_space {
+                    self.steps.push(Step::PrefixSpace);
+                }
+                if json.use_regex {
+                    let behavior = SplitDelimiterBehavior::Isolated;
+                    self.steps.push(Step::Split(RegexSplit::new(GPT2, behavior, false)?));
+                }
+                self.steps.push(Step::Bytes);
+            }
+            "Digits" => {
+                let individual = value["individual_digits"].as_bool().unwrap_or(false);
+                let digits = serde_json::from_value(value.clone())?;
+                self.steps.push(Step::Digits(digits, individual));
+            }
+            "Punctuation" | "Metaspace" | "WhitespaceSplit" => {
+                self.steps.push(Step::Other(serde_json::from_value(value.clone())?));
+            }
+            other => {
+                return Err(TokenizerError::value("pre_tokenizer", format!("{other:?}"), ALLOWED));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether bytes become characters.
+    pub(super) fn is_byte_level(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Bytes))
+    }
+
+    /// The regexes whose matches become words, one after the other; none where it does anything else.
+    pub(super) fn regexes(&self) -> Option<Vec<&str>> {
+        let mut regexes = Vec::new();
+        for (i, step) in self.steps.iter().enumerate() {
+            match step {
+                Step::Split(split) => regexes.push(split.isolates()?),
+                Step::Digits(_, true) => regexes.push(r"\p{N}"),
+                Step::Digits(_, false) => regexes.push(r"\p{N}+"),
+                Step::Bytes if i + 1 == self.steps.len() => {}
+                Step::Bytes | Step::PrefixSpace | Step::Other(_) => return None,
+            }
+        }
+        Some(regexes)
+    }
+
+    /// Cuts the pieces of a text that are not tokens yet into words.
+    pub(super) fn apply(
+        &self,
+        text: &mut PreTokenizedString,
+        bytes: usize,
+    ) -> tokenizers::Result<()> {
+        let clock = Clock::start(bytes);
+        for step in &self.steps {
+            match step {
+                Step::Split(split) => split.apply(text, &clock)?,
+                Step::PrefixSpace => text.normalize(|piece| {
+                    if !piece.get().starts_with(' ') {
+                        piece.prepend(" ");
+                    }
+                    Ok(())
+                })?,
+                Step::Bytes => ByteLevel::new(false, false, false).pre_tokenize(text)?,
+                Step::Digits(step, _) | Step::Other(step) => step.pre_tokenize(text)?,
+            }
+        }
+        Ok(())
+    }
+}
