@@ -217,7 +217,9 @@ fn encode(weights: &dyn Weights, item: &Item) -> Result<(Vec<u8>, Distortion), Q
             let missing =
                 || WeightsError::Missing { path: PathBuf::new(), name: spec.name.clone() };
             let matrix = weights.tensor(spec)?.ok_or_else(missing)?;
-            encoders::encode(*ty, &matrix, None).map_err(in_encode)
+            let encoded = encoders::encode(*ty, &matrix, None).map_err(in_encode);
+            matrix.release();
+            encoded
         }
         Item::Expert(spec, types) => encode_expert(weights, spec, *types),
     }
@@ -243,6 +245,7 @@ fn encode_expert(
             source,
         };
         let (bytes, lost) = encoders::encode(types[at], &matrices[at], None).map_err(in_encode)?;
+        matrices[at].release();
         record[ranges[at].clone()].copy_from_slice(&bytes);
         distortion += lost;
     }
@@ -265,9 +268,11 @@ fn verify(
     let total = gguf.tensors().iter().map(|tensor| tensor.len).sum();
     let mut reporter = Progress { stage: Stage::Verifying, done: 0, total }.with(progress);
     for (tensor, expected) in gguf.tensors().iter().zip(checksums) {
-        if crc32fast::hash(&gguf.bytes(tensor)) != *expected {
+        let bytes = gguf.bytes(tensor);
+        if crc32fast::hash(&bytes) != *expected {
             return Err(differs(&tensor.name));
         }
+        bytes.release();
         reporter.add(tensor.len);
     }
     Ok(())

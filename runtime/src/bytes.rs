@@ -34,6 +34,25 @@ impl Bytes {
         Ok(Self { owner: Owner::Mapped(Arc::new(map)), range })
     }
 
+    /// Says that these bytes are not needed soon: mapped pages stop counting as this process's memory, and are
+    /// read again from the file if they are needed after all. Does nothing for memory.
+    pub fn release(&self) {
+        #[cfg(unix)]
+        if let Owner::Mapped(map) = &self.owner {
+            // SAFETY: the mapping is read-only and of a file, so that a page that is dropped comes back with
+            // the same bytes.
+            let released = unsafe {
+                map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    self.range.start,
+                    self.range.len(),
+                )
+            };
+            // Advice: where the system does not take it, pages stay until it needs them.
+            let _ = released;
+        }
+    }
+
     /// The part of these bytes at `range`, or `None` where it reaches beyond them.
     pub fn slice(&self, range: Range<usize>) -> Option<Self> {
         if range.start > range.end || range.end > self.range.len() {

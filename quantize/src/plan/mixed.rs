@@ -190,6 +190,7 @@ fn measure(weights: &dyn Weights, spec: &ExpertSpec) -> Result<Measured, PlanErr
             })?;
             measured[projection as usize][at] = distortion;
         }
+        matrix.release();
     }
     Ok(measured)
 }

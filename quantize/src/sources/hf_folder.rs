@@ -143,6 +143,7 @@ impl HfFolder {
             (None, Some(scales), &[rows, cols]) => {
                 let scales = to_f32(&scales);
                 let weights = fp8::dequantize(&stored.bytes, [rows, cols], &scales, self.block);
+                stored.bytes.release();
                 let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
                 Ok((BlockType::F32, bytes.into()))
             }

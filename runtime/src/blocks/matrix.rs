@@ -90,6 +90,11 @@ impl Matrix {
         &self.data
     }
 
+    /// Says that the weights are not needed soon: see [`Bytes::release`].
+    pub fn release(&self) {
+        self.data.release();
+    }
+
     /// Decodes one row into `out`, which has `cols` places.
     ///
     /// # Panics
