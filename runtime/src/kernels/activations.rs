@@ -17,18 +17,22 @@ pub struct Activations<'a> {
     pub codes: Vec<i8>,
     /// `[tokens, width / 32]`
     pub scales: Vec<f32>,
+    /// The quantized values of each group, added up: `[tokens, width / 32]`.
+    pub sums: Vec<i32>,
 }
 
 impl<'a> Activations<'a> {
     /// Takes `values` and quantizes them.
     pub fn new(tier: Tier, values: &'a [f32], width: usize) -> Self {
-        let (mut codes, mut scales) = (Vec::new(), Vec::new());
+        let (mut codes, mut scales, mut sums) = (Vec::new(), Vec::new(), Vec::new());
         if width.is_multiple_of(GROUP) {
             codes.resize(values.len(), 0);
             scales.resize(values.len() / GROUP, 0.0);
-            tier.run(Quantize { values, codes: &mut codes, scales: &mut scales });
+            sums.resize(values.len() / GROUP, 0);
+            let (codes, scales, sums) = (&mut codes[..], &mut scales[..], &mut sums[..]);
+            tier.run(Quantize { values, codes, scales, sums });
         }
-        Self { values: Cow::Borrowed(values), width, codes, scales }
+        Self { values: Cow::Borrowed(values), width, codes, scales, sums }
     }
 
     /// How many tokens.
@@ -49,6 +53,7 @@ impl<'a> Activations<'a> {
             width: self.width,
             codes: rows(&self.codes, self.width, tokens),
             scales: rows(&self.scales, self.width / GROUP, tokens),
+            sums: rows(&self.sums, self.width / GROUP, tokens),
         }
     }
 }
@@ -58,6 +63,7 @@ struct Quantize<'a> {
     values: &'a [f32],
     codes: &'a mut [i8],
     scales: &'a mut [f32],
+    sums: &'a mut [i32],
 }
 
 /// Below this, a group counts as zero: its reciprocal would overflow.
@@ -70,7 +76,8 @@ impl Kernel for Quantize<'_> {
     fn run<I: Isa>(self, isa: I) {
         let groups = self.values.as_chunks::<GROUP>().0.iter();
         let codes = self.codes.as_chunks_mut::<GROUP>().0.iter_mut();
-        for ((values, codes), scale) in groups.zip(codes).zip(self.scales) {
+        let outputs = codes.zip(self.scales).zip(self.sums);
+        for (values, ((codes, scale), sum)) in groups.zip(outputs) {
             let lanes = values.as_chunks::<8>().0;
             let mut largest = isa.splat(0.0);
             for lane in lanes {
@@ -78,7 +85,7 @@ impl Kernel for Quantize<'_> {
             }
             let largest = isa.max_lane(largest);
             if largest < TINY {
-                *scale = 0.0;
+                (*scale, *sum) = (0.0, 0);
                 codes.fill(0);
                 continue;
             }
@@ -89,6 +96,7 @@ impl Kernel for Quantize<'_> {
                 isa.store_i32(isa.round(isa.mul(isa.load(lane), inverse)), &mut rounded);
                 *codes = rounded.map(|code| code.clamp(-127, 127) as i8);
             }
+            *sum = codes.iter().map(|code| i32::from(*code)).sum();
         }
     }
 }

@@ -37,10 +37,24 @@ macro_rules! avx2 {
     };
 }
 
+/// The same four activations for every row.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn four(a: &[i8; 4]) -> __m256i {
+    avx2!(_mm256_set1_epi32(i32::from_le_bytes(a.map(|a| a as u8))))
+}
+
 impl Isa for Avx2 {
     type F32x8 = __m256;
     type I32x8 = __m256i;
     type U8x32 = __m256i;
+    type Table = __m256i;
+
+    const TABLE_BIAS: i32 = 64;
+    const BYTE_BIAS: i32 = 0;
+    const TOKENS: usize = 4;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -134,8 +148,8 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn zero(self) -> __m256i {
-        avx2!(_mm256_setzero_si256())
+    fn splat_i32(self, x: i32) -> __m256i {
+        avx2!(_mm256_set1_epi32(x))
     }
 
     #[inline(always)]
@@ -166,20 +180,38 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn lookup(self, table: &[i8; 16], codes: __m256i) -> __m256i {
+    fn table(self, entries: &[i8; 16]) -> __m256i {
         avx2!({
-            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
-            _mm256_shuffle_epi8(table, codes)
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(entries.as_ptr().cast()));
+            _mm256_add_epi8(table, _mm256_set1_epi8(64))
         })
     }
 
     #[inline(always)]
-    fn dot4(self, acc: __m256i, weights: __m256i, a: &[i8; 4]) -> __m256i {
+    fn lookup(self, table: __m256i, codes: __m256i) -> __m256i {
+        avx2!(_mm256_shuffle_epi8(table, codes))
+    }
+
+    #[inline(always)]
+    fn load_weights(self, from: &[u8; 32]) -> __m256i {
+        self.load_bytes(from)
+    }
+
+    #[inline(always)]
+    fn dot4_table(self, acc: __m256i, weights: __m256i, a: &[i8; 4]) -> __m256i {
         avx2!({
-            let a = _mm256_set1_epi32(i32::from_le_bytes(a.map(|a| a as u8)));
-            // |w| * sign(w) a: at most 2 * 128 * 127 in 16 bits, so nothing saturates
-            let pairs =
-                _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(a, weights));
+            // at most 2 * 128 * 127 in 16 bits, so nothing saturates
+            let pairs = _mm256_maddubs_epi16(weights, four(a));
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        })
+    }
+
+    #[inline(always)]
+    fn dot4_bytes(self, acc: __m256i, weights: __m256i, a: &[i8; 4]) -> __m256i {
+        avx2!({
+            // |w| * sign(w) a: with 128 added to the weights, pairs would not fit 16 bits
+            let a = _mm256_sign_epi8(four(a), weights);
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), a);
             _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         })
     }

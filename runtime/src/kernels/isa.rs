@@ -10,6 +10,17 @@ pub trait Isa: Copy + Send + Sync {
     type I32x8: Copy;
     /// 32 bytes.
     type U8x32: Copy;
+    /// A table of 16 weights.
+    type Table: Copy;
+
+    /// What [`lookup`](Self::lookup) adds to each weight: where products want one factor without a sign.
+    /// Sums are then too large by this times the sum of the activations, which [`Kernel`]s take away
+    /// beforehand.
+    const TABLE_BIAS: i32;
+    /// The same for [`load_weights`](Self::load_weights).
+    const BYTE_BIAS: i32;
+    /// Tokens that share the unpacking of weights: as many as registers hold.
+    const TOKENS: usize;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F32x8;
@@ -45,8 +56,8 @@ pub trait Isa: Copy + Send + Sync {
     fn exp2i(self, n: Self::I32x8) -> Self::F32x8;
     /// Integers to memory.
     fn store_i32(self, a: Self::I32x8, to: &mut [i32; 8]);
-    /// All lanes 0.
-    fn zero(self) -> Self::I32x8;
+    /// All lanes `x`.
+    fn splat_i32(self, x: i32) -> Self::I32x8;
 
     /// The sum of the lanes: `((0+4) + (2+6)) + ((1+5) + (3+7))`.
     #[inline(always)]
@@ -70,11 +81,17 @@ pub trait Isa: Copy + Send + Sync {
     fn shift_and<const SHIFT: i32>(self, a: Self::U8x32, mask: u8) -> Self::U8x32;
     /// `a | b << SHIFT` in each byte, for `b` that does not overflow.
     fn or_shifted<const SHIFT: i32>(self, a: Self::U8x32, b: Self::U8x32) -> Self::U8x32;
-    /// The table entries that the codes, below 16, name.
-    fn lookup(self, table: &[i8; 16], codes: Self::U8x32) -> Self::U8x32;
-    /// In each lane, `acc` plus the products of that row's four i8 weights with `a`. Activations lie
-    /// between -127 and 127.
-    fn dot4(self, acc: Self::I32x8, weights: Self::U8x32, a: &[i8; 4]) -> Self::I32x8;
+    /// A table whose entries lie between -64 and 64.
+    fn table(self, entries: &[i8; 16]) -> Self::Table;
+    /// The table entries that the codes, below 16, name, with `TABLE_BIAS` added.
+    fn lookup(self, table: Self::Table, codes: Self::U8x32) -> Self::U8x32;
+    /// Weights between -127 and 127 from memory, with `BYTE_BIAS` added.
+    fn load_weights(self, from: &[u8; 32]) -> Self::U8x32;
+    /// In each lane, `acc` plus the products of that row's four looked-up weights with `a`. Activations
+    /// lie between -127 and 127.
+    fn dot4_table(self, acc: Self::I32x8, weights: Self::U8x32, a: &[i8; 4]) -> Self::I32x8;
+    /// The same for loaded weights.
+    fn dot4_bytes(self, acc: Self::I32x8, weights: Self::U8x32, a: &[i8; 4]) -> Self::I32x8;
     /// In lane `i`, the products of weights and activations `4 i` to `4 i + 3`. Activations lie between -127
     /// and 127.
     fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> Self::I32x8;

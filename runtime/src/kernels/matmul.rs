@@ -104,16 +104,19 @@ impl Tiles<'_> {
         let layout =
             Layout::new(self.weights.block_type(), self.weights.rows(), self.weights.cols())
                 .expect("checked at construction");
-        let table = table(self.weights.data());
+        let table = isa.table(&table(self.weights.data()));
         for tile in self.tiles.clone() {
             let mut token = 0;
             while token < self.x.tokens() {
                 let left = self.x.tokens() - token;
-                if left >= 4 {
-                    self.coded_tile::<I, C, 4>(isa, &layout, &table, tile, token);
+                if I::TOKENS >= 8 && left >= 8 {
+                    self.coded_tile::<I, C, 8>(isa, &layout, table, tile, token);
+                    token += 8;
+                } else if left >= 4 {
+                    self.coded_tile::<I, C, 4>(isa, &layout, table, tile, token);
                     token += 4;
                 } else {
-                    self.coded_tile::<I, C, 1>(isa, &layout, &table, tile, token);
+                    self.coded_tile::<I, C, 1>(isa, &layout, table, tile, token);
                     token += 1;
                 }
             }
@@ -126,7 +129,7 @@ impl Tiles<'_> {
         &self,
         isa: I,
         layout: &Layout,
-        table: &[i8; 16],
+        table: I::Table,
         tile: usize,
         token: usize,
     ) {
@@ -135,10 +138,11 @@ impl Tiles<'_> {
         let (scales, codes) = bytes.split_at(layout.scale_bytes);
         let scales = scales.as_chunks::<TILE_ROWS>().0;
         let cols = layout.groups * GROUP;
-        let inputs: [(&[[i8; GROUP]], &[f32]); T] = std::array::from_fn(|t| {
+        let inputs: [(&[[i8; GROUP]], &[f32], &[i32]); T] = std::array::from_fn(|t| {
             let at = (token + t) * self.x.width + self.input_at(tile);
             let codes = self.x.codes[at..][..cols].as_chunks::<GROUP>().0;
-            (codes, &self.x.scales[at / GROUP..][..layout.groups])
+            let groups = at / GROUP..at / GROUP + layout.groups;
+            (codes, &self.x.scales[groups.clone()], &self.x.sums[groups])
         });
 
         let mut sums = [isa.splat(0.0); T];
@@ -146,10 +150,11 @@ impl Tiles<'_> {
             let weights = C::decode(isa, table, codes);
             let scale = isa.scales(&scales[group]);
             for t in 0..T {
-                let x = inputs[t].0[group].as_chunks::<4>().0;
-                let mut product = isa.zero();
+                let x: &[[i8; 4]; 8] =
+                    inputs[t].0[group].as_chunks().0.as_array().expect("32 codes");
+                let mut product = isa.splat_i32(-C::bias::<I>() * inputs[t].2[group]);
                 for s in 0..8 {
-                    product = isa.dot4(product, weights[s], &x[s]);
+                    product = C::dot4(isa, product, weights[s], &x[s]);
                 }
                 let scale = isa.mul(scale, isa.splat(inputs[t].1[group]));
                 sums[t] = isa.fma(scale, isa.to_f32(product), sums[t]);
@@ -245,7 +250,18 @@ impl Number for BF16 {
 
 /// How the codes of a group become weights: eight registers of 8 rows x 4 columns.
 trait Codes {
-    fn decode<I: Isa>(isa: I, table: &[i8; 16], group: &[u8]) -> [I::U8x32; 8];
+    fn decode<I: Isa>(isa: I, table: I::Table, group: &[u8]) -> [I::U8x32; 8];
+
+    /// What decoded weights are above their value.
+    #[inline(always)]
+    fn bias<I: Isa>() -> i32 {
+        I::TABLE_BIAS
+    }
+
+    #[inline(always)]
+    fn dot4<I: Isa>(isa: I, acc: I::I32x8, weights: I::U8x32, a: &[i8; 4]) -> I::I32x8 {
+        isa.dot4_table(acc, weights, a)
+    }
 }
 
 struct E2;
@@ -255,11 +271,28 @@ struct E8;
 
 impl Codes for E2 {
     #[inline(always)]
-    fn decode<I: Isa>(isa: I, table: &[i8; 16], group: &[u8]) -> [I::U8x32; 8] {
-        let runs = group.as_chunks::<32>().0;
-        let codes = low_bits(isa, &runs[0], &runs[1]);
-        codes.map(|codes| isa.lookup(table, codes))
+    fn decode<I: Isa>(isa: I, table: I::Table, group: &[u8]) -> [I::U8x32; 8] {
+        let [a, b] = runs(group);
+        look_up(isa, table, low_bits(isa, a, b))
     }
+}
+
+// Loops and literals, no closures: a closure that is not inlined is compiled without the instructions that its
+// caller may use, and calls them one by one.
+
+/// The runs of 32 bytes that a group consists of.
+#[inline(always)]
+fn runs<const N: usize>(group: &[u8]) -> &[[u8; 32]; N] {
+    group.as_chunks().0.first_chunk().expect("the layout says so")
+}
+
+/// The weights that codes name.
+#[inline(always)]
+fn look_up<I: Isa>(isa: I, table: I::Table, mut codes: [I::U8x32; 8]) -> [I::U8x32; 8] {
+    for codes in &mut codes {
+        *codes = isa.lookup(table, *codes);
+    }
+    codes
 }
 
 /// The 2-bit codes of two runs.
@@ -280,10 +313,10 @@ fn low_bits<I: Isa>(isa: I, first: &[u8; 32], second: &[u8; 32]) -> [I::U8x32; 8
 
 impl Codes for E3 {
     #[inline(always)]
-    fn decode<I: Isa>(isa: I, table: &[i8; 16], group: &[u8]) -> [I::U8x32; 8] {
-        let runs = group.as_chunks::<32>().0;
-        let low = low_bits(isa, &runs[0], &runs[1]);
-        let high = isa.load_bytes(&runs[2]);
+    fn decode<I: Isa>(isa: I, table: I::Table, group: &[u8]) -> [I::U8x32; 8] {
+        let [a, b, c] = runs(group);
+        let low = low_bits(isa, a, b);
+        let high = isa.load_bytes(c);
         let codes = [
             isa.or_shifted::<2>(low[0], isa.shift_and::<0>(high, 1)),
             isa.or_shifted::<2>(low[1], isa.shift_and::<1>(high, 1)),
@@ -294,29 +327,48 @@ impl Codes for E3 {
             isa.or_shifted::<2>(low[6], isa.shift_and::<6>(high, 1)),
             isa.or_shifted::<2>(low[7], isa.shift_and::<7>(high, 1)),
         ];
-        codes.map(|codes| isa.lookup(table, codes))
+        look_up(isa, table, codes)
     }
 }
 
 impl Codes for E4 {
     #[inline(always)]
-    fn decode<I: Isa>(isa: I, table: &[i8; 16], group: &[u8]) -> [I::U8x32; 8] {
-        let runs = group.as_chunks::<32>().0;
-        std::array::from_fn(|s| {
-            let codes = isa.load_bytes(&runs[s / 2]);
-            let codes = match s % 2 {
-                0 => isa.shift_and::<0>(codes, 15),
-                _ => isa.shift_and::<4>(codes, 15),
-            };
-            isa.lookup(table, codes)
-        })
+    fn decode<I: Isa>(isa: I, table: I::Table, group: &[u8]) -> [I::U8x32; 8] {
+        let [a, b, c, d] = runs(group);
+        let [a, b, c, d] =
+            [isa.load_bytes(a), isa.load_bytes(b), isa.load_bytes(c), isa.load_bytes(d)];
+        let codes = [
+            isa.shift_and::<0>(a, 15),
+            isa.shift_and::<4>(a, 15),
+            isa.shift_and::<0>(b, 15),
+            isa.shift_and::<4>(b, 15),
+            isa.shift_and::<0>(c, 15),
+            isa.shift_and::<4>(c, 15),
+            isa.shift_and::<0>(d, 15),
+            isa.shift_and::<4>(d, 15),
+        ];
+        look_up(isa, table, codes)
     }
 }
 
 impl Codes for E8 {
     #[inline(always)]
-    fn decode<I: Isa>(isa: I, _: &[i8; 16], group: &[u8]) -> [I::U8x32; 8] {
-        let runs = group.as_chunks::<32>().0;
-        std::array::from_fn(|s| isa.load_bytes(&runs[s]))
+    fn decode<I: Isa>(isa: I, _: I::Table, group: &[u8]) -> [I::U8x32; 8] {
+        let runs: &[[u8; 32]; 8] = runs(group);
+        let mut weights = [isa.load_weights(&runs[0]); 8];
+        for (weights, run) in weights.iter_mut().zip(runs) {
+            *weights = isa.load_weights(run);
+        }
+        weights
+    }
+
+    #[inline(always)]
+    fn bias<I: Isa>() -> i32 {
+        I::BYTE_BIAS
+    }
+
+    #[inline(always)]
+    fn dot4<I: Isa>(isa: I, acc: I::I32x8, weights: I::U8x32, a: &[i8; 4]) -> I::I32x8 {
+        isa.dot4_bytes(acc, weights, a)
     }
 }

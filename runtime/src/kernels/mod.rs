@@ -19,6 +19,8 @@ pub mod vector;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 pub use activations::Activations;
 pub use isa::{Isa, Kernel};
@@ -32,6 +34,12 @@ pub enum Tier {
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
+    /// AVX2 with AVX-VNNI.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(vnni::AvxVnni),
+    /// AVX-512 with VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(vnni::Avx512),
 }
 
 impl Tier {
@@ -40,7 +48,11 @@ impl Tier {
         #[allow(unused_mut)]
         let mut tiers = vec![Self::Scalar(scalar::Scalar)];
         #[cfg(target_arch = "x86_64")]
-        tiers.extend(avx2::Avx2::detect().map(Self::Avx2));
+        {
+            tiers.extend(avx2::Avx2::detect().map(Self::Avx2));
+            tiers.extend(vnni::AvxVnni::detect().map(Self::AvxVnni));
+            tiers.extend(vnni::Avx512::detect().map(Self::Avx512));
+        }
         tiers
     }
 
@@ -60,6 +72,10 @@ impl Tier {
             Self::Scalar(_) => "scalar",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(_) => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "avx512",
         }
     }
 
@@ -69,6 +85,10 @@ impl Tier {
             Self::Scalar(isa) => kernel.run(isa),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(isa) => isa.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(isa) => isa.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(isa) => isa.run(kernel),
         }
     }
 }

@@ -17,6 +17,11 @@ impl Isa for Scalar {
     type F32x8 = [f32; 8];
     type I32x8 = [i32; 8];
     type U8x32 = [u8; 32];
+    type Table = [i8; 16];
+
+    const TABLE_BIAS: i32 = 0;
+    const BYTE_BIAS: i32 = 0;
+    const TOKENS: usize = 4;
 
     fn splat(self, x: f32) -> [f32; 8] {
         [x; 8]
@@ -86,8 +91,8 @@ impl Isa for Scalar {
         *to = a;
     }
 
-    fn zero(self) -> [i32; 8] {
-        [0; 8]
+    fn splat_i32(self, x: i32) -> [i32; 8] {
+        [x; 8]
     }
 
     fn load_bytes(self, from: &[u8; 32]) -> [u8; 32] {
@@ -102,16 +107,28 @@ impl Isa for Scalar {
         std::array::from_fn(|i| a[i] | b[i] << SHIFT)
     }
 
-    fn lookup(self, table: &[i8; 16], codes: [u8; 32]) -> [u8; 32] {
+    fn table(self, entries: &[i8; 16]) -> [i8; 16] {
+        *entries
+    }
+
+    fn lookup(self, table: [i8; 16], codes: [u8; 32]) -> [u8; 32] {
         codes.map(|code| table[usize::from(code & 15)] as u8)
     }
 
-    fn dot4(self, acc: [i32; 8], weights: [u8; 32], a: &[i8; 4]) -> [i32; 8] {
+    fn load_weights(self, from: &[u8; 32]) -> [u8; 32] {
+        *from
+    }
+
+    fn dot4_table(self, acc: [i32; 8], weights: [u8; 32], a: &[i8; 4]) -> [i32; 8] {
         std::array::from_fn(|row| {
             let weights = &weights[row * 4..][..4];
             let products = weights.iter().zip(a).map(|(w, a)| i32::from(*w as i8) * i32::from(*a));
             acc[row] + products.sum::<i32>()
         })
+    }
+
+    fn dot4_bytes(self, acc: [i32; 8], weights: [u8; 32], a: &[i8; 4]) -> [i32; 8] {
+        self.dot4_table(acc, weights, a)
     }
 
     fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> [i32; 8] {

@@ -1,0 +1,132 @@
+//! AVX2 with the dot products of VNNI: unsigned by signed bytes, four at a time, added to 32 bits exactly.
+//!
+//! There are two encodings of the same instructions: AVX-512's, with more registers, and AVX-VNNI's, of CPUs
+//! without AVX-512. Vectors are of 256 bits in both: a tile's eight rows. Everything else is [`Avx2`]'s.
+
+use std::arch::x86_64::*;
+
+use super::avx2::{Avx2, four};
+use super::{Isa, Kernel};
+
+/// Operations that are another tier's.
+macro_rules! forward {
+    ($(fn $name:ident$(<const $shift:ident: i32>)?($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {$(
+        #[inline(always)]
+        fn $name$(<const $shift: i32>)?(self, $($arg: $ty),*) -> $out {
+            self.0.$name$(::<$shift>)?($($arg),*)
+        }
+    )*};
+}
+
+macro_rules! vnni {
+    (
+        $(#[$doc:meta])* $tier:ident, tokens $tokens:literal, dot $dpbusd:ident,
+        has $has:expr, features $features:literal
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $tier(Avx2);
+
+        impl $tier {
+            /// Asks the CPU.
+            pub fn detect() -> Option<Self> {
+                Avx2::detect().filter(|_| $has).map(Self)
+            }
+
+            /// Runs a kernel compiled for these instructions.
+            pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+                #[target_feature(enable = $features)]
+                fn compiled<K: Kernel>(isa: $tier, kernel: K) -> K::Output {
+                    kernel.run(isa)
+                }
+                // SAFETY: `self` exists only where `detect` found the instructions.
+                unsafe { compiled(self, kernel) }
+            }
+        }
+
+        impl Isa for $tier {
+            type F32x8 = __m256;
+            type I32x8 = __m256i;
+            type U8x32 = __m256i;
+            type Table = __m256i;
+
+            const TABLE_BIAS: i32 = Avx2::TABLE_BIAS;
+            const BYTE_BIAS: i32 = 128;
+            const TOKENS: usize = $tokens;
+
+            forward! {
+                fn splat(x: f32) -> __m256;
+                fn load(from: &[f32; 8]) -> __m256;
+                fn load_f16(from: &[u8; 16]) -> __m256;
+                fn load_bf16(from: &[u8; 16]) -> __m256;
+                fn store(x: __m256, to: &mut [f32; 8]) -> ();
+                fn add(a: __m256, b: __m256) -> __m256;
+                fn sub(a: __m256, b: __m256) -> __m256;
+                fn mul(a: __m256, b: __m256) -> __m256;
+                fn div(a: __m256, b: __m256) -> __m256;
+                fn fma(a: __m256, b: __m256, c: __m256) -> __m256;
+                fn max(a: __m256, b: __m256) -> __m256;
+                fn min(a: __m256, b: __m256) -> __m256;
+                fn abs(a: __m256) -> __m256;
+                fn round(a: __m256) -> __m256i;
+                fn to_f32(a: __m256i) -> __m256;
+                fn exp2i(n: __m256i) -> __m256;
+                fn store_i32(a: __m256i, to: &mut [i32; 8]) -> ();
+                fn splat_i32(x: i32) -> __m256i;
+                fn sum(a: __m256) -> f32;
+                fn load_bytes(from: &[u8; 32]) -> __m256i;
+                fn shift_and<const SHIFT: i32>(a: __m256i, mask: u8) -> __m256i;
+                fn or_shifted<const SHIFT: i32>(a: __m256i, b: __m256i) -> __m256i;
+                fn table(entries: &[i8; 16]) -> __m256i;
+                fn lookup(table: __m256i, codes: __m256i) -> __m256i;
+                fn halves(low: f32, high: f32) -> __m256;
+                fn scales(bytes: &[u8; 8]) -> __m256;
+            }
+
+            #[inline(always)]
+            fn load_weights(self, from: &[u8; 32]) -> __m256i {
+                // SAFETY: the receiver is proof that the CPU has AVX2.
+                unsafe { _mm256_xor_si256(self.load_bytes(from), _mm256_set1_epi8(-128)) }
+            }
+
+            #[inline(always)]
+            fn dot4_table(self, acc: __m256i, weights: __m256i, a: &[i8; 4]) -> __m256i {
+                // SAFETY: the receiver is proof that the CPU has these instructions.
+                unsafe { $dpbusd(acc, weights, four(a)) }
+            }
+
+            #[inline(always)]
+            fn dot4_bytes(self, acc: __m256i, weights: __m256i, a: &[i8; 4]) -> __m256i {
+                self.dot4_table(acc, weights, a)
+            }
+
+            #[inline(always)]
+            fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> __m256i {
+                // SAFETY: the receiver is proof that the CPU has these instructions; pointers are of
+                // arrays of 32 bytes.
+                unsafe {
+                    let weights = _mm256_loadu_si256(weights.as_ptr().cast());
+                    let a = _mm256_sign_epi8(_mm256_loadu_si256(a.as_ptr().cast()), weights);
+                    $dpbusd(_mm256_setzero_si256(), _mm256_abs_epi8(weights), a)
+                }
+            }
+        }
+    };
+}
+
+vnni! {
+    /// AVX-VNNI: Alder Lake and later, Zen 5.
+    AvxVnni, tokens 4, dot _mm256_dpbusd_avx_epi32,
+    has is_x86_feature_detected!("avxvnni"),
+    features "avx2,fma,f16c,avxvnni"
+}
+
+vnni! {
+    /// AVX-512 with VNNI: Ice Lake servers and later, Zen 4.
+    Avx512, tokens 8, dot _mm256_dpbusd_epi32,
+    has is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni"),
+    features "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni"
+}
