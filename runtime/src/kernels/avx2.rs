@@ -162,6 +162,11 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        avx2!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
+    }
+
+    #[inline(always)]
     fn load_bytes(self, from: &[u8; 32]) -> __m256i {
         avx2!(_mm256_loadu_si256(from.as_ptr().cast()))
     }

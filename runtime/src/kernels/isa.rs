@@ -75,6 +75,12 @@ pub trait Isa: Copy + Send + Sync {
         x.into_iter().fold(f32::NEG_INFINITY, |a, b| if a > b { a } else { b })
     }
 
+    /// Says that a cache line will be read soon. Any address will do.
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        let _ = at;
+    }
+
     /// From memory.
     fn load_bytes(self, from: &[u8; 32]) -> Self::U8x32;
     /// `byte >> SHIFT & mask` in each byte.
@@ -92,6 +98,34 @@ pub trait Isa: Copy + Send + Sync {
     fn dot4_table(self, acc: Self::I32x8, weights: Self::U8x32, a: &[i8; 4]) -> Self::I32x8;
     /// The same for loaded weights.
     fn dot4_bytes(self, acc: Self::I32x8, weights: Self::U8x32, a: &[i8; 4]) -> Self::I32x8;
+    /// A group: [`dot4_table`](Self::dot4_table) eight times, in any order, since integers are exact.
+    #[inline(always)]
+    fn dot_table(
+        self,
+        mut acc: Self::I32x8,
+        weights: &[Self::U8x32; 8],
+        a: &[[i8; 4]; 8],
+    ) -> Self::I32x8 {
+        for (weights, a) in weights.iter().zip(a) {
+            acc = self.dot4_table(acc, *weights, a);
+        }
+        acc
+    }
+
+    /// The same for loaded weights.
+    #[inline(always)]
+    fn dot_bytes(
+        self,
+        mut acc: Self::I32x8,
+        weights: &[Self::U8x32; 8],
+        a: &[[i8; 4]; 8],
+    ) -> Self::I32x8 {
+        for (weights, a) in weights.iter().zip(a) {
+            acc = self.dot4_bytes(acc, *weights, a);
+        }
+        acc
+    }
+
     /// In lane `i`, the products of weights and activations `4 i` to `4 i + 3`. Activations lie between -127
     /// and 127.
     fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> Self::I32x8;

@@ -21,6 +21,9 @@ use crate::threads::Pool;
 /// Weights that one task works through, at the least: smaller ones are not worth a hand-over.
 const TASK_WEIGHTS: usize = 1 << 15;
 
+/// Bytes that are asked for ahead of use: memory answers late, and the processor's own guesses end with a page.
+const AHEAD: usize = 4096;
+
 /// `out = x * weights^T`, `out` is `[tokens, rows]`.
 ///
 /// # Panics
@@ -147,15 +150,16 @@ impl Tiles<'_> {
 
         let mut sums = [isa.splat(0.0); T];
         for (group, codes) in codes.chunks_exact(layout.group_bytes).enumerate() {
+            for line in (0..layout.group_bytes).step_by(64) {
+                isa.prefetch(codes.as_ptr().wrapping_add(AHEAD + line));
+            }
             let weights = C::decode(isa, table, codes);
             let scale = isa.scales(&scales[group]);
             for t in 0..T {
                 let x: &[[i8; 4]; 8] =
                     inputs[t].0[group].as_chunks().0.as_array().expect("32 codes");
-                let mut product = isa.splat_i32(-C::bias::<I>() * inputs[t].2[group]);
-                for s in 0..8 {
-                    product = C::dot4(isa, product, weights[s], &x[s]);
-                }
+                let start = isa.splat_i32(-C::bias::<I>() * inputs[t].2[group]);
+                let product = C::dot(isa, start, &weights, x);
                 let scale = isa.mul(scale, isa.splat(inputs[t].1[group]));
                 sums[t] = isa.fma(scale, isa.to_f32(product), sums[t]);
             }
@@ -259,8 +263,8 @@ trait Codes {
     }
 
     #[inline(always)]
-    fn dot4<I: Isa>(isa: I, acc: I::I32x8, weights: I::U8x32, a: &[i8; 4]) -> I::I32x8 {
-        isa.dot4_table(acc, weights, a)
+    fn dot<I: Isa>(isa: I, acc: I::I32x8, weights: &[I::U8x32; 8], a: &[[i8; 4]; 8]) -> I::I32x8 {
+        isa.dot_table(acc, weights, a)
     }
 }
 
@@ -368,7 +372,7 @@ impl Codes for E8 {
     }
 
     #[inline(always)]
-    fn dot4<I: Isa>(isa: I, acc: I::I32x8, weights: I::U8x32, a: &[i8; 4]) -> I::I32x8 {
-        isa.dot4_bytes(acc, weights, a)
+    fn dot<I: Isa>(isa: I, acc: I::I32x8, weights: &[I::U8x32; 8], a: &[[i8; 4]; 8]) -> I::I32x8 {
+        isa.dot_bytes(acc, weights, a)
     }
 }

@@ -11,6 +11,7 @@
 pub mod activations;
 pub mod attention;
 mod disjoint;
+mod forward;
 mod ggml;
 mod isa;
 pub mod matmul;
@@ -19,6 +20,8 @@ pub mod vector;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
@@ -40,6 +43,12 @@ pub enum Tier {
     /// AVX-512 with VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512(vnni::Avx512),
+    /// NEON of ARMv8.0.
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon),
+    /// NEON with the dot products of ARMv8.2.
+    #[cfg(target_arch = "aarch64")]
+    Dotprod(neon::Dotprod),
 }
 
 impl Tier {
@@ -52,6 +61,11 @@ impl Tier {
             tiers.extend(avx2::Avx2::detect().map(Self::Avx2));
             tiers.extend(vnni::AvxVnni::detect().map(Self::AvxVnni));
             tiers.extend(vnni::Avx512::detect().map(Self::Avx512));
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            tiers.extend(neon::Neon::detect().map(Self::Neon));
+            tiers.extend(neon::Dotprod::detect().map(Self::Dotprod));
         }
         tiers
     }
@@ -76,6 +90,10 @@ impl Tier {
             Self::AvxVnni(_) => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Self::Dotprod(_) => "dotprod",
         }
     }
 
@@ -89,6 +107,10 @@ impl Tier {
             Self::AvxVnni(isa) => isa.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(isa) => isa.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(isa) => isa.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::Dotprod(isa) => isa.run(kernel),
         }
     }
 }

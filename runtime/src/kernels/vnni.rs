@@ -6,17 +6,8 @@
 use std::arch::x86_64::*;
 
 use super::avx2::{Avx2, four};
+use super::forward::forward;
 use super::{Isa, Kernel};
-
-/// Operations that are another tier's.
-macro_rules! forward {
-    ($(fn $name:ident$(<const $shift:ident: i32>)?($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {$(
-        #[inline(always)]
-        fn $name$(<const $shift: i32>)?(self, $($arg: $ty),*) -> $out {
-            self.0.$name$(::<$shift>)?($($arg),*)
-        }
-    )*};
-}
 
 macro_rules! vnni {
     (
@@ -74,6 +65,7 @@ macro_rules! vnni {
                 fn store_i32(a: __m256i, to: &mut [i32; 8]) -> ();
                 fn splat_i32(x: i32) -> __m256i;
                 fn sum(a: __m256) -> f32;
+                fn prefetch(at: *const u8) -> ();
                 fn load_bytes(from: &[u8; 32]) -> __m256i;
                 fn shift_and<const SHIFT: i32>(a: __m256i, mask: u8) -> __m256i;
                 fn or_shifted<const SHIFT: i32>(a: __m256i, b: __m256i) -> __m256i;
