@@ -1,8 +1,12 @@
 //! The expert store: where a layer's routed experts come from when tokens need them.
 //!
 //! [`Resident`] keeps every expert; stores that read from flash within a budget implement the same trait.
+//! What to evict is decided by [`policies`], which [`replay`] compares on recorded [`trace`]s.
 
+pub mod policies;
+pub mod replay;
 mod resident;
+pub mod trace;
 
 pub use resident::Resident;
 
