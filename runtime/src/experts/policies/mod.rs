@@ -14,6 +14,9 @@ pub use lfu::Lfu;
 pub use lru::Lru;
 pub use reuse::Reuse;
 
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
 use crate::model::{ExpertId, LayerId};
 
 /// One routed expert of the model.
@@ -110,20 +113,40 @@ pub fn victims(
     candidates: impl Iterator<Item = (Key, u64)>,
     needed: u64,
 ) -> Option<Vec<Key>> {
-    let mut valued: Vec<(f64, Key, u64)> =
-        candidates.map(|(key, bytes)| (policy.value(now, key), key, bytes)).collect();
-    let (mut freed, mut from) = (0u64, 0);
-    while freed < needed {
-        if from == valued.len() {
-            return None;
-        }
-        // Few are evicted at a time, so finding them one by one beats sorting all.
-        let lowest = (from..valued.len()).min_by(|&a, &b| {
-            valued[a].0.total_cmp(&valued[b].0).then(valued[a].1.cmp(&valued[b].1))
-        })?;
-        valued.swap(from, lowest);
-        freed = freed.saturating_add(valued[from].2);
-        from += 1;
+    if needed == 0 {
+        return Some(Vec::new());
     }
-    Some(valued[..from].iter().map(|(_, key, _)| *key).collect())
+    let valued = candidates.map(|(key, bytes)| Candidate(policy.value(now, key), key, bytes));
+    // Few of many are evicted: a heap finds them without sorting the others.
+    let mut heap: BinaryHeap<Candidate> = valued.collect();
+    let (mut victims, mut freed) = (Vec::new(), 0u64);
+    while freed < needed {
+        let Candidate(_, key, bytes) = heap.pop()?;
+        freed = freed.saturating_add(bytes);
+        victims.push(key);
+    }
+    Some(victims)
 }
+
+/// Value, expert and bytes, the least valuable being the greatest.
+struct Candidate(f64, Key, u64);
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.0.total_cmp(&self.0).then(other.1.cmp(&self.1))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Candidate {}
