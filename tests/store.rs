@@ -96,7 +96,7 @@ pub fn streamed_through(
     };
     if setting.budget.is_none() {
         let roomy = Streaming::new(weights.clone(), source.clone(), &options);
-        options.budget_bytes = roomy.expect("the store opens").least_bytes();
+        options.budget_bytes = roomy.expect("the store opens").placement().least_bytes();
     }
     let store = Streaming::new(weights.clone(), source, &options).expect("the store opens");
     let store = Arc::new(store);

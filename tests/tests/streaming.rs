@@ -16,8 +16,8 @@ fn tokens_of(folder: &Path, count: usize) -> Vec<u32> {
 /// Every setting worth a difference, on one file.
 fn same_bits(file: &Path, tokens: &[u32], prompt: usize) {
     let expected = run(&resident(file), tokens, prompt);
-    let least = streamed(file, Setting::default()).store.least_bytes();
-    let total = streamed(file, Setting::default()).store.total_bytes();
+    let least = streamed(file, Setting::default()).store.placement().least_bytes();
+    let total = streamed(file, Setting::default()).store.placement().total_bytes();
     for budget in [least, least * 3 / 2, total / 2, total] {
         for policy in PolicyKind::ALL {
             for (lanes, guessing) in
@@ -85,7 +85,7 @@ fn the_reference_model_gives_the_same_bits_streamed_and_reads_each_expert_once_p
     let before = streamed.store.stats().unwrap();
     session.feed(&tokens).unwrap();
     let stats = streamed.store.stats().unwrap().since(&before);
-    let largest = streamed.store.total_bytes() as u64;
+    let largest = streamed.store.placement().total_bytes() as u64;
     assert!(stats.bytes_read <= largest, "{} of {largest}", stats.bytes_read);
     let experts = streamed.model.config().moe.n_routed_experts as u64;
     let layers = streamed.model.config().num_hidden_layers as u64;

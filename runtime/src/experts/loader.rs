@@ -5,58 +5,27 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::guesses::Guesses;
-use super::policies::{Key, Shape};
+use super::placement::{Placed, Placement};
+use super::policies::Key;
 use super::reader::{Job, Queue};
 use super::source::Source;
 use super::stats::Meters;
 use super::streaming::{BudgetError, OpenStoreError, StreamingOptions};
 use super::table::{Loaded, Room, Table};
 use crate::bytes::{Bytes, Pages};
-use crate::model::gguf_records::Record;
-use crate::model::{Expert, ExpertId, GgufWeights, LayerId, Weights, WeightsError};
+use crate::model::{Expert, GgufWeights, LayerId, Weights, WeightsError};
 
 /// The state of a store.
 pub(super) struct Loader {
     pub weights: Arc<GgufWeights>,
-    pub shape: Shape,
-    /// Bytes that one token needs of the largest layer.
-    pub least: usize,
+    pub placement: Placement,
     pub guesses: Mutex<Guesses>,
     /// Memory was released or an expert arrived.
     pub space: Condvar,
     pub queue: Queue,
     pub meters: Meters,
     source: Arc<dyn Source>,
-    /// Where experts lie, by [`Shape::index`].
-    records: Vec<Option<Placed>>,
     table: Mutex<Table>,
-}
-
-/// A record and the bytes of its slot.
-pub(super) struct Placed {
-    record: Record,
-    pub slot_bytes: usize,
-}
-
-/// Finds the records of all experts.
-fn place(weights: &GgufWeights, shape: Shape) -> Result<Vec<Option<Placed>>, WeightsError> {
-    let config = weights.config();
-    let mut records = Vec::with_capacity(shape.len());
-    for layer in 0..shape.layers {
-        for expert in 0..shape.experts {
-            if !config.is_moe(layer) {
-                records.push(None);
-                continue;
-            }
-            let spec = config.family.expert(config, LayerId(layer), ExpertId(expert));
-            let record = weights.record(&spec)?;
-            let slot_bytes = Pages::rounded(record.bytes());
-            let source = io::ErrorKind::OutOfMemory.into();
-            let too_large = WeightsError::Io { path: weights.gguf().path().into(), source };
-            records.push(Some(Placed { record, slot_bytes: slot_bytes.ok_or(too_large)? }));
-        }
-    }
-    Ok(records)
 }
 
 impl Loader {
@@ -66,51 +35,26 @@ impl Loader {
         source: Arc<dyn Source>,
         options: &StreamingOptions,
     ) -> Result<Self, OpenStoreError> {
-        let config = weights.config();
-        let shape = Shape {
-            layers: config.num_layers_stored(),
-            experts: config.moe.n_routed_experts,
-            per_token: config.moe.num_experts_per_tok,
-        };
-        let records = place(&weights, shape)?;
-        let table = Table::new(options.policy.build(shape), options.budget_bytes);
-        let mut loader = Self {
+        let placement = Placement::find(&weights)?;
+        let shape = placement.shape;
+        let loader = Self {
             weights,
-            shape,
-            least: 0,
+            placement,
             guesses: Mutex::new(Guesses::new(options.guessing, shape.layers)),
             space: Condvar::new(),
             queue: Queue::default(),
             meters: Meters::default(),
             source,
-            records,
-            table: Mutex::new(table),
+            table: Mutex::new(Table::new(options.policy.build(shape), options.budget_bytes)),
         };
-        loader.least = loader.sizes_of_layers().max().unwrap_or(0);
-        match loader.check(options.budget_bytes) {
-            Ok(()) => Ok(loader),
-            Err(error) => Err(error.into()),
-        }
+        loader.check(options.budget_bytes)?;
+        Ok(loader)
     }
 
     /// Whether a budget holds what one layer needs at once.
     pub fn check(&self, budget: usize) -> Result<(), BudgetError> {
-        let least = self.least;
+        let least = self.placement.least_bytes();
         if budget < least { Err(BudgetError { found: budget, least }) } else { Ok(()) }
-    }
-
-    /// For each layer, the bytes of the largest experts that a token can be routed to.
-    pub fn sizes_of_layers(&self) -> impl Iterator<Item = usize> + '_ {
-        self.records.chunks(self.shape.experts.max(1)).map(|layer| {
-            let mut sizes: Vec<usize> = layer.iter().flatten().map(|p| p.slot_bytes).collect();
-            sizes.sort_unstable_by(|a, b| b.cmp(a));
-            sizes.iter().take(self.shape.per_token).sum()
-        })
-    }
-
-    /// Bytes of all experts.
-    pub fn total_bytes(&self) -> usize {
-        self.records.iter().flatten().map(|placed| placed.slot_bytes).sum()
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Table> {
@@ -128,8 +72,7 @@ impl Loader {
     }
 
     pub fn placed(&self, key: Key) -> Result<&Placed, WeightsError> {
-        let placed = self.records.get(self.shape.index(key)).and_then(Option::as_ref);
-        placed.ok_or_else(|| WeightsError::Missing {
+        self.placement.get(key).ok_or_else(|| WeightsError::Missing {
             path: self.weights.gguf().path().into(),
             name: format!("expert {} of layer {}", key.expert.0, key.layer.0),
         })

@@ -2,12 +2,17 @@
 //!
 //! [`Resident`] has every expert at hand, as views of a mapped file. [`Streaming`] reads them from flash within
 //! a budget: a visit is a `fetch`, [`source`] reads bytes, lanes of `reader` do so side by side, `slab` is the
-//! memory, `table` knows what is in it, and one of the [`policies`] decides what gives way. [`replay`] compares policies on
-//! recorded [`trace`]s.
+//! memory, `table` knows what is in it, and one of the [`policies`] decides what gives way; `guesses` says
+//! whether to read ahead. [`open`] opens a model within a [`budget`]. [`replay`] compares policies on recorded
+//! [`trace`]s.
 
+pub mod budget;
 mod fetch;
 mod guesses;
 mod loader;
+pub mod machine;
+pub mod open;
+mod placement;
 pub mod policies;
 mod reader;
 pub mod replay;
@@ -20,6 +25,7 @@ mod table;
 pub mod trace;
 
 pub use guesses::{Guessing, Recall};
+pub use placement::{Placed, Placement};
 pub use resident::Resident;
 pub use stats::Stats;
 pub use streaming::{BudgetError, OpenStoreError, Streaming, StreamingOptions};

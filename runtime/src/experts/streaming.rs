@@ -13,11 +13,12 @@ use std::time::Instant;
 use super::fetch::Fetch;
 use super::guesses::{Guessing, Recall};
 use super::loader::Loader;
+use super::placement::Placement;
 use super::policies::{Key, PolicyKind};
 use super::source::Source;
 use super::stats::{Meters, Stats};
 use super::{ExpertStore, Visit};
-use crate::model::{Expert, ExpertId, GgufWeights, LayerId, Weights, WeightsError};
+use crate::model::{Expert, ExpertId, GgufWeights, LayerId, WeightsError};
 
 /// How a store works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,20 +76,9 @@ impl Streaming {
         Ok(store)
     }
 
-    /// Bytes that the budget may not fall below: what one token needs of the largest layer.
-    pub fn least_bytes(&self) -> usize {
-        self.loader.least
-    }
-
-    /// Bytes of one token's experts in all layers that are run, the largest ones of each layer.
-    pub fn cycle_bytes(&self) -> usize {
-        let layers = self.loader.weights.config().num_hidden_layers;
-        self.loader.sizes_of_layers().take(layers).sum()
-    }
-
-    /// Bytes of all experts.
-    pub fn total_bytes(&self) -> usize {
-        self.loader.total_bytes()
+    /// Where experts lie and what they take.
+    pub fn placement(&self) -> &Placement {
+        &self.loader.placement
     }
 
     /// By layer, how many of the experts needed had been guessed.
