@@ -14,6 +14,7 @@ pub mod machine;
 pub mod open;
 mod placement;
 pub mod policies;
+pub mod probe;
 mod reader;
 pub mod replay;
 mod resident;

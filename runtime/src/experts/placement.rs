@@ -73,6 +73,11 @@ impl Placement {
         self.records.iter().take(run).flatten().map(|placed| placed.slot_bytes).sum()
     }
 
+    /// Bytes of the largest expert.
+    pub fn largest_bytes(&self) -> usize {
+        self.records.iter().flatten().map(|placed| placed.slot_bytes).max().unwrap_or(0)
+    }
+
     /// For each layer, the bytes of the largest experts that a token can be routed to.
     fn bytes_of_layers(&self) -> impl Iterator<Item = usize> + '_ {
         self.records.chunks(self.shape.experts.max(1)).map(|layer| {
