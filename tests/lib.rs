@@ -1,5 +1,7 @@
 //! What the tests that cross crates share: where test data lies, and models opened from it.
 
+pub mod store;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

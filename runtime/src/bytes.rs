@@ -1,11 +1,12 @@
-//! Shared, read-only bytes: a mapped file or memory, sliced without copying.
+//! Shared, read-only bytes: a mapped file or memory, sliced without copying; and [`Pages`], memory that
+//! is filled before it is shared.
 
 use std::fs::File;
 use std::io;
-use std::ops::{Deref, Range};
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 
 /// A cheaply cloned view of bytes that somebody else keeps alive.
 #[derive(Clone)]
@@ -18,6 +19,42 @@ pub struct Bytes {
 enum Owner {
     Mapped(Arc<Mmap>),
     Heap(Arc<Vec<u8>>),
+    Pages(Arc<Pages>),
+}
+
+/// Memory of whole pages that is the process's own: what direct reads need, and what is given back to the
+/// system at once when it is dropped.
+pub struct Pages(MmapMut);
+
+impl Pages {
+    /// What direct reads are aligned to; pages of the system are this size or a multiple of it.
+    pub const SIZE: usize = 4096;
+
+    /// Zeros; nothing is occupied before it is written to.
+    pub fn new(len: usize) -> io::Result<Self> {
+        let len = Self::rounded(len).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self(MmapMut::map_anon(len)?))
+    }
+
+    /// Bytes that `len` bytes take in whole pages of the system; `None` beyond what can be counted.
+    pub fn rounded(len: usize) -> Option<usize> {
+        let page = rustix::param::page_size().max(Self::SIZE);
+        len.max(1).checked_next_multiple_of(page)
+    }
+}
+
+impl Deref for Pages {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for Pages {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
 }
 
 impl Bytes {
@@ -70,6 +107,13 @@ impl From<Vec<u8>> for Bytes {
     }
 }
 
+impl From<Arc<Pages>> for Bytes {
+    fn from(pages: Arc<Pages>) -> Self {
+        let range = 0..pages.len();
+        Self { owner: Owner::Pages(pages), range }
+    }
+}
+
 impl Deref for Bytes {
     type Target = [u8];
 
@@ -77,6 +121,7 @@ impl Deref for Bytes {
         match &self.owner {
             Owner::Mapped(map) => &map[self.range.clone()],
             Owner::Heap(bytes) => &bytes[self.range.clone()],
+            Owner::Pages(pages) => &pages[self.range.clone()],
         }
     }
 }

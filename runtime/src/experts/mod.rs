@@ -1,20 +1,87 @@
 //! The expert store: where a layer's routed experts come from when tokens need them.
 //!
-//! [`Resident`] keeps every expert; stores that read from flash within a budget implement the same trait.
+//! [`Resident`] has every expert at hand, as views of a mapped file. [`Streaming`] reads them from flash within
+//! a budget: a visit is a `fetch`, [`source`] reads bytes, lanes of `reader` do so side by side, `slab` is the
+//! memory, `table` knows what is in it, and one of the [`policies`] decides what gives way; `guesses` says
+//! whether to read ahead. [`open`] opens a model within a [`budget`]. [`replay`] compares policies on recorded
+//! [`trace`]s.
 
+pub mod budget;
+mod fetch;
+mod guesses;
+mod loader;
+pub mod machine;
+pub mod open;
+mod placement;
+pub mod policies;
+pub mod probe;
+mod reader;
+pub mod replay;
 mod resident;
+mod slab;
+pub mod source;
+mod stats;
+mod streaming;
+mod table;
+pub mod trace;
 
+pub use guesses::{Guessing, Recall};
+pub use placement::{Placed, Placement};
 pub use resident::Resident;
+pub use stats::Stats;
+pub use streaming::{BudgetError, OpenStoreError, Streaming, StreamingOptions};
 
+use crate::model::router::Slot;
 use crate::model::{Expert, ExpertId, LayerId, WeightsError};
 
-/// Gives out experts.
+/// A layer's turn: what its tokens were routed to.
+#[derive(Clone, Copy, Debug)]
+pub struct Visit<'a> {
+    /// The layer.
+    pub layer: LayerId,
+    /// The slots of each token, `[tokens, per_token]`.
+    pub slots: &'a [Slot],
+    /// Slots of a token.
+    pub per_token: usize,
+}
+
+impl Visit<'_> {
+    /// Tokens that are computed together.
+    pub fn tokens(&self) -> usize {
+        self.slots.len() / self.per_token.max(1)
+    }
+
+    /// The experts that are needed, each once, ascending.
+    pub fn wanted(&self) -> Vec<ExpertId> {
+        let mut wanted: Vec<ExpertId> = self.slots.iter().map(|slot| slot.expert).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted
+    }
+}
+
+/// Gives out experts. Several sequences may do so at the same time.
 pub trait ExpertStore: Send + Sync {
-    /// Calls `visit` once for each expert of `wanted`, in whatever order they are ready.
+    /// Calls `take` once for each expert that `visit` needs, in whatever order they are ready. Before it waits
+    /// for any, it calls `meanwhile` once: work that needs no expert. Where it fails, `take` has seen only
+    /// some of them.
     fn for_each(
         &self,
-        layer: LayerId,
-        wanted: &[ExpertId],
-        visit: &mut dyn FnMut(ExpertId, &Expert),
+        visit: &Visit,
+        meanwhile: &mut dyn FnMut(),
+        take: &mut dyn FnMut(ExpertId, &Expert),
     ) -> Result<(), WeightsError>;
+
+    /// Whether a guess at what `layer` will need would be of use.
+    fn wants_guess(&self, _layer: LayerId) -> bool {
+        false
+    }
+
+    /// Takes a guess at a visit to come.
+    fn guess(&self, _visit: &Visit) {}
+
+    /// What happened so far, where the store has anything to tell.
+    fn stats(&self) -> Option<Stats> {
+        None
+    }
 }

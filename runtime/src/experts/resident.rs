@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::ExpertStore;
+use super::{ExpertStore, Visit};
 use crate::model::{Expert, ExpertId, LayerId, Weights, WeightsError};
 
 /// Experts as the weights have them.
@@ -38,12 +38,13 @@ impl Resident {
 impl ExpertStore for Resident {
     fn for_each(
         &self,
-        layer: LayerId,
-        wanted: &[ExpertId],
-        visit: &mut dyn FnMut(ExpertId, &Expert),
+        visit: &Visit,
+        meanwhile: &mut dyn FnMut(),
+        take: &mut dyn FnMut(ExpertId, &Expert),
     ) -> Result<(), WeightsError> {
-        for &id in wanted {
-            visit(id, self.get(layer, id)?);
+        meanwhile();
+        for id in visit.wanted() {
+            take(id, self.get(visit.layer, id)?);
         }
         Ok(())
     }

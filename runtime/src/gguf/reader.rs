@@ -25,6 +25,15 @@ pub struct TensorInfo {
     pub part: usize,
 }
 
+/// One file of a model.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub path: PathBuf,
+    pub len: u64,
+    /// Its bytes; none once they were let go.
+    pub bytes: Option<Bytes>,
+}
+
 /// An opened model file, or all files of a split one.
 #[derive(Debug)]
 pub struct Gguf {
@@ -32,7 +41,7 @@ pub struct Gguf {
     pub(super) metadata: Metadata,
     pub(super) tensors: Vec<TensorInfo>,
     pub(super) by_name: HashMap<String, usize>,
-    pub(super) parts: Vec<Bytes>,
+    pub(super) parts: Vec<Part>,
     pub(super) alignment: u64,
 }
 
@@ -67,7 +76,8 @@ impl Gguf {
             }
         }
         let path = path.to_path_buf();
-        Ok(Self { path, metadata, tensors: infos, by_name, parts: vec![bytes], alignment })
+        let part = Part { path: path.clone(), len: bytes.len() as u64, bytes: Some(bytes) };
+        Ok(Self { path, metadata, tensors: infos, by_name, parts: vec![part], alignment })
     }
 
     /// The (first) file.
@@ -90,10 +100,10 @@ impl Gguf {
         self.by_name.get(name).map(|&i| &self.tensors[i])
     }
 
-    /// A tensor's bytes, not copied.
+    /// A tensor's bytes, not copied; none after [`Gguf::unmap`].
     pub fn bytes(&self, info: &TensorInfo) -> Bytes {
         let (start, len) = (info.offset as usize, info.len as usize);
-        let part = self.parts.get(info.part);
+        let part = self.parts.get(info.part).and_then(|part| part.bytes.as_ref());
         // infos of this file were checked when it was opened; any other gets nothing
         part.and_then(|part| part.slice(start..start.checked_add(len)?))
             .unwrap_or_else(|| Bytes::from(Vec::new()))
@@ -106,7 +116,17 @@ impl Gguf {
 
     /// Bytes of all files.
     pub fn file_bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.len() as u64).sum()
+        self.parts.iter().map(|part| part.len).sum()
+    }
+
+    /// The files, by [`TensorInfo::part`], each with the bytes it had when it was opened.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, u64)> {
+        self.parts.iter().map(|part| (&*part.path, part.len))
+    }
+
+    /// Lets go of the mapping: what the header said stays, tensors are to be read by other means.
+    pub fn unmap(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.bytes = None);
     }
 }
 

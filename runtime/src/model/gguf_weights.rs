@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::families::{ConfigError, config_from_gguf};
@@ -13,6 +14,7 @@ use super::{
 };
 use crate::blocks::{BlockType, Matrix};
 use crate::bytes::Bytes;
+use crate::experts::source::Source;
 use crate::gguf::{Gguf, GgufError, TensorInfo};
 
 /// Version of the expert-major layout that this code reads and the quantizer writes.
@@ -60,13 +62,15 @@ pub enum OpenError {
 
 /// A model file, opened.
 pub struct GgufWeights {
-    gguf: Gguf,
+    pub(super) gguf: Gguf,
     config: Config,
     layout: Option<Layout>,
     verify: Verify,
     /// Per tensor: its checksum was found right.
     verified: Vec<AtomicBool>,
     by_name: HashMap<String, usize>,
+    /// Where tensors are read from once the file is no longer mapped.
+    pub(super) source: Option<Arc<dyn Source>>,
 }
 
 /// What the `vaquita.*` metadata says.
@@ -101,7 +105,7 @@ impl GgufWeights {
         let names = gguf.tensors().iter().enumerate().map(|(i, info)| (info.name.clone(), i));
         let by_name = names.collect();
         let verified = gguf.tensors().iter().map(|_| AtomicBool::new(false)).collect();
-        Ok(Self { gguf, config, layout, verify, verified, by_name })
+        Ok(Self { gguf, config, layout, verify, verified, by_name, source: None })
     }
 
     /// The file itself.
@@ -132,11 +136,11 @@ impl GgufWeights {
         }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.gguf.path().to_path_buf()
     }
 
-    fn missing(&self, name: &str) -> WeightsError {
+    pub(super) fn missing(&self, name: &str) -> WeightsError {
         WeightsError::Missing { path: self.path(), name: name.into() }
     }
 
@@ -144,7 +148,16 @@ impl GgufWeights {
     fn read(&self, name: &str) -> Result<Option<(&TensorInfo, Bytes)>, WeightsError> {
         let Some(&index) = self.by_name.get(name) else { return Ok(None) };
         let info = &self.gguf.tensors()[index];
-        let bytes = self.gguf.bytes(info);
+        let bytes = match &self.source {
+            None => self.gguf.bytes(info),
+            Some(source) => self.read_tensor(&**source, info)?,
+        };
+        self.verify(index, &bytes)?;
+        Ok(Some((info, bytes)))
+    }
+
+    /// Compares a tensor's bytes with its checksum, where that is due.
+    pub(super) fn verify(&self, index: usize, bytes: &[u8]) -> Result<(), WeightsError> {
         let expected = self.layout.as_ref().and_then(|layout| layout.checksums.get(index));
         let due = match self.verify {
             Verify::Never => false,
@@ -152,14 +165,19 @@ impl GgufWeights {
             Verify::Always => true,
         };
         if let (Some(&expected), true) = (expected, due) {
-            let found = crc32fast::hash(&bytes);
+            let found = crc32fast::hash(bytes);
             if found != expected {
-                let name = name.to_string();
+                let name = self.gguf.tensors()[index].name.clone();
                 return Err(WeightsError::Checksum { path: self.path(), name, found, expected });
             }
             self.verified[index].store(true, Ordering::Relaxed);
         }
-        Ok(Some((info, bytes)))
+        Ok(())
+    }
+
+    /// A tensor's place in the file.
+    pub(super) fn tensor_number(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     fn matrix(
@@ -202,23 +220,33 @@ impl GgufWeights {
         self.matrix(&spec.name, ty, [rows, cols], bytes)
     }
 
-    fn shape_error(&self, name: &str, found: Vec<usize>, expected: [usize; 2]) -> WeightsError {
+    pub(super) fn shape_error(
+        &self,
+        name: &str,
+        found: Vec<usize>,
+        expected: [usize; 2],
+    ) -> WeightsError {
         let expected = expected.to_vec();
         WeightsError::Shape { path: self.path(), name: name.into(), found, expected }
     }
 
     /// An expert from its record.
-    fn expert_from_record(
-        &self,
-        layout: &Layout,
-        spec: &ExpertSpec,
-    ) -> Result<Expert, WeightsError> {
+    fn expert_from_record(&self, spec: &ExpertSpec) -> Result<Expert, WeightsError> {
         let name = spec.record_name();
         let (_, record) = self.read(&name)?.ok_or_else(|| self.missing(&name))?;
-        let types = layout.experts.get(&(spec.layer, spec.expert));
-        let types = types.ok_or_else(|| self.missing(&name))?;
+        self.split_record(spec, &record)
+    }
+
+    /// The projections in an expert's record.
+    pub(super) fn split_record(
+        &self,
+        spec: &ExpertSpec,
+        record: &Bytes,
+    ) -> Result<Expert, WeightsError> {
+        let name = spec.record_name();
+        let types = self.expert_types(spec).ok_or_else(|| self.missing(&name))?;
         let shapes = Projection::ALL.map(|projection| spec.shape(projection));
-        let (ranges, len) = record_layout(*types, shapes)
+        let (ranges, len) = record_layout(types, shapes)
             .ok_or_else(|| self.shape_error(&name, vec![record.len()], [0, 0]))?;
         if record.len() != len {
             return Err(self.shape_error(&name, vec![record.len()], [1, len]));
@@ -242,17 +270,41 @@ impl GgufWeights {
         projection: Projection,
     ) -> Result<Matrix, WeightsError> {
         let name = spec.stack_name(projection);
-        let (info, stack) = self.read(&name)?.ok_or_else(|| self.missing(&name))?;
-        let ty = info.ty.block_type().ok_or_else(|| self.type_error(info))?;
+        let (_, stack) = self.read(&name)?.ok_or_else(|| self.missing(&name))?;
+        let range = self.stacked_range(spec, projection)?;
+        let bytes = stack.slice(range).ok_or_else(|| self.missing(&name))?;
+        self.stacked_matrix(spec, projection, bytes)
+    }
+
+    /// Where an expert's projection lies in its layer's stack.
+    pub(super) fn stacked_range(
+        &self,
+        spec: &ExpertSpec,
+        projection: Projection,
+    ) -> Result<std::ops::Range<usize>, WeightsError> {
+        let name = spec.stack_name(projection);
+        let info = self.gguf.tensor(&name).ok_or_else(|| self.missing(&name))?;
         let (rows, cols) = spec.shape(projection);
         let experts = self.config.moe.n_routed_experts;
         if info.dims != [cols as u64, rows as u64, experts as u64] {
             let found = info.dims.iter().rev().map(|&d| d as usize).collect();
             return Err(self.shape_error(&name, found, [rows, cols]));
         }
-        let len = stack.len() / experts;
-        let at = spec.expert.0 * len;
-        let bytes = stack.slice(at..at + len).ok_or_else(|| self.missing(&name))?;
+        let len = info.len as usize / experts;
+        Ok(spec.expert.0 * len..(spec.expert.0 + 1) * len)
+    }
+
+    /// An expert's projection from its bytes in its layer's stack.
+    pub(super) fn stacked_matrix(
+        &self,
+        spec: &ExpertSpec,
+        projection: Projection,
+        bytes: Bytes,
+    ) -> Result<Matrix, WeightsError> {
+        let name = spec.stack_name(projection);
+        let info = self.gguf.tensor(&name).ok_or_else(|| self.missing(&name))?;
+        let ty = info.ty.block_type().ok_or_else(|| self.type_error(info))?;
+        let (rows, cols) = spec.shape(projection);
         self.matrix(&name, ty, [rows, cols], bytes)
     }
 }
@@ -291,8 +343,11 @@ impl Weights for GgufWeights {
     }
 
     fn expert(&self, spec: &ExpertSpec) -> Result<Expert, WeightsError> {
+        if let Some(source) = &self.source {
+            return self.read_expert(&**source, spec);
+        }
         match &self.layout {
-            Some(layout) => self.expert_from_record(layout, spec),
+            Some(_) => self.expert_from_record(spec),
             None => Ok(Expert {
                 gate: self.stacked_projection(spec, Projection::Gate)?,
                 up: self.stacked_projection(spec, Projection::Up)?,

@@ -2,12 +2,13 @@
 //!
 //! [`config`] has the constants, [`spec`] the tensors, [`families`] one file per family. The forward pass
 //! is in [`transformer`], which is built of [`attention`] (MLA), [`router`] and [`moe`]. Threads, I/O and
-//! unsafe code are elsewhere. Weights come through [`weights`]: from a GGUF file by [`gguf_weights`], from
-//! a checkpoint folder by the quantizer's sources.
+//! unsafe code are elsewhere. Weights come through [`weights`]: from a GGUF file by [`gguf_weights`] (mapped)
+//! and [`gguf_records`] (read), from a checkpoint folder by the quantizer's sources.
 
 pub mod attention;
 pub mod config;
 pub mod families;
+pub mod gguf_records;
 pub mod gguf_weights;
 pub mod moe;
 pub mod rope;

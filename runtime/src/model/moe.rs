@@ -1,12 +1,12 @@
 //! Feed-forward: SwiGLU, and DeepSeekMoE, which adds the outputs of the routed experts to that of the
 //! shared ones (DeepSeek-V2, section 2.2).
 
-use super::config::{Config, MoeConfig};
-use super::router::{Router, Slot};
+use super::config::Config;
+use super::router::Router;
 use super::transformer::Compute;
 use super::{Expert, ExpertId, LayerId, WeightsError};
 use crate::blocks::Matrix;
-use crate::experts::ExpertStore;
+use crate::experts::{ExpertStore, Visit};
 use crate::kernels::vector::{AddScaled, SwiGlu};
 use crate::kernels::{Activations, matmul};
 
@@ -61,9 +61,15 @@ impl FeedForward {
             Self::Dense(mlp) => Ok(swiglu(ctx, &mlp.gate, &mlp.up, &mlp.down, x)),
             Self::Moe { router, shared } => {
                 let slots = router.route(ctx.tier, ctx.pool, &config.moe, x);
-                let mut out = routed(ctx, &config.moe, layer, store, &slots, x)?;
-                if let Some(mlp) = shared {
-                    let shared = swiglu(ctx, &mlp.gate, &mlp.up, &mlp.down, x);
+                let per_token = config.moe.num_experts_per_tok;
+                let visit = Visit { layer, slots: &slots, per_token };
+                let mut of_shared = None;
+                let mut meanwhile = || {
+                    let run = |mlp: &Mlp| swiglu(ctx, &mlp.gate, &mlp.up, &mlp.down, x);
+                    of_shared = shared.as_ref().map(run);
+                };
+                let mut out = routed(ctx, &visit, store, &mut meanwhile, x)?;
+                if let Some(shared) = of_shared {
                     ctx.tier.run(AddScaled { out: &mut out, factor: 1.0, x: &shared });
                 }
                 Ok(out)
@@ -73,24 +79,20 @@ impl FeedForward {
 }
 
 /// The weighted sum of each token's experts. Each expert is fetched once and sees all of its tokens, in
-/// whatever order the store has experts ready; outputs are added in slot order.
+/// whatever order the store has experts ready; outputs are added in slot order. The store may do
+/// `meanwhile` before it waits.
 fn routed(
     ctx: &Compute,
-    config: &MoeConfig,
-    layer: LayerId,
+    visit: &Visit,
     store: &dyn ExpertStore,
-    slots: &[Slot],
+    meanwhile: &mut dyn FnMut(),
     x: &Activations,
 ) -> Result<Vec<f32>, WeightsError> {
-    let width = x.width;
-    let mut wanted: Vec<ExpertId> = slots.iter().map(|slot| slot.expert).collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-
+    let (width, slots, per_token) = (x.width, visit.slots, visit.per_token);
     let mut outputs = vec![0.0; slots.len() * width];
-    store.for_each(layer, &wanted, &mut |id: ExpertId, expert: &Expert| {
+    store.for_each(visit, meanwhile, &mut |id: ExpertId, expert: &Expert| {
         let mine: Vec<usize> = (0..slots.len()).filter(|&i| slots[i].expert == id).collect();
-        let tokens: Vec<usize> = mine.iter().map(|i| i / config.num_experts_per_tok).collect();
+        let tokens: Vec<usize> = mine.iter().map(|i| i / per_token).collect();
         let y = swiglu(ctx, &expert.gate, &expert.up, &expert.down, &x.select(&tokens));
         for (slot, y) in mine.into_iter().zip(y.chunks_exact(width)) {
             outputs[slot * width..][..width].copy_from_slice(y);
@@ -99,8 +101,7 @@ fn routed(
 
     let mut out = vec![0.0; x.tokens() * width];
     for (i, (slot, y)) in slots.iter().zip(outputs.chunks_exact(width)).enumerate() {
-        let token = i / config.num_experts_per_tok;
-        let out = &mut out[token * width..][..width];
+        let out = &mut out[i / per_token * width..][..width];
         ctx.tier.run(AddScaled { out, factor: slot.weight, x: y });
     }
     Ok(out)

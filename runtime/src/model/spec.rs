@@ -52,6 +52,13 @@ pub struct TensorSpec {
     pub optional: bool,
 }
 
+impl TensorSpec {
+    /// The layer it belongs to; `None` for what comes before the first and after the last.
+    pub fn layer(&self) -> Option<usize> {
+        self.name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+    }
+}
+
 /// A layer in the order of the checkpoint; the MTP layer is the one after the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LayerId(pub usize);

@@ -10,7 +10,7 @@ use super::rope::Rope;
 use super::router::Router;
 use super::{Config, LayerId, TensorSpec, Weights, WeightsError};
 use crate::blocks::Matrix;
-use crate::experts::{ExpertStore, Resident};
+use crate::experts::{ExpertStore, Resident, Visit};
 use crate::kernels::vector::{AddScaled, rms_norm};
 use crate::kernels::{Activations, Tier, matmul};
 use crate::session::cache::LatentCache;
@@ -67,13 +67,22 @@ pub struct Model {
     norm: Vec<f32>,
     output: Matrix,
     rope: Rope,
-    experts: Box<dyn ExpertStore>,
+    experts: Arc<dyn ExpertStore>,
 }
 
 impl Model {
     /// Loads a model with all experts at hand.
     pub fn load(weights: Arc<dyn Weights>) -> Result<Self, ModelError> {
-        let loader = Loader::new(&*weights);
+        let experts = Arc::new(Resident::new(weights.clone()));
+        Self::with_experts(&*weights, experts)
+    }
+
+    /// Loads a model that gets its routed experts from a store, and all else from `weights`.
+    pub fn with_experts(
+        weights: &dyn Weights,
+        experts: Arc<dyn ExpertStore>,
+    ) -> Result<Self, ModelError> {
+        let loader = Loader::new(weights);
         let config = weights.config().clone();
         let layers =
             (0..config.num_hidden_layers).map(|i| loader.layer(i)).collect::<Result<_, _>>()?;
@@ -84,13 +93,17 @@ impl Model {
         };
         let norm = loader.vector("output_norm.weight")?;
         let rope = Rope::new(&config.rope, config.attention.qk_rope_head_dim);
-        let experts = Box::new(Resident::new(weights.clone()));
         Ok(Self { config, embedding, layers, norm, output, rope, experts })
     }
 
     /// The model's shape.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Where routed experts come from.
+    pub fn experts(&self) -> &Arc<dyn ExpertStore> {
+        &self.experts
     }
 
     /// Runs `tokens`, which follow the positions in `cache`, and gives logits, `[wanted tokens,
@@ -126,6 +139,9 @@ impl Model {
             let y = layer.attention.forward(ctx, &self.config, &self.rope, &normed, cache.layer(i));
             ctx.tier.run(AddScaled { out: &mut x, factor: 1.0, x: &y });
 
+            if tokens.len() == 1 {
+                self.guess(ctx, i + 1, &x);
+            }
             let normed = rms_norm(ctx.tier, &x, &layer.ffn_norm, eps);
             let normed = Activations::new(ctx.tier, &normed, width);
             let y = layer.ffn.forward(ctx, &self.config, LayerId(i), &*self.experts, &normed)?;
@@ -140,6 +156,22 @@ impl Model {
         let mut logits = vec![0.0; normed.tokens() * self.config.vocab_size];
         matmul(ctx.tier, ctx.pool, &self.output, &normed, &mut logits);
         Ok(logits)
+    }
+
+    /// Tells the store what a layer is likely to need, going by `x`, the state before it.
+    fn guess(&self, ctx: &Compute, layer: usize, x: &[f32]) {
+        let Some(Layer { ffn_norm, ffn: FeedForward::Moe { router, .. }, .. }) =
+            self.layers.get(layer)
+        else {
+            return;
+        };
+        if self.experts.wants_guess(LayerId(layer)) {
+            let normed = rms_norm(ctx.tier, x, ffn_norm, self.config.rms_norm_eps);
+            let normed = Activations::new(ctx.tier, &normed, self.config.hidden_size);
+            let slots = router.route(ctx.tier, ctx.pool, &self.config.moe, &normed);
+            let per_token = self.config.moe.num_experts_per_tok;
+            self.experts.guess(&Visit { layer: LayerId(layer), slots: &slots, per_token });
+        }
     }
 
     fn embed(&self, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {

@@ -1,6 +1,7 @@
 //! Where a model gets its weights: a GGUF file, or a checkpoint folder read by the quantizer's sources.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::{Config, ExpertSpec, TensorSpec};
 use crate::blocks::{Matrix, MatrixError};
@@ -63,6 +64,16 @@ pub enum WeightsError {
         found: u32,
         /// What the file says.
         expected: u32,
+    },
+    /// A routed expert could not be had.
+    #[error("expert {expert} of layer {layer}: {source}")]
+    Expert {
+        /// Its layer.
+        layer: usize,
+        /// Its number.
+        expert: usize,
+        /// Why. Everyone who waits for the expert gets the same reason.
+        source: Arc<WeightsError>,
     },
     /// Reading failed.
     #[error("{path}: {source}")]

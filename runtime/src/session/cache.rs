@@ -14,6 +14,16 @@ pub enum CacheType {
     F16,
 }
 
+impl CacheType {
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
 /// The cached entries of all layers.
 #[derive(Clone, Debug)]
 pub struct LatentCache {

@@ -1,0 +1,193 @@
+//! Decodes with experts streamed from a file, and says how near it came to what storage and arithmetic allow.
+//!
+//! `streaming FILE [--memory 3GiB] [--tokens 200] [--warm 50] [--policy reuse] [--lanes N] [--guess auto]`
+//!
+//! Storage is probed first. Tokens are drawn at random, for a model of random weights routes them as variously
+//! as text. The figures are of the tokens after the first `--warm` ones.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vaquita_runtime::experts::budget::{MemoryBudget, Workload};
+use vaquita_runtime::experts::open::{OpenOptions, open};
+use vaquita_runtime::experts::policies::PolicyKind;
+use vaquita_runtime::experts::source::Files;
+use vaquita_runtime::experts::{ExpertStore, Guessing, Placement, Stats, Streaming, probe};
+use vaquita_runtime::model::{GgufWeights, Verify};
+use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::session::{Session, SessionOptions};
+use vaquita_runtime::threads::Pool;
+
+const MIB: f64 = 1048576.0;
+
+struct Args {
+    file: PathBuf,
+    memory: Option<MemoryBudget>,
+    tokens: usize,
+    warm: usize,
+    prompt: usize,
+    threads: usize,
+    lanes: Option<usize>,
+    policy: PolicyKind,
+    guessing: Guessing,
+}
+
+fn args() -> Result<Args, Box<dyn Error>> {
+    let mut words = std::env::args().skip(1);
+    let mut args = Args {
+        file: words.next().ok_or("usage: streaming FILE [--memory 3GiB] ...")?.into(),
+        memory: None,
+        tokens: 200,
+        warm: 50,
+        prompt: 0,
+        threads: Pool::default_threads(),
+        lanes: None,
+        policy: PolicyKind::default(),
+        guessing: Guessing::default(),
+    };
+    while let Some(name) = words.next() {
+        let value = words.next().ok_or(format!("{name} needs a value"))?;
+        match name.as_str() {
+            "--memory" => args.memory = Some(MemoryBudget::parse(&value)?),
+            "--tokens" => args.tokens = value.parse()?,
+            "--warm" => args.warm = value.parse()?,
+            "--prompt" => args.prompt = value.parse()?,
+            "--threads" => args.threads = value.parse()?,
+            "--lanes" => args.lanes = Some(value.parse()?),
+            "--policy" => args.policy = PolicyKind::from_name(&value).ok_or("no such policy")?,
+            "--guess" => args.guessing = Guessing::from_name(&value).ok_or("off, on or auto")?,
+            _ => return Err(format!("no such option: {name}").into()),
+        }
+    }
+    Ok(args)
+}
+
+/// xorshift64: the same tokens every time.
+struct Tokens(u64, u64);
+
+impl Iterator for Tokens {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        Some((self.0 % self.1) as u32)
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args = args()?;
+    let rates = {
+        let weights = GgufWeights::open(&args.file, Verify::Never)?;
+        let placement = Placement::find(&weights)?;
+        let files = Files::open(weights.gguf(), true).map_err(|(_, error)| error)?;
+        let rates = probe::probe_lanes(&*files, &placement, Duration::from_millis(700))?;
+        for rate in &rates {
+            println!("read rate, {} lanes: {:.0} MiB/s", rate.lanes, rate.bytes_per_second() / MIB);
+        }
+        println!("direct: {}", files.is_direct());
+        rates
+    };
+    let best = rates.iter().map(|rate| rate.bytes_per_second()).fold(0.0, f64::max);
+    let lanes = args.lanes.unwrap_or_else(|| probe::best_lanes(&rates).max(2));
+
+    let context = args.prompt + args.warm + args.tokens;
+    let workload = Workload { context, prefill_chunk: 128, cache: CacheType::F16, sessions: 1 };
+    let mut options = OpenOptions::new(workload);
+    (options.memory, options.lanes) = (args.memory, lanes);
+    (options.policy, options.guessing) = (args.policy, args.guessing);
+    let since = Instant::now();
+    let opened = open(&args.file, &options)?;
+    println!("opened in {:.2} s, {lanes} lanes", since.elapsed().as_secs_f64());
+    if let Some(plan) = opened.memory.plan() {
+        let needs = plan.needs;
+        let mib = |bytes: u64| bytes as f64 / MIB;
+        println!(
+            "MiB: budget {:.0}, process {:.0}, dense {:.0}, cache {:.0}, scratch {:.0}, experts {} of {:.0}, cycle {:.0}",
+            mib(plan.budget),
+            mib(needs.process),
+            mib(needs.dense),
+            mib(needs.cache),
+            mib(needs.scratch),
+            plan.experts.map_or("mapped".into(), |bytes| format!("{:.0}", mib(bytes))),
+            mib(needs.experts),
+            mib(needs.cycle),
+        );
+    }
+
+    let store = opened.memory.store().cloned();
+    let mut tokens = Tokens(0x9e3779b97f4a7c15, opened.model.config().vocab_size as u64);
+    let session_options = SessionOptions { context, ..SessionOptions::default() };
+    let pool = Arc::new(Pool::new(args.threads));
+    let mut session = Session::new(opened.model.clone(), pool, session_options);
+    if args.prompt > 0 {
+        let prompt: Vec<u32> = tokens.by_ref().take(args.prompt).collect();
+        let before = stats(store.as_deref());
+        let since = Instant::now();
+        session.feed(&prompt)?;
+        report("prompt", args.prompt, since.elapsed(), &before, store.as_deref(), best);
+    }
+    for token in tokens.by_ref().take(args.warm) {
+        session.feed(&[token])?;
+    }
+    let before = stats(store.as_deref());
+    let since = Instant::now();
+    for token in tokens.take(args.tokens) {
+        session.feed(&[token])?;
+    }
+    report("decode", args.tokens, since.elapsed(), &before, store.as_deref(), best);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    for line in status.lines().filter(|line| line.starts_with("VmHWM") || line.starts_with("Rss")) {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn stats(store: Option<&Streaming>) -> Stats {
+    store.and_then(|store| store.stats()).unwrap_or_default()
+}
+
+fn report(
+    what: &str,
+    tokens: usize,
+    elapsed: Duration,
+    before: &Stats,
+    store: Option<&Streaming>,
+    rate: f64,
+) {
+    let seconds = elapsed.as_secs_f64();
+    let speed = tokens as f64 / seconds;
+    println!("{what}: {tokens} tokens in {seconds:.2} s: {speed:.2} tok/s");
+    let Some(store) = store else { return };
+    let stats = stats(Some(store)).since(before);
+    let per_token = |time: Duration| time.as_secs_f64() * 1e3 / tokens as f64;
+    println!(
+        "  hits {:.1}%, {:.1} MiB read per token at {:.0} MiB/s; per token {:.1} ms waiting, {:.1} ms computing, {:.1} ms reading, {:.1} evictions",
+        100.0 * stats.hit_rate().unwrap_or(0.0),
+        stats.bytes_read as f64 / MIB / tokens as f64,
+        stats.read_rate().unwrap_or(0.0) / MIB,
+        per_token(stats.waiting),
+        1e3 * seconds / tokens as f64 - per_token(stats.waiting),
+        per_token(stats.reading),
+        stats.evictions as f64 / tokens as f64,
+    );
+    let bound = stats.bound(tokens as u64, elapsed, Some(rate)).unwrap_or(0.0);
+    println!(
+        "  bound {bound:.2} tok/s at {:.0} MiB/s; reached {:.0}%",
+        rate / MIB,
+        100.0 * speed / bound
+    );
+    let recall = store.recall();
+    let (right, needed) =
+        recall.iter().fold((0, 0), |(r, n), layer| (r + layer.right, n + layer.needed));
+    println!(
+        "  guesses: {} read, {} used, {} wasted; recall {:.1}%",
+        stats.guessed,
+        stats.guesses_used,
+        stats.guesses_wasted,
+        100.0 * right as f64 / needed.max(1) as f64,
+    );
+}

@@ -1,0 +1,144 @@
+//! One visit of a layer: from the experts it needs to their arrival.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Visit;
+use super::loader::Loader;
+use super::policies::Key;
+use super::stats::Meters;
+use super::table::{Arrival, Loaded, Room, Table};
+use crate::model::{ExpertId, LayerId, WeightsError};
+
+/// How long a visit without a slot waits before it looks again, should nobody wake it.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// One visit that is being served.
+pub(super) struct Fetch<'a> {
+    loader: &'a Loader,
+    layer: LayerId,
+    /// Experts that are neither in memory nor asked for.
+    todo: VecDeque<Key>,
+    /// Experts that can be taken.
+    ready: VecDeque<(Key, Arc<Loaded>)>,
+    /// Experts that will arrive.
+    pending: usize,
+    arrivals: Receiver<Arrival>,
+    sender: Sender<Arrival>,
+}
+
+impl<'a> Fetch<'a> {
+    pub fn begin(loader: &'a Loader, visit: &Visit) -> Result<Self, WeightsError> {
+        let (sender, arrivals) = channel();
+        let layer = visit.layer;
+        let key = |expert| Key { layer, expert };
+        let todo: VecDeque<Key> = visit.wanted().into_iter().map(key).collect();
+        let routed: Vec<ExpertId> = visit.slots.iter().map(|slot| slot.expert).collect();
+        let (ready, pending) = (VecDeque::new(), 0);
+        let mut fetch = Self { loader, layer, todo, ready, pending, arrivals, sender };
+        loader.queue.forget_guesses(layer);
+        {
+            let mut guesses = loader.guesses();
+            guesses.judge(layer, &visit.wanted());
+            if loader.is_first(layer) {
+                guesses.token((visit.tokens() == 1).then(Instant::now));
+            }
+        }
+        let mut table = loader.lock();
+        table.policy.visit(layer, &routed);
+        // First all that are in memory: from here on they cannot give way to the others.
+        let mut missing = VecDeque::new();
+        for key in std::mem::take(&mut fetch.todo) {
+            match table.get(key) {
+                Some(loaded) => fetch.ready.push_back((key, loaded)),
+                None => missing.push_back(key),
+            }
+        }
+        Meters::add(&loader.meters.uses, (fetch.ready.len() + missing.len()) as u64);
+        Meters::add(&loader.meters.hits, fetch.ready.len() as u64);
+        fetch.todo = missing;
+        fetch.ask(&mut table)?;
+        drop(table);
+        Ok(fetch)
+    }
+
+    /// Asks for as many experts as there is room for.
+    fn ask(&mut self, table: &mut Table) -> Result<(), WeightsError> {
+        while let Some(&key) = self.todo.front() {
+            if let Some(loaded) = table.get(key) {
+                self.ready.push_back((key, loaded)); // another sequence has read it
+            } else if table.join(key, &self.sender) {
+                self.pending += 1;
+            } else {
+                let len = self.loader.placed(key)?.slot_bytes;
+                let room = table.make_room(len, self.layer);
+                match room.map_err(|error| self.loader.io_error(error))? {
+                    Room::Full => return Ok(()),
+                    Room::Slot(slot) => {
+                        table.begin(key, Some(self.sender.clone()));
+                        self.loader.queue.demand(key, slot);
+                        self.pending += 1;
+                    }
+                }
+            }
+            self.todo.pop_front();
+        }
+        Ok(())
+    }
+
+    /// The next expert, in the order in which they are ready; `None` after the last.
+    pub fn next(&mut self) -> Result<Option<(Key, Arc<Loaded>)>, WeightsError> {
+        if !self.todo.is_empty() {
+            let loader = self.loader;
+            self.ask(&mut loader.lock())?;
+        }
+        if let Some(ready) = self.ready.pop_front() {
+            return Ok(Some(ready));
+        }
+        if self.pending == 0 && self.todo.is_empty() {
+            return Ok(None);
+        }
+        let since = Instant::now();
+        let next = self.wait();
+        Meters::add_time(&self.loader.meters.waiting_ns, since.elapsed());
+        next.map(Some)
+    }
+
+    fn wait(&mut self) -> Result<(Key, Arc<Loaded>), WeightsError> {
+        // Others hold all the memory: they compute, and then let go of it.
+        while self.pending == 0 {
+            if let Some(ready) = self.ready.pop_front() {
+                return Ok(ready);
+            }
+            let loader = self.loader;
+            let mut table = loader.lock();
+            self.ask(&mut table)?;
+            if self.pending == 0 && self.ready.is_empty() {
+                let waited = loader.space.wait_timeout(table, LOOK_AGAIN);
+                drop(waited.unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+        let arrival = self.arrivals.recv();
+        self.pending -= 1;
+        match arrival {
+            Ok((key, Ok(loaded))) => Ok((key, loaded)),
+            Ok((key, Err(source))) => {
+                Err(WeightsError::Expert { layer: key.layer.0, expert: key.expert.0, source })
+            }
+            // The fetch itself holds a sender, so that there is always one.
+            Err(_) => Err(self.loader.io_error(io::Error::other("the readers have stopped"))),
+        }
+    }
+}
+
+impl Drop for Fetch<'_> {
+    fn drop(&mut self) {
+        // Where a visit fails, what it has not taken is free for others.
+        let arrived = self.arrivals.try_iter().filter_map(|(_, result)| result.ok());
+        let ready = self.ready.drain(..).map(|(_, loaded)| loaded);
+        ready.chain(arrived).for_each(|loaded| self.loader.release(loaded));
+    }
+}

@@ -1,0 +1,98 @@
+//! How fast storage gives out experts: the rate that a store's reading is measured against, and what decides
+//! how many lanes to use.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::placement::Placement;
+use super::policies::Key;
+use super::source::Source;
+use crate::bytes::Pages;
+use crate::model::{ExpertId, LayerId};
+
+/// A prime: experts visited in steps of it are far apart, and all different for a long time.
+const STRIDE: usize = 7919;
+
+/// What was read in a probe.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Reads at the same time.
+    pub lanes: usize,
+    /// Bytes read.
+    pub bytes: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl Rate {
+    /// Bytes per second.
+    pub fn bytes_per_second(&self) -> f64 {
+        self.bytes as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+/// Reads experts from all over the file for about `time` on `lanes` lanes. The first error ends it.
+pub fn probe(
+    source: &dyn Source,
+    placement: &Placement,
+    lanes: usize,
+    time: Duration,
+) -> io::Result<Rate> {
+    let since = Instant::now();
+    let (next, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
+    let lane = || -> io::Result<()> {
+        let mut slot = Pages::new(placement.largest_bytes())?;
+        while since.elapsed() < time {
+            let at = next.fetch_add(STRIDE, Ordering::Relaxed) % placement.shape.len().max(1);
+            let (layer, expert) = (at / placement.shape.experts, at % placement.shape.experts);
+            let key = Key { layer: LayerId(layer), expert: ExpertId(expert) };
+            if let Some(placed) = placement.get(key) {
+                placed.record.read(source, &mut slot)?;
+                bytes.fetch_add(placed.record.bytes() as u64, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    };
+    let panicked = || Err(io::Error::other("the reader panicked"));
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..lanes.max(1)).map(|_| scope.spawn(lane)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|_| panicked()))
+    })?;
+    Ok(Rate { lanes: lanes.max(1), bytes: bytes.into_inner(), elapsed: since.elapsed() })
+}
+
+/// Probes 1, 2 and 4 lanes.
+pub fn probe_lanes(
+    source: &dyn Source,
+    placement: &Placement,
+    time: Duration,
+) -> io::Result<[Rate; 3]> {
+    let probe = |lanes| probe(source, placement, lanes, time);
+    Ok([probe(1)?, probe(2)?, probe(4)?])
+}
+
+/// The fewest lanes within a tenth of the best rate: more only take turns.
+pub fn best_lanes(rates: &[Rate]) -> usize {
+    let best = rates.iter().map(Rate::bytes_per_second).fold(0.0, f64::max);
+    let good = rates.iter().filter(|rate| rate.bytes_per_second() >= best * 0.9);
+    good.map(|rate| rate.lanes).min().unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fewest_lanes_that_are_nearly_as_fast_are_the_best() {
+        let elapsed = Duration::from_secs(1);
+        let rates = |bytes: [u64; 3]| {
+            let rate = |(lanes, bytes)| Rate { lanes, bytes, elapsed };
+            [(1, bytes[0]), (2, bytes[1]), (4, bytes[2])].map(rate)
+        };
+        assert_eq!(best_lanes(&rates([500, 950, 1000])), 2);
+        assert_eq!(best_lanes(&rates([1000, 1000, 1000])), 1);
+        assert_eq!(best_lanes(&rates([300, 600, 1000])), 4);
+        assert_eq!(best_lanes(&[]), 1);
+    }
+}

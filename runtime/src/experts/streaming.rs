@@ -1,0 +1,172 @@
+//! Experts read from the file as tokens route to them, within a budget.
+//!
+//! A visit pins the experts that are in memory, asks for the others, and then takes them as they come: those
+//! in memory first, the others in the order in which they arrive, so that reads hide behind arithmetic. Where
+//! a prompt's chunk needs more than fit, the rest is asked for as memory is released: each expert is read once
+//! per chunk. A read that fails fails the visits that wait for it, and no other.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use super::fetch::Fetch;
+use super::guesses::{Guessing, Recall};
+use super::loader::Loader;
+use super::placement::Placement;
+use super::policies::{Key, PolicyKind};
+use super::source::Source;
+use super::stats::{Meters, Stats};
+use super::{ExpertStore, Visit};
+use crate::model::{Expert, ExpertId, GgufWeights, LayerId, WeightsError};
+
+/// How a store works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamingOptions {
+    /// Bytes for experts.
+    pub budget_bytes: usize,
+    /// What gives way.
+    pub policy: PolicyKind,
+    /// Reads at the same time; 0 counts as 1.
+    pub lanes: usize,
+    /// Whether to read what the next layer is likely to need.
+    pub guessing: Guessing,
+}
+
+/// A budget that does not hold what one layer needs at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{found} bytes are too few for experts: the experts of one token in one layer take {least}"
+)]
+pub struct BudgetError {
+    /// Bytes given.
+    pub found: usize,
+    /// Bytes needed.
+    pub least: usize,
+}
+
+/// The store.
+pub struct Streaming {
+    loader: Arc<Loader>,
+    lanes: Vec<JoinHandle<()>>,
+}
+
+impl Streaming {
+    /// A store over the experts of `weights`, which are read through `source`.
+    pub fn new(
+        weights: Arc<GgufWeights>,
+        source: Arc<dyn Source>,
+        options: &StreamingOptions,
+    ) -> Result<Self, OpenStoreError> {
+        let loader = Arc::new(Loader::new(weights, source, options)?);
+        let spawn = |lane| {
+            let loader = loader.clone();
+            let name = format!("vaquita-read-{lane}");
+            let run = move || loader.queue.serve(|job| loader.work(job));
+            std::thread::Builder::new().name(name).spawn(run)
+        };
+        let mut store = Self { loader: loader.clone(), lanes: Vec::new() };
+        for lane in 0..options.lanes.max(1) {
+            match spawn(lane) {
+                Ok(handle) => store.lanes.push(handle),
+                Err(error) if store.lanes.is_empty() => return Err(OpenStoreError::Lanes(error)),
+                Err(_) => break, // fewer lanes are slower, not wrong
+            }
+        }
+        Ok(store)
+    }
+
+    /// Where experts lie and what they take.
+    pub fn placement(&self) -> &Placement {
+        &self.loader.placement
+    }
+
+    /// By layer, how many of the experts needed had been guessed.
+    pub fn recall(&self) -> Vec<Recall> {
+        self.loader.guesses().recall()
+    }
+
+    /// Changes the bytes for experts. What nobody uses is given back before this returns, the rest by the
+    /// next layer.
+    pub fn set_budget(&self, bytes: usize) -> Result<(), BudgetError> {
+        self.loader.check(bytes)?;
+        self.loader.lock().set_limit(bytes);
+        self.loader.space.notify_all();
+        Ok(())
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.loader.queue.stop();
+        for lane in self.lanes.drain(..) {
+            let _ = lane.join(); // a lane catches what its reads do
+        }
+    }
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenStoreError {
+    /// The budget is too small.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// The file's experts are not where they should be.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The system gives no thread to read with.
+    #[error("no thread could be started to read with: {0}")]
+    Lanes(io::Error),
+}
+
+impl ExpertStore for Streaming {
+    fn for_each(
+        &self,
+        visit: &Visit,
+        meanwhile: &mut dyn FnMut(),
+        take: &mut dyn FnMut(ExpertId, &Expert),
+    ) -> Result<(), WeightsError> {
+        let loader = &*self.loader;
+        let mut fetch = Fetch::begin(loader, visit)?;
+        let computing = |work: &mut dyn FnMut()| {
+            let since = Instant::now();
+            work();
+            Meters::add_time(&loader.meters.computing_ns, since.elapsed());
+        };
+        computing(meanwhile);
+        while let Some((key, loaded)) = fetch.next()? {
+            computing(&mut || take(key.expert, &loaded.expert));
+            loader.release(loaded);
+        }
+        Ok(())
+    }
+
+    fn wants_guess(&self, layer: LayerId) -> bool {
+        self.loader.guesses().wanted(layer)
+    }
+
+    fn guess(&self, visit: &Visit) {
+        let layer = visit.layer;
+        let wanted = visit.wanted();
+        self.loader.guesses().made(layer, &wanted);
+        let table = self.loader.lock();
+        let keys = wanted.into_iter().map(|expert| Key { layer, expert });
+        let missing: Vec<Key> = keys.filter(|&key| !table.is_resident(key)).collect();
+        drop(table);
+        self.loader.queue.guess(missing.into_iter());
+    }
+
+    fn stats(&self) -> Option<Stats> {
+        let mut stats = Stats { reading: self.loader.queue.busy(), ..Stats::default() };
+        self.loader.meters.read(&mut stats);
+        let table = self.loader.lock();
+        stats.evictions = table.counts.evictions;
+        stats.guessed = table.counts.guessed;
+        stats.guesses_used = table.counts.guesses_used;
+        stats.guesses_wasted = table.counts.guesses_wasted;
+        stats.limit_bytes = table.limit() as u64;
+        stats.resident_bytes = table.committed() as u64;
+        stats.resident = table.residents() as u64;
+        Some(stats)
+    }
+}

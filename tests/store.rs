@@ -1,0 +1,168 @@
+//! Models whose experts are streamed, for tests: files to stream from, and a source that fails or stalls on
+//! demand.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vaquita_quantize::sources;
+use vaquita_quantize::{Job, Plan, Target, mixed, quantize};
+use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::experts::policies::PolicyKind;
+use vaquita_runtime::experts::source::{Files, Source};
+use vaquita_runtime::experts::{Guessing, Streaming, StreamingOptions};
+use vaquita_runtime::gguf::Metadata;
+use vaquita_runtime::model::{GgufWeights, Model, Verify};
+use vaquita_runtime::session::{Session, SessionOptions};
+use vaquita_runtime::threads::Pool;
+
+/// Quantizes a checkpoint into `out`: all experts e4, or of several types where `bits` per weight are given.
+pub fn quantize_to(source: &Path, out: &Path, bits: Option<f64>) {
+    let source = sources::open(source).expect("the checkpoint opens");
+    let (weights, identity) = (source.weights.as_ref(), &source.identity);
+    let tokenizer = Metadata::new();
+    let plan = match bits {
+        None => Plan::uniform(weights.config(), BlockType::E4),
+        Some(bits) => {
+            let target = Target::BitsPerWeight(bits);
+            mixed(weights, identity, &tokenizer, target, &mut |_| {}).expect("it can be reached")
+        }
+    };
+    let job = Job { weights, identity, tokenizer: &tokenizer, plan: &plan, out };
+    quantize(&job, &mut |_| {}).expect("the checkpoint is quantized");
+}
+
+/// The model with all experts at hand.
+pub fn resident(file: &Path) -> Arc<Model> {
+    let weights = GgufWeights::open(file, Verify::First).expect("the file opens");
+    Arc::new(Model::load(Arc::new(weights)).expect("the file loads"))
+}
+
+/// What a streamed model is opened with.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Bytes for experts; `None` for the least that is possible.
+    pub budget: Option<usize>,
+    /// What gives way.
+    pub policy: PolicyKind,
+    /// Reads at the same time.
+    pub lanes: usize,
+    /// Whether to guess.
+    pub guessing: Guessing,
+    /// Reads past the page cache.
+    pub direct: bool,
+    /// When checksums are verified.
+    pub verify: Verify,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            budget: None,
+            policy: PolicyKind::default(),
+            lanes: 2,
+            guessing: Guessing::Off,
+            direct: true,
+            verify: Verify::First,
+        }
+    }
+}
+
+/// A model that streams its experts, and its store.
+pub struct Streamed {
+    /// The model.
+    pub model: Arc<Model>,
+    /// Its store.
+    pub store: Arc<Streaming>,
+}
+
+/// Opens a file for streaming; reads go through what `wrap` makes of the files.
+pub fn streamed_through(
+    file: &Path,
+    setting: Setting,
+    wrap: impl FnOnce(Arc<Files>) -> Arc<dyn Source>,
+) -> Streamed {
+    let mut weights = GgufWeights::open(file, setting.verify).expect("the file opens");
+    let files = Files::open(weights.gguf(), setting.direct).expect("the file opens again");
+    weights.detach(files.clone());
+    let weights = Arc::new(weights);
+    let source = wrap(files);
+    let mut options = StreamingOptions {
+        budget_bytes: setting.budget.unwrap_or(usize::MAX),
+        policy: setting.policy,
+        lanes: setting.lanes,
+        guessing: setting.guessing,
+    };
+    if setting.budget.is_none() {
+        let roomy = Streaming::new(weights.clone(), source.clone(), &options);
+        options.budget_bytes = roomy.expect("the store opens").placement().least_bytes();
+    }
+    let store = Streaming::new(weights.clone(), source, &options).expect("the store opens");
+    let store = Arc::new(store);
+    let model = Model::with_experts(&*weights, store.clone()).expect("the model loads");
+    Streamed { model: Arc::new(model), store }
+}
+
+/// Opens a file for streaming.
+pub fn streamed(file: &Path, setting: Setting) -> Streamed {
+    streamed_through(file, setting, |files| files)
+}
+
+/// A session that reads prompts in chunks of `prefill_chunk` tokens.
+pub fn session(model: &Arc<Model>, prefill_chunk: usize) -> Session {
+    let options = SessionOptions { prefill_chunk, ..SessionOptions::default() };
+    Session::new(model.clone(), Arc::new(Pool::new(2)), options)
+}
+
+/// The bits of all logits: of a prompt, which is fed in chunks, and of tokens fed one by one.
+pub fn run(model: &Arc<Model>, tokens: &[u32], prompt: usize) -> Vec<u32> {
+    let mut session = session(model, 7);
+    let mut logits = session.feed_all(&tokens[..prompt]).expect("the prompt is read");
+    for &token in &tokens[prompt..] {
+        logits.extend(session.feed(&[token]).expect("a token is read"));
+    }
+    super::bits(&logits)
+}
+
+/// What a source does instead of a read.
+pub enum Fault {
+    /// It reads.
+    None,
+    /// It fails.
+    Error(io::ErrorKind),
+    /// It takes longer.
+    Stall(Duration),
+    /// One bit of what it reads is wrong.
+    Flip,
+}
+
+/// A source that does what a function of the read's number says.
+pub struct Faulty<F> {
+    files: Arc<Files>,
+    reads: std::sync::atomic::AtomicU64,
+    fault: F,
+}
+
+impl<F: Fn(u64) -> Fault + Send + Sync> Faulty<F> {
+    /// Reads `files`, except where `fault` says otherwise.
+    pub fn new(files: Arc<Files>, fault: F) -> Arc<Self> {
+        Arc::new(Self { files, reads: Default::default(), fault })
+    }
+}
+
+impl<F: Fn(u64) -> Fault + Send + Sync> Source for Faulty<F> {
+    fn read(&self, part: usize, offset: u64, into: &mut [u8], needed: usize) -> io::Result<()> {
+        let number = self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        match (self.fault)(number) {
+            Fault::Error(kind) => return Err(kind.into()),
+            Fault::Stall(time) => std::thread::sleep(time),
+            Fault::None | Fault::Flip => {}
+        }
+        self.files.read(part, offset, into, needed)?;
+        if let Fault::Flip = (self.fault)(number) {
+            into[needed / 2] ^= 1;
+        }
+        Ok(())
+    }
+}

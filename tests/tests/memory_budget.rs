@@ -1,0 +1,95 @@
+//! A budget is for the whole process: what it decides, what it refuses, and how it changes while a model
+//! runs.
+
+use std::path::Path;
+
+use vaquita_runtime::experts::ExpertStore;
+use vaquita_runtime::experts::budget::{MemoryBudget, Workload};
+use vaquita_runtime::experts::open::{
+    OpenModelError, OpenOptions, Opened, TrimLevel, open, open_gguf,
+};
+use vaquita_runtime::gguf::Gguf;
+use vaquita_runtime::session::cache::CacheType;
+use vaquita_tests::store::{quantize_to, resident, run};
+use vaquita_tests::{golden, goldens};
+
+const WORKLOAD: Workload =
+    Workload { context: 64, prefill_chunk: 16, cache: CacheType::F16, sessions: 1 };
+
+fn open_within(file: &Path, bytes: u64) -> Result<Opened, OpenModelError> {
+    let memory = Some(MemoryBudget::Bytes(bytes));
+    // As if the process had occupied nothing before, so that figures are the same every time.
+    open_gguf(Gguf::open(file).unwrap(), &OpenOptions { memory, ..OpenOptions::new(WORKLOAD) }, 0)
+}
+
+fn fixture() -> (tempfile::TempDir, std::path::PathBuf, Vec<u32>) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    quantize_to(&golden("deepseek-v3"), &file, None);
+    let sequence = goldens(&golden("deepseek-v3").join("golden.safetensors")).swap_remove(0);
+    (folder, file, sequence.tokens.into_iter().take(16).collect())
+}
+
+#[test]
+fn a_budget_decides_between_mapping_streaming_and_refusing() {
+    let (_folder, file, tokens) = fixture();
+    let expected = run(&resident(&file), &tokens, 10);
+
+    let roomy = open_within(&file, 1 << 40).unwrap();
+    assert!(roomy.memory.store().is_none());
+    assert!(run(&roomy.model, &tokens, 10) == expected);
+
+    let needs = roomy.memory.plan().unwrap().needs;
+    let tight = open_within(&file, needs.floor()).unwrap();
+    assert_eq!(tight.memory.plan().unwrap().experts, Some(needs.cycle));
+    assert!(tight.memory.store().is_some());
+    assert!(run(&tight.model, &tokens, 10) == expected);
+    let Err(error) = open_within(&file, needs.floor() - 1) else { panic!("one byte is missing") };
+    assert!(matches!(error, OpenModelError::TooSmall { .. }), "{error}");
+
+    let Err(error) = open_within(&file, needs.dense) else { panic!("dense weights alone fit") };
+    let error = error.to_string();
+    assert!(error.contains("model.gguf") && error.contains("needs at least"), "{error}");
+    assert!(error.contains("cache for 64 tokens") && error.contains("raise --memory"), "{error}");
+}
+
+#[test]
+fn without_a_budget_a_file_is_mapped() {
+    let (_folder, file, _) = fixture();
+    let opened = open(&file, &OpenOptions::new(WORKLOAD)).unwrap();
+    assert!(opened.memory.plan().is_none() && opened.memory.store().is_none());
+    opened.memory.trim(TrimLevel::Critical);
+    opened.memory.set_memory_budget(1).unwrap();
+}
+
+#[test]
+fn memory_is_given_back_on_demand_and_the_answer_stays_the_same() {
+    let (_folder, file, tokens) = fixture();
+    let expected = run(&resident(&file), &tokens, 10);
+    let needs = open_within(&file, 1 << 40).unwrap().memory.plan().unwrap().needs;
+    assert!(needs.layer < needs.cycle && needs.cycle < needs.experts, "{needs:?}");
+    let half = (needs.cycle + needs.experts) / 2;
+    let opened = open_within(&file, needs.fixed() + needs.experts - 1).unwrap();
+    let store = opened.memory.store().expect("not everything fits");
+    let resident_bytes = || store.stats().unwrap().resident_bytes;
+    let fixed = needs.fixed();
+    let check = |limit: u64| {
+        assert!(resident_bytes() <= limit);
+        assert!(run(&opened.model, &tokens, 10) == expected);
+        assert!(resident_bytes() <= limit);
+        assert_eq!(opened.memory.plan().unwrap().experts, Some(limit));
+    };
+    opened.memory.set_memory_budget(fixed + half - 4096).unwrap();
+    check(half - 4096);
+    opened.memory.trim(TrimLevel::Background);
+    check(needs.cycle);
+    opened.memory.trim(TrimLevel::Critical);
+    check(needs.layer);
+    opened.memory.trim(TrimLevel::Background);
+    check(needs.layer);
+    opened.memory.set_memory_budget(fixed + half).unwrap();
+    check(half);
+    let error = opened.memory.set_memory_budget(fixed).unwrap_err().to_string();
+    assert!(error.contains("needs at least"), "{error}");
+    check(half);
+}

@@ -1,0 +1,112 @@
+//! Streamed experts change nothing in the answer: the bits of the logits are those of the model with all
+//! experts at hand, whatever the policy, the lanes, the budget and the guesses.
+
+use std::path::Path;
+
+use vaquita_runtime::experts::policies::PolicyKind;
+use vaquita_runtime::experts::{ExpertStore, Guessing};
+use vaquita_tests::store::{Setting, quantize_to, resident, run, streamed};
+use vaquita_tests::{golden, goldens, reference};
+
+fn tokens_of(folder: &Path, count: usize) -> Vec<u32> {
+    let sequence = goldens(&folder.join("golden.safetensors")).swap_remove(0);
+    sequence.tokens.into_iter().take(count).collect()
+}
+
+/// Every setting worth a difference, on one file.
+fn same_bits(file: &Path, tokens: &[u32], prompt: usize) {
+    let expected = run(&resident(file), tokens, prompt);
+    let least = streamed(file, Setting::default()).store.placement().least_bytes();
+    let total = streamed(file, Setting::default()).store.placement().total_bytes();
+    for budget in [least, least * 3 / 2, total / 2, total] {
+        for policy in PolicyKind::ALL {
+            for (lanes, guessing) in
+                [(1, Guessing::Off), (1, Guessing::On), (4, Guessing::On), (3, Guessing::Auto)]
+            {
+                let budget = Some(budget.max(least));
+                let setting = Setting { budget, policy, lanes, guessing, ..Setting::default() };
+                let streamed = streamed(file, setting);
+                assert!(run(&streamed.model, tokens, prompt) == expected, "{setting:?}");
+                let stats = streamed.store.stats().unwrap();
+                assert!(stats.resident_bytes <= stats.limit_bytes, "{setting:?}: {stats:?}");
+                assert!(stats.bytes_read > 0 && stats.hits < stats.uses);
+            }
+        }
+    }
+}
+
+#[test]
+fn goldens_give_the_same_bits_streamed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    for name in ["deepseek-v2-lite", "deepseek-v3"] {
+        quantize_to(&golden(name), &file, None);
+        same_bits(&file, &tokens_of(&golden(name), 16), 10);
+    }
+}
+
+#[test]
+fn experts_of_several_types_give_the_same_bits_streamed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    quantize_to(&reference(), &file, Some(4.6));
+    let tokens = tokens_of(&reference(), 40);
+    let expected = run(&resident(&file), &tokens, 30);
+    for policy in PolicyKind::ALL {
+        let setting = Setting { policy, guessing: Guessing::On, ..Setting::default() };
+        let streamed = streamed(&file, setting);
+        assert!(run(&streamed.model, &tokens, 30) == expected, "{setting:?}");
+    }
+}
+
+#[test]
+fn a_split_file_with_stacked_experts_gives_the_same_bits_streamed() {
+    let file = golden("gguf/deepseek-v3-00001-of-00002.gguf");
+    let tokens = tokens_of(&golden("deepseek-v3"), 16);
+    let expected = run(&resident(&file), &tokens, 10);
+    for direct in [false, true] {
+        let streamed = streamed(&file, Setting { direct, ..Setting::default() });
+        assert!(run(&streamed.model, &tokens, 10) == expected, "direct: {direct}");
+    }
+}
+
+#[test]
+fn the_reference_model_gives_the_same_bits_streamed_and_reads_each_expert_once_per_chunk() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    quantize_to(&reference(), &file, None);
+    let tokens = tokens_of(&reference(), 60);
+    let expected = run(&resident(&file), &tokens, 50);
+    let streamed = streamed(&file, Setting::default());
+    assert!(run(&streamed.model, &tokens, 50) == expected);
+
+    let whole = tokens.len();
+    let mut session = vaquita_tests::store::session(&streamed.model, whole);
+    let before = streamed.store.stats().unwrap();
+    session.feed(&tokens).unwrap();
+    let stats = streamed.store.stats().unwrap().since(&before);
+    let largest = streamed.store.placement().total_bytes() as u64;
+    assert!(stats.bytes_read <= largest, "{} of {largest}", stats.bytes_read);
+    let experts = streamed.model.config().moe.n_routed_experts as u64;
+    let layers = streamed.model.config().num_hidden_layers as u64;
+    assert!(stats.uses <= experts * layers, "{stats:?}");
+}
+
+#[test]
+fn several_sessions_share_a_store_that_holds_one_layer() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    quantize_to(&golden("deepseek-v3"), &file, None);
+    let tokens = tokens_of(&golden("deepseek-v3"), 16);
+    let expected = run(&resident(&file), &tokens, 10);
+    let streamed = streamed(&file, Setting { guessing: Guessing::On, ..Setting::default() });
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..3 {
+                    assert!(run(&streamed.model, &tokens, 10) == expected);
+                }
+            });
+        }
+    });
+}
