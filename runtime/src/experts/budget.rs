@@ -137,13 +137,15 @@ pub struct TooSmall {
 
 impl fmt::Display for TooSmall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
         let Needs { dense, cache, context, cycle, .. } = self.needs;
-        write!(f, "{:.2} GiB of memory are too few: ", gib(self.budget))?;
-        write!(f, "this model needs at least {:.2} GiB: ", gib(self.needs.floor()))?;
-        write!(f, "dense {:.2}, cache for {context} tokens {:.2}, ", gib(dense), gib(cache))?;
-        write!(f, "one token's experts {:.2}, ", gib(cycle))?;
-        write!(f, "program and scratch {:.2}; ", gib(self.needs.process + self.needs.scratch))?;
+        let (unit, name) =
+            if self.needs.floor() < 1 << 30 { (1u64 << 20, "MiB") } else { (1 << 30, "GiB") };
+        let show = |bytes: u64| bytes as f64 / unit as f64;
+        write!(f, "{:.2} {name} of memory are too few: ", show(self.budget))?;
+        write!(f, "this model needs at least {:.2} {name}: ", show(self.needs.floor()))?;
+        write!(f, "dense {:.2}, cache for {context} tokens {:.2}, ", show(dense), show(cache))?;
+        write!(f, "one token's experts {:.2}, ", show(cycle))?;
+        write!(f, "program and scratch {:.2}; ", show(self.needs.process + self.needs.scratch))?;
         write!(f, "raise --memory, or lower --context")
     }
 }
@@ -291,8 +293,8 @@ mod tests {
         let error = needs().plan(GIB / 2).unwrap_err().to_string();
         assert_eq!(
             error,
-            "0.50 GiB of memory are too few: this model needs at least 0.91 GiB: dense 0.50, \
-             cache for 4096 tokens 0.12, one token's experts 0.25, program and scratch 0.03; \
+            "512.00 MiB of memory are too few: this model needs at least 928.00 MiB: dense 512.00, \
+             cache for 4096 tokens 128.00, one token's experts 256.00, program and scratch 32.00; \
              raise --memory, or lower --context"
         );
         let floor = needs().floor();

@@ -63,6 +63,13 @@ pub fn matmul_per_head(
     });
 }
 
+/// One token's inputs, by groups.
+struct Input<'a> {
+    codes: &'a [[i8; GROUP]],
+    scales: &'a [f32],
+    sums: &'a [i32],
+}
+
 /// Some tiles of a product.
 struct Tiles<'a> {
     weights: &'a Matrix,
@@ -141,11 +148,14 @@ impl Tiles<'_> {
         let (scales, codes) = bytes.split_at(layout.scale_bytes);
         let scales = scales.as_chunks::<TILE_ROWS>().0;
         let cols = layout.groups * GROUP;
-        let inputs: [(&[[i8; GROUP]], &[f32], &[i32]); T] = std::array::from_fn(|t| {
+        let inputs: [Input; T] = std::array::from_fn(|t| {
             let at = (token + t) * self.x.width + self.input_at(tile);
-            let codes = self.x.codes[at..][..cols].as_chunks::<GROUP>().0;
             let groups = at / GROUP..at / GROUP + layout.groups;
-            (codes, &self.x.scales[groups.clone()], &self.x.sums[groups])
+            Input {
+                codes: self.x.codes[at..][..cols].as_chunks::<GROUP>().0,
+                scales: &self.x.scales[groups.clone()],
+                sums: &self.x.sums[groups],
+            }
         });
 
         let mut sums = [isa.splat(0.0); T];
@@ -157,10 +167,10 @@ impl Tiles<'_> {
             let scale = isa.scales(&scales[group]);
             for t in 0..T {
                 let x: &[[i8; 4]; 8] =
-                    inputs[t].0[group].as_chunks().0.as_array().expect("32 codes");
-                let start = isa.splat_i32(-C::bias::<I>() * inputs[t].2[group]);
+                    inputs[t].codes[group].as_chunks().0.as_array().expect("32 codes");
+                let start = isa.splat_i32(-C::bias::<I>() * inputs[t].sums[group]);
                 let product = C::dot(isa, start, &weights, x);
-                let scale = isa.mul(scale, isa.splat(inputs[t].1[group]));
+                let scale = isa.mul(scale, isa.splat(inputs[t].scales[group]));
                 sums[t] = isa.fma(scale, isa.to_f32(product), sums[t]);
             }
         }

@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use serde_json::{Value, json};
+use vaquita_runtime::experts::{ExpertStore, Stats};
 use vaquita_runtime::measure::energy::Recorder;
 use vaquita_runtime::measure::memory;
 use vaquita_runtime::session::Session;
 use vaquita_runtime::session::generate::{Event, Generation, GenerationOptions, generate};
 use vaquita_runtime::session::prompt::Prompt;
 use vaquita_runtime::session::sampler::SamplingOptions;
-use vaquita_runtime::tokenizer::Tokenizer;
 
+use crate::bundle::Bundle;
 use crate::failure::{Failure, Result};
 use crate::terminal::{self, Bar};
 
@@ -103,16 +104,20 @@ pub struct Answer {
     pub generation: Generation,
     /// Joules of the whole machine part that a meter covers; `None` where there is no meter.
     pub joules: Option<f64>,
+    /// What the experts' store did, where experts are streamed.
+    pub streaming: Option<Stats>,
 }
 
 /// Generates an answer and, unless `quiet`, prints it as it comes. Ctrl-C ends it.
 pub fn stream(
     session: &mut Session,
-    tokenizer: &Tokenizer,
+    bundle: &Bundle,
     prompt: &Prompt,
     sampling: &Sampling,
     quiet: bool,
 ) -> Result<Answer> {
+    let tokenizer = bundle.prompter.tokenizer();
+    let before = bundle.store.as_ref().and_then(|store| store.stats());
     let interrupted = interrupted()?;
     interrupted.store(false, Ordering::Relaxed);
     let mut energy = Recorder::start(Path::new("/"));
@@ -145,7 +150,9 @@ pub fn stream(
         return Err(error.into());
     }
     ended?;
-    Ok(Answer { generation: generation?, joules: energy.joules() })
+    let after = bundle.store.as_ref().and_then(|store| store.stats());
+    let streaming = after.zip(before).map(|(after, before)| after.since(&before));
+    Ok(Answer { generation: generation?, joules: energy.joules(), streaming })
 }
 
 /// Writes reasoning dimmed, where the terminal can, and the answer after an empty line.
@@ -225,6 +232,31 @@ impl Answer {
             "peak_rss_bytes": memory::current().map(|memory| memory.peak),
             "energy_joules": self.joules,
             "joules_per_token": self.joules.filter(|_| generated > 0).map(|j| j / generated as f64),
+            "streaming": self.streaming.map(|stats| self.streaming_json(&stats)),
+        })
+    }
+
+    /// What reading experts cost: `null` in [`json`](Self::json) where all are mapped.
+    fn streaming_json(&self, stats: &Stats) -> Value {
+        let generation = &self.generation;
+        let tokens = generation.prompt_tokens - generation.cached_tokens + generation.tokens.len();
+        let elapsed = generation.prefill + generation.decode;
+        let reached = tokens as f64 / elapsed.as_secs_f64();
+        let bound = stats.bound(tokens as u64, elapsed, None);
+        json!({
+            "hit_rate": stats.hit_rate(),
+            "bytes_read": stats.bytes_read,
+            "bytes_read_per_token": stats.bytes_read as f64 / tokens.max(1) as f64,
+            "read_bytes_per_second": stats.read_rate(),
+            "waiting_seconds": stats.waiting.as_secs_f64(),
+            "computing_seconds": stats.computing.as_secs_f64(),
+            "evictions": stats.evictions,
+            "prefetched": stats.guessed,
+            "prefetched_used": stats.guesses_used,
+            "resident_bytes": stats.resident_bytes,
+            "limit_bytes": stats.limit_bytes,
+            "bound_tokens_per_second": bound,
+            "share_of_bound": bound.map(|bound| reached / bound),
         })
     }
 
@@ -239,12 +271,21 @@ impl Answer {
             Some(joules) if tokens > 0 => format!("{:.3} J/token", joules / tokens as f64),
             _ => "unmeasured".into(),
         };
-        format!(
+        let mut text = format!(
             "prompt {} tokens at {}/s, answer {} tokens at {}/s, peak memory {memory}, energy {energy}",
             generation.prompt_tokens,
             rate(generation.prefill_rate()),
             tokens,
             rate(generation.decode_rate()),
-        )
+        );
+        if let Some(stats) = &self.streaming {
+            let hits = stats.hit_rate().map_or("-".into(), |rate| format!("{:.1}%", rate * 100.0));
+            let read = crate::size::show(stats.bytes_read);
+            let waited = stats.waiting.as_secs_f64();
+            text.push_str(&format!(
+                ", experts in memory {hits}, read {read}, waited {waited:.1} s"
+            ));
+        }
+        text
     }
 }

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use vaquita_calibration::Subject;
+use vaquita_quantize::container::Inventory;
 use vaquita_quantize::sources::HfFolder;
+use vaquita_runtime::experts::{Streaming, open};
 use vaquita_runtime::gguf::Gguf;
-use vaquita_runtime::model::{GgufWeights, Model, Weights};
+use vaquita_runtime::model::Model;
 use vaquita_runtime::session::cache::CacheType;
 use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::session::{Session, SessionOptions};
@@ -14,15 +16,6 @@ use vaquita_runtime::tokenizer::Tokenizer;
 
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
-
-/// Opens the weights of a model.
-pub fn open_weights(compute: &Compute, path: &Path) -> Result<Arc<dyn Weights>> {
-    exists(path)?;
-    Ok(match path.is_dir() {
-        true => Arc::new(HfFolder::open(path)?),
-        false => Arc::new(GgufWeights::open(path, compute.verify())?),
-    })
-}
 
 /// Opens the tokenizer of a model; a GGUF file needs no weights for that.
 pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
@@ -33,17 +26,44 @@ pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
     })
 }
 
-/// Loads a model. A folder's is the full-precision reference, so that its cache is not rounded either.
-pub fn load(compute: &Compute, path: &Path) -> Result<(Arc<Model>, SessionOptions)> {
+/// A model that can run.
+pub struct Loaded {
+    /// The model.
+    pub model: Arc<Model>,
+    /// How sessions compute.
+    pub options: SessionOptions,
+    /// Its experts' store, where they are streamed within a memory budget.
+    pub store: Option<Arc<Streaming>>,
+    /// Weights of the model.
+    pub parameters: u64,
+}
+
+/// Loads a model for `sessions` sequences at the same time. A folder's is the full-precision reference, so that its
+/// cache is not rounded either.
+pub fn load(compute: &Compute, path: &Path, sessions: usize) -> Result<Loaded> {
+    exists(path)?;
     let cache = if path.is_dir() { CacheType::F32 } else { CacheType::F16 };
     let options = compute.session(cache)?;
-    let model = Model::load(open_weights(compute, path)?)?;
-    let most = model.config().max_position_embeddings;
-    if options.context > most {
-        let found = options.context;
+    let loaded = if path.is_dir() {
+        if compute.has_budget() {
+            let message = "--memory is for files: quantize the folder first".into();
+            return Err(Failure::Usage(message));
+        }
+        let weights = HfFolder::open(path)?;
+        let parameters = Inventory::new(&weights)?.parameters;
+        let model = Arc::new(Model::load(Arc::new(weights))?);
+        Loaded { model, options, store: None, parameters }
+    } else {
+        let opened = open::open(path, &compute.open(&options, sessions))?;
+        let parameters = Inventory::new(opened.weights.as_ref())?.parameters;
+        Loaded { model: opened.model, options, store: opened.memory.store().cloned(), parameters }
+    };
+    let most = loaded.model.config().max_position_embeddings;
+    let found = loaded.options.context;
+    if found > most {
         return Err(Failure::Usage(format!("--context is {found}; this model takes up to {most}")));
     }
-    Ok((Arc::new(model), options))
+    Ok(loaded)
 }
 
 /// A model, its tokenizer and its chat template.
@@ -54,12 +74,23 @@ pub struct Bundle {
     pub prompter: Prompter,
     /// How sessions compute.
     pub options: SessionOptions,
+    /// Its experts' store, where they are streamed within a memory budget.
+    pub store: Option<Arc<Streaming>>,
 }
 
 impl Bundle {
-    /// Opens a file or a folder.
+    /// Opens a file or a folder for one sequence.
     pub fn open(compute: &Compute, path: &Path) -> Result<Self> {
-        let (model, options) = load(compute, path)?;
+        Self::open_for(compute, path, 1)
+    }
+
+    /// Opens it for as many sequences at the same time as there are threads.
+    pub fn open_for_all_threads(compute: &Compute, path: &Path) -> Result<Self> {
+        Self::open_for(compute, path, compute.threads())
+    }
+
+    fn open_for(compute: &Compute, path: &Path, sessions: usize) -> Result<Self> {
+        let Loaded { model, options, store, .. } = load(compute, path, sessions)?;
         let tokenizer = Arc::new(open_tokenizer(path)?);
         let (found, allowed) = (tokenizer.vocab_size(), model.config().vocab_size);
         if found > allowed {
@@ -67,7 +98,7 @@ impl Bundle {
             let message = format!("{path}: the tokenizer has {found} tokens, the model {allowed}");
             return Err(Failure::Error(message));
         }
-        Ok(Self { model, prompter: Prompter::new(tokenizer)?, options })
+        Ok(Self { model, prompter: Prompter::new(tokenizer)?, options, store })
     }
 
     /// A session on all threads.

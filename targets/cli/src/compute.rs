@@ -4,6 +4,10 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use vaquita_runtime::experts::Guessing;
+use vaquita_runtime::experts::budget::{MemoryBudget, Workload};
+use vaquita_runtime::experts::open::OpenOptions;
+use vaquita_runtime::experts::policies::PolicyKind;
 use vaquita_runtime::kernels::Tier;
 use vaquita_runtime::model::Verify;
 use vaquita_runtime::session::SessionOptions;
@@ -24,6 +28,19 @@ pub struct Compute {
     /// Tokens that prompt and answer may have together [default: the model's]
     #[arg(long, global = true, value_name = "N")]
     context: Option<NonZero<usize>>,
+    /// Memory of the whole process: 2GiB, 60%, or auto for what is free. Experts that do not fit are read from
+    /// the file when tokens need them [default: no limit, the file is mapped]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = memory)]
+    memory: Option<MemoryBudget>,
+    /// Which experts give way: reuse, lru, lfu
+    #[arg(long, global = true, value_name = "POLICY", default_value = "reuse", value_parser = policy)]
+    policy: PolicyKind,
+    /// Reads at the same time
+    #[arg(long, global = true, value_name = "N", default_value = "3")]
+    lanes: NonZero<usize>,
+    /// Read ahead what the next layer is likely to need: auto (where it pays), on, off
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = guessing)]
+    prefetch: Guessing,
     /// When to check the file's checksums
     #[arg(long, global = true, value_name = "WHEN", default_value = "first")]
     verify: VerifyWhen,
@@ -39,7 +56,43 @@ enum VerifyWhen {
     Always,
 }
 
+fn memory(text: &str) -> std::result::Result<MemoryBudget, String> {
+    MemoryBudget::parse(text).map_err(|error| error.to_string())
+}
+
+fn policy(name: &str) -> std::result::Result<PolicyKind, String> {
+    let names = || PolicyKind::ALL.map(PolicyKind::name).join(", ");
+    PolicyKind::from_name(name).ok_or_else(|| format!("allowed: {}", names()))
+}
+
+fn guessing(name: &str) -> std::result::Result<Guessing, String> {
+    Guessing::from_name(name).ok_or_else(|| "allowed: auto, on, off".into())
+}
+
 impl Compute {
+    /// How to open a file for `sessions` sequences at the same time.
+    pub fn open(&self, session: &SessionOptions, sessions: usize) -> OpenOptions {
+        let workload = Workload {
+            context: session.context,
+            prefill_chunk: session.prefill_chunk,
+            cache: session.cache,
+            sessions,
+        };
+        OpenOptions {
+            memory: self.memory,
+            verify: self.verify(),
+            policy: self.policy,
+            lanes: self.lanes.get(),
+            guessing: self.prefetch,
+            ..OpenOptions::new(workload)
+        }
+    }
+
+    /// Whether memory is limited.
+    pub fn has_budget(&self) -> bool {
+        self.memory.is_some()
+    }
+
     /// Threads to use.
     pub fn threads(&self) -> usize {
         self.threads.map_or_else(Pool::default_threads, NonZero::get)

@@ -40,6 +40,8 @@ enum Command {
     Eval(commands::eval::Args),
     /// Tokens per second, prompt and generation apart
     Bench(commands::bench::Args),
+    /// Compare eviction policies on a recorded routing trace
+    Replay(commands::replay::Args),
     /// Quantize the reference model that ships with the project and ask it questions
     Demo(commands::demo::Args),
 }
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => commands::tokenize::run(args),
         Command::Eval(args) => commands::eval::run(&compute, args),
         Command::Bench(args) => commands::bench::run(&compute, args),
+        Command::Replay(args) => commands::replay::run(args),
         Command::Demo(args) => commands::demo::run(&compute, args),
     };
     match done {

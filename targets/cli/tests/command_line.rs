@@ -206,6 +206,39 @@ fn evaluations_have_the_keys_that_scripts_read() {
 }
 
 #[test]
+fn a_budget_streams_experts_and_the_answer_stays_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("reference.gguf");
+    success(&mut quantize(&reference(), &file));
+    let ask = ["run", "-p", "723 * 8 = ?", "--temp", "0", "--json", "--context", "128"];
+    let mapped = json(vaquita(ask).arg(&file));
+    assert!(mapped["streaming"].is_null());
+    // The refusal names what is needed; a little more than that must do.
+    let error = failure(vaquita(ask).arg(&file).args(["--memory", "1MiB"]), 1);
+    let needed = error.split("at least ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(error.contains("MiB"), "{error}");
+    let budget = format!("{}MiB", needed.parse::<f64>().unwrap() + 1.0);
+    let streamed = json(vaquita(ask).arg(&file).args(["--memory", &budget]));
+    assert_eq!(streamed["token_ids"], mapped["token_ids"]);
+    assert!(streamed["streaming"]["bytes_read"].as_u64().unwrap() > 0, "{streamed}");
+    failure(vaquita(ask).arg(reference()).args(["--memory", "1GiB"]), 2);
+    failure(vaquita(ask).arg(&file).args(["--memory", "lots"]), 2);
+}
+
+#[test]
+fn policies_are_compared_on_a_trace() {
+    let trace = root().join("runtime/tests/traces/qwen.route.csv");
+    let rows = json(vaquita(["replay", "--budget", "200MiB", "--json"]).arg(trace));
+    let rows = rows.as_array().unwrap();
+    let hits = |policy: &str| {
+        let row = rows.iter().find(|row| row["policy"] == policy).unwrap();
+        row["hit_rate"].as_f64().unwrap()
+    };
+    assert_eq!(rows.len(), 4);
+    assert!(hits("belady") >= hits("reuse") && hits("belady") >= hits("lru"));
+}
+
+#[test]
 fn a_bench_says_what_was_measured() {
     let rows = json(
         vaquita(["bench", "-p", "8", "-n", "4", "-r", "2", "-d", "3", "-o", "json"])

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use vaquita_quantize::container::Inventory;
+use vaquita_runtime::experts::ExpertStore;
 use vaquita_runtime::kernels::Tier;
 use vaquita_runtime::measure::energy::Recorder;
 use vaquita_runtime::measure::memory;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::session::Session;
 
-use crate::bundle;
+use crate::bundle::{self, Loaded};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::size;
@@ -68,6 +68,12 @@ struct Row {
     /// Joules per token, over all repetitions; `null` where there is no meter.
     joules_per_token: Option<f64>,
     peak_rss_bytes: Option<u64>,
+    /// Share of the experts that were in memory, where they are streamed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hit_rate: Option<f64>,
+    /// Bytes of experts read per token, where they are streamed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_read_per_token: Option<f64>,
 }
 
 /// What is timed.
@@ -101,17 +107,14 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     if tests.is_empty() || args.repetitions == 0 {
         return Err(Failure::Usage("nothing to measure: -p, -n and -r are 0".into()));
     }
-    let weights = bundle::open_weights(compute, &args.model)?;
-    let params = Inventory::new(weights.as_ref())?.parameters;
-    drop(weights);
-    let (model, options) = bundle::load(compute, &args.model)?;
+    let Loaded { model, options, store, parameters } = bundle::load(compute, &args.model, 1)?;
     let mut session = Session::new(model.clone(), compute.pool(), options);
     let mut rows = Vec::new();
     for test in tests {
         let mut row = Row {
             model: name(&args.model),
             size: bytes(&args.model)?,
-            params,
+            params: parameters,
             threads: compute.threads(),
             isa: compute.tier().map(Tier::name)?,
             test: test.name(args.depth),
@@ -120,8 +123,18 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             samples_ts: Vec::new(),
             joules_per_token: None,
             peak_rss_bytes: None,
+            hit_rate: None,
+            bytes_read_per_token: None,
         };
+        let before = store.as_ref().and_then(|store| store.stats());
         measure(&mut row, &mut session, &model, test, &args)?;
+        let after = store.as_ref().and_then(|store| store.stats());
+        if let (Some(after), Some(before)) = (after, before) {
+            let stats = after.since(&before);
+            let tokens = test.tokens() * (args.repetitions + 1) + args.depth;
+            row.hit_rate = stats.hit_rate();
+            row.bytes_read_per_token = Some(stats.bytes_read as f64 / tokens as f64);
+        }
         rows.push(row);
     }
     match args.output {

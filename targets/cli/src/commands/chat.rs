@@ -93,8 +93,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             _ => {
                 messages.push(Message::new("user", line));
                 let prompt = bundle.prompter.chat(&messages, None)?;
-                let tokenizer = bundle.prompter.tokenizer();
-                let answer = stream(&mut session, tokenizer, &prompt, &args.sampling, false)?;
+                let answer = stream(&mut session, &bundle, &prompt, &args.sampling, false)?;
                 if answer.generation.stop == StopReason::ContextFull {
                     println!("(the context of {} tokens is full: /reset)", session.context());
                 }

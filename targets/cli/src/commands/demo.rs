@@ -87,7 +87,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let heads = ["", "size", "bits/weight", "tokens/s", "peak memory", "J/token", "accuracy"];
     let mut rows = vec![heads.map(String::from).to_vec()];
     for (name, path, report) in &models {
-        let subject = Bundle::open(compute, path)?.subject();
+        let subject = Bundle::open_for_all_threads(compute, path)?.subject();
         let grades = with_bar("answering", |bar| Ok(grade(&subject, graded, bar)?))?;
         let measured = measure(compute, path, &asked[0].question)?;
         let (bytes, bits) = match report {
@@ -121,8 +121,7 @@ fn ask(compute: &Compute, file: &Path, questions: &[&Question]) -> Result {
     for question in questions {
         println!("\n> {}", question.question.replace('\n', "\n> "));
         let prompt = bundle.prompter.chat(&[Message::new("user", &question.question)], None)?;
-        let tokenizer = bundle.prompter.tokenizer();
-        let answer = stream(&mut session, tokenizer, &prompt, &Sampling::greedy(256), false)?;
+        let answer = stream(&mut session, &bundle, &prompt, &Sampling::greedy(256), false)?;
         let right = answer.generation.answer.trim() == question.answer;
         println!("({})", if right { "right" } else { "wrong" });
     }

@@ -16,7 +16,7 @@ use vaquita_calibration::read_documents;
 use vaquita_calibration::tasks::{Question, grade};
 use vaquita_runtime::session::Session;
 
-use crate::bundle::{self, Bundle};
+use crate::bundle::{self, Bundle, Loaded};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::terminal::{Bar, table};
@@ -104,7 +104,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     match args.what {
         What::Logits { model, tokens, chunk, out } => logits(compute, &model, &tokens, chunk, &out),
         What::Perplexity { model, text } => {
-            let subject = Bundle::open(compute, &model)?.subject();
+            let subject = Bundle::open_for_all_threads(compute, &model)?.subject();
             let result = with_bar("reading", |bar| Ok(perplexity(&subject, &text.read()?, bar)?))?;
             let rows = [
                 ("perplexity", format!("{:.5}", result.perplexity)),
@@ -113,8 +113,8 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             print(text.json, &result, &rows)
         }
         What::Kld { model, reference, text } => {
-            let subject = Bundle::open(compute, &model)?.subject();
-            let reference = Bundle::open(compute, &reference)?.subject();
+            let subject = Bundle::open_for_all_threads(compute, &model)?.subject();
+            let reference = Bundle::open_for_all_threads(compute, &reference)?.subject();
             let result = with_bar("comparing", |bar| {
                 Ok(divergence(&subject, &reference, &text.read()?, bar)?)
             })?;
@@ -133,7 +133,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             print(text.json, &result, &rows)
         }
         What::Tasks { model, questions, limit, json } => {
-            let subject = Bundle::open(compute, &model)?.subject();
+            let subject = Bundle::open_for_all_threads(compute, &model)?.subject();
             let mut questions = Question::read(&questions)?;
             questions.truncate(limit.map_or(usize::MAX, NonZero::get));
             let grades = with_bar("answering", |bar| Ok(grade(&subject, &questions, bar)?))?;
@@ -178,7 +178,7 @@ fn logits(
     chunk: Option<NonZero<usize>>,
     out: &Path,
 ) -> Result {
-    let (model, mut options) = bundle::load(compute, path)?;
+    let Loaded { model, mut options, .. } = bundle::load(compute, path, 1)?;
     options.prefill_chunk = chunk.map_or(options.prefill_chunk, NonZero::get);
     let mut session = Session::new(model.clone(), compute.pool(), options);
     let logits = session.feed_all(tokens)?;

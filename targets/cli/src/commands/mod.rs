@@ -6,5 +6,6 @@ pub mod demo;
 pub mod eval;
 pub mod inspect;
 pub mod quantize;
+pub mod replay;
 pub mod run;
 pub mod tokenize;

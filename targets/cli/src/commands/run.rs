@@ -52,8 +52,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         bundle.prompter.chat(&messages, None)?
     };
     let mut session = bundle.session(compute);
-    let tokenizer = bundle.prompter.tokenizer();
-    let answer = stream(&mut session, tokenizer, &prompt, &args.sampling, args.json)?;
+    let answer = stream(&mut session, &bundle, &prompt, &args.sampling, args.json)?;
     if args.json {
         println!("{}", answer.json());
     } else if stderr().is_terminal() {

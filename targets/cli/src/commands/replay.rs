@@ -1,0 +1,73 @@
+//! `vaquita replay`: what policies would have hit and read on a recorded routing trace.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use vaquita_runtime::experts::replay::{Rule, replay};
+use vaquita_runtime::experts::trace::Trace;
+
+use crate::failure::Result;
+use crate::size;
+use crate::terminal::table;
+
+/// Arguments of `replay`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A trace, `route_trace v1`
+    trace: PathBuf,
+    /// Memory for experts; may be given several times
+    #[arg(long, value_name = "SIZE", required = true, value_parser = size::parse)]
+    budget: Vec<u64>,
+    /// Only this policy: lru, lfu, reuse, belady (the bound) [default: all]
+    #[arg(long = "rule", value_name = "POLICY", value_parser = rule)]
+    rule: Option<Rule>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn rule(name: &str) -> std::result::Result<Rule, String> {
+    Rule::from_name(name)
+        .ok_or_else(|| format!("allowed: {}", Rule::ALL.map(Rule::name).join(", ")))
+}
+
+#[derive(Serialize)]
+struct Row {
+    policy: &'static str,
+    budget_bytes: u64,
+    hit_rate: f64,
+    bytes_per_token: f64,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result {
+    let trace = Trace::read(&args.trace)?;
+    let rules = args.rule.map_or(Rule::ALL.to_vec(), |rule| vec![rule]);
+    let mut rows = Vec::new();
+    for budget_bytes in args.budget {
+        for rule in &rules {
+            let outcome = replay(&trace, *rule, budget_bytes)?;
+            rows.push(Row {
+                policy: rule.name(),
+                budget_bytes,
+                hit_rate: outcome.decode.hit_rate(),
+                bytes_per_token: outcome.bytes_per_token(),
+            });
+        }
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&rows)?);
+        return Ok(());
+    }
+    let mut cells = vec![["policy", "budget", "hits", "read per token"].map(String::from).to_vec()];
+    cells.extend(rows.iter().map(|row| {
+        vec![
+            row.policy.to_string(),
+            size::show(row.budget_bytes),
+            format!("{:.2}%", row.hit_rate * 100.0),
+            size::show(row.bytes_per_token as u64),
+        ]
+    }));
+    print!("{}", table(&cells));
+    Ok(())
+}
