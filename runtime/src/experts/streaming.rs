@@ -17,11 +17,11 @@ use super::placement::Placement;
 use super::policies::{Key, PolicyKind};
 use super::source::Source;
 use super::stats::{Meters, Stats};
-use super::{ExpertStore, Visit};
+use super::{ExpertStore, Preference, Visit};
 use crate::model::{Expert, ExpertId, GgufWeights, LayerId, WeightsError};
 
 /// How a store works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StreamingOptions {
     /// Bytes for experts.
     pub budget_bytes: usize,
@@ -31,6 +31,9 @@ pub struct StreamingOptions {
     pub lanes: usize,
     /// Whether to read what the next layer is likely to need.
     pub guessing: Guessing,
+    /// Lossy, for tokens that are generated: how much lower the router's score of an expert in memory may be,
+    /// as a share, for it to take the place of one that is not.
+    pub prefer_resident: Option<f32>,
 }
 
 /// A budget that does not hold what one layer needs at once.
@@ -49,6 +52,7 @@ pub struct BudgetError {
 pub struct Streaming {
     loader: Arc<Loader>,
     lanes: Vec<JoinHandle<()>>,
+    prefer_resident: Option<f32>,
 }
 
 impl Streaming {
@@ -65,7 +69,8 @@ impl Streaming {
             let run = move || loader.queue.serve(|job| loader.work(job));
             std::thread::Builder::new().name(name).spawn(run)
         };
-        let mut store = Self { loader: loader.clone(), lanes: Vec::new() };
+        let (lanes, prefer_resident) = (Vec::new(), options.prefer_resident);
+        let mut store = Self { loader: loader.clone(), lanes, prefer_resident };
         for lane in 0..options.lanes.max(1) {
             match spawn(lane) {
                 Ok(handle) => store.lanes.push(handle),
@@ -154,6 +159,20 @@ impl ExpertStore for Streaming {
         let missing: Vec<Key> = keys.filter(|&key| !table.is_resident(key)).collect();
         drop(table);
         self.loader.queue.guess(missing.into_iter());
+    }
+
+    fn resident(&self, layer: LayerId) -> Option<Vec<bool>> {
+        let table = self.loader.lock();
+        let here = |expert| {
+            let key = Key { layer, expert: ExpertId(expert) };
+            table.is_resident(key) || table.is_loading(key)
+        };
+        Some((0..self.loader.placement.shape.experts).map(here).collect())
+    }
+
+    fn preference(&self, layer: LayerId) -> Option<Preference> {
+        let margin = self.prefer_resident?;
+        Some(Preference { preferred: self.resident(layer)?, margin })
     }
 
     fn stats(&self) -> Option<Stats> {

@@ -186,14 +186,20 @@ impl Table {
         }
     }
 
-    /// Puts an expert that was read where it belongs and says who waited for it.
-    pub fn arrived(&mut self, key: Key, loaded: Arc<Loaded>) -> Vec<Sender<Arrival>> {
+    /// Puts an expert that was read where it belongs, and gives a clone for each who waited for it.
+    pub fn arrived(
+        &mut self,
+        key: Key,
+        loaded: Arc<Loaded>,
+    ) -> Vec<(Sender<Arrival>, Arc<Loaded>)> {
         let loading = self.loading.remove(&key).unwrap_or_default();
         let used = !loading.waiters.is_empty();
         self.counts.guesses_used += u64::from(loading.guessed && used);
         let unused_guess = loading.guessed && !used;
+        let clones = loading.waiters.into_iter().map(|waiter| (waiter, loaded.clone())).collect();
         self.resident.insert(key, Resident { loaded, unused_guess });
-        loading.waiters
+        self.keep_within_limit(key.layer);
+        clones
     }
 
     /// Notes that an expert could not be read and says who waited for it.
