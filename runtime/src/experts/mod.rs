@@ -13,6 +13,7 @@ mod loader;
 pub mod machine;
 pub mod open;
 mod placement;
+pub mod plot;
 pub mod policies;
 pub mod probe;
 mod reader;
