@@ -15,6 +15,7 @@ pub mod open;
 mod placement;
 pub mod plot;
 pub mod policies;
+pub mod pressure;
 pub mod probe;
 mod reader;
 mod recorder;

@@ -133,7 +133,7 @@ pub struct Opened {
     /// Its file; its mapping is gone where experts are streamed.
     pub weights: Arc<GgufWeights>,
     /// Its memory.
-    pub memory: MemoryControl,
+    pub memory: Arc<MemoryControl>,
     /// What records its routing, where that was asked for; to be finished at the end.
     pub trace: Option<Arc<Recorder>>,
 }
@@ -203,7 +203,7 @@ fn load(
     };
     let store = trace.clone().map_or(store, |recorder| recorder);
     let model = Arc::new(Model::with_experts(&*weights, store)?);
-    Ok(Opened { model, weights, memory, trace })
+    Ok(Opened { model, weights, memory: Arc::new(memory), trace })
 }
 
 fn open_streamed(
