@@ -86,6 +86,33 @@ impl Streaming {
         &self.loader.placement
     }
 
+    /// Tells the policy which experts are popular, and begins to read the most popular ones into free memory,
+    /// while nothing else is to be read. `shares` has, by [`super::policies::Shape::index`], the share of
+    /// tokens that were routed to an expert when the model was calibrated.
+    pub fn warm(&self, shares: &[f32]) {
+        let placement = &self.loader.placement;
+        let shape = placement.shape;
+        let mut popular: Vec<usize> = (0..shape.len().min(shares.len())).collect();
+        popular.retain(|&at| shares[at] > 0.0);
+        popular.sort_by(|&a, &b| shares[b].total_cmp(&shares[a]).then(a.cmp(&b)));
+        let mut table = self.loader.lock();
+        table.policy.prior(shares);
+        let mut left = table.limit().saturating_sub(table.committed());
+        let key = |at: usize| Key {
+            layer: LayerId(at / shape.experts),
+            expert: ExpertId(at % shape.experts),
+        };
+        let fits = |key: &Key| {
+            let bytes = placement.get(*key).map_or(usize::MAX, |placed| placed.slot_bytes);
+            let fits = bytes <= left && !table.is_resident(*key);
+            left -= if fits { bytes } else { 0 };
+            fits
+        };
+        let wanted: Vec<Key> = popular.into_iter().map(key).filter(fits).collect();
+        drop(table);
+        self.loader.queue.guess(wanted.into_iter());
+    }
+
     /// By layer, how many of the experts needed had been guessed.
     pub fn recall(&self) -> Vec<Recall> {
         self.loader.guesses().recall()
