@@ -93,6 +93,7 @@ pub fn streamed_through(
         policy: setting.policy,
         lanes: setting.lanes,
         guessing: setting.guessing,
+        prefer_resident: None,
     };
     if setting.budget.is_none() {
         let roomy = Streaming::new(weights.clone(), source.clone(), &options);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
+use vaquita_runtime::experts::plot::{curves, svg};
 use vaquita_runtime::experts::policies::{PolicyKind, Shape};
 use vaquita_runtime::experts::replay::{Replay, ReplayError, Rule, replay};
 use vaquita_runtime::experts::trace::{Trace, TraceVisit};
@@ -173,4 +174,18 @@ proptest! {
             prop_assert!(less.decode.hits <= more.decode.hits, "{}", rule.name());
         }
     }
+}
+
+#[test]
+fn a_plot_has_a_rising_curve_for_every_rule() {
+    let trace = excerpt("gptoss");
+    let curves = curves(&trace).unwrap();
+    assert_eq!(curves.len(), Rule::ALL.len());
+    for curve in &curves {
+        let rates: Vec<f64> = curve.points.iter().map(|point| point.1).collect();
+        assert!(rates[0] < 0.3 && rates[rates.len() - 1] > 0.8, "{}", curve.rule.name());
+    }
+    let svg = svg(&curves);
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    assert_eq!(svg.matches("<polyline").count(), Rule::ALL.len());
 }

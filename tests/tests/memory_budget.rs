@@ -8,6 +8,7 @@ use vaquita_runtime::experts::budget::{MemoryBudget, Workload};
 use vaquita_runtime::experts::open::{
     OpenModelError, OpenOptions, Opened, TrimLevel, open, open_gguf,
 };
+use vaquita_runtime::experts::pressure::PressureWatch;
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::session::cache::CacheType;
 use vaquita_tests::store::{quantize_to, resident, run};
@@ -92,4 +93,45 @@ fn memory_is_given_back_on_demand_and_the_answer_stays_the_same() {
     let error = opened.memory.set_memory_budget(fixed).unwrap_err().to_string();
     assert!(error.contains("needs at least"), "{error}");
     check(half);
+}
+
+#[test]
+fn pressure_on_the_systems_memory_trims_and_calm_brings_the_budget_back() {
+    let (_folder, file, tokens) = fixture();
+    let expected = run(&resident(&file), &tokens, 10);
+    let needs = open_within(&file, 1 << 40).unwrap().memory.plan().unwrap().needs;
+    let full = needs.fixed() + (needs.cycle + needs.experts) / 2;
+    let opened = open_within(&file, full).unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let pressure = root.path().join("proc/pressure/memory");
+    std::fs::create_dir_all(pressure.parent().unwrap()).unwrap();
+    let say = |some: &str, everyone: &str| {
+        let text = format!("some avg10={some} avg60=0\nfull avg10={everyone} avg60=0\n");
+        // By rename, so that it is never read half written.
+        let new = root.path().join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, &pressure).unwrap();
+    };
+    say("0.00", "0.00");
+    let interval = std::time::Duration::from_millis(1);
+    let start =
+        || PressureWatch::start_on(opened.memory.clone(), root.path().to_path_buf(), interval);
+    let _watch = start().unwrap();
+    let wait_for = |budget: u64| {
+        let since = std::time::Instant::now();
+        while opened.memory.plan().unwrap().budget != budget {
+            assert!(since.elapsed().as_secs() < 30, "{:?}", opened.memory.plan());
+            std::thread::sleep(interval);
+        }
+        assert!(run(&opened.model, &tokens, 10) == expected);
+    };
+    say("15.00", "0.00");
+    wait_for(needs.fixed() + needs.cycle);
+    say("70.00", "40.00");
+    wait_for(needs.fixed() + needs.layer);
+    say("0.00", "0.00");
+    wait_for(full);
+
+    let mapped = open(&file, &OpenOptions::new(WORKLOAD)).unwrap();
+    assert!(PressureWatch::start(mapped.memory.clone()).is_none());
 }

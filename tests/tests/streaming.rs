@@ -5,6 +5,7 @@ use std::path::Path;
 
 use vaquita_runtime::experts::policies::PolicyKind;
 use vaquita_runtime::experts::{ExpertStore, Guessing};
+use vaquita_runtime::model::LayerId;
 use vaquita_tests::store::{Setting, quantize_to, resident, run, streamed};
 use vaquita_tests::{golden, goldens, reference};
 
@@ -109,4 +110,32 @@ fn several_sessions_share_a_store_that_holds_one_layer() {
             });
         }
     });
+}
+
+#[test]
+fn a_warm_start_reads_the_most_popular_experts_and_changes_no_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    quantize_to(&golden("deepseek-v3"), &file, None);
+    let tokens = tokens_of(&golden("deepseek-v3"), 16);
+    let expected = run(&resident(&file), &tokens, 10);
+    let least = streamed(&file, Setting::default()).store.placement().least_bytes();
+    let streamed = streamed(&file, Setting { budget: Some(2 * least), ..Setting::default() });
+    let shape = streamed.store.placement().shape;
+    // Of every layer the first expert is the most popular, then the second, and so on.
+    let share = |at: usize| 1.0 - (at % shape.experts) as f32 / shape.experts as f32;
+    let shares: Vec<f32> = (0..shape.len()).map(share).collect();
+    streamed.store.warm(&shares);
+    let since = std::time::Instant::now();
+    let fits = 2 * least / streamed.store.placement().largest_bytes();
+    while streamed.store.stats().unwrap().resident < fits as u64 {
+        assert!(since.elapsed().as_secs() < 30, "{:?}", streamed.store.stats());
+        std::thread::yield_now();
+    }
+    for layer in (0..shape.layers).map(LayerId) {
+        let here = streamed.store.resident(layer).unwrap();
+        // Whatever is there has everything more popular beside it.
+        assert!(here.windows(2).all(|pair| pair[0] >= pair[1]), "{layer:?}: {here:?}");
+    }
+    assert!(run(&streamed.model, &tokens, 10) == expected);
 }

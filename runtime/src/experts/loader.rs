@@ -125,11 +125,12 @@ impl Loader {
         match result.and_then(|()| self.expert(key, &slot)) {
             Ok(expert) => {
                 let loaded = Arc::new(Loaded { expert, slot });
-                let waiters = self.lock().arrived(key, loaded.clone());
-                for waiter in waiters {
-                    let _ = waiter.send((key, Ok(loaded.clone()))); // it may have given up
+                // Nothing but those who wait may hold on to it, or it could not give way.
+                let arrivals = self.lock().arrived(key, loaded);
+                for (waiter, loaded) in arrivals {
+                    let _ = waiter.send((key, Ok(loaded))); // it may have given up
                 }
-                self.release(loaded);
+                self.space.notify_all();
             }
             Err(error) => {
                 let error = Arc::new(error);

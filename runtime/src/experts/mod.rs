@@ -13,9 +13,12 @@ mod loader;
 pub mod machine;
 pub mod open;
 mod placement;
+pub mod plot;
 pub mod policies;
+pub mod pressure;
 pub mod probe;
 mod reader;
+mod recorder;
 pub mod replay;
 mod resident;
 mod slab;
@@ -27,6 +30,7 @@ pub mod trace;
 
 pub use guesses::{Guessing, Recall};
 pub use placement::{Placed, Placement};
+pub use recorder::Recorder;
 pub use resident::Resident;
 pub use stats::Stats;
 pub use streaming::{BudgetError, OpenStoreError, Streaming, StreamingOptions};
@@ -60,6 +64,16 @@ impl Visit<'_> {
     }
 }
 
+/// Experts to prefer where the router is nearly indifferent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preference {
+    /// By expert, whether it is preferred.
+    pub preferred: Vec<bool>,
+    /// How much lower the score of a preferred expert may be, as a share of the score of the one that it
+    /// takes the place of.
+    pub margin: f32,
+}
+
 /// Gives out experts. Several sequences may do so at the same time.
 pub trait ExpertStore: Send + Sync {
     /// Calls `take` once for each expert that `visit` needs, in whatever order they are ready. Before it waits
@@ -79,6 +93,17 @@ pub trait ExpertStore: Send + Sync {
 
     /// Takes a guess at a visit to come.
     fn guess(&self, _visit: &Visit) {}
+
+    /// Which experts of a layer are in memory or on their way; `None` where all always are.
+    fn resident(&self, _layer: LayerId) -> Option<Vec<bool>> {
+        None
+    }
+
+    /// Lossy: the experts of `layer` that a router that is nearly indifferent should prefer. `None` leaves
+    /// routing as the model has it.
+    fn preference(&self, _layer: LayerId) -> Option<Preference> {
+        None
+    }
 
     /// What happened so far, where the store has anything to tell.
     fn stats(&self) -> Option<Stats> {

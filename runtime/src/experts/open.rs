@@ -8,13 +8,13 @@ use super::machine::Machine;
 use super::policies::PolicyKind;
 use super::source::Files;
 use super::streaming::{OpenStoreError, Streaming, StreamingOptions};
-use super::{ExpertStore, Guessing, Placement, Resident};
+use super::{ExpertStore, Guessing, Placement, Recorder, Resident};
 use crate::gguf::Gguf;
 use crate::model::gguf_weights::OpenError;
-use crate::model::{GgufWeights, Model, ModelError, Verify, WeightsError};
+use crate::model::{GgufWeights, Model, ModelError, Verify, Weights, WeightsError};
 
 /// How to open a model.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct OpenOptions {
     /// Memory of the whole process; `None` maps the file and leaves memory to the system.
     pub memory: Option<MemoryBudget>,
@@ -30,6 +30,12 @@ pub struct OpenOptions {
     pub guessing: Guessing,
     /// Whether to read past the page cache, where the file system has that.
     pub direct: bool,
+    /// Where to record routing ([`super::trace`]), for one sequence at a time.
+    pub trace: Option<PathBuf>,
+    /// Lossy: see [`StreamingOptions::prefer_resident`].
+    pub prefer_resident: Option<f32>,
+    /// Lossy: route tokens to fewer experts than the model was trained with.
+    pub active_experts: Option<usize>,
 }
 
 impl OpenOptions {
@@ -43,6 +49,26 @@ impl OpenOptions {
             lanes: 3,
             guessing: Guessing::default(),
             direct: true,
+            trace: None,
+            prefer_resident: None,
+            active_experts: None,
+        }
+    }
+
+    /// What changes the model's answers, in words for whoever reads figures; `None` where nothing does.
+    pub fn lossy(&self) -> Option<String> {
+        let prefer = self.prefer_resident.map(|margin| {
+            format!("experts in memory preferred within {:.0}%", f64::from(margin) * 100.0)
+        });
+        let active = self.active_experts.map(|active| format!("{active} experts per token"));
+        let changes: Vec<String> = prefer.into_iter().chain(active).collect();
+        (!changes.is_empty()).then(|| format!("lossy: {}", changes.join(", ")))
+    }
+
+    fn check(&self) -> Result<(), OpenModelError> {
+        match self.prefer_resident {
+            Some(found) if !(0.0..=1.0).contains(&found) => Err(OpenModelError::Margin { found }),
+            _ => Ok(()),
         }
     }
 }
@@ -67,6 +93,28 @@ pub enum OpenModelError {
     /// The model cannot be loaded.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A margin that is no share.
+    #[error("experts in memory cannot be preferred within {found}; give a share between 0 and 1")]
+    Margin {
+        /// What was given.
+        found: f32,
+    },
+    /// A number of experts that the model cannot route to.
+    #[error("{found} experts per token are not possible; this model has 1 to {allowed}")]
+    ActiveExperts {
+        /// What was given.
+        found: usize,
+        /// What the model was trained with.
+        allowed: usize,
+    },
+    /// The trace cannot be written.
+    #[error("{path}: {source}")]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The experts cannot be streamed.
     #[error(transparent)]
     Store(#[from] OpenStoreError),
@@ -85,7 +133,9 @@ pub struct Opened {
     /// Its file; its mapping is gone where experts are streamed.
     pub weights: Arc<GgufWeights>,
     /// Its memory.
-    pub memory: MemoryControl,
+    pub memory: Arc<MemoryControl>,
+    /// What records its routing, where that was asked for; to be finished at the end.
+    pub trace: Option<Arc<Recorder>>,
 }
 
 /// Opens a file.
@@ -100,7 +150,13 @@ pub fn open_gguf(
     options: &OpenOptions,
     process: u64,
 ) -> Result<Opened, OpenModelError> {
-    let weights = GgufWeights::new(gguf, options.verify)?;
+    options.check()?;
+    let mut weights = GgufWeights::new(gguf, options.verify)?;
+    if let Some(found) = options.active_experts {
+        weights
+            .set_active_experts(found)
+            .map_err(|allowed| OpenModelError::ActiveExperts { found, allowed })?;
+    }
     let plan = match options.memory {
         None => None,
         Some(memory) => {
@@ -113,15 +169,41 @@ pub fn open_gguf(
     };
     match plan.and_then(|plan| Some((plan, plan.experts?))) {
         Some((plan, bytes)) => open_streamed(weights, plan, bytes, options),
-        None => open_mapped(weights, plan),
+        None => open_mapped(weights, plan, options),
     }
 }
 
-fn open_mapped(weights: GgufWeights, plan: Option<Plan>) -> Result<Opened, OpenModelError> {
+fn open_mapped(
+    weights: GgufWeights,
+    plan: Option<Plan>,
+    options: &OpenOptions,
+) -> Result<Opened, OpenModelError> {
     let weights = Arc::new(weights);
-    let store: Arc<dyn ExpertStore> = Arc::new(Resident::new(weights.clone()));
+    let store = Arc::new(Resident::new(weights.clone()));
+    load(weights, store, MemoryControl { plan: Mutex::new(plan), store: None }, options)
+}
+
+fn load(
+    weights: Arc<GgufWeights>,
+    store: Arc<dyn ExpertStore>,
+    memory: MemoryControl,
+    options: &OpenOptions,
+) -> Result<Opened, OpenModelError> {
+    let trace = match &options.trace {
+        None => None,
+        Some(path) => {
+            let gguf = weights.gguf();
+            let name = gguf.path().file_name().unwrap_or_default().to_string_lossy();
+            let placement = Placement::find(&weights)?;
+            let recorder =
+                Recorder::create(path, &name, weights.config(), placement, store.clone());
+            let in_trace = |source| OpenModelError::Trace { path: path.clone(), source };
+            Some(Arc::new(recorder.map_err(in_trace)?))
+        }
+    };
+    let store = trace.clone().map_or(store, |recorder| recorder);
     let model = Arc::new(Model::with_experts(&*weights, store)?);
-    Ok(Opened { model, weights, memory: MemoryControl { plan: Mutex::new(plan), store: None } })
+    Ok(Opened { model, weights, memory: Arc::new(memory), trace })
 }
 
 fn open_streamed(
@@ -139,11 +221,11 @@ fn open_streamed(
         policy: options.policy,
         lanes: options.lanes,
         guessing: options.guessing,
+        prefer_resident: options.prefer_resident,
     };
     let store = Arc::new(Streaming::new(weights.clone(), files, &streaming)?);
-    let model = Arc::new(Model::with_experts(&*weights, store.clone())?);
-    let memory = MemoryControl { plan: Mutex::new(Some(plan)), store: Some(store) };
-    Ok(Opened { model, weights, memory })
+    let memory = MemoryControl { plan: Mutex::new(Some(plan)), store: Some(store.clone()) };
+    load(weights, store, memory, options)
 }
 
 /// How much memory to give back.

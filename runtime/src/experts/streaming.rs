@@ -17,11 +17,11 @@ use super::placement::Placement;
 use super::policies::{Key, PolicyKind};
 use super::source::Source;
 use super::stats::{Meters, Stats};
-use super::{ExpertStore, Visit};
+use super::{ExpertStore, Preference, Visit};
 use crate::model::{Expert, ExpertId, GgufWeights, LayerId, WeightsError};
 
 /// How a store works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StreamingOptions {
     /// Bytes for experts.
     pub budget_bytes: usize,
@@ -31,6 +31,9 @@ pub struct StreamingOptions {
     pub lanes: usize,
     /// Whether to read what the next layer is likely to need.
     pub guessing: Guessing,
+    /// Lossy, for tokens that are generated: how much lower the router's score of an expert in memory may be,
+    /// as a share, for it to take the place of one that is not.
+    pub prefer_resident: Option<f32>,
 }
 
 /// A budget that does not hold what one layer needs at once.
@@ -49,6 +52,7 @@ pub struct BudgetError {
 pub struct Streaming {
     loader: Arc<Loader>,
     lanes: Vec<JoinHandle<()>>,
+    prefer_resident: Option<f32>,
 }
 
 impl Streaming {
@@ -65,7 +69,8 @@ impl Streaming {
             let run = move || loader.queue.serve(|job| loader.work(job));
             std::thread::Builder::new().name(name).spawn(run)
         };
-        let mut store = Self { loader: loader.clone(), lanes: Vec::new() };
+        let (lanes, prefer_resident) = (Vec::new(), options.prefer_resident);
+        let mut store = Self { loader: loader.clone(), lanes, prefer_resident };
         for lane in 0..options.lanes.max(1) {
             match spawn(lane) {
                 Ok(handle) => store.lanes.push(handle),
@@ -79,6 +84,33 @@ impl Streaming {
     /// Where experts lie and what they take.
     pub fn placement(&self) -> &Placement {
         &self.loader.placement
+    }
+
+    /// Tells the policy which experts are popular, and begins to read the most popular ones into free memory,
+    /// while nothing else is to be read. `shares` has, by [`super::policies::Shape::index`], the share of
+    /// tokens that were routed to an expert when the model was calibrated.
+    pub fn warm(&self, shares: &[f32]) {
+        let placement = &self.loader.placement;
+        let shape = placement.shape;
+        let mut popular: Vec<usize> = (0..shape.len().min(shares.len())).collect();
+        popular.retain(|&at| shares[at] > 0.0);
+        popular.sort_by(|&a, &b| shares[b].total_cmp(&shares[a]).then(a.cmp(&b)));
+        let mut table = self.loader.lock();
+        table.policy.prior(shares);
+        let mut left = table.limit().saturating_sub(table.committed());
+        let key = |at: usize| Key {
+            layer: LayerId(at / shape.experts),
+            expert: ExpertId(at % shape.experts),
+        };
+        let fits = |key: &Key| {
+            let bytes = placement.get(*key).map_or(usize::MAX, |placed| placed.slot_bytes);
+            let fits = bytes <= left && !table.is_resident(*key);
+            left -= if fits { bytes } else { 0 };
+            fits
+        };
+        let wanted: Vec<Key> = popular.into_iter().map(key).filter(fits).collect();
+        drop(table);
+        self.loader.queue.guess(wanted.into_iter());
     }
 
     /// By layer, how many of the experts needed had been guessed.
@@ -154,6 +186,20 @@ impl ExpertStore for Streaming {
         let missing: Vec<Key> = keys.filter(|&key| !table.is_resident(key)).collect();
         drop(table);
         self.loader.queue.guess(missing.into_iter());
+    }
+
+    fn resident(&self, layer: LayerId) -> Option<Vec<bool>> {
+        let table = self.loader.lock();
+        let here = |expert| {
+            let key = Key { layer, expert: ExpertId(expert) };
+            table.is_resident(key) || table.is_loading(key)
+        };
+        Some((0..self.loader.placement.shape.experts).map(here).collect())
+    }
+
+    fn preference(&self, layer: LayerId) -> Option<Preference> {
+        let margin = self.prefer_resident?;
+        Some(Preference { preferred: self.resident(layer)?, margin })
     }
 
     fn stats(&self) -> Option<Stats> {

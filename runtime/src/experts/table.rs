@@ -186,14 +186,20 @@ impl Table {
         }
     }
 
-    /// Puts an expert that was read where it belongs and says who waited for it.
-    pub fn arrived(&mut self, key: Key, loaded: Arc<Loaded>) -> Vec<Sender<Arrival>> {
+    /// Puts an expert that was read where it belongs, and gives a clone for each who waited for it.
+    pub fn arrived(
+        &mut self,
+        key: Key,
+        loaded: Arc<Loaded>,
+    ) -> Vec<(Sender<Arrival>, Arc<Loaded>)> {
         let loading = self.loading.remove(&key).unwrap_or_default();
         let used = !loading.waiters.is_empty();
         self.counts.guesses_used += u64::from(loading.guessed && used);
         let unused_guess = loading.guessed && !used;
+        let clones = loading.waiters.into_iter().map(|waiter| (waiter, loaded.clone())).collect();
         self.resident.insert(key, Resident { loaded, unused_guess });
-        loading.waiters
+        self.keep_within_limit(key.layer);
+        clones
     }
 
     /// Notes that an expert could not be read and says who waited for it.
@@ -221,5 +227,114 @@ impl Table {
             let idle: usize = idle.map(|r| r.loaded.slot.len()).sum();
             self.evict(excess.min(idle), now, |_| true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blocks::Matrix;
+    use crate::experts::policies::{PolicyKind, Shape};
+    use crate::model::ExpertId;
+
+    const SLOT: usize = 16 * Pages::SIZE;
+
+    fn key(layer: usize, expert: usize) -> Key {
+        Key { layer: LayerId(layer), expert: ExpertId(expert) }
+    }
+
+    /// Room for `slots` experts of a model of 4 layers with 4 experts.
+    fn table(slots: usize) -> Table {
+        let shape = Shape { layers: 4, experts: 4, per_token: 1 };
+        Table::new(PolicyKind::Lru.build(shape), slots * SLOT)
+    }
+
+    fn visit(table: &mut Table, key: Key) {
+        table.policy.visit(key.layer, &[key.expert]);
+    }
+
+    fn load(table: &mut Table, key: Key, slot: Pages) {
+        let matrix = Matrix::from_f32(1, 1, &[0.0]).unwrap();
+        let expert = Expert { gate: matrix.clone(), up: matrix.clone(), down: matrix };
+        table.arrived(key, Arc::new(Loaded { expert, slot: Arc::new(slot) }));
+    }
+
+    /// Brings an expert in, as a visit does; `false` where there is no room.
+    fn demand(table: &mut Table, wanted: Key) -> bool {
+        visit(table, wanted);
+        match table.make_room(SLOT, wanted.layer).unwrap() {
+            Room::Full => false,
+            Room::Slot(slot) => {
+                table.begin(wanted, Some(std::sync::mpsc::channel().0));
+                load(table, wanted, slot);
+                true
+            }
+        }
+    }
+
+    fn guess(table: &mut Table, wanted: Key) -> bool {
+        match table.make_room_for_guess(SLOT, wanted.layer).unwrap() {
+            Room::Full => false,
+            Room::Slot(slot) => {
+                table.begin(wanted, None);
+                load(table, wanted, slot);
+                true
+            }
+        }
+    }
+
+    #[test]
+    fn eviction_never_touches_an_expert_in_use() {
+        let mut table = table(2);
+        assert!(demand(&mut table, key(0, 0)) && demand(&mut table, key(0, 1)));
+        let pins: Vec<_> = (0..2).map(|e| table.get(key(0, e)).unwrap()).collect();
+        assert!(!demand(&mut table, key(0, 2)));
+        table.set_limit(0);
+        assert!(table.is_resident(key(0, 0)) && table.is_resident(key(0, 1)));
+        pins.into_iter().for_each(|pin| table.release(pin));
+        assert_eq!((table.residents(), table.committed()), (0, 0));
+    }
+
+    #[test]
+    fn a_guess_takes_the_place_of_layers_that_are_done_and_of_no_other() {
+        let mut table = table(3);
+        for layer in [1, 2, 3] {
+            assert!(demand(&mut table, key(layer, 0)));
+        }
+        // The token is in layer 1. Layers 2 and 3 come next; LRU would evict layer 1's first anyway.
+        let pin = table.get(key(1, 0)).unwrap();
+        assert!(!guess(&mut table, key(2, 1)), "layer 1 is in use, 2 and 3 are to come");
+        table.release(pin);
+        assert!(guess(&mut table, key(2, 1)));
+        assert!(!table.is_resident(key(1, 0)));
+        assert!(table.is_resident(key(2, 0)) && table.is_resident(key(3, 0)));
+    }
+
+    #[test]
+    fn guesses_are_counted_by_what_became_of_them() {
+        let mut table = table(2);
+        assert!(guess(&mut table, key(1, 0)) && guess(&mut table, key(1, 1)));
+        assert!(table.get(key(1, 0)).is_some() && table.get(key(1, 0)).is_some());
+        for _ in 0..2 {
+            visit(&mut table, key(1, 0));
+        }
+        assert!(demand(&mut table, key(2, 0)));
+        let counts = table.counts;
+        assert_eq!((counts.guessed, counts.guesses_used, counts.guesses_wasted), (2, 1, 1));
+        assert_eq!(counts.evictions, 1);
+    }
+
+    #[test]
+    fn everyone_who_waits_is_told_and_a_failure_leaves_room_for_the_next() {
+        let mut table = table(1);
+        let Room::Slot(slot) = table.make_room(SLOT, LayerId(0)).unwrap() else { panic!("room") };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        table.begin(key(0, 0), Some(sender.clone()));
+        assert!(table.join(key(0, 0), &sender) && !table.join(key(0, 1), &sender));
+        assert!(matches!(table.make_room(SLOT, LayerId(0)).unwrap(), Room::Full));
+        assert_eq!(table.failed(key(0, 0)).len(), 2);
+        table.take_back(Arc::new(slot));
+        assert!(!table.is_loading(key(0, 0)) && receiver.try_recv().is_err());
+        assert!(demand(&mut table, key(0, 1)));
     }
 }

@@ -1,5 +1,5 @@
 //! Routing traces, in the `route_trace v1` CSV format that BigMoeOnEdge records: one row per routed expert,
-//! in the order in which layers were computed. [`Trace`] reads them for [`super::replay`].
+//! in the order in which layers were computed. [`super::Recorder`] writes them, [`Trace`] reads them for [`super::replay`].
 //!
 //! ```text
 //! # route_trace v1
@@ -24,8 +24,8 @@ use crate::model::{ExpertId, LayerId};
 const MAX_LAYERS: usize = 4096;
 const MAX_EXPERTS: usize = 65_536;
 const MAX_EXPERTS_IN_ALL: usize = 1 << 20;
-const COLUMNS: &str = "turn,phase,step,layer,slot,expert,weight,residency,expert_bytes";
-const FIRST_LINE: &str = "# route_trace v1";
+pub(super) const COLUMNS: &str = "turn,phase,step,layer,slot,expert,weight,residency,expert_bytes";
+pub(super) const FIRST_LINE: &str = "# route_trace v1";
 
 /// Why a trace cannot be read.
 #[derive(Debug, thiserror::Error)]

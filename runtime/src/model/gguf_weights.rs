@@ -113,6 +113,17 @@ impl GgufWeights {
         &self.gguf
     }
 
+    /// Routes tokens to `active` experts instead of as many as the model was trained with, from now on; that
+    /// number where `active` is none or more.
+    pub fn set_active_experts(&mut self, active: usize) -> Result<(), usize> {
+        let trained = self.config.moe.num_experts_per_tok;
+        if active == 0 || active > trained {
+            return Err(trained);
+        }
+        self.config.moe.num_experts_per_tok = active;
+        Ok(())
+    }
+
     /// Whether experts are stored as one record each.
     pub fn is_expert_major(&self) -> bool {
         self.layout.is_some()

@@ -60,7 +60,9 @@ impl FeedForward {
         match self {
             Self::Dense(mlp) => Ok(swiglu(ctx, &mlp.gate, &mlp.up, &mlp.down, x)),
             Self::Moe { router, shared } => {
-                let slots = router.route(ctx.tier, ctx.pool, &config.moe, x);
+                // A prompt's chunk needs nearly all experts anyway.
+                let preference = if x.tokens() == 1 { store.preference(layer) } else { None };
+                let slots = router.route(ctx.tier, ctx.pool, &config.moe, x, preference.as_ref());
                 let per_token = config.moe.num_experts_per_tok;
                 let visit = Visit { layer, slots: &slots, per_token };
                 let mut of_shared = None;

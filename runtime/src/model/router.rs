@@ -4,6 +4,7 @@
 use super::ExpertId;
 use super::config::{MoeConfig, Scoring, TopkMethod};
 use crate::blocks::Matrix;
+use crate::experts::Preference;
 use crate::kernels::vector::{Sigmoid, Softmax};
 use crate::kernels::{Activations, Tier, matmul};
 use crate::threads::Pool;
@@ -27,17 +28,31 @@ pub struct Slot {
 }
 
 impl Router {
-    /// The slots of each token, `num_experts_per_tok` for each, best first.
-    pub fn route(&self, tier: Tier, pool: &Pool, config: &MoeConfig, x: &Activations) -> Vec<Slot> {
+    /// The slots of each token, `num_experts_per_tok` for each, best first. A preference bends the choice,
+    /// never the weights.
+    pub fn route(
+        &self,
+        tier: Tier,
+        pool: &Pool,
+        config: &MoeConfig,
+        x: &Activations,
+        preference: Option<&Preference>,
+    ) -> Vec<Slot> {
         let n = config.n_routed_experts;
         let mut scores = vec![0.0; x.tokens() * n];
         matmul(tier, pool, &self.weight, x, &mut scores);
-        let choose = |scores: &mut [f32]| self.choose(tier, config, scores);
+        let choose = |scores: &mut [f32]| self.choose(tier, config, scores, preference);
         scores.chunks_exact_mut(n).flat_map(choose).collect()
     }
 
     /// The slots of one token from its logits.
-    fn choose(&self, tier: Tier, config: &MoeConfig, logits: &mut [f32]) -> Vec<Slot> {
+    fn choose(
+        &self,
+        tier: Tier,
+        config: &MoeConfig,
+        logits: &mut [f32],
+        preference: Option<&Preference>,
+    ) -> Vec<Slot> {
         match config.scoring_func {
             Scoring::Softmax => tier.run(Softmax(logits)),
             Scoring::Sigmoid => tier.run(Sigmoid(logits)),
@@ -56,6 +71,9 @@ impl Router {
         let mut candidates: Vec<usize> =
             groups.into_iter().flat_map(|g| g * per_group..(g + 1) * per_group).collect();
         best_first(&mut candidates, &choice);
+        if let Some(preference) = preference {
+            prefer(&mut candidates, &choice, config.num_experts_per_tok, preference);
+        }
         candidates.truncate(config.num_experts_per_tok);
 
         let sum: f32 = candidates.iter().map(|&e| scores[e]).sum();
@@ -78,6 +96,23 @@ fn best_groups(config: &MoeConfig, choice: &[f32], best: usize) -> Vec<usize> {
     best_first(&mut groups, &scores);
     groups.truncate(config.topk_group);
     groups
+}
+
+/// Gives the places of chosen experts that are not preferred, the worst first, to the best preferred ones that
+/// were not chosen, as far as their scores are near enough. The first `chosen` candidates are the choice.
+fn prefer(candidates: &mut [usize], choice: &[f32], chosen: usize, preference: &Preference) {
+    let preferred = |e: usize| preference.preferred.get(e).copied().unwrap_or(false);
+    let (chosen, others) = candidates.split_at_mut(chosen.min(candidates.len()));
+    let mut others = others.iter_mut().filter(|e| preferred(**e));
+    for place in chosen.iter_mut().rev().filter(|e| !preferred(**e)) {
+        let Some(other) = others.next() else { break };
+        let least = choice[*place] - preference.margin * choice[*place].abs();
+        if choice[*other] < least {
+            break; // all that follow are worse, and so is every place before
+        }
+        std::mem::swap(place, other);
+    }
+    best_first(chosen, choice);
 }
 
 /// Sorts by score, best first; equals by number, so that the order is the same everywhere.
@@ -107,7 +142,7 @@ mod tests {
 
     fn chosen(config: &MoeConfig, bias: Option<Vec<f32>>, logits: [f32; 6]) -> Vec<usize> {
         let router = Router { weight: Matrix::from_f32(6, 1, &[0.0; 6]).unwrap(), bias };
-        let slots = router.choose(Tier::best(), config, &mut { logits });
+        let slots = router.choose(Tier::best(), config, &mut { logits }, None);
         assert!((slots.iter().map(|slot| slot.weight).sum::<f32>() - 2.0).abs() < 1e-5);
         slots.iter().map(|slot| slot.expert.0).collect()
     }
@@ -130,5 +165,24 @@ mod tests {
         assert_eq!(chosen(&config, None, [-2.0, 3.0, 2.5, 2.5, 2.0, 0.0]), [2, 3]);
         let bias = vec![0.0, 0.0, 0.0, 0.0, 1.0, 1.0];
         assert_eq!(chosen(&config, Some(bias), [-2.0, 3.0, 2.5, 2.5, 2.0, 0.0]), [4, 5]);
+    }
+
+    #[test]
+    fn a_preferred_expert_takes_a_place_only_where_the_scores_are_near() {
+        let choice = [0.9, 0.5, 0.48, 0.3, 0.1];
+        let chosen = |preferred: [bool; 5], margin| {
+            let preference = Preference { preferred: preferred.to_vec(), margin };
+            let mut candidates = vec![0, 1, 2, 3, 4];
+            prefer(&mut candidates, &choice, 2, &preference);
+            candidates.truncate(2);
+            candidates
+        };
+        let third = [false, false, true, false, false];
+        assert_eq!(chosen(third, 0.1), [0, 2]);
+        assert_eq!(chosen(third, 0.01), [0, 1]);
+        assert_eq!(chosen([true; 5], 1.0), [0, 1]);
+        let last_two = [false, false, false, true, true];
+        assert_eq!(chosen(last_two, 0.5), [0, 3]);
+        assert_eq!(chosen(last_two, 1.0), [3, 4]);
     }
 }

@@ -168,7 +168,7 @@ impl Model {
         if self.experts.wants_guess(LayerId(layer)) {
             let normed = rms_norm(ctx.tier, x, ffn_norm, self.config.rms_norm_eps);
             let normed = Activations::new(ctx.tier, &normed, self.config.hidden_size);
-            let slots = router.route(ctx.tier, ctx.pool, &self.config.moe, &normed);
+            let slots = router.route(ctx.tier, ctx.pool, &self.config.moe, &normed, None);
             let per_token = self.config.moe.num_experts_per_tok;
             self.experts.guess(&Visit { layer: LayerId(layer), slots: &slots, per_token });
         }

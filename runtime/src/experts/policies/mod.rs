@@ -61,6 +61,9 @@ pub trait Policy: Send {
     /// A layer is visited: the experts of each of its tokens, `[tokens, per_token]`.
     fn visit(&mut self, layer: LayerId, routed: &[ExpertId]);
 
+    /// Takes a prior: for each expert, by [`Shape::index`], the share of tokens that were routed to it elsewhere.
+    fn prior(&mut self, _shares: &[f32]) {}
+
     /// What keeping an expert is worth while `now` is computed; the lowest is evicted.
     fn value(&self, now: LayerId, key: Key) -> f64;
 }

@@ -121,6 +121,13 @@ impl Policy for Reuse {
         }
     }
 
+    fn prior(&mut self, shares: &[f32]) {
+        for (frequencies, share) in self.slow.iter_mut().zip(&mut self.fast).zip(shares) {
+            let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
+            (*frequencies.0, *frequencies.1) = (share, share);
+        }
+    }
+
     fn value(&self, now: LayerId, key: Key) -> f64 {
         let at = self.shape.index(key);
         let p = self.frequency(at);
