@@ -1,6 +1,6 @@
 //! A long run: the reference model generates with a quarter of its experts in memory, while the budget changes
 //! at random. Every token's logits must be those of the resident model, memory must stay within bounds and not
-//! grow. `cargo run --release -p vaquita-tests --bin soak [TOKENS]` (20,000 unless said otherwise).
+//! grow. `cargo run --release -p vaquita-tests --example soak [TOKENS]` (20,000 unless said otherwise).
 
 use std::process::ExitCode;
 use std::sync::Arc;
