@@ -1,24 +1,29 @@
 //! Decodes with experts streamed from a file, and says how near it came to what storage and arithmetic allow.
 //!
-//! `streaming FILE [--memory 3GiB] [--tokens 200] [--warm 50] [--policy reuse] [--lanes N] [--guess auto]`
+//! `streaming FILE [--memory 3GiB] [--tokens 200] [--warm 50] [--policy reuse] [--lanes N] [--guess auto] [--rate MIB]`
 //!
+//! `--rate` slows reads down to so many MiB/s, to see what slower flash would give.
 //! Storage is probed first. Tokens are drawn at random, for a model of random weights routes them as variously
 //! as text. The figures are of the tokens after the first `--warm` ones.
 
-use std::error::Error;
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use vaquita_runtime::experts::budget::{MemoryBudget, Workload};
+use vaquita_runtime::experts::budget::{MemoryBudget, Plan, Workload};
 use vaquita_runtime::experts::open::{OpenOptions, open};
 use vaquita_runtime::experts::policies::PolicyKind;
-use vaquita_runtime::experts::source::Files;
-use vaquita_runtime::experts::{ExpertStore, Guessing, Placement, Stats, Streaming, probe};
-use vaquita_runtime::model::{GgufWeights, Verify};
+use vaquita_runtime::experts::source::{Files, Source};
+use vaquita_runtime::experts::{
+    ExpertStore, Guessing, Placement, Stats, Streaming, StreamingOptions, probe,
+};
+use vaquita_runtime::model::{GgufWeights, Model, Verify};
 use vaquita_runtime::session::cache::CacheType;
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const MIB: f64 = 1048576.0;
 
@@ -32,9 +37,10 @@ struct Args {
     lanes: Option<usize>,
     policy: PolicyKind,
     guessing: Guessing,
+    rate: Option<f64>,
 }
 
-fn args() -> Result<Args, Box<dyn Error>> {
+fn args() -> Result<Args> {
     let mut words = std::env::args().skip(1);
     let mut args = Args {
         file: words.next().ok_or("usage: streaming FILE [--memory 3GiB] ...")?.into(),
@@ -46,6 +52,7 @@ fn args() -> Result<Args, Box<dyn Error>> {
         lanes: None,
         policy: PolicyKind::default(),
         guessing: Guessing::default(),
+        rate: None,
     };
     while let Some(name) = words.next() {
         let value = words.next().ok_or(format!("{name} needs a value"))?;
@@ -58,6 +65,7 @@ fn args() -> Result<Args, Box<dyn Error>> {
             "--lanes" => args.lanes = Some(value.parse()?),
             "--policy" => args.policy = PolicyKind::from_name(&value).ok_or("no such policy")?,
             "--guess" => args.guessing = Guessing::from_name(&value).ok_or("off, on or auto")?,
+            "--rate" => args.rate = Some(value.parse::<f64>()? * MIB),
             _ => return Err(format!("no such option: {name}").into()),
         }
     }
@@ -78,7 +86,50 @@ impl Iterator for Tokens {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+/// Files that answer at most at a given rate, all lanes together.
+struct Paced {
+    files: Arc<Files>,
+    bytes_per_second: f64,
+    /// When the last read asked for will be done.
+    free: Mutex<Instant>,
+}
+
+impl Source for Paced {
+    fn read(&self, part: usize, offset: u64, into: &mut [u8], needed: usize) -> io::Result<()> {
+        let time = Duration::from_secs_f64(into.len() as f64 / self.bytes_per_second);
+        let done = {
+            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+            *free = (*free).max(Instant::now()) + time;
+            *free
+        };
+        self.files.read(part, offset, into, needed)?;
+        std::thread::sleep(done.saturating_duration_since(Instant::now()));
+        Ok(())
+    }
+}
+
+type Loaded = (Arc<Model>, Option<Arc<Streaming>>);
+
+/// Opens the model as [`open`] does, with reads slowed down.
+fn open_paced(args: &Args, options: &OpenOptions, plan: Plan, rate: f64) -> Result<Loaded> {
+    let mut weights = GgufWeights::open(&args.file, options.verify)?;
+    let files = Files::open(weights.gguf(), true).map_err(|(_, error)| error)?;
+    weights.detach(files.clone());
+    let weights = Arc::new(weights);
+    let free = Mutex::new(Instant::now());
+    let source = Arc::new(Paced { files, bytes_per_second: rate, free });
+    let streaming = StreamingOptions {
+        budget_bytes: usize::try_from(plan.experts.ok_or("everything fits")?)?,
+        policy: options.policy,
+        lanes: options.lanes,
+        guessing: options.guessing,
+        prefer_resident: None,
+    };
+    let store = Arc::new(Streaming::new(weights.clone(), source, &streaming)?);
+    Ok((Arc::new(Model::with_experts(&*weights, store.clone())?), Some(store)))
+}
+
+fn main() -> Result<()> {
     let args = args()?;
     let rates = {
         let weights = GgufWeights::open(&args.file, Verify::Never)?;
@@ -92,6 +143,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         rates
     };
     let best = rates.iter().map(|rate| rate.bytes_per_second()).fold(0.0, f64::max);
+    let best = args.rate.map_or(best, |rate| rate.min(best));
     let lanes = args.lanes.unwrap_or_else(|| probe::best_lanes(&rates).max(2));
 
     let context = args.prompt + args.warm + args.tokens;
@@ -118,11 +170,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
     }
 
-    let store = opened.memory.store().cloned();
-    let mut tokens = Tokens(0x9e3779b97f4a7c15, opened.model.config().vocab_size as u64);
+    let (model, store) = match (args.rate, opened.memory.plan()) {
+        (Some(rate), Some(plan)) => {
+            drop(opened);
+            open_paced(&args, &options, plan, rate)?
+        }
+        _ => (opened.model.clone(), opened.memory.store().cloned()),
+    };
+    let mut tokens = Tokens(0x9e3779b97f4a7c15, model.config().vocab_size as u64);
     let session_options = SessionOptions { context, ..SessionOptions::default() };
     let pool = Arc::new(Pool::new(args.threads));
-    let mut session = Session::new(opened.model.clone(), pool, session_options);
+    let mut session = Session::new(model, pool, session_options);
     if args.prompt > 0 {
         let prompt: Vec<u32> = tokens.by_ref().take(args.prompt).collect();
         let before = stats(store.as_deref());
