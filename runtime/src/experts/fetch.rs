@@ -61,7 +61,9 @@ impl<'a> Fetch<'a> {
         Meters::add(&loader.meters.hits, fetch.ready.len() as u64);
         fetch.todo = missing;
         fetch.ask(&mut table)?;
+        table.give_up_guesses(Some(layer));
         drop(table);
+        loader.space.notify_all(); // a guess that gave way may be waited for now
         Ok(fetch)
     }
 
@@ -76,7 +78,10 @@ impl<'a> Fetch<'a> {
                 let len = self.loader.placed(key)?.slot_bytes;
                 let room = table.make_room(len, self.layer);
                 match room.map_err(|error| self.loader.io_error(error))? {
-                    Room::Full => return Ok(()),
+                    Room::Full => {
+                        table.give_up_guesses(None); // they hold memory
+                        return Ok(());
+                    }
                     Room::Slot(slot) => {
                         table.begin(key, Some(self.sender.clone()));
                         self.loader.queue.demand(key, slot);

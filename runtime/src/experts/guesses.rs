@@ -4,7 +4,8 @@
 //! the router's product and, where it is wrong, a read; it saves a wait where it is right and a lane was idle.
 //! What comes out differs between models and disks, so with [`Guessing::Auto`] it is measured: some tokens with
 //! guesses, some without, then whichever was faster, until the next trial. A layer whose guesses are mostly
-//! wrong takes a pause.
+//! wrong takes a pause, and of a token's experts only those ranks are read that are mostly right: the first are
+//! surer than the last.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ const LEAST_GAIN: f64 = 0.01;
 const JUDGED: u64 = 64;
 /// Below this share of right ones, a layer takes a pause.
 const LEAST_RECALL: f64 = 0.4;
+/// Guesses of a rank are read where at least this share of the missing ones is right.
+const LEAST_PRECISION: f32 = 0.4;
 /// Visits that a pause lasts.
 const PAUSE: u64 = 1000;
 
@@ -67,13 +70,40 @@ impl Recall {
 pub(super) struct Guesses {
     guessing: Guessing,
     layers: Vec<Layer>,
+    /// Of guesses that would have to be read, by their rank among a token's.
+    ranks: Vec<Precision>,
     trial: Trial,
+}
+
+/// How often guesses were right, the latest counting most.
+#[derive(Clone)]
+struct Precision {
+    made: f32,
+    right: f32,
+}
+
+impl Default for Precision {
+    fn default() -> Self {
+        Self { made: 10.0, right: 7.0 }
+    }
+}
+
+impl Precision {
+    fn note(&mut self, right: bool) {
+        const KEPT: f32 = 0.99;
+        self.made = self.made * KEPT + 1.0;
+        self.right = self.right * KEPT + f32::from(u8::from(right));
+    }
+
+    fn pays(&self) -> bool {
+        self.right >= LEAST_PRECISION * self.made
+    }
 }
 
 #[derive(Clone, Default)]
 struct Layer {
-    /// The last guess, until it is judged.
-    open: Option<Vec<ExpertId>>,
+    /// The last guess, until it is judged: experts, and whether they were missing.
+    open: Option<Vec<(ExpertId, bool)>>,
     /// Of all guesses.
     recall: Recall,
     /// Of those since the last judgement.
@@ -84,7 +114,8 @@ struct Layer {
 
 impl Guesses {
     pub fn new(guessing: Guessing, layers: usize) -> Self {
-        Self { guessing, layers: vec![Layer::default(); layers], trial: Trial::default() }
+        let (layers, ranks) = (vec![Layer::default(); layers], Vec::new());
+        Self { guessing, layers, ranks, trial: Trial::default() }
     }
 
     pub fn recall(&self) -> Vec<Recall> {
@@ -101,11 +132,17 @@ impl Guesses {
         }
     }
 
-    /// Notes a guess.
-    pub fn made(&mut self, layer: LayerId, experts: &[ExpertId]) {
-        if let Some(layer) = self.layers.get_mut(layer.0) {
-            layer.open = Some(experts.to_vec());
-        }
+    /// Notes a guess, the likeliest expert first, each with whether it is missing. Gives those to be read.
+    pub fn made(&mut self, layer: LayerId, experts: Vec<(ExpertId, bool)>) -> Vec<ExpertId> {
+        let Some(layer) = self.layers.get_mut(layer.0) else { return Vec::new() };
+        self.ranks.resize(self.ranks.len().max(experts.len()), Precision::default());
+        let all = self.guessing == Guessing::On;
+        let worth = |((_, missing), rank): &(&(ExpertId, bool), &Precision)| {
+            *missing && (all || rank.pays())
+        };
+        let read = experts.iter().zip(&self.ranks).filter(worth).map(|((id, _), _)| *id).collect();
+        layer.open = Some(experts);
+        read
     }
 
     /// Compares the guess about a layer with what it needed.
@@ -113,7 +150,12 @@ impl Guesses {
         let Some(layer) = self.layers.get_mut(layer.0) else { return };
         layer.pause = layer.pause.saturating_sub(1);
         let Some(guess) = layer.open.take() else { return };
-        let right = needed.iter().filter(|expert| guess.contains(expert)).count() as u64;
+        for (rank, (expert, missing)) in self.ranks.iter_mut().zip(&guess) {
+            if *missing {
+                rank.note(needed.contains(expert));
+            }
+        }
+        let right = guess.iter().filter(|(expert, _)| needed.contains(expert)).count() as u64;
         for recall in [&mut layer.recall, &mut layer.recent] {
             recall.needed += needed.len() as u64;
             recall.right += right;
@@ -220,7 +262,7 @@ mod tests {
         let layer = LayerId(0);
         let mut judged = 0;
         while guesses.wanted(layer) {
-            guesses.made(layer, &[ExpertId(1), ExpertId(2)]);
+            guesses.made(layer, vec![(ExpertId(1), true), (ExpertId(2), true)]);
             guesses.judge(layer, &[ExpertId(3), ExpertId(4)]);
             judged += 1;
         }
@@ -228,5 +270,24 @@ mod tests {
         assert_eq!(guesses.recall(), [Recall { needed: JUDGED, right: 0 }]);
         (0..PAUSE).for_each(|_| guesses.judge(layer, &[ExpertId(3)]));
         assert!(guesses.wanted(layer));
+    }
+
+    #[test]
+    fn ranks_that_are_mostly_wrong_are_not_read() {
+        let mut guesses = Guesses::new(Guessing::Auto, 1);
+        let layer = LayerId(0);
+        let both = || vec![(ExpertId(1), true), (ExpertId(2), true)];
+        assert_eq!(guesses.made(layer, both()), [ExpertId(1), ExpertId(2)]);
+        for _ in 0..30 {
+            guesses.made(layer, both());
+            guesses.judge(layer, &[ExpertId(1), ExpertId(3)]);
+        }
+        assert_eq!(guesses.made(layer, both()), [ExpertId(1)]);
+        assert_eq!(guesses.made(layer, vec![(ExpertId(1), false), (ExpertId(2), false)]), []);
+        for _ in 0..60 {
+            guesses.made(layer, both());
+            guesses.judge(layer, &[ExpertId(2)]);
+        }
+        assert_eq!(guesses.made(layer, both()), [ExpertId(2)]);
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::guesses::Guesses;
 use super::placement::{Placed, Placement};
@@ -11,9 +12,14 @@ use super::reader::{Job, Queue};
 use super::source::Source;
 use super::stats::Meters;
 use super::streaming::{BudgetError, OpenStoreError, StreamingOptions};
-use super::table::{Loaded, Room, Table};
+use super::table::{GuessState, Loaded, Room, Table};
 use crate::bytes::{Bytes, Pages};
 use crate::model::{Expert, GgufWeights, LayerId, Weights, WeightsError};
+
+/// Bytes of a guess that are read before demanded reads are looked at again.
+const GUESS_PIECE: usize = 512 << 10;
+/// How long a guess that gave way waits before it looks again, should nobody wake it.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The state of a store.
 pub(super) struct Loader {
@@ -88,8 +94,51 @@ impl Loader {
             Job::Demand(key, slot) => self.read(key, slot),
             Job::Guess(key) => {
                 if let Some(slot) = self.slot_for_guess(key) {
-                    self.read(key, slot);
+                    self.follow_guess(key, slot);
                 }
+            }
+        }
+    }
+
+    /// Reads a guessed expert piece by piece, as long as nobody waits for something else.
+    fn follow_guess(&self, key: Key, mut slot: Pages) {
+        let pieces = self.placed(key).map(|placed| placed.record.pieces(GUESS_PIECE));
+        for piece in pieces.into_iter().flatten() {
+            if !self.let_demands_pass(key) {
+                self.lock().take_back(Arc::new(slot));
+                self.space.notify_all();
+                return;
+            }
+            if let Err(error) = self.caught(|| piece.read(&*self.source, &mut slot)) {
+                return self.failed(key, slot, self.io_error(error));
+            }
+            Meters::add(&self.meters.bytes_read, piece.len as u64);
+        }
+        self.arrived(key, slot);
+    }
+
+    /// Waits, and reads what others wait for, until a guess is to be read on; `false` once it is of no use.
+    fn let_demands_pass(&self, guess: Key) -> bool {
+        loop {
+            let mut table = self.lock();
+            match table.guess_state(guess) {
+                GuessState::Go => return true,
+                GuessState::Outdated => return false,
+                GuessState::Wait if self.queue.is_stopped() => {
+                    table.failed(guess);
+                    return false;
+                }
+                GuessState::Wait => match self.queue.take_demand() {
+                    Some((key, slot)) => {
+                        drop(table);
+                        self.read(key, slot);
+                        self.queue.done(true);
+                    }
+                    None => {
+                        let waited = self.space.wait_timeout(table, LOOK_AGAIN);
+                        drop(waited.unwrap_or_else(PoisonError::into_inner));
+                    }
+                },
             }
         }
     }
@@ -112,38 +161,56 @@ impl Loader {
 
     /// Reads an expert into its slot and tells those who wait.
     fn read(&self, key: Key, mut slot: Pages) {
-        let read = |slot: &mut Pages| -> Result<(), WeightsError> {
-            let placed = self.placed(key)?;
-            placed.record.read(&*self.source, slot).map_err(|error| self.io_error(error))?;
-            Meters::add(&self.meters.bytes_read, placed.record.bytes() as u64);
-            Ok(())
+        let placed = match self.placed(key) {
+            Ok(placed) => placed,
+            Err(error) => return self.failed(key, slot, error),
         };
-        // A source that panics must not leave others waiting for ever.
-        let result = catch_unwind(AssertUnwindSafe(|| read(&mut slot)))
-            .unwrap_or_else(|_| Err(self.io_error(io::Error::other("the reader panicked"))));
-        let slot = Arc::new(slot);
-        match result.and_then(|()| self.expert(key, &slot)) {
-            Ok(expert) => {
-                let loaded = Arc::new(Loaded { expert, slot });
-                // Nothing but those who wait may hold on to it, or it could not give way.
-                let arrivals = self.lock().arrived(key, loaded);
-                for (waiter, loaded) in arrivals {
-                    let _ = waiter.send((key, Ok(loaded))); // it may have given up
-                }
-                self.space.notify_all();
+        match self.caught(|| placed.record.read(&*self.source, &mut slot)) {
+            Ok(()) => {
+                Meters::add(&self.meters.bytes_read, placed.record.bytes() as u64);
+                self.arrived(key, slot);
             }
-            Err(error) => {
-                let error = Arc::new(error);
-                let mut table = self.lock();
-                let waiters = table.failed(key);
-                table.take_back(slot);
-                drop(table);
-                for waiter in waiters {
-                    let _ = waiter.send((key, Err(error.clone())));
-                }
-                self.space.notify_all();
-            }
+            Err(error) => self.failed(key, slot, self.io_error(error)),
         }
+    }
+
+    /// A source that panics must not leave others waiting for ever.
+    fn caught(&self, read: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        catch_unwind(AssertUnwindSafe(read))
+            .unwrap_or_else(|_| Err(io::Error::other("the reader panicked")))
+    }
+
+    /// Makes an expert of a slot that was read, and tells those who wait.
+    fn arrived(&self, key: Key, slot: Pages) {
+        let slot = Arc::new(slot);
+        let expert = match self.expert(key, &slot) {
+            Ok(expert) => expert,
+            Err(error) => return self.failed_in(key, slot, error),
+        };
+        let loaded = Arc::new(Loaded { expert, slot });
+        // Nothing but those who wait may hold on to it, or it could not give way.
+        let arrivals = self.lock().arrived(key, loaded);
+        for (waiter, loaded) in arrivals {
+            let _ = waiter.send((key, Ok(loaded))); // it may have given up
+        }
+        self.space.notify_all();
+    }
+
+    fn failed(&self, key: Key, slot: Pages, error: WeightsError) {
+        self.failed_in(key, Arc::new(slot), error);
+    }
+
+    /// Takes back a slot that could not be filled, and tells those who wait why.
+    fn failed_in(&self, key: Key, slot: Arc<Pages>, error: WeightsError) {
+        let error = Arc::new(error);
+        let mut table = self.lock();
+        let waiters = table.failed(key);
+        table.take_back(slot);
+        drop(table);
+        for waiter in waiters {
+            let _ = waiter.send((key, Err(error.clone())));
+        }
+        self.space.notify_all();
     }
 
     /// The expert in a slot that was read.

@@ -1,7 +1,8 @@
 //! Read lanes: threads that take reads from a queue. Flash answers several reads at once faster than one.
 //!
 //! What a computation waits for is *demanded*; a *guess* at what the next layer will need is served only
-//! while no demanded read waits or runs, and is forgotten when its time has passed.
+//! while no demanded read waits or runs, gives way between its pieces when one comes, and is forgotten when
+//! its time has passed.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -62,6 +63,20 @@ impl Queue {
         self.lock().guesses.retain(|key| key.layer != layer);
     }
 
+    /// Takes a demanded read, where one waits; [`Queue::done`] says when it is done.
+    pub fn take_demand(&self) -> Option<(Key, Pages)> {
+        let mut state = self.lock();
+        let demand = state.demands.pop_front()?;
+        state.demanded += 1;
+        state.running += 1;
+        Some(demand)
+    }
+
+    /// Whether lanes are to end.
+    pub fn is_stopped(&self) -> bool {
+        self.lock().stop
+    }
+
     /// Time during which at least one read ran.
     pub fn busy(&self) -> Duration {
         let state = self.lock();
@@ -106,7 +121,8 @@ impl Queue {
         }
     }
 
-    fn done(&self, demanded: bool) {
+    /// Notes that a read is done.
+    pub fn done(&self, demanded: bool) {
         let mut state = self.lock();
         state.running -= 1;
         if state.running == 0 {

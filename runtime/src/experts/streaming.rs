@@ -179,13 +179,13 @@ impl ExpertStore for Streaming {
 
     fn guess(&self, visit: &Visit) {
         let layer = visit.layer;
-        let wanted = visit.wanted();
-        self.loader.guesses().made(layer, &wanted);
+        let key = |expert| Key { layer, expert };
         let table = self.loader.lock();
-        let keys = wanted.into_iter().map(|expert| Key { layer, expert });
-        let missing: Vec<Key> = keys.filter(|&key| !table.is_resident(key)).collect();
+        let missing = |expert| !table.is_resident(key(expert));
+        let experts = visit.slots.iter().map(|slot| (slot.expert, missing(slot.expert))).collect();
         drop(table);
-        self.loader.queue.guess(missing.into_iter());
+        let read = self.loader.guesses().made(layer, experts);
+        self.loader.queue.guess(read.into_iter().map(key));
     }
 
     fn resident(&self, layer: LayerId) -> Option<Vec<bool>> {

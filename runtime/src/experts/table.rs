@@ -26,6 +26,19 @@ pub type Arrival = (Key, Result<Arc<Loaded>, Arc<WeightsError>>);
 struct Loading {
     waiters: Vec<Sender<Arrival>>,
     guessed: bool,
+    /// Its layer has come, and did not need it.
+    outdated: bool,
+}
+
+/// How a guess that is being read stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuessState {
+    /// To be read on: somebody waits for it by now, or nobody waits for anything.
+    Go,
+    /// Somebody waits for something else.
+    Wait,
+    /// Of no use any more, and forgotten.
+    Outdated,
 }
 
 struct Resident {
@@ -118,7 +131,36 @@ impl Table {
     pub fn begin(&mut self, key: Key, waiter: Option<Sender<Arrival>>) {
         let guessed = waiter.is_none();
         self.counts.guessed += u64::from(guessed);
-        self.loading.insert(key, Loading { waiters: waiter.into_iter().collect(), guessed });
+        self.loading.insert(
+            key,
+            Loading { waiters: waiter.into_iter().collect(), guessed, outdated: false },
+        );
+    }
+
+    /// Gives up guesses that nobody waits for: those about `layer`, whose needs are known by now, or all.
+    pub fn give_up_guesses(&mut self, layer: Option<LayerId>) {
+        for (key, loading) in &mut self.loading {
+            if loading.guessed && layer.is_none_or(|layer| layer == key.layer) {
+                loading.outdated = true;
+            }
+        }
+    }
+
+    /// How a guess that is being read stands.
+    pub fn guess_state(&mut self, key: Key) -> GuessState {
+        let Some(loading) = self.loading.get(&key) else { return GuessState::Outdated };
+        if !loading.waiters.is_empty() {
+            return GuessState::Go;
+        }
+        if loading.outdated {
+            self.loading.remove(&key);
+            self.counts.guesses_wasted += 1;
+            return GuessState::Outdated;
+        }
+        match self.loading.values().any(|other| !other.waiters.is_empty()) {
+            true => GuessState::Wait,
+            false => GuessState::Go,
+        }
     }
 
     /// Whether an expert is on its way.

@@ -47,7 +47,8 @@ impl Extent {
         pages.slice(self.at + self.skip..self.at + self.needed)
     }
 
-    fn read(&self, source: &dyn Source, pages: &mut [u8]) -> std::io::Result<()> {
+    /// Reads it into `pages`, where it belongs there.
+    pub fn read(&self, source: &dyn Source, pages: &mut [u8]) -> std::io::Result<()> {
         let into = pages.get_mut(self.at..self.end()).ok_or(std::io::ErrorKind::InvalidInput)?;
         source.read(self.part, self.offset, into, self.needed)
     }
@@ -66,6 +67,21 @@ impl Record {
     /// Bytes of memory it takes, whole pages.
     pub fn bytes(&self) -> usize {
         self.extents.last().map_or(0, Extent::end)
+    }
+
+    /// Its parts of at most `len` bytes, to be read one by one by [`Extent::read`].
+    pub fn pieces(&self, len: usize) -> impl Iterator<Item = Extent> + '_ {
+        let len = len.next_multiple_of(Pages::SIZE).max(Pages::SIZE);
+        self.extents.iter().flat_map(move |extent| {
+            (0..extent.len).step_by(len).map(move |from| Extent {
+                part: extent.part,
+                offset: extent.offset + from as u64,
+                len: len.min(extent.len - from),
+                needed: len.min(extent.needed.saturating_sub(from)),
+                at: extent.at + from,
+                skip: 0,
+            })
+        })
     }
 
     /// Reads it into `pages`, which holds at least [`Record::bytes`].
