@@ -20,6 +20,36 @@ pub fn current() -> Option<Memory> {
     parse(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
+/// Page faults of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// Those that waited for a disk.
+    pub major: u64,
+    /// The others.
+    pub minor: u64,
+}
+
+impl Faults {
+    /// What happened after `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let major = self.major.saturating_sub(earlier.major);
+        Self { major, minor: self.minor.saturating_sub(earlier.minor) }
+    }
+}
+
+/// Page faults so far; `None` where the system does not say.
+pub fn faults() -> Option<Faults> {
+    parse_faults(&fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// proc(5): after the name, which is in brackets and may hold anything, minor faults are the 8th field, major
+/// ones the 10th.
+fn parse_faults(stat: &str) -> Option<Faults> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(7);
+    let minor = fields.next()?.parse().ok()?;
+    Some(Faults { minor, major: fields.nth(1)?.parse().ok()? })
+}
+
 fn parse(status: &str) -> Option<Memory> {
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -44,6 +74,13 @@ mod tests {
         let expected =
             Memory { resident: 204_800, peak: 307_200, anonymous: 153_600, file_backed: 51_200 };
         assert_eq!(parse(status), Some(expected));
+    }
+
+    #[test]
+    fn page_faults_are_found_behind_any_name() {
+        let stat = "17 (a ) 9 (b) S 1 17 17 0 -1 4194304 123 0 4 0 5 6 0 0 20 0 3 0";
+        assert_eq!(parse_faults(stat), Some(Faults { minor: 123, major: 4 }));
+        assert_eq!(parse_faults("17 (vaquita) S 1"), None);
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use serde_json::{Value, json};
-use vaquita_runtime::experts::{ExpertStore, Stats};
+use vaquita_runtime::experts::Stats;
+use vaquita_runtime::experts::budget::Plan;
 use vaquita_runtime::measure::energy::Recorder;
-use vaquita_runtime::measure::memory;
+use vaquita_runtime::measure::memory::{self, Faults};
 use vaquita_runtime::session::Session;
 use vaquita_runtime::session::generate::{Event, Generation, GenerationOptions, generate};
 use vaquita_runtime::session::prompt::Prompt;
@@ -106,6 +107,12 @@ pub struct Answer {
     pub joules: Option<f64>,
     /// What the experts' store did, where experts are streamed.
     pub streaming: Option<Stats>,
+    /// What the memory budget is spent on, where there is one.
+    pub plan: Option<Plan>,
+    /// Page faults meanwhile.
+    pub faults: Option<Faults>,
+    /// What makes the answer other than the model's own, in words.
+    pub lossy: Option<String>,
 }
 
 /// Generates an answer and, unless `quiet`, prints it as it comes. Ctrl-C ends it.
@@ -117,7 +124,8 @@ pub fn stream(
     quiet: bool,
 ) -> Result<Answer> {
     let tokenizer = bundle.prompter.tokenizer();
-    let before = bundle.store.as_ref().and_then(|store| store.stats());
+    let before = bundle.loaded.streaming();
+    let faults = memory::faults();
     let interrupted = interrupted()?;
     interrupted.store(false, Ordering::Relaxed);
     let mut energy = Recorder::start(Path::new("/"));
@@ -150,9 +158,15 @@ pub fn stream(
         return Err(error.into());
     }
     ended?;
-    let after = bundle.store.as_ref().and_then(|store| store.stats());
-    let streaming = after.zip(before).map(|(after, before)| after.since(&before));
-    Ok(Answer { generation: generation?, joules: energy.joules(), streaming })
+    let after = bundle.loaded.streaming();
+    Ok(Answer {
+        generation: generation?,
+        joules: energy.joules(),
+        streaming: after.zip(before).map(|(after, before)| after.since(&before)),
+        plan: bundle.loaded.plan(),
+        faults: memory::faults().zip(faults).map(|(after, before)| after.since(&before)),
+        lossy: bundle.loaded.lossy.clone(),
+    })
 }
 
 /// Writes reasoning dimmed, where the terminal can, and the answer after an empty line.
@@ -212,6 +226,19 @@ impl Printer {
     }
 }
 
+/// The parts of a memory budget, in bytes.
+fn memory_json(plan: Plan) -> Value {
+    let needs = plan.needs;
+    json!({
+        "budget_bytes": plan.budget,
+        "process_bytes": needs.process,
+        "dense_bytes": needs.dense,
+        "cache_bytes": needs.cache,
+        "scratch_bytes": needs.scratch,
+        "experts_bytes": plan.experts, // null where the file is mapped
+    })
+}
+
 impl Answer {
     /// What a script gets.
     pub fn json(&self) -> Value {
@@ -232,7 +259,11 @@ impl Answer {
             "peak_rss_bytes": memory::current().map(|memory| memory.peak),
             "energy_joules": self.joules,
             "joules_per_token": self.joules.filter(|_| generated > 0).map(|j| j / generated as f64),
+            "memory": self.plan.map(memory_json),
+            "major_page_faults": self.faults.map(|faults| faults.major),
+            "minor_page_faults": self.faults.map(|faults| faults.minor),
             "streaming": self.streaming.map(|stats| self.streaming_json(&stats)),
+            "lossy": self.lossy,
         })
     }
 
@@ -251,6 +282,7 @@ impl Answer {
             "waiting_seconds": stats.waiting.as_secs_f64(),
             "computing_seconds": stats.computing.as_secs_f64(),
             "evictions": stats.evictions,
+            "evictions_per_token": stats.evictions as f64 / tokens.max(1) as f64,
             "prefetched": stats.guessed,
             "prefetched_used": stats.guesses_used,
             "resident_bytes": stats.resident_bytes,
@@ -285,6 +317,9 @@ impl Answer {
             text.push_str(&format!(
                 ", experts in memory {hits}, read {read}, waited {waited:.1} s"
             ));
+        }
+        if let Some(lossy) = &self.lossy {
+            text.push_str(&format!(", {lossy}"));
         }
         text
     }

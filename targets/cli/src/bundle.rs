@@ -6,7 +6,10 @@ use std::sync::Arc;
 use vaquita_calibration::Subject;
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::sources::HfFolder;
-use vaquita_runtime::experts::{Streaming, open};
+use vaquita_runtime::experts::budget::Plan;
+use vaquita_runtime::experts::open::{MemoryControl, OpenOptions};
+use vaquita_runtime::experts::pressure::PressureWatch;
+use vaquita_runtime::experts::{ExpertStore, Recorder, Stats, open};
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::session::cache::CacheType;
@@ -32,10 +35,37 @@ pub struct Loaded {
     pub model: Arc<Model>,
     /// How sessions compute.
     pub options: SessionOptions,
-    /// Its experts' store, where they are streamed within a memory budget.
-    pub store: Option<Arc<Streaming>>,
     /// Weights of the model.
     pub parameters: u64,
+    /// What makes its answers other than the model's own, in words.
+    pub lossy: Option<String>,
+    memory: Option<Arc<MemoryControl>>,
+    trace: Option<Arc<Recorder>>,
+    /// Gives memory back as long as it lives.
+    _pressure: Option<PressureWatch>,
+}
+
+impl Loaded {
+    /// What the experts' store did so far, where they are streamed within a memory budget.
+    pub fn streaming(&self) -> Option<Stats> {
+        self.memory.as_ref()?.store()?.stats()
+    }
+
+    /// What the memory budget is spent on, where there is one.
+    pub fn plan(&self) -> Option<Plan> {
+        self.memory.as_ref()?.plan()
+    }
+
+    /// A session on all threads.
+    pub fn session(&self, compute: &Compute) -> Session {
+        Session::new(self.model.clone(), compute.pool(), self.options.clone())
+    }
+
+    /// Completes the routing trace, where one was asked for.
+    pub fn finish(&self) -> Result {
+        let Some(trace) = &self.trace else { return Ok(()) };
+        trace.finish().map_err(|error| Failure::Error(format!("--trace: {error}")))
+    }
 }
 
 /// Loads a model for `sessions` sequences at the same time. A folder's is the full-precision reference, so that its
@@ -45,18 +75,22 @@ pub fn load(compute: &Compute, path: &Path, sessions: usize) -> Result<Loaded> {
     let cache = if path.is_dir() { CacheType::F32 } else { CacheType::F16 };
     let options = compute.session(cache)?;
     let loaded = if path.is_dir() {
-        if compute.has_budget() {
-            let message = "--memory is for files: quantize the folder first".into();
+        if let Some(option) = compute.file_option() {
+            let message = format!("{option} is for files: quantize the folder first");
             return Err(Failure::Usage(message));
         }
         let weights = HfFolder::open(path)?;
         let parameters = Inventory::new(&weights)?.parameters;
         let model = Arc::new(Model::load(Arc::new(weights))?);
-        Loaded { model, options, store: None, parameters }
+        let (lossy, memory, trace) = (None, None, None);
+        Loaded { model, options, parameters, lossy, memory, trace, _pressure: None }
     } else {
-        let opened = open::open(path, &compute.open(&options, sessions))?;
-        let parameters = Inventory::new(opened.weights.as_ref())?.parameters;
-        Loaded { model: opened.model, options, store: opened.memory.store().cloned(), parameters }
+        if compute.has_trace() && sessions > 1 {
+            let message = "--trace records one sequence at a time: use it with run, chat or bench";
+            return Err(Failure::Usage(message.into()));
+        }
+        let open = compute.open(&options, sessions);
+        load_file(path, options, &open, compute.yields_memory())?
     };
     let most = loaded.model.config().max_position_embeddings;
     let found = loaded.options.context;
@@ -66,16 +100,35 @@ pub fn load(compute: &Compute, path: &Path, sessions: usize) -> Result<Loaded> {
     Ok(loaded)
 }
 
+fn load_file(
+    path: &Path,
+    options: SessionOptions,
+    open: &OpenOptions,
+    yields_memory: bool,
+) -> Result<Loaded> {
+    let opened = open::open(path, open)?;
+    let memory = opened.memory;
+    let pressure = yields_memory.then(|| PressureWatch::start(memory.clone())).flatten();
+    if yields_memory && pressure.is_none() && memory.store().is_some() {
+        eprintln!("--yield-memory: this system does not say how short of memory it is");
+    }
+    Ok(Loaded {
+        model: opened.model,
+        options,
+        parameters: Inventory::new(opened.weights.as_ref())?.parameters,
+        lossy: open.lossy(),
+        memory: Some(memory),
+        trace: opened.trace,
+        _pressure: pressure,
+    })
+}
+
 /// A model, its tokenizer and its chat template.
 pub struct Bundle {
     /// The model.
-    pub model: Arc<Model>,
+    pub loaded: Loaded,
     /// Text to tokens.
     pub prompter: Prompter,
-    /// How sessions compute.
-    pub options: SessionOptions,
-    /// Its experts' store, where they are streamed within a memory budget.
-    pub store: Option<Arc<Streaming>>,
 }
 
 impl Bundle {
@@ -90,26 +143,21 @@ impl Bundle {
     }
 
     fn open_for(compute: &Compute, path: &Path, sessions: usize) -> Result<Self> {
-        let Loaded { model, options, store, .. } = load(compute, path, sessions)?;
+        let loaded = load(compute, path, sessions)?;
         let tokenizer = Arc::new(open_tokenizer(path)?);
-        let (found, allowed) = (tokenizer.vocab_size(), model.config().vocab_size);
+        let (found, allowed) = (tokenizer.vocab_size(), loaded.model.config().vocab_size);
         if found > allowed {
             let path = path.display();
             let message = format!("{path}: the tokenizer has {found} tokens, the model {allowed}");
             return Err(Failure::Error(message));
         }
-        Ok(Self { model, prompter: Prompter::new(tokenizer)?, options, store })
+        Ok(Self { loaded, prompter: Prompter::new(tokenizer)? })
     }
 
-    /// A session on all threads.
-    pub fn session(&self, compute: &Compute) -> Session {
-        Session::new(self.model.clone(), compute.pool(), self.options.clone())
-    }
-
-    /// The same for evaluations.
+    /// For evaluations. The bundle must outlive it for memory to be watched.
     pub fn subject(&self) -> Subject {
-        let (model, prompter) = (self.model.clone(), self.prompter.clone());
-        Subject { model, prompter, options: self.options.clone() }
+        let (model, prompter) = (self.loaded.model.clone(), self.prompter.clone());
+        Subject { model, prompter, options: self.loaded.options.clone() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a command computes: the options that all commands share.
 
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -44,6 +45,19 @@ pub struct Compute {
     /// When to check the file's checksums
     #[arg(long, global = true, value_name = "WHEN", default_value = "first")]
     verify: VerifyWhen,
+    /// Record which experts tokens are routed to, for `vaquita replay`
+    #[arg(long, global = true, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// With --memory: give experts' memory back while the system is short of it (Linux, where PSI is readable)
+    #[arg(long, global = true, requires = "memory")]
+    yield_memory: bool,
+    /// Lossy: let an expert in memory take the place of one that is not, where the router's score for it is
+    /// lower by at most this share: 0.1
+    #[arg(long, global = true, value_name = "SHARE")]
+    route_prefer_resident: Option<f32>,
+    /// Lossy: route each token to only so many experts
+    #[arg(long, global = true, value_name = "K")]
+    active_experts: Option<NonZero<usize>>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -84,13 +98,40 @@ impl Compute {
             policy: self.policy,
             lanes: self.lanes.get(),
             guessing: self.prefetch,
+            trace: self.trace.clone(),
+            prefer_resident: self.route_prefer_resident,
+            active_experts: self.active_experts.map(NonZero::get),
             ..OpenOptions::new(workload)
         }
     }
 
-    /// Whether memory is limited.
-    pub fn has_budget(&self) -> bool {
-        self.memory.is_some()
+    /// The same for a model that others are compared with: exact, and not within the memory budget, which is
+    /// that of the model under test.
+    pub fn for_reference(&self) -> Self {
+        let (memory, trace, route_prefer_resident, active_experts) = (None, None, None, None);
+        let exact = Self { memory, trace, route_prefer_resident, active_experts, ..self.clone() };
+        Self { yield_memory: false, ..exact }
+    }
+
+    /// Whether routing is recorded.
+    pub fn has_trace(&self) -> bool {
+        self.trace.is_some()
+    }
+
+    /// Whether memory is to be given back while the system is short of it.
+    pub fn yields_memory(&self) -> bool {
+        self.yield_memory
+    }
+
+    /// The first option that only model files take.
+    pub fn file_option(&self) -> Option<&'static str> {
+        let given = [
+            ("--memory", self.memory.is_some()),
+            ("--trace", self.trace.is_some()),
+            ("--route-prefer-resident", self.route_prefer_resident.is_some()),
+            ("--active-experts", self.active_experts.is_some()),
+        ];
+        given.into_iter().find_map(|(name, given)| given.then_some(name))
     }
 
     /// Threads to use.

@@ -5,6 +5,7 @@ mod bundle;
 mod commands;
 mod compute;
 mod failure;
+mod files;
 mod size;
 mod terminal;
 

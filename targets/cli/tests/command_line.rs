@@ -239,6 +239,52 @@ fn policies_are_compared_on_a_trace() {
 }
 
 #[test]
+fn a_runs_routing_is_recorded_replayed_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let [file, trace, plot] = ["m.gguf", "m.trace", "m.svg"].map(|name| folder.path().join(name));
+    success(&mut quantize(&reference(), &file));
+    let ask = ["run", "-p", "723 * 8 = ?", "--temp", "0", "--json", "--context", "128"];
+    let answer = json(vaquita(ask).arg(&file).arg("--trace").arg(&trace));
+    let lines = fs::read_to_string(&trace).unwrap().lines().count() as u64;
+    // The token that ends the answer is not routed any more.
+    let tokens = answer["prompt_tokens"].as_u64().unwrap() + answer["tokens"].as_u64().unwrap();
+    assert!(lines > tokens, "{lines} lines, {tokens} tokens");
+    let rows = json(
+        vaquita(["replay", "--budget", "2MiB", "--json"]).arg(&trace).arg("--plot").arg(&plot),
+    );
+    assert_eq!(rows.as_array().unwrap().len(), 4);
+    assert!(fs::read_to_string(&plot).unwrap().starts_with("<svg"));
+    let several = vaquita(["eval", "perplexity", "--threads", "2"])
+        .arg(&file)
+        .arg("--text")
+        .arg(root().join("calibration/reference/heldout.jsonl"))
+        .arg("--trace")
+        .arg(&trace)
+        .output()
+        .unwrap();
+    assert_eq!(several.status.code(), Some(2));
+}
+
+#[test]
+fn lossy_modes_are_labelled_wherever_their_figures_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.gguf");
+    success(&mut quantize(&reference(), &file));
+    let text = root().join("calibration/reference/heldout.jsonl");
+    let mut kld = vaquita(["eval", "kld", "--limit", "2", "--json", "--active-experts", "2"]);
+    kld.arg(&file).arg("--reference").arg(&file).arg("--text").arg(&text);
+    let kld = json(&mut kld);
+    assert!(kld["mean_kld"].as_f64().unwrap() > 0.0, "the reference stays as it is: {kld}");
+    assert_eq!(kld["lossy"], "lossy: 2 experts per token");
+    let bench = ["bench", "-p", "0", "-n", "4", "-r", "1", "--active-experts", "2"];
+    let table = success(vaquita(bench).arg(&file));
+    assert!(table.contains("| tg4 (lossy: 2 experts per token) |"), "{table}");
+    failure(vaquita(["run", "-p", "1"]).arg(&file).args(["--active-experts", "33"]), 1);
+    failure(vaquita(["run", "-p", "1"]).arg(&file).args(["--route-prefer-resident", "7"]), 1);
+    failure(vaquita(["run", "-p", "1"]).arg(reference()).args(["--active-experts", "2"]), 2);
+}
+
+#[test]
 fn a_bench_says_what_was_measured() {
     let rows = json(
         vaquita(["bench", "-p", "8", "-n", "4", "-r", "2", "-d", "3", "-o", "json"])

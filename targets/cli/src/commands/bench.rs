@@ -5,14 +5,13 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use vaquita_runtime::experts::ExpertStore;
 use vaquita_runtime::kernels::Tier;
 use vaquita_runtime::measure::energy::Recorder;
 use vaquita_runtime::measure::memory;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::session::Session;
 
-use crate::bundle::{self, Loaded};
+use crate::bundle;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::size;
@@ -74,6 +73,9 @@ struct Row {
     /// Bytes of experts read per token, where they are streamed.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_read_per_token: Option<f64>,
+    /// What makes its answers other than the model's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lossy: Option<String>,
 }
 
 /// What is timed.
@@ -107,14 +109,14 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     if tests.is_empty() || args.repetitions == 0 {
         return Err(Failure::Usage("nothing to measure: -p, -n and -r are 0".into()));
     }
-    let Loaded { model, options, store, parameters } = bundle::load(compute, &args.model, 1)?;
-    let mut session = Session::new(model.clone(), compute.pool(), options);
+    let loaded = bundle::load(compute, &args.model, 1)?;
+    let mut session = loaded.session(compute);
     let mut rows = Vec::new();
     for test in tests {
         let mut row = Row {
             model: name(&args.model),
             size: bytes(&args.model)?,
-            params: parameters,
+            params: loaded.parameters,
             threads: compute.threads(),
             isa: compute.tier().map(Tier::name)?,
             test: test.name(args.depth),
@@ -125,11 +127,11 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             peak_rss_bytes: None,
             hit_rate: None,
             bytes_read_per_token: None,
+            lossy: loaded.lossy.clone(),
         };
-        let before = store.as_ref().and_then(|store| store.stats());
-        measure(&mut row, &mut session, &model, test, &args)?;
-        let after = store.as_ref().and_then(|store| store.stats());
-        if let (Some(after), Some(before)) = (after, before) {
+        let before = loaded.streaming();
+        measure(&mut row, &mut session, &loaded.model, test, &args)?;
+        if let (Some(after), Some(before)) = (loaded.streaming(), before) {
             let stats = after.since(&before);
             let tokens = test.tokens() * (args.repetitions + 1) + args.depth;
             row.hit_rate = stats.hit_rate();
@@ -142,7 +144,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         Output::Json => println!("{}", serde_json::to_string(&rows)?),
         Output::Csv => print!("{}", csv(&rows)),
     }
-    Ok(())
+    loaded.finish()
 }
 
 fn name(path: &Path) -> String {
@@ -223,13 +225,19 @@ fn markdown(rows: &[Row]) -> String {
             size::count(row.params),
             row.threads,
             row.isa,
-            row.test,
+            test(row),
             row.avg_ts,
             row.stddev_ts,
             row.peak_rss_bytes.map_or("unmeasured".into(), size::show),
         ));
     }
     text
+}
+
+/// A test's name, with what makes it another model's.
+fn test(row: &Row) -> String {
+    let lossy = row.lossy.as_ref().map(|lossy| format!(" ({lossy})"));
+    format!("{}{}", row.test, lossy.unwrap_or_default())
 }
 
 fn csv(rows: &[Row]) -> String {

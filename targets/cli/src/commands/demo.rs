@@ -87,7 +87,8 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let heads = ["", "size", "bits/weight", "tokens/s", "peak memory", "J/token", "accuracy"];
     let mut rows = vec![heads.map(String::from).to_vec()];
     for (name, path, report) in &models {
-        let subject = Bundle::open_for_all_threads(compute, path)?.subject();
+        let bundle = Bundle::open_for_all_threads(compute, path)?;
+        let subject = bundle.subject();
         let grades = with_bar("answering", |bar| Ok(grade(&subject, graded, bar)?))?;
         let measured = measure(compute, path, &asked[0].question)?;
         let (bytes, bits) = match report {
@@ -117,7 +118,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
 /// Asks the questions and shows what the model thinks and says.
 fn ask(compute: &Compute, file: &Path, questions: &[&Question]) -> Result {
     let bundle = Bundle::open(compute, file)?;
-    let mut session = bundle.session(compute);
+    let mut session = bundle.loaded.session(compute);
     for question in questions {
         println!("\n> {}", question.question.replace('\n', "\n> "));
         let prompt = bundle.prompter.chat(&[Message::new("user", &question.question)], None)?;

@@ -1,7 +1,6 @@
 //! `vaquita eval`: what a model computes, and how good it is. The keys of `--json` are an interface.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -14,11 +13,11 @@ use vaquita_calibration::divergence::divergence;
 use vaquita_calibration::perplexity::perplexity;
 use vaquita_calibration::read_documents;
 use vaquita_calibration::tasks::{Question, grade};
-use vaquita_runtime::session::Session;
 
-use crate::bundle::{self, Bundle, Loaded};
+use crate::bundle::{self, Bundle};
 use crate::compute::Compute;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
+use crate::files::write_whole;
 use crate::terminal::{Bar, table};
 
 /// Arguments of `eval`.
@@ -55,7 +54,7 @@ enum What {
     Kld {
         /// A GGUF file or a Hugging Face folder
         model: PathBuf,
-        /// The model to compare with
+        /// The model to compare with; it is not part of the --memory budget
         #[arg(long, value_name = "MODEL")]
         reference: PathBuf,
         #[command(flatten)]
@@ -104,16 +103,19 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     match args.what {
         What::Logits { model, tokens, chunk, out } => logits(compute, &model, &tokens, chunk, &out),
         What::Perplexity { model, text } => {
-            let subject = Bundle::open_for_all_threads(compute, &model)?.subject();
+            let bundle = Bundle::open_for_all_threads(compute, &model)?;
+            let subject = bundle.subject();
             let result = with_bar("reading", |bar| Ok(perplexity(&subject, &text.read()?, bar)?))?;
             let rows = [
                 ("perplexity", format!("{:.5}", result.perplexity)),
                 ("tokens", result.tokens.to_string()),
             ];
-            print(text.json, &result, &rows)
+            print(text.json, &bundle, &result, &rows)
         }
         What::Kld { model, reference, text } => {
-            let subject = Bundle::open_for_all_threads(compute, &model)?.subject();
+            let bundle = Bundle::open_for_all_threads(compute, &model)?;
+            let subject = bundle.subject();
+            let compute = &compute.for_reference();
             let reference = Bundle::open_for_all_threads(compute, &reference)?.subject();
             let result = with_bar("comparing", |bar| {
                 Ok(divergence(&subject, &reference, &text.read()?, bar)?)
@@ -130,10 +132,11 @@ pub fn run(compute: &Compute, args: Args) -> Result {
                 ("of the reference", format!("{:.5}", result.reference_perplexity)),
                 ("tokens", result.tokens.to_string()),
             ];
-            print(text.json, &result, &rows)
+            print(text.json, &bundle, &result, &rows)
         }
         What::Tasks { model, questions, limit, json } => {
-            let subject = Bundle::open_for_all_threads(compute, &model)?.subject();
+            let bundle = Bundle::open_for_all_threads(compute, &model)?;
+            let subject = bundle.subject();
             let mut questions = Question::read(&questions)?;
             questions.truncate(limit.map_or(usize::MAX, NonZero::get));
             let grades = with_bar("answering", |bar| Ok(grade(&subject, &questions, bar)?))?;
@@ -142,7 +145,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
                 rows.push((task, format!("{right}/{asked}")));
             }
             rows.push(("accuracy", format!("{:.2}%", grades.accuracy * 100.0)));
-            print(json, &grades, &rows)
+            print(json, &bundle, &grades, &rows)
         }
     }
 }
@@ -160,13 +163,22 @@ pub fn with_bar<T>(
     })
 }
 
-fn print(json: bool, result: &impl Serialize, rows: &[(&str, String)]) -> Result {
+/// Prints a result, and what makes the model another one than that of the file.
+fn print(json: bool, bundle: &Bundle, result: &impl Serialize, rows: &[(&str, String)]) -> Result {
+    let lossy = &bundle.loaded.lossy;
     if json {
-        println!("{}", serde_json::to_string(result)?);
+        let mut result = serde_json::to_value(result)?;
+        if let (Some(object), Some(lossy)) = (result.as_object_mut(), lossy) {
+            object.insert("lossy".into(), lossy.clone().into());
+        }
+        println!("{result}");
     } else {
         let rows: Vec<Vec<String>> =
             rows.iter().map(|(name, value)| vec![name.to_string(), value.clone()]).collect();
         print!("{}", table(&rows));
+        if let Some(lossy) = lossy {
+            println!("{lossy}");
+        }
     }
     Ok(())
 }
@@ -178,25 +190,14 @@ fn logits(
     chunk: Option<NonZero<usize>>,
     out: &Path,
 ) -> Result {
-    let Loaded { model, mut options, .. } = bundle::load(compute, path, 1)?;
-    options.prefill_chunk = chunk.map_or(options.prefill_chunk, NonZero::get);
-    let mut session = Session::new(model.clone(), compute.pool(), options);
+    let mut loaded = bundle::load(compute, path, 1)?;
+    let chunk = chunk.map_or(loaded.options.prefill_chunk, NonZero::get);
+    loaded.options.prefill_chunk = chunk;
+    let mut session = loaded.session(compute);
     let logits = session.feed_all(tokens)?;
     let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
-    let shape = vec![tokens.len(), model.config().vocab_size];
+    let shape = vec![tokens.len(), loaded.model.config().vocab_size];
     let view = TensorView::new(Dtype::F32, shape, &bytes)?;
     let file = safetensors::serialize([("logits", view)], None::<HashMap<String, String>>)?;
     write_whole(out, &file)
-}
-
-/// Writes a file that appears only when it is whole.
-fn write_whole(out: &Path, bytes: &[u8]) -> Result {
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let failed = |error: std::io::Error| Failure::Error(format!("{}: {error}", out.display()));
-    let mut file =
-        tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(out).map_err(|error| failed(error.error))?;
-    Ok(())
 }

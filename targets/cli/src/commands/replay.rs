@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use vaquita_runtime::experts::plot::{curves, svg};
 use vaquita_runtime::experts::replay::{Rule, replay};
 use vaquita_runtime::experts::trace::Trace;
 
 use crate::failure::Result;
+use crate::files::write_whole;
 use crate::size;
 use crate::terminal::table;
 
@@ -16,11 +18,14 @@ pub struct Args {
     /// A trace, `route_trace v1`
     trace: PathBuf,
     /// Memory for experts; may be given several times
-    #[arg(long, value_name = "SIZE", required = true, value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", required_unless_present = "plot", value_parser = size::parse)]
     budget: Vec<u64>,
     /// Only this policy: lru, lfu, reuse, belady (the bound) [default: all]
     #[arg(long = "rule", value_name = "POLICY", value_parser = rule)]
     rule: Option<Rule>,
+    /// Draw hit rate over memory as SVG, for every policy
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -55,9 +60,15 @@ pub fn run(args: Args) -> Result {
             });
         }
     }
+    if let Some(out) = args.plot {
+        write_whole(&out, svg(&curves(&trace)?).as_bytes())?;
+    }
     if args.json {
         println!("{}", serde_json::to_string(&rows)?);
         return Ok(());
+    }
+    if rows.is_empty() {
+        return Ok(()); // only drawn
     }
     let mut cells = vec![["policy", "budget", "hits", "read per token"].map(String::from).to_vec()];
     cells.extend(rows.iter().map(|row| {

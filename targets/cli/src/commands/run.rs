@@ -51,12 +51,12 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             system.into_iter().chain([Message::new("user", text)]).collect();
         bundle.prompter.chat(&messages, None)?
     };
-    let mut session = bundle.session(compute);
+    let mut session = bundle.loaded.session(compute);
     let answer = stream(&mut session, &bundle, &prompt, &args.sampling, args.json)?;
     if args.json {
         println!("{}", answer.json());
     } else if stderr().is_terminal() {
         eprintln!("\n{}", answer.summary());
     }
-    Ok(())
+    bundle.loaded.finish()
 }
