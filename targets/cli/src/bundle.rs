@@ -139,7 +139,12 @@ impl Bundle {
 
     /// Opens it for as many sequences at the same time as there are threads.
     pub fn open_for_all_threads(compute: &Compute, path: &Path) -> Result<Self> {
-        Self::open_for(compute, path, compute.threads())
+        let mut bundle = Self::open_for(compute, path, compute.threads())?;
+        if compute.prefers_resident() {
+            // Routing is bent where tokens come one by one, as they do in an answer.
+            bundle.loaded.options.prefill_chunk = 1;
+        }
+        Ok(bundle)
     }
 
     fn open_for(compute: &Compute, path: &Path, sessions: usize) -> Result<Self> {

@@ -113,6 +113,11 @@ impl Compute {
         Self { yield_memory: false, ..exact }
     }
 
+    /// Whether routing is bent towards experts in memory.
+    pub fn prefers_resident(&self) -> bool {
+        self.route_prefer_resident.is_some()
+    }
+
     /// Whether routing is recorded.
     pub fn has_trace(&self) -> bool {
         self.trace.is_some()
