@@ -6,7 +6,7 @@
 
 pub mod container;
 pub mod encoders;
-mod partial;
+pub mod partial;
 pub mod pipeline;
 pub mod plan;
 mod progress;

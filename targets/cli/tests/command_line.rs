@@ -206,6 +206,31 @@ fn evaluations_have_the_keys_that_scripts_read() {
 }
 
 #[test]
+fn a_reference_is_written_once_and_compared_with_without_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("texts.ref");
+    let text = reference().join("heldout.jsonl");
+    let mut command = vaquita(["eval", "reference", "--limit", "3", "--json"]);
+    let written = json(command.arg(reference()).arg("-o").arg(&file).arg("--text").arg(&text));
+    assert_eq!(written["bytes"], fs::metadata(&file).unwrap().len());
+    assert_eq!(written["documents"], 3);
+
+    let compare = || {
+        let mut command = vaquita(["eval", "kld", "--json"]);
+        command.arg(reference()).arg("--reference").arg(&file);
+        command
+    };
+    let found = json(&mut compare());
+    assert_eq!(found["tokens"], written["tokens"]);
+    assert!(found["mean_kld"].as_f64().unwrap() < 1e-6, "{found}");
+    let error = failure(compare().arg("--text").arg(&text), 2);
+    assert!(error.contains("leave out --text"), "{error}");
+    fs::write(&file, &fs::read(&file).unwrap()[..5000]).unwrap();
+    let error = failure(&mut compare(), 1);
+    assert!(error.contains("texts.ref: the file is damaged"), "{error}");
+}
+
+#[test]
 fn a_budget_streams_experts_and_the_answer_stays_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("reference.gguf");

@@ -10,15 +10,18 @@ use clap::Subcommand;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde::Serialize;
-use vaquita_calibration::divergence::divergence;
+use vaquita_calibration::divergence::{Divergence, divergence, divergence_from_file};
 use vaquita_calibration::perplexity::perplexity;
 use vaquita_calibration::read_documents;
+use vaquita_calibration::reference_file::{self, ReferenceFile};
 use vaquita_calibration::tasks::{Question, grade};
+use vaquita_quantize::sources::Identity;
 use vaquita_runtime::session::Session;
 
 use crate::bundle::{self, Bundle, Loaded};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
+use crate::size;
 use crate::terminal::{Bar, table};
 
 /// Arguments of `eval`.
@@ -51,13 +54,15 @@ enum What {
         #[command(flatten)]
         text: Text,
     },
-    /// Kullback-Leibler divergence from a reference model over texts
-    Kld {
-        /// A GGUF file or a Hugging Face folder
+    /// Kullback-Leibler divergence from a reference over texts
+    Kld(Comparison),
+    /// Write down what a reference predicts over texts, for `kld --reference`
+    Reference {
+        /// A Hugging Face folder or a GGUF file
         model: PathBuf,
-        /// The model to compare with
-        #[arg(long, value_name = "MODEL")]
-        reference: PathBuf,
+        /// The file to write
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
         #[command(flatten)]
         text: Text,
     },
@@ -90,6 +95,50 @@ struct Text {
     json: bool,
 }
 
+#[derive(clap::Args)]
+struct Comparison {
+    /// A GGUF file or a Hugging Face folder
+    model: PathBuf,
+    /// The model to compare with, or what `eval reference` wrote of it
+    #[arg(long, value_name = "MODEL")]
+    reference: PathBuf,
+    /// Documents: JSON lines with `text`; a reference file brings its own
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// Only the first N
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZero<usize>>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Comparison {
+    fn run(self, compute: &Compute) -> Result<Divergence> {
+        let limit = self.limit.map_or(usize::MAX, NonZero::get);
+        if ReferenceFile::is_one(&self.reference) {
+            if self.text.is_some() {
+                let message = "a reference file brings its text: leave out --text".into();
+                return Err(Failure::Usage(message));
+            }
+            let reference = ReferenceFile::open(&self.reference)?;
+            let subject = Bundle::open_for_all_threads(compute, &self.model)?.subject();
+            return with_bar("comparing", |bar| {
+                Ok(divergence_from_file(&subject, &reference, limit, bar)?)
+            });
+        }
+        let Some(text) = &self.text else {
+            let message = "--text is needed where the reference is a model".into();
+            return Err(Failure::Usage(message));
+        };
+        let mut texts = read_documents(text)?;
+        texts.truncate(limit);
+        let subject = Bundle::open_for_all_threads(compute, &self.model)?.subject();
+        let reference = Bundle::open_for_all_threads(compute, &self.reference)?.subject();
+        with_bar("comparing", |bar| Ok(divergence(&subject, &reference, &texts, bar)?))
+    }
+}
+
 impl Text {
     fn read(&self) -> Result<Vec<String>> {
         let mut documents = read_documents(&self.file)?;
@@ -112,12 +161,24 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             ];
             print(text.json, &result, &rows)
         }
-        What::Kld { model, reference, text } => {
+        What::Reference { model, out, text } => {
             let subject = Bundle::open_for_all_threads(compute, &model)?.subject();
-            let reference = Bundle::open_for_all_threads(compute, &reference)?.subject();
-            let result = with_bar("comparing", |bar| {
-                Ok(divergence(&subject, &reference, &text.read()?, bar)?)
+            let name = Identity::new(&model, Vec::new())?.name;
+            let texts = text.read()?;
+            let written = with_bar("reading", |bar| {
+                Ok(reference_file::write(&subject, &name, &texts, &out, bar)?)
             })?;
+            let rows = [
+                ("file", format!("{}, {}", out.display(), size::show(written.bytes))),
+                ("documents", written.documents.to_string()),
+                ("tokens", written.tokens.to_string()),
+                ("perplexity", format!("{:.5}", written.perplexity)),
+            ];
+            print(text.json, &written, &rows)
+        }
+        What::Kld(comparison) => {
+            let as_json = comparison.json;
+            let result = comparison.run(compute)?;
             let rows = [
                 ("mean KLD", format!("{:.6} ± {:.6}", result.mean_kld, result.mean_kld_se)),
                 ("99th percentile", format!("{:.6}", result.p99_kld)),
@@ -130,7 +191,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
                 ("of the reference", format!("{:.5}", result.reference_perplexity)),
                 ("tokens", result.tokens.to_string()),
             ];
-            print(text.json, &result, &rows)
+            print(as_json, &result, &rows)
         }
         What::Tasks { model, questions, limit, json } => {
             let subject = Bundle::open_for_all_threads(compute, &model)?.subject();
