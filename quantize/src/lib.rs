@@ -6,6 +6,7 @@
 
 pub mod container;
 pub mod encoders;
+pub mod importance;
 pub mod partial;
 pub mod pipeline;
 pub mod plan;

@@ -1,8 +1,8 @@
 //! The mixed plan: each expert gets the types at which a byte buys most, under a size for the whole file.
 //!
 //! The cost of a choice is the squared error of the weights that it leaves, relative to the mean energy of
-//! that projection in its layer. Nothing is known here of how often an expert is used, or how its inputs
-//! are distributed: that takes calibration.
+//! that projection in its layer. With calibration, both are weighted by the importance of the columns and by
+//! the expert's work; without it, nothing is known of how often an expert is used.
 
 use rayon::prelude::*;
 use vaquita_runtime::blocks::BlockType;
@@ -13,6 +13,7 @@ use super::knapsack::{self, Choice};
 use super::{Plan, expert_layers, expert_specs, fit};
 use crate::container::{self, ContainerError, Inventory};
 use crate::encoders::{self, Distortion, EncodeError, Sample};
+use crate::importance::Importance;
 use crate::progress::{Progress, Stage};
 use crate::sources::Identity;
 use vaquita_runtime::gguf::Metadata;
@@ -84,6 +85,7 @@ pub fn mixed(
     weights: &dyn Weights,
     identity: &Identity,
     tokenizer: &Metadata,
+    importance: Option<&dyn Importance>,
     target: Target,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Plan, PlanError> {
@@ -123,8 +125,10 @@ pub fn mixed(
     for specs in &layers {
         let mut measured = Vec::new();
         for part in specs.chunks(rayon::current_num_threads() * 2) {
-            let part_measured: Vec<Measured> =
-                part.par_iter().map(|spec| measure(weights, spec)).collect::<Result<_, _>>()?;
+            let part_measured: Vec<Measured> = part
+                .par_iter()
+                .map(|spec| measure(weights, importance, spec))
+                .collect::<Result<_, _>>()?;
             measured.extend(part_measured);
             progress.add(part.iter().map(container::expert_parameters).sum());
         }
@@ -175,19 +179,25 @@ fn choices(spec: &ExpertSpec, measured: &Measured, energies: [f64; 3]) -> Vec<Ch
     (0..combinations).map(choice).collect()
 }
 
-fn measure(weights: &dyn Weights, spec: &ExpertSpec) -> Result<Measured, PlanError> {
+fn measure(
+    weights: &dyn Weights,
+    importance: Option<&dyn Importance>,
+    spec: &ExpertSpec,
+) -> Result<Measured, PlanError> {
     let expert = weights.expert(spec)?;
     let mut measured = Measured::default();
     for (projection, matrix) in
         Projection::ALL.into_iter().zip([&expert.gate, &expert.up, &expert.down])
     {
         let sample = Sample::new(matrix, SAMPLE_ROWS);
+        let columns = importance.and_then(|all| all.expert(spec, projection));
         for (at, ty) in TYPES.into_iter().enumerate() {
             let ty = fit(ty, matrix.cols());
-            let distortion = encoders::measure(ty, &sample, None).map_err(|source| {
-                let name = spec.projection_name(projection).into();
-                PlanError::Encode { name, source }
-            })?;
+            let distortion =
+                encoders::measure(ty, &sample, columns.as_deref()).map_err(|source| {
+                    let name = spec.projection_name(projection).into();
+                    PlanError::Encode { name, source }
+                })?;
             measured[projection as usize][at] = distortion;
         }
         matrix.release();
