@@ -150,9 +150,11 @@ impl Statistics {
     }
 }
 
+/// The name of an input, and where it is.
+type Part = (&'static str, fn(&ExpertMoments) -> &Moments);
+
 /// The two inputs of an expert.
-const PARTS: [(&str, fn(&ExpertMoments) -> &Moments); 2] =
-    [("input", |expert| &expert.input), ("hidden", |expert| &expert.hidden)];
+const PARTS: [Part; 2] = [("input", |expert| &expert.input), ("hidden", |expert| &expert.hidden)];
 
 impl Moments {
     fn mean_bytes(&self) -> Vec<u8> {
