@@ -1,8 +1,9 @@
 //! The mixed plan: each expert gets the types at which a byte buys most, under a size for the whole file.
 //!
 //! The cost of a choice is the squared error of the weights that it leaves, relative to the mean energy of
-//! that projection in its layer. With calibration, both are weighted by the importance of the columns and by
-//! the expert's work; without it, nothing is known of how often an expert is used.
+//! that projection in its layer. Layers that calibration never reached, the MTP layer for one, count a tenth.
+//! Costs weighted by importance and by the experts' work were tried and gave worse plans
+//! (docs/measurements-quality.md).
 
 use rayon::prelude::*;
 use vaquita_runtime::blocks::BlockType;
@@ -20,6 +21,8 @@ use vaquita_runtime::gguf::Metadata;
 
 /// Types that experts may get.
 const TYPES: [BlockType; 4] = [BlockType::E2, BlockType::E3, BlockType::E4, BlockType::E8];
+/// What errors count in a layer that no text reached.
+const UNREACHED: f64 = 0.1;
 /// Rows by which a matrix is judged.
 const SAMPLE_ROWS: usize = 256;
 
@@ -125,16 +128,18 @@ pub fn mixed(
     for specs in &layers {
         let mut measured = Vec::new();
         for part in specs.chunks(rayon::current_num_threads() * 2) {
-            let part_measured: Vec<Measured> = part
-                .par_iter()
-                .map(|spec| measure(weights, importance, spec))
-                .collect::<Result<_, _>>()?;
+            let part_measured: Vec<Measured> =
+                part.par_iter().map(|spec| measure(weights, spec)).collect::<Result<_, _>>()?;
             measured.extend(part_measured);
             progress.add(part.iter().map(container::expert_parameters).sum());
         }
+        let reached = importance.is_none_or(|all| {
+            specs.iter().any(|spec| all.expert(spec, Projection::Gate).is_some())
+        });
+        let share = if reached { 1.0 } else { UNREACHED };
         let energies = [0, 1, 2].map(|p| {
             let sum: f64 = measured.iter().map(|expert| expert[p][0].energy).sum();
-            (sum / specs.len() as f64).max(f64::MIN_POSITIVE)
+            (sum / specs.len() as f64 / share).max(f64::MIN_POSITIVE)
         });
         items.extend(specs.iter().zip(&measured).map(|(spec, m)| choices(spec, m, energies)));
     }
@@ -179,25 +184,19 @@ fn choices(spec: &ExpertSpec, measured: &Measured, energies: [f64; 3]) -> Vec<Ch
     (0..combinations).map(choice).collect()
 }
 
-fn measure(
-    weights: &dyn Weights,
-    importance: Option<&dyn Importance>,
-    spec: &ExpertSpec,
-) -> Result<Measured, PlanError> {
+fn measure(weights: &dyn Weights, spec: &ExpertSpec) -> Result<Measured, PlanError> {
     let expert = weights.expert(spec)?;
     let mut measured = Measured::default();
     for (projection, matrix) in
         Projection::ALL.into_iter().zip([&expert.gate, &expert.up, &expert.down])
     {
         let sample = Sample::new(matrix, SAMPLE_ROWS);
-        let columns = importance.and_then(|all| all.expert(spec, projection));
         for (at, ty) in TYPES.into_iter().enumerate() {
             let ty = fit(ty, matrix.cols());
-            let distortion =
-                encoders::measure(ty, &sample, columns.as_deref()).map_err(|source| {
-                    let name = spec.projection_name(projection).into();
-                    PlanError::Encode { name, source }
-                })?;
+            let distortion = encoders::measure(ty, &sample, None).map_err(|source| {
+                let name = spec.projection_name(projection).into();
+                PlanError::Encode { name, source }
+            })?;
             measured[projection as usize][at] = distortion;
         }
         matrix.release();
