@@ -87,12 +87,11 @@ pub fn quantized(source: &Path, out: &Path, ty: BlockType, target: Option<Target
     let (weights, identity) = (source.weights.as_ref(), &source.identity);
     let tokenizer = Metadata::new();
     let plan = match target {
-        Some(target) => {
-            mixed(weights, identity, &tokenizer, target, &mut |_| {}).expect("it can be reached")
-        }
+        Some(target) => mixed(weights, identity, &tokenizer, None, target, &mut |_| {})
+            .expect("it can be reached"),
         None => Plan::uniform(weights.config(), ty),
     };
-    let job = Job { weights, identity, tokenizer: &tokenizer, plan: &plan, out };
+    let job = Job { weights, identity, tokenizer: &tokenizer, importance: None, plan: &plan, out };
     quantize(&job, &mut |_| {}).expect("the checkpoint is quantized");
     let weights = GgufWeights::open(out, Verify::First).expect("the file opens");
     Arc::new(Model::load(Arc::new(weights)).expect("the file loads"))

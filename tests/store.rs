@@ -26,10 +26,11 @@ pub fn quantize_to(source: &Path, out: &Path, bits: Option<f64>) {
         None => Plan::uniform(weights.config(), BlockType::E4),
         Some(bits) => {
             let target = Target::BitsPerWeight(bits);
-            mixed(weights, identity, &tokenizer, target, &mut |_| {}).expect("it can be reached")
+            mixed(weights, identity, &tokenizer, None, target, &mut |_| {})
+                .expect("it can be reached")
         }
     };
-    let job = Job { weights, identity, tokenizer: &tokenizer, plan: &plan, out };
+    let job = Job { weights, identity, tokenizer: &tokenizer, importance: None, plan: &plan, out };
     quantize(&job, &mut |_| {}).expect("the checkpoint is quantized");
 }
 

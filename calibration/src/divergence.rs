@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use serde::Serialize;
+use vaquita_runtime::session::SessionError;
 
+use crate::reference_file::{ReferenceFile, Row};
 use crate::softmax::{log_softmax, top};
 use crate::{EvalError, OnProgress, Subject};
 
@@ -41,6 +43,44 @@ struct Sample {
     reference_loss: f64,
 }
 
+/// Compares a model with what a reference file says of the reference, over the first `limit` documents of it.
+pub fn divergence_from_file(
+    subject: &Subject,
+    reference: &ReferenceFile,
+    limit: usize,
+    on_progress: OnProgress,
+) -> Result<Divergence, EvalError> {
+    let vocab_size = subject.model.config().vocab_size;
+    reference.check(vocab_size, subject.tokenizer_fingerprint())?;
+    let count = reference.documents().min(limit);
+    let context = subject.session().context();
+    let done = AtomicUsize::new(0);
+    let samples: Vec<Vec<Sample>> = (0..count)
+        .into_par_iter()
+        .map(|at| {
+            let document = reference.document(at)?;
+            if document.tokens.len() > context {
+                let needed = document.tokens.len();
+                return Err(SessionError::ContextFull { limit: context, needed }.into());
+            }
+            let mut samples = Vec::with_capacity(document.tokens.len());
+            let mut rows = document.rows();
+            for ours in subject.chunks(document.tokens) {
+                let (ours, targets) = ours?;
+                for (logits, target) in ours.chunks_exact(vocab_size).zip(targets) {
+                    // As many rows as predictions: the file was checked when it was opened.
+                    let Some(row) = rows.next() else { break };
+                    samples.push(compare_with(logits, &row?, *target));
+                }
+            }
+            document.release();
+            on_progress(done.fetch_add(1, Ordering::Relaxed) + 1, count);
+            Ok(samples)
+        })
+        .collect::<Result<_, EvalError>>()?;
+    Ok(summarize(&samples.concat()))
+}
+
 /// Compares two models over texts, tokenized by the reference, each after the begin-of-sentence token.
 pub fn divergence(
     subject: &Subject,
@@ -71,14 +111,20 @@ pub fn divergence(
 }
 
 fn compare(logits: &[f32], reference: &[f32], target: u32) -> Sample {
-    let (ours, theirs) = (log_softmax(logits), log_softmax(reference));
-    let terms = ours.iter().zip(&theirs).filter(|(_, q)| **q > f64::NEG_INFINITY);
+    let log_probs = log_softmax(reference);
+    let row = Row { top: top(reference), loss: -log_probs[target as usize], log_probs };
+    compare_with(logits, &row, target)
+}
+
+fn compare_with(logits: &[f32], reference: &Row, target: u32) -> Sample {
+    let (ours, theirs) = (log_softmax(logits), &reference.log_probs);
+    let terms = ours.iter().zip(theirs).filter(|(_, q)| **q > f64::NEG_INFINITY);
     Sample {
         // Rounding may leave it a little below zero where both are the same.
         divergence: terms.map(|(p, q)| q.exp() * (q - p)).sum::<f64>().max(0.0),
-        same_top: top(logits) == top(reference),
+        same_top: top(logits) == reference.top,
         loss: -ours[target as usize],
-        reference_loss: -theirs[target as usize],
+        reference_loss: reference.loss,
     }
 }
 

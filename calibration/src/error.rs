@@ -6,6 +6,8 @@ use vaquita_runtime::session::SessionError;
 use vaquita_runtime::session::generate::GenerateError;
 use vaquita_runtime::session::prompt::PromptError;
 
+use crate::reference_file::ReferenceError;
+
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
@@ -44,6 +46,14 @@ pub enum EvalError {
         model: usize,
         /// The reference's.
         reference: usize,
+    },
+    /// A reference file cannot be used.
+    #[error("{path}: {source}")]
+    Reference {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ReferenceError,
     },
     /// Text could not be made into a prompt.
     #[error(transparent)]

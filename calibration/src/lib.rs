@@ -1,4 +1,6 @@
-//! What quantization costs: [`perplexity`], [`divergence`] from a reference, and graded [`tasks`].
+//! What quantization costs: [`perplexity`], [`divergence`] from a reference, which
+//! a [`reference_file`] can stand for, and graded [`tasks`]; and calibration: the
+//! [`statistics`] that quantizing goes by.
 //!
 //! A [`Subject`] is what is measured. Documents and questions run in parallel, each with one thread.
 
@@ -6,7 +8,9 @@ mod corpus;
 pub mod divergence;
 mod error;
 pub mod perplexity;
+pub mod reference_file;
 mod softmax;
+pub mod statistics;
 mod subject;
 pub mod tasks;
 

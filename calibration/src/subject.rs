@@ -44,6 +44,18 @@ impl Subject {
         }
     }
 
+    /// A checksum of the vocabulary: subjects of one fingerprint mean the same by a token.
+    pub(crate) fn tokenizer_fingerprint(&self) -> u32 {
+        let tokenizer = self.prompter.tokenizer();
+        let mut hasher = crc32fast::Hasher::new();
+        for id in 0..u32::try_from(tokenizer.vocab_size()).unwrap_or(u32::MAX) {
+            let piece = tokenizer.piece(id).unwrap_or_default();
+            hasher.update(&(piece.len() as u64).to_le_bytes());
+            hasher.update(&piece);
+        }
+        hasher.finalize()
+    }
+
     /// The logits after each token but the last, `[tokens, vocab_size]` for a few tokens at a time, and
     /// the tokens that follow them.
     pub(crate) fn chunks<'a>(
@@ -59,4 +71,4 @@ impl Subject {
 }
 
 /// Tokens whose logits are in memory together.
-const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = 64;

@@ -201,6 +201,9 @@ fn metadata(
     metadata.insert("vaquita.version", LAYOUT_VERSION);
     metadata.insert("vaquita.quantizer", concat!("vaquita ", env!("CARGO_PKG_VERSION")));
     metadata.insert("vaquita.plan", plan.name());
+    if let Some(calibration) = &identity.calibration {
+        metadata.insert("vaquita.calibration", calibration.as_str());
+    }
     metadata.insert("vaquita.source.name", identity.name.as_str());
     metadata.insert("vaquita.source.bytes", identity.bytes);
     metadata.insert("vaquita.source.fingerprint", identity.fingerprint.as_str());

@@ -6,7 +6,8 @@
 
 pub mod container;
 pub mod encoders;
-mod partial;
+pub mod importance;
+pub mod partial;
 pub mod pipeline;
 pub mod plan;
 mod progress;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// A file under a temporary name in the folder of its final one; removed unless it is [kept](Self::keep).
-pub(crate) struct PartialFile {
+pub struct PartialFile {
     path: PathBuf,
     target: PathBuf,
     kept: bool,

@@ -12,6 +12,7 @@ use vaquita_runtime::model::{ExpertSpec, GgufWeights, Projection, Verify, Weight
 
 use crate::container::{CHECKSUMS_KEY, ContainerError, Inventory, Item, Layout};
 use crate::encoders::{self, Distortion, EncodeError};
+use crate::importance::Importance;
 use crate::partial::PartialFile;
 use crate::plan::Plan;
 use crate::progress::{Progress, Stage};
@@ -96,6 +97,8 @@ pub struct Job<'a> {
     pub identity: &'a Identity,
     /// `tokenizer.*` metadata for the file.
     pub tokenizer: &'a Metadata,
+    /// How much each column matters, where that is known.
+    pub importance: Option<&'a dyn Importance>,
     /// Which types to use.
     pub plan: &'a Plan,
     /// The file to make. An existing one is replaced once the new one is whole.
@@ -121,7 +124,7 @@ pub fn quantize(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Report,
     let mut reporter = Progress { stage: Stage::Writing, done: 0, total }.with(progress);
     for batch in batches(&layout.items) {
         let encoded: Vec<(Vec<u8>, Distortion)> =
-            batch.par_iter().map(|item| encode(job.weights, item)).collect::<Result<_, _>>()?;
+            batch.par_iter().map(|item| encode(job, item)).collect::<Result<_, _>>()?;
         for (item, (bytes, distortion)) in batch.iter().zip(encoded) {
             writer.write_tensor(&item.name(), &bytes).map_err(in_write)?;
             checksums.push(crc32fast::hash(&bytes));
@@ -210,31 +213,32 @@ fn batches(items: &[Item]) -> Vec<&[Item]> {
     batches
 }
 
-fn encode(weights: &dyn Weights, item: &Item) -> Result<(Vec<u8>, Distortion), QuantizeError> {
+fn encode(job: &Job, item: &Item) -> Result<(Vec<u8>, Distortion), QuantizeError> {
     match item {
         Item::Tensor(spec, ty) => {
             let in_encode = |source| QuantizeError::Encode { name: spec.name.clone(), source };
             let missing =
                 || WeightsError::Missing { path: PathBuf::new(), name: spec.name.clone() };
-            let matrix = weights.tensor(spec)?.ok_or_else(missing)?;
-            let encoded = encoders::encode(*ty, &matrix, None).map_err(in_encode);
+            let matrix = job.weights.tensor(spec)?.ok_or_else(missing)?;
+            let importance = job.importance.and_then(|all| all.tensor(&spec.name, spec.cols));
+            let encoded = encoders::encode(*ty, &matrix, importance.as_deref()).map_err(in_encode);
             matrix.release();
             encoded
         }
-        Item::Expert(spec, types) => encode_expert(weights, spec, *types),
+        Item::Expert(spec, types) => encode_expert(job, spec, *types),
     }
 }
 
 /// The record of an expert: gate, up and down, each where the layout has it.
 fn encode_expert(
-    weights: &dyn Weights,
+    job: &Job,
     spec: &ExpertSpec,
     types: [vaquita_runtime::blocks::BlockType; 3],
 ) -> Result<(Vec<u8>, Distortion), QuantizeError> {
     let shapes = Projection::ALL.map(|projection| spec.shape(projection));
     let unfit = || ContainerError::Layout { found: format!("{} does not fit", spec.record_name()) };
     let (ranges, len) = record_layout(types, shapes).ok_or_else(unfit)?;
-    let expert = weights.expert(spec)?;
+    let expert = job.weights.expert(spec)?;
     let matrices = [expert.gate, expert.up, expert.down];
     let mut record = vec![0; len];
     let mut distortion = Distortion::default();
@@ -244,7 +248,9 @@ fn encode_expert(
             name: spec.projection_name(projection).into(),
             source,
         };
-        let (bytes, lost) = encoders::encode(types[at], &matrices[at], None).map_err(in_encode)?;
+        let importance = job.importance.and_then(|all| all.expert(spec, projection));
+        let (bytes, lost) =
+            encoders::encode(types[at], &matrices[at], importance.as_deref()).map_err(in_encode)?;
         matrices[at].release();
         record[ranges[at].clone()].copy_from_slice(&bytes);
         distortion += lost;

@@ -27,7 +27,8 @@ pub struct Report {
     pub seconds: f64,
 }
 
-/// What quantizing a layer lost: squared error relative to the squared weights.
+/// What quantizing a layer lost: squared error relative to the squared weights, both weighed by importance where
+/// there is a calibration.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerReport {
     /// The layer; `None` for embedding and output.

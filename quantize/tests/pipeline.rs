@@ -32,7 +32,14 @@ fn tokenizer() -> Metadata {
 fn write(source: &Source, plan: &Plan, out: &Path) -> Result<Report, QuantizeError> {
     let Source { weights, identity } = source;
     let tokenizer = tokenizer();
-    let job = Job { weights: weights.as_ref(), identity, tokenizer: &tokenizer, plan, out };
+    let job = Job {
+        weights: weights.as_ref(),
+        identity,
+        tokenizer: &tokenizer,
+        importance: None,
+        plan,
+        out,
+    };
     quantize(&job, &mut |_| {})
 }
 
@@ -163,7 +170,8 @@ fn a_mixed_plan_comes_close_to_its_target_and_not_over() {
     let mut last = f64::MAX;
     for target in [4.6, 5.0, 6.0, 7.5] {
         let wanted = Target::BitsPerWeight(target);
-        let plan = mixed(weights.as_ref(), identity, &tokenizer(), wanted, &mut |_| {}).unwrap();
+        let plan =
+            mixed(weights.as_ref(), identity, &tokenizer(), None, wanted, &mut |_| {}).unwrap();
         let out = folder.path().join("model.gguf");
         let report = write(&source, &plan, &out).unwrap();
         assert!(report.bits_per_weight <= target, "{report:?}");
@@ -184,7 +192,7 @@ fn a_target_in_bytes_is_kept_too() {
     let out = folder.path().join("model.gguf");
     let e3 = write(&source, &Plan::uniform(weights.config(), BlockType::E3), &out).unwrap();
     let target = Target::Bytes(e3.file_bytes + 5000);
-    let plan = mixed(weights.as_ref(), identity, &tokenizer(), target, &mut |_| {}).unwrap();
+    let plan = mixed(weights.as_ref(), identity, &tokenizer(), None, target, &mut |_| {}).unwrap();
     let report = write(&source, &plan, &out).unwrap();
     assert!(report.file_bytes <= e3.file_bytes + 5000);
 }
@@ -194,7 +202,8 @@ fn a_target_out_of_reach_names_what_is_within() {
     let source = open(GOLDEN[2]);
     let Source { weights, identity } = &source;
     let target = Target::BitsPerWeight(0.5);
-    let error = mixed(weights.as_ref(), identity, &tokenizer(), target, &mut |_| {}).unwrap_err();
+    let error =
+        mixed(weights.as_ref(), identity, &tokenizer(), None, target, &mut |_| {}).unwrap_err();
     assert!(matches!(error, PlanError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("0.5 bits per weight cannot be reached"), "{error}");
 }
@@ -235,6 +244,7 @@ fn a_weight_that_is_no_number_is_named_and_no_file_is_left() {
         weights: &weights,
         identity: &Identity::default(),
         tokenizer: &tokenizer,
+        importance: None,
         plan: &plan,
         out: &out,
     };

@@ -1,8 +1,9 @@
 //! The mixed plan: each expert gets the types at which a byte buys most, under a size for the whole file.
 //!
 //! The cost of a choice is the squared error of the weights that it leaves, relative to the mean energy of
-//! that projection in its layer. Nothing is known here of how often an expert is used, or how its inputs
-//! are distributed: that takes calibration.
+//! that projection in its layer. Layers that calibration never reached, the MTP layer for one, count a tenth.
+//! Costs weighted by importance and by the experts' work were tried and gave worse plans
+//! (docs/measurements-quality.md).
 
 use rayon::prelude::*;
 use vaquita_runtime::blocks::BlockType;
@@ -13,12 +14,15 @@ use super::knapsack::{self, Choice};
 use super::{Plan, expert_layers, expert_specs, fit};
 use crate::container::{self, ContainerError, Inventory};
 use crate::encoders::{self, Distortion, EncodeError, Sample};
+use crate::importance::Importance;
 use crate::progress::{Progress, Stage};
 use crate::sources::Identity;
 use vaquita_runtime::gguf::Metadata;
 
 /// Types that experts may get.
 const TYPES: [BlockType; 4] = [BlockType::E2, BlockType::E3, BlockType::E4, BlockType::E8];
+/// What errors count in a layer that no text reached.
+const UNREACHED: f64 = 0.1;
 /// Rows by which a matrix is judged.
 const SAMPLE_ROWS: usize = 256;
 
@@ -84,6 +88,7 @@ pub fn mixed(
     weights: &dyn Weights,
     identity: &Identity,
     tokenizer: &Metadata,
+    importance: Option<&dyn Importance>,
     target: Target,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Plan, PlanError> {
@@ -128,9 +133,13 @@ pub fn mixed(
             measured.extend(part_measured);
             progress.add(part.iter().map(container::expert_parameters).sum());
         }
+        let reached = importance.is_none_or(|all| {
+            specs.iter().any(|spec| all.expert(spec, Projection::Gate).is_some())
+        });
+        let share = if reached { 1.0 } else { UNREACHED };
         let energies = [0, 1, 2].map(|p| {
             let sum: f64 = measured.iter().map(|expert| expert[p][0].energy).sum();
-            (sum / specs.len() as f64).max(f64::MIN_POSITIVE)
+            (sum / specs.len() as f64 / share).max(f64::MIN_POSITIVE)
         });
         items.extend(specs.iter().zip(&measured).map(|(spec, m)| choices(spec, m, energies)));
     }

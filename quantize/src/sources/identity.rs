@@ -18,6 +18,8 @@ pub struct Identity {
     pub bytes: u64,
     /// `crc32:` and eight digits, over the names, the sizes, and both ends of every file.
     pub fingerprint: String,
+    /// What the calibration that is used says of its texts, where one is used.
+    pub calibration: Option<String>,
     /// The files, which a quantizer must not overwrite.
     pub files: Vec<PathBuf>,
 }
@@ -43,7 +45,7 @@ impl Identity {
         let fingerprint = format!("crc32:{:08x}", hasher.finalize());
         let absolute = source.canonicalize();
         let name = file_name(absolute.as_deref().unwrap_or(source));
-        Ok(Self { name, bytes, fingerprint, files })
+        Ok(Self { name, bytes, fingerprint, calibration: None, files })
     }
 }
 

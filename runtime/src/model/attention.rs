@@ -61,6 +61,7 @@ impl Mla {
 
         // c_kv = norm(W_dkv x), k_pe = rope(W_kr x)
         let mut entries = vec![0.0; tokens * width];
+        ctx.observe(&["attn_kv_a_mqa"], 1, x);
         matmul(ctx.tier, ctx.pool, &self.kv_a, x, &mut entries);
         for (t, entry) in entries.chunks_exact_mut(width).enumerate() {
             let (latent, key) = entry.split_at_mut(mla.kv_lora_rank);
@@ -90,9 +91,11 @@ impl Mla {
         // o = W_o (W_uv latent)
         let heads = mla.num_attention_heads;
         let latents = Activations::new(ctx.tier, &latents, heads * mla.kv_lora_rank);
+        ctx.observe(&["attn_v_b"], heads, &latents);
         let mut values = vec![0.0; tokens * heads * mla.v_head_dim];
         matmul_per_head(ctx.tier, ctx.pool, &self.v_b, heads, &latents, &mut values);
         let values = Activations::new(ctx.tier, &values, heads * mla.v_head_dim);
+        ctx.observe(&["attn_output"], 1, &values);
         let mut out = vec![0.0; tokens * config.hidden_size];
         matmul(ctx.tier, ctx.pool, &self.output, &values, &mut out);
         out
@@ -112,17 +115,24 @@ impl Mla {
         let tokens = x.tokens();
         let mut q = vec![0.0; tokens * heads * (nope + pe)];
         match &self.query {
-            Query::Full(w) => matmul(ctx.tier, ctx.pool, w, x, &mut q),
+            Query::Full(w) => {
+                ctx.observe(&["attn_q"], 1, x);
+                matmul(ctx.tier, ctx.pool, w, x, &mut q);
+            }
             Query::LowRank { a, norm, b } => {
+                ctx.observe(&["attn_q_a"], 1, x);
                 let mut low = vec![0.0; tokens * a.rows()];
                 matmul(ctx.tier, ctx.pool, a, x, &mut low);
                 let low = rms_norm(ctx.tier, &low, norm, config.rms_norm_eps);
-                matmul(ctx.tier, ctx.pool, b, &Activations::new(ctx.tier, &low, a.rows()), &mut q);
+                let low = Activations::new(ctx.tier, &low, a.rows());
+                ctx.observe(&["attn_q_b"], 1, &low);
+                matmul(ctx.tier, ctx.pool, b, &low, &mut q);
             }
         }
         let q_nope: Vec<f32> =
             q.chunks_exact(nope + pe).flat_map(|q| &q[..nope]).copied().collect();
         let q_nope = Activations::new(ctx.tier, &q_nope, heads * nope);
+        ctx.observe(&["attn_k_b"], heads, &q_nope);
         let mut q_latent = vec![0.0; tokens * heads * rank];
         matmul_per_head(ctx.tier, ctx.pool, &self.k_b, heads, &q_nope, &mut q_latent);
 

@@ -11,6 +11,7 @@ pub mod families;
 pub mod gguf_records;
 pub mod gguf_weights;
 pub mod moe;
+pub mod observer;
 pub mod rope;
 pub mod router;
 pub mod spec;

@@ -2,6 +2,7 @@
 //! shared ones (DeepSeek-V2, section 2.2).
 
 use super::config::Config;
+use super::observer::ExpertInputs;
 use super::router::Router;
 use super::transformer::Compute;
 use super::{Expert, ExpertId, LayerId, WeightsError};
@@ -36,15 +37,32 @@ pub enum FeedForward {
 }
 
 /// `out = down(silu(gate x) * up x)`, `[tokens, hidden_size]`.
-fn swiglu(ctx: &Compute, gate: &Matrix, up: &Matrix, down: &Matrix, x: &Activations) -> Vec<f32> {
+/// `hidden` sees what goes into `down`.
+fn swiglu(
+    ctx: &Compute,
+    [gate, up, down]: [&Matrix; 3],
+    x: &Activations,
+    hidden: impl FnOnce(&Activations),
+) -> Vec<f32> {
     let mut g = vec![0.0; x.tokens() * gate.rows()];
     let mut u = vec![0.0; x.tokens() * up.rows()];
     matmul(ctx.tier, ctx.pool, gate, x, &mut g);
     matmul(ctx.tier, ctx.pool, up, x, &mut u);
     ctx.tier.run(SwiGlu { gate: &mut g, up: &u });
     let mut out = vec![0.0; x.tokens() * down.rows()];
-    matmul(ctx.tier, ctx.pool, down, &Activations::new(ctx.tier, &g, gate.rows()), &mut out);
+    let g = Activations::new(ctx.tier, &g, gate.rows());
+    hidden(&g);
+    matmul(ctx.tier, ctx.pool, down, &g, &mut out);
     out
+}
+
+impl Mlp {
+    /// Applies it. `names` are those of gate, up and down.
+    fn forward(&self, ctx: &Compute, names: [&str; 3], x: &Activations) -> Vec<f32> {
+        ctx.observe(&names[..2], 1, x);
+        let matrices = [&self.gate, &self.up, &self.down];
+        swiglu(ctx, matrices, x, |hidden| ctx.observe(&names[2..], 1, hidden))
+    }
 }
 
 impl FeedForward {
@@ -58,7 +76,7 @@ impl FeedForward {
         x: &Activations,
     ) -> Result<Vec<f32>, WeightsError> {
         match self {
-            Self::Dense(mlp) => Ok(swiglu(ctx, &mlp.gate, &mlp.up, &mlp.down, x)),
+            Self::Dense(mlp) => Ok(mlp.forward(ctx, ["ffn_gate", "ffn_up", "ffn_down"], x)),
             Self::Moe { router, shared } => {
                 // A prompt's chunk needs nearly all experts anyway.
                 let preference = if x.tokens() == 1 { store.preference(layer) } else { None };
@@ -67,8 +85,8 @@ impl FeedForward {
                 let visit = Visit { layer, slots: &slots, per_token };
                 let mut of_shared = None;
                 let mut meanwhile = || {
-                    let run = |mlp: &Mlp| swiglu(ctx, &mlp.gate, &mlp.up, &mlp.down, x);
-                    of_shared = shared.as_ref().map(run);
+                    let names = ["ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"];
+                    of_shared = shared.as_ref().map(|mlp| mlp.forward(ctx, names, x));
                 };
                 let mut out = routed(ctx, &visit, store, &mut meanwhile, x)?;
                 if let Some(shared) = of_shared {
@@ -95,7 +113,15 @@ fn routed(
     store.for_each(visit, meanwhile, &mut |id: ExpertId, expert: &Expert| {
         let mine: Vec<usize> = (0..slots.len()).filter(|&i| slots[i].expert == id).collect();
         let tokens: Vec<usize> = mine.iter().map(|i| i / per_token).collect();
-        let y = swiglu(ctx, &expert.gate, &expert.up, &expert.down, &x.select(&tokens));
+        let x = x.select(&tokens);
+        let y = swiglu(ctx, [&expert.gate, &expert.up, &expert.down], &x, |hidden| {
+            if let Some(watch) = &ctx.watch {
+                let weights: Vec<f32> = mine.iter().map(|i| slots[*i].weight).collect();
+                let (input, hidden) = (&*x.values, &*hidden.values);
+                let inputs = ExpertInputs { weights: &weights, input, hidden };
+                watch.observer.expert(visit.layer, id, &inputs);
+            }
+        });
         for (slot, y) in mine.into_iter().zip(y.chunks_exact(width)) {
             outputs[slot * width..][..width].copy_from_slice(y);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::attention::{Mla, Query};
 use super::moe::{FeedForward, Mlp};
+use super::observer::{Observer, Watch};
 use super::rope::Rope;
 use super::router::Router;
 use super::{Config, LayerId, TensorSpec, Weights, WeightsError};
@@ -23,6 +24,32 @@ pub struct Compute<'a> {
     pub tier: Tier,
     /// The threads.
     pub pool: &'a Pool,
+    /// Who sees the inputs of the matrices, if anybody.
+    pub(crate) watch: Option<Watch<'a>>,
+}
+
+impl<'a> Compute<'a> {
+    /// With nobody watching.
+    pub fn new(tier: Tier, pool: &'a Pool) -> Self {
+        Self { tier, pool, watch: None }
+    }
+
+    /// With someone who sees the inputs of the matrices.
+    pub fn watched_by(self, observer: &'a dyn Observer) -> Self {
+        Self { watch: Some(Watch { observer, layer: None }), ..self }
+    }
+
+    fn in_layer(&self, layer: LayerId) -> Self {
+        let watch = self.watch.map(|watch| Watch { layer: Some(layer), ..watch });
+        Self { watch, ..*self }
+    }
+
+    /// Tells who watches what goes into some matrices.
+    pub(crate) fn observe(&self, names: &[&str], heads: usize, x: &Activations) {
+        if let Some(watch) = &self.watch {
+            watch.matrices(names, heads, x);
+        }
+    }
 }
 
 /// Which tokens' logits are wanted.
@@ -134,6 +161,7 @@ impl Model {
         let eps = self.config.rms_norm_eps;
         let mut x = self.embed(tokens)?;
         for (i, layer) in self.layers.iter().enumerate() {
+            let ctx = &ctx.in_layer(LayerId(i));
             let normed = rms_norm(ctx.tier, &x, &layer.attention_norm, eps);
             let normed = Activations::new(ctx.tier, &normed, width);
             let y = layer.attention.forward(ctx, &self.config, &self.rope, &normed, cache.layer(i));
@@ -153,6 +181,7 @@ impl Model {
         };
         let normed = rms_norm(ctx.tier, &x[from..], &self.norm, eps);
         let normed = Activations::new(ctx.tier, &normed, width);
+        ctx.observe(&["output"], 1, &normed);
         let mut logits = vec![0.0; normed.tokens() * self.config.vocab_size];
         matmul(ctx.tier, ctx.pool, &self.output, &normed, &mut logits);
         Ok(logits)

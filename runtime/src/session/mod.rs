@@ -19,6 +19,7 @@ use std::sync::Arc;
 use cache::{CacheType, LatentCache};
 
 use crate::kernels::Tier;
+use crate::model::observer::Observer;
 use crate::model::{Compute, Logits, Model, ModelError};
 use crate::threads::Pool;
 
@@ -69,13 +70,19 @@ pub struct Session {
     options: SessionOptions,
     cache: LatentCache,
     tokens: Vec<u32>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Session {
     /// An empty session.
     pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: SessionOptions) -> Self {
         let cache = LatentCache::new(model.config(), options.cache);
-        Self { model, pool, options, cache, tokens: Vec::new() }
+        Self { model, pool, options, cache, tokens: Vec::new(), observer: None }
+    }
+
+    /// From now on, `observer` sees what goes into the model's matrices.
+    pub fn observe(&mut self, observer: Arc<dyn Observer>) {
+        self.observer = Some(observer);
     }
 
     /// The model.
@@ -130,7 +137,11 @@ impl Session {
         if needed > self.context() {
             return Err(SessionError::ContextFull { limit: self.context(), needed });
         }
-        let ctx = Compute { tier: self.options.tier, pool: &self.pool };
+        let ctx = Compute::new(self.options.tier, &self.pool);
+        let ctx = match &self.observer {
+            Some(observer) => ctx.watched_by(&**observer),
+            None => ctx,
+        };
         for chunk in tokens.chunks(self.prefill_chunk()) {
             take(self.model.forward(&ctx, chunk, &mut self.cache, wanted)?);
             self.tokens.extend_from_slice(chunk);

@@ -29,6 +29,8 @@ struct Cli {
 enum Command {
     /// Quantize a checkpoint (a Hugging Face folder or a GGUF file)
     Quantize(commands::quantize::Args),
+    /// See how a model uses its experts, for `quantize --calibration`
+    Calibrate(commands::calibrate::Args),
     /// Answer one prompt
     Run(commands::run::Args),
     /// Talk to a model
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
     let Cli { compute, command } = Cli::parse();
     let done = match command {
         Command::Quantize(args) => commands::quantize::run(&compute, args),
+        Command::Calibrate(args) => commands::calibrate::run(&compute, args),
         Command::Run(args) => commands::run::run(&compute, args),
         Command::Chat(args) => commands::chat::run(&compute, args),
         Command::Inspect(args) => commands::inspect::run(args),

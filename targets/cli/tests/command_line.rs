@@ -206,6 +206,64 @@ fn evaluations_have_the_keys_that_scripts_read() {
 }
 
 #[test]
+fn a_reference_is_written_once_and_compared_with_without_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("texts.ref");
+    let text = reference().join("heldout.jsonl");
+    let mut command = vaquita(["eval", "reference", "--limit", "3", "--json"]);
+    let written = json(command.arg(reference()).arg("-o").arg(&file).arg("--text").arg(&text));
+    assert_eq!(written["bytes"], fs::metadata(&file).unwrap().len());
+    assert_eq!(written["documents"], 3);
+
+    let compare = || {
+        let mut command = vaquita(["eval", "kld", "--json"]);
+        command.arg(reference()).arg("--reference").arg(&file);
+        command
+    };
+    let found = json(&mut compare());
+    assert_eq!(found["tokens"], written["tokens"]);
+    assert!(found["mean_kld"].as_f64().unwrap() < 1e-6, "{found}");
+    let error = failure(compare().arg("--text").arg(&text), 2);
+    assert!(error.contains("leave out --text"), "{error}");
+    fs::write(&file, &fs::read(&file).unwrap()[..5000]).unwrap();
+    let error = failure(&mut compare(), 1);
+    assert!(error.contains("texts.ref: the file is damaged"), "{error}");
+}
+
+#[test]
+fn a_calibration_says_what_experts_saw_and_brings_the_file_closer() {
+    let folder = tempfile::tempdir().unwrap();
+    let [calibration, plain, weighted] =
+        ["a.calibration", "plain.gguf", "weighted.gguf"].map(|name| folder.path().join(name));
+    let mut calibrate = vaquita(["calibrate", "--limit", "100", "--json"]);
+    calibrate.arg(reference()).arg("-o").arg(&calibration);
+    let coverage = json(calibrate.arg("--text").arg(reference().join("calibration.jsonl")));
+    assert_eq!(coverage["layers"].as_array().unwrap().len(), 3);
+    assert!(coverage["layers"][0]["most"].as_u64().unwrap() > 100, "{coverage}");
+
+    success(quantize(&reference(), &plain).args(["--type", "e2"]));
+    let with = |source: &Path| {
+        let mut command = quantize(source, &weighted);
+        command.args(["--type", "e2", "--calibration"]).arg(&calibration);
+        command
+    };
+    success(&mut with(&reference()));
+    let divergence = |file: &Path| {
+        let mut command = vaquita(["eval", "kld", "--limit", "20", "--json", "--reference"]);
+        let text = reference().join("heldout.jsonl");
+        let found = json(command.arg(reference()).arg(file).arg("--text").arg(text));
+        found["mean_kld"].as_f64().unwrap()
+    };
+    assert!(divergence(&weighted) < divergence(&plain));
+    // Another model's statistics are of no use.
+    let error = failure(&mut with(&golden("deepseek-v3")), 1);
+    assert!(error.contains("another model"), "{error}");
+    fs::write(&calibration, "GGUF").unwrap();
+    let error = failure(&mut with(&reference()), 1);
+    assert!(error.contains("not a whole calibration file"), "{error}");
+}
+
+#[test]
 fn a_budget_streams_experts_and_the_answer_stays_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("reference.gguf");

@@ -70,7 +70,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let mut models = vec![("full precision", args.reference.clone(), None)];
     for (name, target) in [("e4", None), ("mixed", Some(Target::BitsPerWeight(MIXED_BITS)))] {
         let file = out.join(format!("reference-{name}.gguf"));
-        let report = make(&args.reference, &file, BlockType::E4, target)?;
+        let report = make(&args.reference, &file, BlockType::E4, target, None)?;
         println!(
             "  {name:<6} {}  {:.2} bits per weight, {:.2} in the experts",
             size::show(report.file_bytes),

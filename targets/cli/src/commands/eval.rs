@@ -9,15 +9,18 @@ use clap::Subcommand;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde::Serialize;
-use vaquita_calibration::divergence::divergence;
+use vaquita_calibration::divergence::{Divergence, divergence, divergence_from_file};
 use vaquita_calibration::perplexity::perplexity;
 use vaquita_calibration::read_documents;
+use vaquita_calibration::reference_file::{self, ReferenceFile};
 use vaquita_calibration::tasks::{Question, grade};
+use vaquita_quantize::sources::Identity;
 
 use crate::bundle::{self, Bundle};
 use crate::compute::Compute;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::files::write_whole;
+use crate::size;
 use crate::terminal::{Bar, table};
 
 /// Arguments of `eval`.
@@ -50,13 +53,15 @@ enum What {
         #[command(flatten)]
         text: Text,
     },
-    /// Kullback-Leibler divergence from a reference model over texts
-    Kld {
-        /// A GGUF file or a Hugging Face folder
+    /// Kullback-Leibler divergence from a reference over texts
+    Kld(Comparison),
+    /// Write down what a reference predicts over texts, for `kld --reference`
+    Reference {
+        /// A Hugging Face folder or a GGUF file
         model: PathBuf,
-        /// The model to compare with; it is not part of the --memory budget
-        #[arg(long, value_name = "MODEL")]
-        reference: PathBuf,
+        /// The file to write
+        #[arg(short, long, value_name = "FILE")]
+        out: PathBuf,
         #[command(flatten)]
         text: Text,
     },
@@ -89,6 +94,57 @@ struct Text {
     json: bool,
 }
 
+#[derive(clap::Args)]
+struct Comparison {
+    /// A GGUF file or a Hugging Face folder
+    model: PathBuf,
+    /// The model to compare with, which is not part of the --memory budget, or what `eval reference` wrote of it
+    #[arg(long, value_name = "MODEL")]
+    reference: PathBuf,
+    /// Documents: JSON lines with `text`; a reference file brings its own
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// Only the first N
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZero<usize>>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Comparison {
+    /// The divergence, and what makes the model under test another one than that of its file.
+    fn run(self, compute: &Compute) -> Result<(Divergence, Option<String>)> {
+        let limit = self.limit.map_or(usize::MAX, NonZero::get);
+        if ReferenceFile::is_one(&self.reference) {
+            if self.text.is_some() {
+                let message = "a reference file brings its text: leave out --text".into();
+                return Err(Failure::Usage(message));
+            }
+            let reference = ReferenceFile::open(&self.reference)?;
+            let bundle = Bundle::open_for_all_threads(compute, &self.model)?;
+            let subject = bundle.subject();
+            let result = with_bar("comparing", |bar| {
+                Ok(divergence_from_file(&subject, &reference, limit, bar)?)
+            })?;
+            return Ok((result, bundle.loaded.lossy));
+        }
+        let Some(text) = &self.text else {
+            let message = "--text is needed where the reference is a model".into();
+            return Err(Failure::Usage(message));
+        };
+        let mut texts = read_documents(text)?;
+        texts.truncate(limit);
+        let bundle = Bundle::open_for_all_threads(compute, &self.model)?;
+        let subject = bundle.subject();
+        let exact = compute.for_reference();
+        let reference = Bundle::open_for_all_threads(&exact, &self.reference)?.subject();
+        let result =
+            with_bar("comparing", |bar| Ok(divergence(&subject, &reference, &texts, bar)?))?;
+        Ok((result, bundle.loaded.lossy))
+    }
+}
+
 impl Text {
     fn read(&self) -> Result<Vec<String>> {
         let mut documents = read_documents(&self.file)?;
@@ -110,16 +166,27 @@ pub fn run(compute: &Compute, args: Args) -> Result {
                 ("perplexity", format!("{:.5}", result.perplexity)),
                 ("tokens", result.tokens.to_string()),
             ];
-            print(text.json, &bundle, &result, &rows)
+            print(text.json, bundle.loaded.lossy, &result, &rows)
         }
-        What::Kld { model, reference, text } => {
+        What::Reference { model, out, text } => {
             let bundle = Bundle::open_for_all_threads(compute, &model)?;
             let subject = bundle.subject();
-            let compute = &compute.for_reference();
-            let reference = Bundle::open_for_all_threads(compute, &reference)?.subject();
-            let result = with_bar("comparing", |bar| {
-                Ok(divergence(&subject, &reference, &text.read()?, bar)?)
+            let name = Identity::new(&model, Vec::new())?.name;
+            let texts = text.read()?;
+            let written = with_bar("reading", |bar| {
+                Ok(reference_file::write(&subject, &name, &texts, &out, bar)?)
             })?;
+            let rows = [
+                ("file", format!("{}, {}", out.display(), size::show(written.bytes))),
+                ("documents", written.documents.to_string()),
+                ("tokens", written.tokens.to_string()),
+                ("perplexity", format!("{:.5}", written.perplexity)),
+            ];
+            print(text.json, bundle.loaded.lossy, &written, &rows)
+        }
+        What::Kld(comparison) => {
+            let as_json = comparison.json;
+            let (result, lossy) = comparison.run(compute)?;
             let rows = [
                 ("mean KLD", format!("{:.6} ± {:.6}", result.mean_kld, result.mean_kld_se)),
                 ("99th percentile", format!("{:.6}", result.p99_kld)),
@@ -132,7 +199,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
                 ("of the reference", format!("{:.5}", result.reference_perplexity)),
                 ("tokens", result.tokens.to_string()),
             ];
-            print(text.json, &bundle, &result, &rows)
+            print(as_json, lossy, &result, &rows)
         }
         What::Tasks { model, questions, limit, json } => {
             let bundle = Bundle::open_for_all_threads(compute, &model)?;
@@ -145,7 +212,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
                 rows.push((task, format!("{right}/{asked}")));
             }
             rows.push(("accuracy", format!("{:.2}%", grades.accuracy * 100.0)));
-            print(json, &bundle, &grades, &rows)
+            print(json, bundle.loaded.lossy, &grades, &rows)
         }
     }
 }
@@ -164,12 +231,16 @@ pub fn with_bar<T>(
 }
 
 /// Prints a result, and what makes the model another one than that of the file.
-fn print(json: bool, bundle: &Bundle, result: &impl Serialize, rows: &[(&str, String)]) -> Result {
-    let lossy = &bundle.loaded.lossy;
+fn print(
+    json: bool,
+    lossy: Option<String>,
+    result: &impl Serialize,
+    rows: &[(&str, String)],
+) -> Result {
     if json {
         let mut result = serde_json::to_value(result)?;
         if let (Some(object), Some(lossy)) = (result.as_object_mut(), lossy) {
-            object.insert("lossy".into(), lossy.clone().into());
+            object.insert("lossy".into(), lossy.into());
         }
         println!("{result}");
     } else {

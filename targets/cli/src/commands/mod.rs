@@ -1,6 +1,7 @@
 //! One file per command: its arguments, and what it does.
 
 pub mod bench;
+pub mod calibrate;
 pub mod chat;
 pub mod demo;
 pub mod eval;

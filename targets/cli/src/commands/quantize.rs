@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use vaquita_calibration::statistics::{Origin, Statistics};
+use vaquita_quantize::importance::Importance;
 use vaquita_quantize::{Job, Plan, Progress, Report, Target, mixed, quantize, sources};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::{Gguf, Metadata};
@@ -29,6 +31,9 @@ pub struct Args {
     plan: PlanKind,
     #[command(flatten)]
     target: TargetArgs,
+    /// What `calibrate` found, to weigh errors by
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -83,7 +88,13 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         _ => {}
     }
     compute.install();
-    let report = make(&args.source, &args.out, args.ty.unwrap_or(BlockType::E4), target)?;
+    let statistics = args.calibration.as_deref().map(|path| -> Result<_> {
+        let (statistics, origin) = Statistics::read(path)?;
+        Ok(Calibration { path, statistics, origin })
+    });
+    let calibration = statistics.transpose()?;
+    let ty = args.ty.unwrap_or(BlockType::E4);
+    let report = make(&args.source, &args.out, ty, target, calibration.as_ref())?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -95,9 +106,33 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     Ok(())
 }
 
+/// What errors are weighed by.
+pub struct Calibration<'a> {
+    path: &'a Path,
+    statistics: Statistics,
+    origin: Origin,
+}
+
 /// Quantizes with a progress bar: under a target where there is one, else with one type.
-pub fn make(source: &Path, out: &Path, ty: BlockType, target: Option<Target>) -> Result<Report> {
-    let opened = sources::open(source)?;
+pub fn make(
+    source: &Path,
+    out: &Path,
+    ty: BlockType,
+    target: Option<Target>,
+    calibration: Option<&Calibration>,
+) -> Result<Report> {
+    let mut opened = sources::open(source)?;
+    if let Some(Calibration { path, origin, .. }) = calibration {
+        if origin.source != opened.identity.fingerprint {
+            let (path, source) = (path.display(), source.display());
+            return Err(Failure::Error(format!(
+                "{path} was made from another model than {source}"
+            )));
+        }
+        opened.identity.calibration =
+            Some(format!("{} documents, {}", origin.documents, origin.text));
+    }
+    let importance = calibration.map(|one| &one.statistics as &dyn Importance);
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
     let tokenizer = tokenizer_metadata(source)?;
     let mut bar: Option<(&str, Bar)> = None;
@@ -111,10 +146,10 @@ pub fn make(source: &Path, out: &Path, ty: BlockType, target: Option<Target>) ->
         }
     };
     let plan = match target {
-        Some(target) => mixed(weights, identity, &tokenizer, target, &mut on_progress)?,
+        Some(target) => mixed(weights, identity, &tokenizer, importance, target, &mut on_progress)?,
         None => Plan::uniform(weights.config(), ty),
     };
-    let job = Job { weights, identity, tokenizer: &tokenizer, plan: &plan, out };
+    let job = Job { weights, identity, tokenizer: &tokenizer, importance, plan: &plan, out };
     Ok(quantize(&job, &mut on_progress)?)
 }
 

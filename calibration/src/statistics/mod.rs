@@ -1,0 +1,91 @@
+//! Calibration: what the inputs of every matrix look like while a model reads texts, and how much work each expert
+//! gets. The quantizer weighs errors by it.
+//!
+//! [`collect`] runs a model and adds up, [`Statistics`] is the sum, `file` stores it, `importance` turns it into
+//! weights for columns, and [`Coverage`] says which experts saw how much.
+
+mod collect;
+mod coverage;
+mod file;
+mod importance;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub use collect::collect;
+pub use coverage::{Coverage, LayerCoverage};
+pub use file::{CalibrationError, Origin};
+
+/// Sums over the inputs of one matrix.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moments {
+    /// Inputs seen, or the sum of the factors on them.
+    pub weight: f64,
+    /// Per column, the sum of the squares, each times its factor.
+    pub squares: Vec<f64>,
+}
+
+/// Sums over the tokens of one expert. The factor on a square is the square of the router's weight: that is
+/// what an error at this token is multiplied by in the layer's output.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExpertMoments {
+    /// Tokens that were routed here.
+    pub tokens: u64,
+    /// Sum of the router's weights.
+    pub mass: f64,
+    /// Inputs of gate and up.
+    pub input: Moments,
+    /// Inputs of down.
+    pub hidden: Moments,
+}
+
+/// What a model did with texts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Statistics {
+    /// By the name of the tensor in GGUF.
+    pub matrices: BTreeMap<String, Moments>,
+    /// By layer, then by expert.
+    pub experts: BTreeMap<usize, Vec<ExpertMoments>>,
+}
+
+impl Moments {
+    /// Adds rows of `width` inputs. Without factors each counts once.
+    fn add(&mut self, values: &[f32], width: usize, factors: Option<&[f32]>) {
+        self.squares.resize(width, 0.0);
+        for (row, values) in values.chunks_exact(width.max(1)).enumerate() {
+            let factor = factors.map_or(1.0, |all| all.get(row).copied().unwrap_or(0.0));
+            let factor = f64::from(factor);
+            self.weight += factor;
+            for (sum, value) in self.squares.iter_mut().zip(values) {
+                *sum += f64::from(*value) * f64::from(*value) * factor;
+            }
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.weight += other.weight;
+        self.squares.resize(self.squares.len().max(other.squares.len()), 0.0);
+        for (sum, other) in self.squares.iter_mut().zip(&other.squares) {
+            *sum += other;
+        }
+    }
+}
+
+impl Statistics {
+    fn merge(&mut self, other: &Self) {
+        for (name, moments) in &other.matrices {
+            self.matrices.entry(name.clone()).or_default().merge(moments);
+        }
+        for (layer, experts) in &other.experts {
+            let mine = self.experts.entry(*layer).or_default();
+            mine.resize(mine.len().max(experts.len()), ExpertMoments::default());
+            for (mine, other) in mine.iter_mut().zip(experts) {
+                mine.tokens += other.tokens;
+                mine.mass += other.mass;
+                mine.input.merge(&other.input);
+                mine.hidden.merge(&other.hidden);
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! How much an error in a column of a matrix matters: what calibration tells the quantizer.
+
+use vaquita_runtime::model::{ExpertSpec, Projection};
+
+/// Weights for the squared errors of columns. `None` means that nothing is known: all columns count the same.
+pub trait Importance: Sync {
+    /// Of a tensor that is not a routed expert, by its name in GGUF: `cols` finite numbers from 0.
+    fn tensor(&self, name: &str, cols: usize) -> Option<Vec<f32>>;
+
+    /// Of an expert's projection, one number per column. Experts of a layer are weighed against each other: one
+    /// that does twice the work has numbers twice as large.
+    fn expert(&self, spec: &ExpertSpec, projection: Projection) -> Option<Vec<f32>>;
+}

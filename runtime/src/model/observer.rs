@@ -1,0 +1,52 @@
+//! Watching a forward pass: calibration sees the inputs of every matrix through an [`Observer`]. Without one, a
+//! pass costs what it did.
+
+use super::{ExpertId, LayerId};
+use crate::kernels::Activations;
+
+/// The inputs of one routed expert: the tokens of a pass that were routed to it.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpertInputs<'a> {
+    /// The router's weight of each token, `[tokens]`.
+    pub weights: &'a [f32],
+    /// What gate and up see, `[tokens, hidden_size]`.
+    pub input: &'a [f32],
+    /// What down sees, `[tokens, moe_intermediate_size]`.
+    pub hidden: &'a [f32],
+}
+
+/// Sees what goes into the matrices of a model, in the order of computation.
+pub trait Observer: Send + Sync {
+    /// Inputs of the matrix of that name in GGUF: rows of `width` numbers. A matrix of several heads gets one
+    /// row per token and head.
+    fn matrix(&self, name: &str, width: usize, inputs: &[f32]);
+
+    /// Inputs of a routed expert.
+    fn expert(&self, layer: LayerId, expert: ExpertId, inputs: &ExpertInputs);
+}
+
+/// An observer and where in the model it looks.
+#[derive(Clone, Copy)]
+pub(crate) struct Watch<'a> {
+    pub observer: &'a dyn Observer,
+    pub layer: Option<LayerId>,
+}
+
+impl Watch<'_> {
+    /// Reports the inputs of some of the layer's matrices, which have `heads` heads.
+    pub fn matrices(&self, names: &[&str], heads: usize, x: &Activations) {
+        for name in names {
+            let name = match self.layer {
+                Some(layer) => format!("blk.{}.{name}.weight", layer.0),
+                None => format!("{name}.weight"),
+            };
+            self.observer.matrix(&name, x.width / heads.max(1), &x.values);
+        }
+    }
+}
+
+impl std::fmt::Debug for Watch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("layer", &self.layer).finish_non_exhaustive()
+    }
+}
