@@ -126,6 +126,28 @@ pub trait Isa: Copy + Send + Sync {
         acc
     }
 
+    /// [`dot_table`](Self::dot_table) of a group with two tokens.
+    #[inline(always)]
+    fn dot_table_pair(
+        self,
+        acc: [Self::I32x8; 2],
+        weights: &[Self::U8x32; 8],
+        a: [&[[i8; 4]; 8]; 2],
+    ) -> [Self::I32x8; 2] {
+        [self.dot_table(acc[0], weights, a[0]), self.dot_table(acc[1], weights, a[1])]
+    }
+
+    /// The same for loaded weights.
+    #[inline(always)]
+    fn dot_bytes_pair(
+        self,
+        acc: [Self::I32x8; 2],
+        weights: &[Self::U8x32; 8],
+        a: [&[[i8; 4]; 8]; 2],
+    ) -> [Self::I32x8; 2] {
+        [self.dot_bytes(acc[0], weights, a[0]), self.dot_bytes(acc[1], weights, a[1])]
+    }
+
     /// In lane `i`, the products of weights and activations `4 i` to `4 i + 3`. Activations lie between -127
     /// and 127.
     fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> Self::I32x8;

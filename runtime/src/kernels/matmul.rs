@@ -11,6 +11,7 @@
 //!
 //! ggml's types are in [`super::ggml`]. Decode is the case of one token. Rows are divided among threads; nothing else is.
 
+use super::codes::{Codes, E2, E3, E4, E8};
 use super::disjoint::Disjoint;
 use super::ggml::{self, GgmlRows};
 use super::{Activations, Isa, Kernel, Tier};
@@ -68,6 +69,14 @@ struct Input<'a> {
     codes: &'a [[i8; GROUP]],
     scales: &'a [f32],
     sums: &'a [i32],
+}
+
+impl Input<'_> {
+    /// Those of a group, by fours.
+    #[inline(always)]
+    fn codes(&self, group: usize) -> &[[i8; 4]; 8] {
+        self.codes[group].as_chunks().0.as_array().expect("32 codes")
+    }
 }
 
 /// Some tiles of a product.
@@ -165,13 +174,23 @@ impl Tiles<'_> {
             }
             let weights = C::decode(isa, table, codes);
             let scale = isa.scales(&scales[group]);
+            let mut products = [isa.splat_i32(0); T];
             for t in 0..T {
-                let x: &[[i8; 4]; 8] =
-                    inputs[t].codes[group].as_chunks().0.as_array().expect("32 codes");
-                let start = isa.splat_i32(-C::bias::<I>() * inputs[t].sums[group]);
-                let product = C::dot(isa, start, &weights, x);
+                products[t] = isa.splat_i32(-C::bias::<I>() * inputs[t].sums[group]);
+            }
+            let mut t = 0;
+            while t + 1 < T {
+                let pair = [inputs[t].codes(group), inputs[t + 1].codes(group)];
+                [products[t], products[t + 1]] =
+                    C::dot_pair(isa, [products[t], products[t + 1]], &weights, pair);
+                t += 2;
+            }
+            if t < T {
+                products[t] = C::dot(isa, products[t], &weights, inputs[t].codes(group));
+            }
+            for t in 0..T {
                 let scale = isa.mul(scale, isa.splat(inputs[t].scales[group]));
-                sums[t] = isa.fma(scale, isa.to_f32(product), sums[t]);
+                sums[t] = isa.fma(scale, isa.to_f32(products[t]), sums[t]);
             }
         }
 
@@ -259,130 +278,5 @@ impl Number for BF16 {
     #[inline(always)]
     fn load<I: Isa>(isa: I, from: &[u8]) -> I::F32x8 {
         isa.load_bf16(&from.as_chunks().0[0])
-    }
-}
-
-/// How the codes of a group become weights: eight registers of 8 rows x 4 columns.
-trait Codes {
-    fn decode<I: Isa>(isa: I, table: I::Table, group: &[u8]) -> [I::U8x32; 8];
-
-    /// What decoded weights are above their value.
-    #[inline(always)]
-    fn bias<I: Isa>() -> i32 {
-        I::TABLE_BIAS
-    }
-
-    #[inline(always)]
-    fn dot<I: Isa>(isa: I, acc: I::I32x8, weights: &[I::U8x32; 8], a: &[[i8; 4]; 8]) -> I::I32x8 {
-        isa.dot_table(acc, weights, a)
-    }
-}
-
-struct E2;
-struct E3;
-struct E4;
-struct E8;
-
-impl Codes for E2 {
-    #[inline(always)]
-    fn decode<I: Isa>(isa: I, table: I::Table, group: &[u8]) -> [I::U8x32; 8] {
-        let [a, b] = runs(group);
-        look_up(isa, table, low_bits(isa, a, b))
-    }
-}
-
-// Loops and literals, no closures: a closure that is not inlined is compiled without the instructions that its
-// caller may use, and calls them one by one.
-
-/// The runs of 32 bytes that a group consists of.
-#[inline(always)]
-fn runs<const N: usize>(group: &[u8]) -> &[[u8; 32]; N] {
-    group.as_chunks().0.first_chunk().expect("the layout says so")
-}
-
-/// The weights that codes name.
-#[inline(always)]
-fn look_up<I: Isa>(isa: I, table: I::Table, mut codes: [I::U8x32; 8]) -> [I::U8x32; 8] {
-    for codes in &mut codes {
-        *codes = isa.lookup(table, *codes);
-    }
-    codes
-}
-
-/// The 2-bit codes of two runs.
-#[inline(always)]
-fn low_bits<I: Isa>(isa: I, first: &[u8; 32], second: &[u8; 32]) -> [I::U8x32; 8] {
-    let (a, b) = (isa.load_bytes(first), isa.load_bytes(second));
-    [
-        isa.shift_and::<0>(a, 3),
-        isa.shift_and::<2>(a, 3),
-        isa.shift_and::<4>(a, 3),
-        isa.shift_and::<6>(a, 3),
-        isa.shift_and::<0>(b, 3),
-        isa.shift_and::<2>(b, 3),
-        isa.shift_and::<4>(b, 3),
-        isa.shift_and::<6>(b, 3),
-    ]
-}
-
-impl Codes for E3 {
-    #[inline(always)]
-    fn decode<I: Isa>(isa: I, table: I::Table, group: &[u8]) -> [I::U8x32; 8] {
-        let [a, b, c] = runs(group);
-        let low = low_bits(isa, a, b);
-        let high = isa.load_bytes(c);
-        let codes = [
-            isa.or_shifted::<2>(low[0], isa.shift_and::<0>(high, 1)),
-            isa.or_shifted::<2>(low[1], isa.shift_and::<1>(high, 1)),
-            isa.or_shifted::<2>(low[2], isa.shift_and::<2>(high, 1)),
-            isa.or_shifted::<2>(low[3], isa.shift_and::<3>(high, 1)),
-            isa.or_shifted::<2>(low[4], isa.shift_and::<4>(high, 1)),
-            isa.or_shifted::<2>(low[5], isa.shift_and::<5>(high, 1)),
-            isa.or_shifted::<2>(low[6], isa.shift_and::<6>(high, 1)),
-            isa.or_shifted::<2>(low[7], isa.shift_and::<7>(high, 1)),
-        ];
-        look_up(isa, table, codes)
-    }
-}
-
-impl Codes for E4 {
-    #[inline(always)]
-    fn decode<I: Isa>(isa: I, table: I::Table, group: &[u8]) -> [I::U8x32; 8] {
-        let [a, b, c, d] = runs(group);
-        let [a, b, c, d] =
-            [isa.load_bytes(a), isa.load_bytes(b), isa.load_bytes(c), isa.load_bytes(d)];
-        let codes = [
-            isa.shift_and::<0>(a, 15),
-            isa.shift_and::<4>(a, 15),
-            isa.shift_and::<0>(b, 15),
-            isa.shift_and::<4>(b, 15),
-            isa.shift_and::<0>(c, 15),
-            isa.shift_and::<4>(c, 15),
-            isa.shift_and::<0>(d, 15),
-            isa.shift_and::<4>(d, 15),
-        ];
-        look_up(isa, table, codes)
-    }
-}
-
-impl Codes for E8 {
-    #[inline(always)]
-    fn decode<I: Isa>(isa: I, _: I::Table, group: &[u8]) -> [I::U8x32; 8] {
-        let runs: &[[u8; 32]; 8] = runs(group);
-        let mut weights = [isa.load_weights(&runs[0]); 8];
-        for (weights, run) in weights.iter_mut().zip(runs) {
-            *weights = isa.load_weights(run);
-        }
-        weights
-    }
-
-    #[inline(always)]
-    fn bias<I: Isa>() -> i32 {
-        I::BYTE_BIAS
-    }
-
-    #[inline(always)]
-    fn dot<I: Isa>(isa: I, acc: I::I32x8, weights: &[I::U8x32; 8], a: &[[i8; 4]; 8]) -> I::I32x8 {
-        isa.dot_bytes(acc, weights, a)
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod activations;
 pub mod attention;
+mod codes;
 mod disjoint;
 mod forward;
 mod ggml;
@@ -20,6 +21,10 @@ pub mod vector;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod dotprod;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "x86_64")]
@@ -48,7 +53,10 @@ pub enum Tier {
     Neon(neon::Neon),
     /// NEON with the dot products of ARMv8.2.
     #[cfg(target_arch = "aarch64")]
-    Dotprod(neon::Dotprod),
+    Dotprod(dotprod::Dotprod),
+    /// The same with the matrix products of ARMv8.6.
+    #[cfg(target_arch = "aarch64")]
+    I8mm(i8mm::I8mm),
 }
 
 impl Tier {
@@ -65,7 +73,8 @@ impl Tier {
         #[cfg(target_arch = "aarch64")]
         {
             tiers.extend(neon::Neon::detect().map(Self::Neon));
-            tiers.extend(neon::Dotprod::detect().map(Self::Dotprod));
+            tiers.extend(dotprod::Dotprod::detect().map(Self::Dotprod));
+            tiers.extend(i8mm::I8mm::detect().map(Self::I8mm));
         }
         tiers
     }
@@ -94,6 +103,8 @@ impl Tier {
             Self::Neon(_) => "neon",
             #[cfg(target_arch = "aarch64")]
             Self::Dotprod(_) => "dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Self::I8mm(_) => "i8mm",
         }
     }
 
@@ -111,6 +122,8 @@ impl Tier {
             Self::Neon(isa) => isa.run(kernel),
             #[cfg(target_arch = "aarch64")]
             Self::Dotprod(isa) => isa.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Self::I8mm(isa) => isa.run(kernel),
         }
     }
 }

@@ -1,20 +1,15 @@
-//! NEON: of every 64-bit ARM processor, and with the dot products of ARMv8.2 (Cortex-A76, Neoverse, Apple).
+//! NEON, of every 64-bit ARM processor.
 //!
 //! Two registers of 128 bits hold a tile's eight rows: the first four, the last four.
 
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
-use super::forward::forward;
 use super::{Isa, Kernel};
 
 /// Proof that this CPU has NEON.
 #[derive(Clone, Copy, Debug)]
 pub struct Neon(());
-
-/// Proof that this CPU has NEON and its dot products.
-#[derive(Clone, Copy, Debug)]
-pub struct Dotprod(Neon);
 
 impl Neon {
     /// Asks the CPU.
@@ -26,23 +21,6 @@ impl Neon {
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "neon")]
         fn compiled<K: Kernel>(isa: Neon, kernel: K) -> K::Output {
-            kernel.run(isa)
-        }
-        // SAFETY: `self` exists only where `detect` found the instructions.
-        unsafe { compiled(self, kernel) }
-    }
-}
-
-impl Dotprod {
-    /// Asks the CPU.
-    pub fn detect() -> Option<Self> {
-        Neon::detect().filter(|_| is_aarch64_feature_detected!("dotprod")).map(Self)
-    }
-
-    /// Runs a kernel compiled for these instructions.
-    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "neon,dotprod")]
-        fn compiled<K: Kernel>(isa: Dotprod, kernel: K) -> K::Output {
             kernel.run(isa)
         }
         // SAFETY: `self` exists only where `detect` found the instructions.
@@ -66,9 +44,9 @@ macro_rules! both {
     };
 }
 
-type F32x8 = (float32x4_t, float32x4_t);
-type I32x8 = (int32x4_t, int32x4_t);
-type U8x32 = (uint8x16_t, uint8x16_t);
+pub(super) type F32x8 = (float32x4_t, float32x4_t);
+pub(super) type I32x8 = (int32x4_t, int32x4_t);
+pub(super) type U8x32 = (uint8x16_t, uint8x16_t);
 
 /// Four activations, for two rows.
 #[inline(always)]
@@ -116,13 +94,13 @@ fn products<const STEP: usize>(weights: [uint8x16_t; 8], a: &[[i8; 4]; 8]) -> in
 }
 
 #[inline(always)]
-fn firsts(weights: &[U8x32; 8]) -> [uint8x16_t; 8] {
+pub(super) fn firsts(weights: &[U8x32; 8]) -> [uint8x16_t; 8] {
     let [a, b, c, d, e, f, g, h] = *weights;
     [a.0, b.0, c.0, d.0, e.0, f.0, g.0, h.0]
 }
 
 #[inline(always)]
-fn seconds(weights: &[U8x32; 8]) -> [uint8x16_t; 8] {
+pub(super) fn seconds(weights: &[U8x32; 8]) -> [uint8x16_t; 8] {
     let [a, b, c, d, e, f, g, h] = *weights;
     [a.1, b.1, c.1, d.1, e.1, f.1, g.1, h.1]
 }
@@ -375,87 +353,4 @@ impl Isa for Neon {
     }
 }
 
-/// `acc` plus, in each lane, the products of four signed bytes.
-///
-/// # Safety
-/// The CPU must have the dot products of ARMv8.2.
-#[inline(always)]
-unsafe fn sdot(mut acc: int32x4_t, weights: int8x16_t, a: int8x16_t) -> int32x4_t {
-    // SAFETY: the caller vouches for the instruction, whose intrinsic is not stable yet.
-    unsafe {
-        asm!("sdot {acc:v}.4s, {weights:v}.16b, {a:v}.16b", acc = inout(vreg) acc,
-            weights = in(vreg) weights, a = in(vreg) a,
-            options(pure, nomem, nostack, preserves_flags));
-    }
-    acc
-}
-
-impl Isa for Dotprod {
-    type F32x8 = F32x8;
-    type I32x8 = I32x8;
-    type U8x32 = U8x32;
-    type Table = int8x16_t;
-
-    const TABLE_BIAS: i32 = 0;
-    const BYTE_BIAS: i32 = 0;
-    const TOKENS: usize = 4;
-
-    forward! {
-        fn splat(x: f32) -> F32x8;
-        fn load(from: &[f32; 8]) -> F32x8;
-        fn load_f16(from: &[u8; 16]) -> F32x8;
-        fn load_bf16(from: &[u8; 16]) -> F32x8;
-        fn store(x: F32x8, to: &mut [f32; 8]) -> ();
-        fn add(a: F32x8, b: F32x8) -> F32x8;
-        fn sub(a: F32x8, b: F32x8) -> F32x8;
-        fn mul(a: F32x8, b: F32x8) -> F32x8;
-        fn div(a: F32x8, b: F32x8) -> F32x8;
-        fn fma(a: F32x8, b: F32x8, c: F32x8) -> F32x8;
-        fn max(a: F32x8, b: F32x8) -> F32x8;
-        fn min(a: F32x8, b: F32x8) -> F32x8;
-        fn abs(a: F32x8) -> F32x8;
-        fn round(a: F32x8) -> I32x8;
-        fn to_f32(a: I32x8) -> F32x8;
-        fn exp2i(n: I32x8) -> F32x8;
-        fn store_i32(a: I32x8, to: &mut [i32; 8]) -> ();
-        fn splat_i32(x: i32) -> I32x8;
-        fn sum(a: F32x8) -> f32;
-        fn prefetch(at: *const u8) -> ();
-        fn load_bytes(from: &[u8; 32]) -> U8x32;
-        fn shift_and<const SHIFT: i32>(a: U8x32, mask: u8) -> U8x32;
-        fn or_shifted<const SHIFT: i32>(a: U8x32, b: U8x32) -> U8x32;
-        fn table(entries: &[i8; 16]) -> int8x16_t;
-        fn lookup(table: int8x16_t, codes: U8x32) -> U8x32;
-        fn load_weights(from: &[u8; 32]) -> U8x32;
-        fn halves(low: f32, high: f32) -> F32x8;
-        fn scales(bytes: &[u8; 8]) -> F32x8;
-    }
-
-    #[inline(always)]
-    fn dot4_table(self, acc: I32x8, weights: U8x32, a: &[i8; 4]) -> I32x8 {
-        neon!({
-            let a = vreinterpretq_s8_s32(vdupq_n_s32(i32::from_le_bytes(a.map(|a| a as u8))));
-            (
-                sdot(acc.0, vreinterpretq_s8_u8(weights.0), a),
-                sdot(acc.1, vreinterpretq_s8_u8(weights.1), a),
-            )
-        })
-    }
-
-    #[inline(always)]
-    fn dot4_bytes(self, acc: I32x8, weights: U8x32, a: &[i8; 4]) -> I32x8 {
-        self.dot4_table(acc, weights, a)
-    }
-
-    #[inline(always)]
-    fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> I32x8 {
-        neon!({
-            let zero = vdupq_n_s32(0);
-            let (w, x) = (weights.as_ptr(), a.as_ptr());
-            (
-                sdot(zero, vld1q_s8(w), vld1q_s8(x)),
-                sdot(zero, vld1q_s8(w.add(16)), vld1q_s8(x.add(16))),
-            )
-        })
-    }
-}
+pub(super) use neon;

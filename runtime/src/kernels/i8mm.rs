@@ -1,0 +1,144 @@
+//! NEON with the matrix products of ARMv8.6 (Neoverse V1, Cortex-X2, Apple M2): two rows with two tokens in one
+//! instruction, which serves prompts. A single token has nothing to gain from them.
+
+use std::arch::aarch64::*;
+use std::arch::{asm, is_aarch64_feature_detected};
+
+use super::dotprod::Dotprod;
+use super::forward::forward;
+use super::neon::{F32x8, I32x8, U8x32, firsts, neon, seconds};
+use super::{Isa, Kernel};
+
+/// Proof that this CPU has NEON, its dot products and its matrix products.
+#[derive(Clone, Copy, Debug)]
+pub struct I8mm(Dotprod);
+
+impl I8mm {
+    /// Asks the CPU.
+    pub fn detect() -> Option<Self> {
+        Dotprod::detect().filter(|_| is_aarch64_feature_detected!("i8mm")).map(Self)
+    }
+
+    /// Runs a kernel compiled for these instructions.
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "neon,dotprod,i8mm")]
+        fn compiled<K: Kernel>(isa: I8mm, kernel: K) -> K::Output {
+            kernel.run(isa)
+        }
+        // SAFETY: `self` exists only where `detect` found the instructions.
+        unsafe { compiled(self, kernel) }
+    }
+}
+
+/// `acc + a b^T`, for matrices of two rows of eight signed bytes: `[a0 b0, a0 b1, a1 b0, a1 b1]`.
+///
+/// # Safety
+/// The CPU must have the matrix products of ARMv8.6.
+#[inline(always)]
+unsafe fn smmla(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the caller vouches for the instruction, whose intrinsic is not stable yet.
+    unsafe {
+        asm!("smmla {acc:v}.4s, {a:v}.16b, {b:v}.16b", acc = inout(vreg) acc,
+            a = in(vreg) a, b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
+}
+
+/// A group's products of four rows with two tokens, by token. `x` has eight activations of the one and then
+/// of the other.
+///
+/// # Safety
+/// As of [`smmla`].
+#[inline(always)]
+unsafe fn four_rows(weights: [uint8x16_t; 8], x: &[int8x16_t; 4]) -> [int32x4_t; 2] {
+    // SAFETY: the caller vouches for the instructions.
+    unsafe {
+        let (mut upper, mut lower) = (vdupq_n_s32(0), vdupq_n_s32(0));
+        for (s, x) in x.iter().enumerate() {
+            // Four weights of each row, and the four after them: eight of two rows each.
+            let first = vreinterpretq_s32_u8(weights[2 * s]);
+            let second = vreinterpretq_s32_u8(weights[2 * s + 1]);
+            upper = smmla(upper, vreinterpretq_s8_s32(vzip1q_s32(first, second)), *x);
+            lower = smmla(lower, vreinterpretq_s8_s32(vzip2q_s32(first, second)), *x);
+        }
+        [vuzp1q_s32(upper, lower), vuzp2q_s32(upper, lower)]
+    }
+}
+
+impl Isa for I8mm {
+    type F32x8 = F32x8;
+    type I32x8 = I32x8;
+    type U8x32 = U8x32;
+    type Table = int8x16_t;
+
+    const TABLE_BIAS: i32 = 0;
+    const BYTE_BIAS: i32 = 0;
+    const TOKENS: usize = 4;
+
+    forward! {
+        fn splat(x: f32) -> F32x8;
+        fn load(from: &[f32; 8]) -> F32x8;
+        fn load_f16(from: &[u8; 16]) -> F32x8;
+        fn load_bf16(from: &[u8; 16]) -> F32x8;
+        fn store(x: F32x8, to: &mut [f32; 8]) -> ();
+        fn add(a: F32x8, b: F32x8) -> F32x8;
+        fn sub(a: F32x8, b: F32x8) -> F32x8;
+        fn mul(a: F32x8, b: F32x8) -> F32x8;
+        fn div(a: F32x8, b: F32x8) -> F32x8;
+        fn fma(a: F32x8, b: F32x8, c: F32x8) -> F32x8;
+        fn max(a: F32x8, b: F32x8) -> F32x8;
+        fn min(a: F32x8, b: F32x8) -> F32x8;
+        fn abs(a: F32x8) -> F32x8;
+        fn round(a: F32x8) -> I32x8;
+        fn to_f32(a: I32x8) -> F32x8;
+        fn exp2i(n: I32x8) -> F32x8;
+        fn store_i32(a: I32x8, to: &mut [i32; 8]) -> ();
+        fn splat_i32(x: i32) -> I32x8;
+        fn sum(a: F32x8) -> f32;
+        fn prefetch(at: *const u8) -> ();
+        fn load_bytes(from: &[u8; 32]) -> U8x32;
+        fn shift_and<const SHIFT: i32>(a: U8x32, mask: u8) -> U8x32;
+        fn or_shifted<const SHIFT: i32>(a: U8x32, b: U8x32) -> U8x32;
+        fn table(entries: &[i8; 16]) -> int8x16_t;
+        fn lookup(table: int8x16_t, codes: U8x32) -> U8x32;
+        fn load_weights(from: &[u8; 32]) -> U8x32;
+        fn halves(low: f32, high: f32) -> F32x8;
+        fn scales(bytes: &[u8; 8]) -> F32x8;
+        fn dot4_table(acc: I32x8, weights: U8x32, a: &[i8; 4]) -> I32x8;
+        fn dot4_bytes(acc: I32x8, weights: U8x32, a: &[i8; 4]) -> I32x8;
+        fn dot32(weights: &[i8; 32], a: &[i8; 32]) -> I32x8;
+    }
+
+    #[inline(always)]
+    fn dot_table_pair(
+        self,
+        acc: [I32x8; 2],
+        weights: &[U8x32; 8],
+        a: [&[[i8; 4]; 8]; 2],
+    ) -> [I32x8; 2] {
+        neon!({
+            let (first, second) = (a[0].as_ptr().cast::<i8>(), a[1].as_ptr().cast::<i8>());
+            let mut x = [vdupq_n_s8(0); 4];
+            for (s, x) in x.iter_mut().enumerate() {
+                *x = vcombine_s8(vld1_s8(first.add(8 * s)), vld1_s8(second.add(8 * s)));
+            }
+            let low = four_rows(firsts(weights), &x);
+            let high = four_rows(seconds(weights), &x);
+            [
+                (vaddq_s32(acc[0].0, low[0]), vaddq_s32(acc[0].1, high[0])),
+                (vaddq_s32(acc[1].0, low[1]), vaddq_s32(acc[1].1, high[1])),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn dot_bytes_pair(
+        self,
+        acc: [I32x8; 2],
+        weights: &[U8x32; 8],
+        a: [&[[i8; 4]; 8]; 2],
+    ) -> [I32x8; 2] {
+        self.dot_table_pair(acc, weights, a)
+    }
+}
