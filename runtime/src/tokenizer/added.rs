@@ -7,7 +7,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use tokenizers::models::bpe::BpeTrainer;
-use tokenizers::{AddedToken, AddedVocabulary, Model, NormalizerWrapper, Token};
+use tokenizers::{
+    AddedToken, AddedVocabulary, Model, NormalizedString, Normalizer, NormalizerWrapper, Token,
+};
+
+use super::error::TokenizerError;
 
 use super::definition::{Definition, Ids};
 
@@ -22,13 +26,16 @@ impl AddedTokens {
         definition: &Definition,
         ids: &Ids,
         normalizer: Option<&NormalizerWrapper>,
-    ) -> Self {
+    ) -> Result<Self, TokenizerError> {
         let tokens: Vec<_> = definition.added_tokens.iter().map(|a| a.token.clone()).collect();
+        for token in tokens.iter().filter(|token| token.normalized) {
+            check_normalized(token, normalizer)?;
+        }
         let mut all = AddedVocabulary::new();
         all.add_tokens(&tokens, &Declared(ids), normalizer);
         let mut uncontrolled = all.clone();
         uncontrolled.set_encode_special_tokens(true);
-        Self { all, uncontrolled }
+        Ok(Self { all, uncontrolled })
     }
 
     /// What recognises tokens in a text; control tokens only where `special`.
@@ -51,6 +58,22 @@ impl AddedTokens {
         tokens.sort_by_key(|(id, _)| *id);
         tokens.into_iter()
     }
+}
+
+/// A token of which the normalizer leaves nothing would be found everywhere.
+fn check_normalized(
+    token: &AddedToken,
+    normalizer: Option<&NormalizerWrapper>,
+) -> Result<(), TokenizerError> {
+    let mut content = NormalizedString::from(token.content.as_str());
+    if let Some(normalizer) = normalizer {
+        normalizer.normalize(&mut content).map_err(TokenizerError::from_crate)?;
+    }
+    if !content.get().is_empty() {
+        return Ok(());
+    }
+    let allowed = "text of which the normalizer leaves something";
+    Err(TokenizerError::value("an added token", format!("{:?}", token.content), allowed))
 }
 
 /// A model that knows ids and nothing else.

@@ -95,7 +95,7 @@ impl Tokenizer {
         let normalizer = normalizer::load(definition.steps.normalizer.as_ref())?;
         let pre_tokenizer = PreTokenizer::load(definition.steps.pre_tokenizer.as_ref())?;
         let (alphabet, missing) = definition.alphabet(&ids, &pre_tokenizer)?;
-        let added = AddedTokens::new(&definition, &ids, normalizer.as_ref());
+        let added = AddedTokens::new(&definition, &ids, normalizer.as_ref())?;
         let vocab_size = ids.values().max().map_or(0, |id| *id as usize + 1);
 
         let Model { vocab, merges, unk_token, fuse_unk, byte_fallback, ignore_merges, .. } =
