@@ -35,7 +35,7 @@ fn inputs(count: usize) -> Vec<f32> {
 
 #[test]
 fn every_type_decodes_as_the_gguf_package_does() {
-    assert_eq!(ggml_types().count(), 11);
+    assert_eq!(ggml_types().count(), 13);
     for ty in ggml_types() {
         let (matrix, values) = stored(ty);
         assert_eq!(bits(&matrix.decode()), bits(&values), "{ty}");

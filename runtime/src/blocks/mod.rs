@@ -41,8 +41,12 @@ pub enum BlockType {
     E8 = 19,
     /// ggml's Q4_0: 4.5 bits.
     Q4_0 = 34,
+    /// ggml's Q4_1: 5 bits.
+    Q4_1 = 35,
     /// ggml's Q5_0: 5.5 bits.
     Q5_0 = 38,
+    /// ggml's Q5_1: 6 bits.
+    Q5_1 = 39,
     /// ggml's Q8_0: 8.5 bits.
     Q8_0 = 40,
     /// ggml's Q2_K: 2.625 bits.
@@ -69,7 +73,7 @@ impl BlockType {
         [Self::E2, Self::E3, Self::E4, Self::E8, Self::F16, Self::BF16, Self::F32];
 
     /// Every block type.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::E2,
         Self::E3,
         Self::E4,
@@ -78,7 +82,9 @@ impl BlockType {
         Self::BF16,
         Self::F32,
         Self::Q4_0,
+        Self::Q4_1,
         Self::Q5_0,
+        Self::Q5_1,
         Self::Q8_0,
         Self::Q2K,
         Self::Q3K,
@@ -101,7 +107,9 @@ impl BlockType {
             Self::E4 => "e4",
             Self::E8 => "e8",
             Self::Q4_0 => "q4_0",
+            Self::Q4_1 => "q4_1",
             Self::Q5_0 => "q5_0",
+            Self::Q5_1 => "q5_1",
             Self::Q8_0 => "q8_0",
             Self::Q2K => "q2_k",
             Self::Q3K => "q3_k",

@@ -12,7 +12,9 @@ from safetensors.numpy import save_file
 # Where the half-precision scales are in a block: all other bytes may be anything.
 SCALES = {
     Type.Q4_0: [0],
+    Type.Q4_1: [0, 2],
     Type.Q5_0: [0],
+    Type.Q5_1: [0, 2],
     Type.Q8_0: [0],
     Type.Q2_K: [80, 82],
     Type.Q3_K: [108],

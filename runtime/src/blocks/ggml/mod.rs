@@ -15,8 +15,10 @@ mod mxfp4;
 mod q2_k;
 mod q3_k;
 mod q4_0;
+mod q4_1;
 mod q4_k;
 mod q5_0;
+mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
@@ -27,8 +29,10 @@ pub use mxfp4::Mxfp4;
 pub use q2_k::Q2K;
 pub use q3_k::Q3K;
 pub use q4_0::Q4_0;
+pub use q4_1::Q4_1;
 pub use q4_k::Q4K;
 pub use q5_0::Q5_0;
+pub use q5_1::Q5_1;
 pub use q5_k::Q5K;
 pub use q6_k::Q6K;
 pub use q8_0::Q8_0;
@@ -70,7 +74,9 @@ pub trait WithBlock {
 pub fn with_block<W: WithBlock>(ty: BlockType, work: W) -> Option<W::Output> {
     Some(match ty {
         BlockType::Q4_0 => work.with::<Q4_0>(),
+        BlockType::Q4_1 => work.with::<Q4_1>(),
         BlockType::Q5_0 => work.with::<Q5_0>(),
+        BlockType::Q5_1 => work.with::<Q5_1>(),
         BlockType::Q8_0 => work.with::<Q8_0>(),
         BlockType::Q2K => work.with::<Q2K>(),
         BlockType::Q3K => work.with::<Q3K>(),
