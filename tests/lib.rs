@@ -76,6 +76,20 @@ pub fn largest_error(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
+/// Mean Kullback-Leibler divergence, in nats, of `[tokens, vocabulary]` logits from a reference's.
+pub fn mean_divergence(logits: &[f32], reference: &[f32], vocabulary: usize) -> f64 {
+    let log_softmax = |row: &[f32]| -> Vec<f64> {
+        let sum: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+        row.iter().map(|x| f64::from(*x) - sum.ln()).collect()
+    };
+    let rows = logits.chunks(vocabulary).zip(reference.chunks(vocabulary));
+    let divergence = |(ours, theirs): (&[f32], &[f32])| -> f64 {
+        let (ours, theirs) = (log_softmax(ours), log_softmax(theirs));
+        theirs.iter().zip(ours).map(|(q, p)| q.exp() * (q - p)).sum()
+    };
+    rows.map(divergence).sum::<f64>() / (logits.len() / vocabulary) as f64
+}
+
 /// The bits of floats, for comparisons that leave nothing out.
 pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use vaquita_runtime::blocks::coded::Packer;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
-use vaquita_runtime::kernels::attention::{CausalAttention, Entries};
+use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout};
 use vaquita_runtime::kernels::vector::{AddScaled, Exp, RmsNorm, Sigmoid, Softmax, SwiGlu};
 use vaquita_runtime::kernels::{Activations, Tier, matmul, matmul_per_head};
 use vaquita_runtime::threads::Pool;
@@ -167,13 +167,22 @@ proptest! {
     #[test]
     fn every_tier_attends_as_scalar_does_and_as_the_textbook(
         past in 0usize..100,
-        heads in 1usize..4,
+        pairs in 1usize..4,
+        heads_per_pair in 1usize..4,
+        latent: bool,
+        window in prop::option::of(1usize..80),
         half: bool,
         seed: u64,
     ) {
-        let (tokens, width, value_width) = (3, 40, 32);
+        let (tokens, key_width, value_width, heads) = (3, 40, 32, pairs * heads_per_pair);
+        // MLA's values begin its keys; the others' come after all keys.
+        let (width, values_at) = match latent {
+            true => (pairs * key_width, 0),
+            false => (pairs * (key_width + value_width), pairs * key_width),
+        };
+        let layout = EntryLayout { width, key_value_heads: pairs, key_width, values_at, value_width };
         let mut random = Random(seed);
-        let queries = random.floats(tokens * heads * width);
+        let queries = random.floats(tokens * heads * key_width);
         let entries = random.floats((past + tokens) * width);
         let halves: Vec<[u8; 2]> =
             entries.iter().map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
@@ -181,7 +190,7 @@ proptest! {
             let mut out = vec![0.0; tokens * heads * value_width];
             let entries = if half { Entries::F16(&halves) } else { Entries::F32(&entries) };
             let attention = CausalAttention {
-                queries: &queries, entries, past, heads, width, value_width, scale: 0.3,
+                queries: &queries, entries, past, heads, layout, scale: 0.3, window,
             };
             attention.run(tier, &Pool::new(threads), &mut out);
             out
@@ -190,12 +199,19 @@ proptest! {
         for tier in Tier::available() {
             prop_assert_eq!(bits(&run(tier, 3)), bits(&expected), "{}", tier.name());
         }
-        let last = &queries[(tokens * heads - 1) * width..];
-        let score = |entry: &[f32]| entry.iter().zip(last).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-        let weights: Vec<f64> = entries.chunks(width).map(|e| (0.3 * score(e)).exp()).collect();
+        let pair = pairs - 1; // the last head's
+        let last = &queries[(tokens * heads - 1) * key_width..];
+        let seen = (past + tokens).saturating_sub(window.unwrap_or(usize::MAX));
+        let seen = &entries[seen * width..];
+        let score = |entry: &[f32]| {
+            let key = &entry[pair * key_width..];
+            key.iter().zip(last).map(|(a, b)| f64::from(a * b)).sum::<f64>()
+        };
+        let weights: Vec<f64> = seen.chunks(width).map(|e| (0.3 * score(e)).exp()).collect();
         let total: f64 = weights.iter().sum();
         for v in 0..value_width {
-            let values = entries.chunks(width).map(|entry| f64::from(entry[v]));
+            let at = values_at + pair * value_width + v;
+            let values = seen.chunks(width).map(|entry| f64::from(entry[at]));
             let mean = values.zip(&weights).map(|(v, w)| v * w).sum::<f64>() / total;
             let got = f64::from(expected[(tokens * heads - 1) * value_width + v]);
             prop_assert!((mean - got).abs() < 2e-2, "{mean} {got}");

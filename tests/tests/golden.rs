@@ -52,6 +52,41 @@ fn moonlight_has_the_logits_of_transformers() {
 }
 
 #[test]
+fn glm_4_7_flash_has_the_logits_of_transformers() {
+    matches_transformers("glm-4.7-flash");
+}
+
+#[test]
+fn an_r1_distill_of_qwen_has_the_logits_of_transformers() {
+    matches_transformers("r1-distill-qwen");
+}
+
+#[test]
+fn an_r1_distill_of_llama_has_the_logits_of_transformers() {
+    matches_transformers("r1-distill-llama");
+}
+
+#[test]
+fn qwen2_moe_has_the_logits_of_transformers() {
+    matches_transformers("qwen2-moe");
+}
+
+#[test]
+fn qwen3_moe_has_the_logits_of_transformers() {
+    matches_transformers("qwen3-moe");
+}
+
+#[test]
+fn olmoe_has_the_logits_of_transformers() {
+    matches_transformers("olmoe");
+}
+
+#[test]
+fn mixtral_has_the_logits_of_transformers() {
+    matches_transformers("mixtral");
+}
+
+#[test]
 fn the_reference_model_has_the_logits_of_transformers() {
     let model = open_folder(&reference());
     let pool = Arc::new(Pool::new(2));

@@ -61,7 +61,7 @@ fn every_token_reaches_every_matrix_and_as_many_experts_as_it_should() {
             assert_eq!(moments.weight, tokens as f64, "{name}");
             assert!(moments.squares.iter().all(|sum| sum.is_finite() && *sum >= 0.0));
         }
-        let heads = config.attention.num_attention_heads * tokens;
+        let heads = config.attention.num_attention_heads() * tokens;
         assert_eq!(found.matrices[&format!("blk.{layer}.attn_k_b.weight")].weight, heads as f64);
         let Some(experts) = found.experts.get(&layer) else { continue };
         let routed: u64 = experts.iter().map(|expert| expert.tokens).sum();

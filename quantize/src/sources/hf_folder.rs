@@ -13,9 +13,8 @@ use vaquita_runtime::model::{
     WeightsError,
 };
 
-use super::kv_b::KvB;
 use super::shards::{Shards, Stored};
-use super::{Identity, SourceError, fp8};
+use super::{Identity, SourceError, fp8, rearrange};
 
 const ALLOWED: &str = "F32, F16, BF16 and F8_E4M3 with block scales";
 
@@ -66,7 +65,7 @@ impl HfFolder {
     fn check(&self) -> Result<(), WeightsError> {
         let config = &self.config;
         for spec in config.family.tensors(config) {
-            let (name, shape) = self.stored_as(&spec);
+            let Some((name, shape)) = stored_as(&spec) else { continue };
             if self.shards.get(name).is_some() || !spec.optional {
                 self.stored(name, &shape)?;
             }
@@ -81,31 +80,6 @@ impl HfFolder {
             }
         }
         Ok(())
-    }
-
-    /// The checkpoint's name and shape of what a tensor is made from.
-    fn stored_as<'a>(&self, spec: &'a TensorSpec) -> (&'a str, Vec<usize>) {
-        match &spec.hf {
-            // Norms and biases have one dimension; a matrix of one row has two.
-            HfTensor::Whole(name) => {
-                let one =
-                    spec.rows == 1 && self.shards.get(name).is_some_and(|t| t.shape.len() == 1);
-                (name, if one { vec![spec.cols] } else { vec![spec.rows, spec.cols] })
-            }
-            HfTensor::KvBKey(name) | HfTensor::KvBValue(name) => {
-                (name, self.kv_b().shape().to_vec())
-            }
-        }
-    }
-
-    fn kv_b(&self) -> KvB {
-        let mla = &self.config.attention;
-        KvB {
-            heads: mla.num_attention_heads,
-            nope: mla.qk_nope_head_dim,
-            v: mla.v_head_dim,
-            rank: mla.kv_lora_rank,
-        }
     }
 
     fn missing(&self, name: &str) -> WeightsError {
@@ -172,18 +146,28 @@ impl Weights for HfFolder {
     }
 
     fn tensor(&self, spec: &TensorSpec) -> Result<Option<Matrix>, WeightsError> {
-        let (name, shape) = self.stored_as(spec);
+        let shape = [spec.rows, spec.cols];
+        let Some((name, stored_shape)) = stored_as(spec) else {
+            let HfTensor::Made(values) = &spec.hf else { return Err(self.missing(&spec.name)) };
+            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+            return self.matrix(&spec.name, BlockType::F32, shape, bytes.into()).map(Some);
+        };
         if spec.optional && self.shards.get(name).is_none() {
             return Ok(None);
         }
-        let (ty, bytes) = self.read(name, &shape)?;
+        let (ty, bytes) = self.read(name, &stored_shape)?;
         let width = if ty == BlockType::F32 { 4 } else { 2 };
-        let bytes = match spec.hf {
-            HfTensor::Whole(_) => bytes,
-            HfTensor::KvBKey(_) => self.kv_b().key(&bytes, width).into(),
-            HfTensor::KvBValue(_) => self.kv_b().value(&bytes, width).into(),
+        let bytes = match &spec.hf {
+            HfTensor::Whole(_) | HfTensor::Made(_) => bytes,
+            HfTensor::KvBKey(_, kv_b) => rearrange::kv_b_key(kv_b, &bytes, width).into(),
+            HfTensor::KvBValue(_, kv_b) => rearrange::kv_b_value(kv_b, &bytes, width).into(),
+            // A bias is a matrix of one row, but its numbers belong to rows.
+            HfTensor::Paired(_, head) if spec.rows == 1 => {
+                rearrange::paired(&bytes, *head, width).into()
+            }
+            HfTensor::Paired(_, head) => rearrange::paired(&bytes, *head, spec.cols * width).into(),
         };
-        self.matrix(name, ty, [spec.rows, spec.cols], bytes).map(Some)
+        self.matrix(name, ty, shape, bytes).map(Some)
     }
 
     fn expert(&self, spec: &ExpertSpec) -> Result<Expert, WeightsError> {
@@ -201,8 +185,23 @@ impl Weights for HfFolder {
     }
 }
 
+/// The checkpoint's name and shape of what a tensor is made from; `None` where it is made from nothing stored.
+fn stored_as(spec: &TensorSpec) -> Option<(&str, Vec<usize>)> {
+    match &spec.hf {
+        HfTensor::Whole(name) | HfTensor::Paired(name, _) => {
+            Some((name, vec![spec.rows, spec.cols]))
+        }
+        HfTensor::KvBKey(name, kv_b) | HfTensor::KvBValue(name, kv_b) => {
+            Some((name, rearrange::kv_b_shape(kv_b).to_vec()))
+        }
+        HfTensor::Made(_) => None,
+    }
+}
+
 fn check_shape(stored: &Stored, name: &str, expected: &[usize]) -> Result<(), WeightsError> {
-    if stored.shape == expected {
+    // Vectors have one dimension where a matrix of one row has two.
+    let wide = |dims: &[usize]| dims.iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
+    if wide(stored.shape) == wide(expected) {
         return Ok(());
     }
     Err(WeightsError::Shape {

@@ -13,7 +13,7 @@ use vaquita_runtime::model::{GgufWeights, Verify, Weights, WeightsError};
 mod fp8;
 mod hf_folder;
 mod identity;
-mod kv_b;
+mod rearrange;
 mod shards;
 #[cfg(test)]
 mod tests;

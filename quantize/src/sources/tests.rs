@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use vaquita_runtime::model::Projection;
+use vaquita_runtime::model::config::AttentionConfig;
 use vaquita_runtime::model::{ExpertId, LayerId, WeightsError};
 
 use super::*;
@@ -67,7 +69,8 @@ fn fp8_weights_have_the_checkpoints_scale() {
     // The factors map the largest weight of a block to 448, so that this is one of the values.
     let stored = fs::read(repository("calibration/reference/model.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&stored).unwrap();
-    let scales = tensors.tensor(&format!("{}_scale_inv", spec.hf[0])).unwrap();
+    let scales =
+        tensors.tensor(&format!("{}_scale_inv", spec.projection_name(Projection::Gate))).unwrap();
     let scale = f32::from_le_bytes(scales.data()[..4].try_into().unwrap());
     let top = weights.iter().map(|weight| weight.abs() / scale).fold(0f32, f32::max);
     assert!(top <= 448.0 * 2.0, "{top}");
@@ -86,7 +89,7 @@ fn the_halves_of_kv_b_hold_all_of_its_weights() {
     let stored = fs::read(repository("tests/golden/deepseek-v3/model.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&stored).unwrap();
     let whole = tensors.tensor("model.layers.0.self_attn.kv_b_proj.weight").unwrap();
-    let mla = &config.attention;
+    let AttentionConfig::Mla(mla) = &config.attention else { panic!("V3 has MLA") };
     let rows = mla.num_attention_heads * (mla.qk_nope_head_dim + mla.v_head_dim);
     assert_eq!(whole.shape(), [rows, mla.kv_lora_rank]);
     let bytes = whole.data().to_vec().into();

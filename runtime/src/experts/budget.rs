@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::machine::Machine;
 use super::placement::Placement;
+use crate::model::config::AttentionConfig;
 use crate::model::{Config, GgufWeights, Weights, WeightsError};
-use crate::session::cache::CacheType;
+use crate::session::cache::{CacheType, entry_width};
 
 /// Share of what is available that `auto` takes, in percent: other programs grow too.
 const AUTO_PERCENT: u64 = 90;
@@ -223,19 +224,25 @@ fn dense_bytes(weights: &GgufWeights) -> u64 {
 }
 
 fn cache_bytes_per_token(config: &Config, ty: CacheType) -> u64 {
-    let width = config.attention.kv_lora_rank + config.attention.qk_rope_head_dim;
-    (width * config.num_hidden_layers * ty.bytes()) as u64
+    (entry_width(config) * config.num_hidden_layers * ty.bytes()) as u64
 }
 
 /// What a chunk of `tokens` tokens computes with, at most: the residual stream and the larger of attention
 /// and feed-forward, all in f32 with an int8 copy where it is multiplied, and the logits.
 fn scratch_bytes(config: &Config, tokens: usize) -> u64 {
-    let mla = &config.attention;
-    let (rank, pe) = (mla.kv_lora_rank, mla.qk_rope_head_dim);
-    let head = 3 * (mla.qk_nope_head_dim + pe) + 4 * rank + pe + 2 * mla.v_head_dim;
-    let attention = mla.num_attention_heads * head + mla.q_lora_rank.unwrap_or(0) * 3;
+    let attention = match &config.attention {
+        AttentionConfig::Mla(mla) => {
+            let (rank, pe) = (mla.kv_lora_rank, mla.qk_rope_head_dim);
+            let head = 3 * (mla.qk_nope_head_dim + pe) + 4 * rank + pe + 2 * mla.v_head_dim;
+            mla.num_attention_heads * head + mla.q_lora_rank.unwrap_or(0) * 3
+        }
+        AttentionConfig::Grouped(gqa) => {
+            let heads = 4 * gqa.num_attention_heads + 5 * gqa.num_key_value_heads;
+            heads * gqa.head_dim
+        }
+    };
     let moe = &config.moe;
-    let shared = moe.n_shared_experts * moe.moe_intermediate_size;
+    let shared = moe.shared_expert_intermediate_size;
     let routed = (moe.num_experts_per_tok + 2) * config.hidden_size + moe.n_routed_experts;
     let widest = shared.max(moe.moe_intermediate_size).max(config.intermediate_size);
     let ffn = 3 * widest + routed;

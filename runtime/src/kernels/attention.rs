@@ -1,5 +1,6 @@
-//! Attention of one query over cached entries, for keys and values that lie in the same entry, as in
-//! absorbed MLA: an entry is the latent followed by the shared rotary key, and the value is the latent.
+//! Attention of one query over cached entries. An entry holds the keys and values of one position: in absorbed
+//! MLA the latent and the shared rotary key, which are the key of all heads, with the latent as the value; in
+//! grouped-query attention the keys of all groups and then their values.
 //!
 //! ```text
 //! for each block of 32 positions, in order
@@ -9,7 +10,10 @@
 //! out = O / L
 //! ```
 //!
-//! A block's part does not depend on what came before, so blocks can be computed anywhere.
+//! A block's part does not depend on what came before, so blocks can be computed anywhere. Under a sliding window
+//! the first block begins where the window does.
+
+use std::ops::Range;
 
 use super::disjoint::Disjoint;
 use super::vector::exp;
@@ -29,18 +33,34 @@ pub enum Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    /// The first `positions` of them.
-    fn first(self, positions: usize, width: usize) -> Self {
+    /// Those of some positions.
+    fn of(self, positions: Range<usize>, width: usize) -> Self {
+        let range = positions.start * width..positions.end * width;
         match self {
-            Self::F32(entries) => Self::F32(&entries[..positions * width]),
-            Self::F16(entries) => Self::F16(&entries[..positions * width]),
+            Self::F32(entries) => Self::F32(&entries[range]),
+            Self::F16(entries) => Self::F16(&entries[range]),
         }
     }
 }
 
+/// Where keys and values lie in an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct EntryLayout {
+    /// Numbers of an entry.
+    pub width: usize,
+    /// Keys, each of which serves as many heads; they begin the entry.
+    pub key_value_heads: usize,
+    /// Width of a key.
+    pub key_width: usize,
+    /// Where the values begin.
+    pub values_at: usize,
+    /// Width of a value.
+    pub value_width: usize,
+}
+
 /// The heads of several tokens over a sequence's cached entries.
 pub struct CausalAttention<'a> {
-    /// `[tokens, heads, width]`
+    /// `[tokens, heads, key_width]`
     pub queries: &'a [f32],
     /// `[positions, width]`; the last `tokens` of them are the tokens' own.
     pub entries: Entries<'a>,
@@ -48,12 +68,12 @@ pub struct CausalAttention<'a> {
     pub past: usize,
     /// Heads of one token.
     pub heads: usize,
-    /// Width of an entry.
-    pub width: usize,
-    /// Width of the value at the start of an entry.
-    pub value_width: usize,
+    /// What an entry holds.
+    pub layout: EntryLayout,
     /// Factor on the scores.
     pub scale: f32,
+    /// Positions that a token sees, its own among them, where not all.
+    pub window: Option<usize>,
 }
 
 impl CausalAttention<'_> {
@@ -62,16 +82,24 @@ impl CausalAttention<'_> {
     /// # Panics
     /// Where shapes do not fit.
     pub fn run(&self, tier: Tier, pool: &Pool, out: &mut [f32]) {
-        let queries = self.queries.len() / self.width;
-        assert_eq!(out.len(), queries * self.value_width);
+        let EntryLayout { width, key_value_heads, key_width, values_at, value_width } = self.layout;
+        let queries = self.queries.len() / key_width;
+        assert_eq!(out.len(), queries * value_width);
+        let heads_per_key = self.heads / key_value_heads;
         let out = Disjoint::new(out);
         pool.run(queries, &|i| {
-            let positions = self.past + i / self.heads + 1;
+            let (token, head) = (i / self.heads, i % self.heads);
+            let end = self.past + token + 1;
+            let start = self.window.map_or(0, |window| end.saturating_sub(window));
+            let pair = head / heads_per_key;
             // SAFETY: each task has the value of its own query.
-            let out = unsafe { out.slice(i * self.value_width, self.value_width) };
+            let out = unsafe { out.slice(i * value_width, value_width) };
             tier.run(Attend {
-                query: &self.queries[i * self.width..][..self.width],
-                entries: self.entries.first(positions, self.width),
+                query: &self.queries[i * key_width..][..key_width],
+                entries: self.entries.of(start..end, width),
+                width,
+                key_at: pair * key_width,
+                value_at: values_at + pair * value_width,
                 scale: self.scale,
                 out,
             });
@@ -81,13 +109,19 @@ impl CausalAttention<'_> {
 
 /// One query over all the entries.
 pub struct Attend<'a> {
-    /// `[width]`, a multiple of 8.
+    /// `[key width]`, a multiple of 8.
     pub query: &'a [f32],
     /// `[positions, width]`
     pub entries: Entries<'a>,
+    /// Numbers of an entry.
+    pub width: usize,
+    /// Where the key begins in an entry.
+    pub key_at: usize,
+    /// Where the value begins.
+    pub value_at: usize,
     /// Factor on the scores.
     pub scale: f32,
-    /// The attention's value, `[value width]`: a multiple of 8, the start of each entry.
+    /// The attention's value, `[value width]`, a multiple of 8.
     pub out: &'a mut [f32],
 }
 
@@ -97,28 +131,19 @@ impl Kernel for Attend<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         match self.entries {
-            Entries::F32(entries) => {
-                attend(isa, self.query, entries, self.scale, self.out, |isa, x| isa.load(x))
-            }
-            Entries::F16(entries) => {
-                attend(isa, self.query, entries, self.scale, self.out, |isa, x| {
-                    isa.load_f16(x.as_flattened().first_chunk().expect("eight halves"))
-                })
-            }
+            Entries::F32(entries) => attend(isa, self, entries, |isa, x| isa.load(x)),
+            Entries::F16(entries) => attend(isa, self, entries, |isa, x| {
+                isa.load_f16(x.as_flattened().first_chunk().expect("eight halves"))
+            }),
         }
     }
 }
 
 #[inline(always)]
-fn attend<I: Isa, T>(
-    isa: I,
-    query: &[f32],
-    entries: &[T],
-    scale: f32,
-    out: &mut [f32],
-    load: impl Fn(I, &[T; 8]) -> I::F32x8,
-) {
-    let width = query.len();
+fn attend<I: Isa, T>(isa: I, call: Attend, entries: &[T], load: impl Fn(I, &[T; 8]) -> I::F32x8) {
+    let Attend { query, width, key_at, value_at, scale, out, .. } = call;
+    let keys = key_at..key_at + query.len();
+    let values = value_at..value_at + out.len();
     let query = query.as_chunks::<8>().0;
     let out = out.as_chunks_mut::<8>().0;
     let mut block_out = vec![[0.0; 8]; out.len()];
@@ -130,7 +155,7 @@ fn attend<I: Isa, T>(
         let mut scores = [f32::NEG_INFINITY; BLOCK];
         for (score, entry) in scores.iter_mut().zip(block.chunks_exact(width)) {
             let mut dot = isa.splat(0.0);
-            for (q, k) in query.iter().zip(entry.as_chunks::<8>().0) {
+            for (q, k) in query.iter().zip(entry[keys.clone()].as_chunks::<8>().0) {
                 dot = isa.fma(isa.load(q), load(isa, k), dot);
             }
             *score = isa.sum(dot) * scale;
@@ -153,7 +178,7 @@ fn attend<I: Isa, T>(
         block_out.fill([0.0; 8]);
         for (weight, entry) in weights.iter().zip(block.chunks_exact(width)) {
             let weight = isa.splat(*weight);
-            for (o, v) in block_out.iter_mut().zip(entry.as_chunks::<8>().0) {
+            for (o, v) in block_out.iter_mut().zip(entry[values.clone()].as_chunks::<8>().0) {
                 let sum = isa.fma(weight, load(isa, v), isa.load(o));
                 isa.store(sum, o);
             }

@@ -24,7 +24,7 @@ pub struct Config {
     /// Tokens that end an answer.
     pub eos_token_ids: Vec<u32>,
     /// Attention.
-    pub attention: MlaConfig,
+    pub attention: AttentionConfig,
     /// Rotary embedding.
     pub rope: RopeConfig,
     /// Width of the feed-forward of layers without experts.
@@ -33,6 +33,70 @@ pub struct Config {
     pub moe: MoeConfig,
     /// Multi-token-prediction layers after the last decoder layer.
     pub num_nextn_predict_layers: usize,
+}
+
+/// How tokens see each other.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttentionConfig {
+    /// Through a latent that all heads share.
+    Mla(MlaConfig),
+    /// Through keys and values that groups of heads share, in some or all of the layers.
+    Grouped(GroupedConfig),
+}
+
+/// Grouped-query attention (arXiv 2305.13245), and what families add to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupedConfig {
+    /// Heads.
+    pub num_attention_heads: usize,
+    /// Heads of keys and values; each serves as many query heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Whether the projections to queries, keys and values have biases.
+    pub qkv_bias: bool,
+    /// Norms of queries and keys.
+    pub qk_norm: QkNorm,
+    /// Positions that a sliding layer sees, its own among them.
+    pub sliding_window: usize,
+    /// What mixes the tokens of each layer.
+    pub layer_types: Vec<LayerType>,
+}
+
+/// What queries and keys are normalized over before they are rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkNorm {
+    /// Nothing.
+    None,
+    /// Each head by itself (Qwen3).
+    PerHead,
+    /// All heads together (OLMoE).
+    Whole,
+}
+
+/// What mixes the tokens of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerType {
+    /// Attention to all positions.
+    Full,
+    /// Attention to the last positions.
+    Sliding,
+}
+
+impl LayerType {
+    /// All of them, with the names that checkpoints use.
+    pub const NAMES: [(Self, &str); 2] =
+        [(Self::Full, "full_attention"), (Self::Sliding, "sliding_attention")];
+
+    /// What checkpoints call it.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(ty, _)| *ty == self).map_or("", |(_, name)| name)
+    }
+
+    /// By its name in checkpoints.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(ty, _)| *ty)
+    }
 }
 
 /// Multi-head latent attention (DeepSeek-V2, section 2.1).
@@ -60,7 +124,31 @@ pub struct RopeConfig {
     /// Pairs are neighbours (2i, 2i+1), as in DeepSeek, instead of halves (i, i + d/2).
     pub interleaved: bool,
     /// Extension beyond the length trained at.
-    pub yarn: Option<YarnConfig>,
+    pub scaling: RopeScaling,
+}
+
+/// How positions beyond the length trained at are reached.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RopeScaling {
+    /// They are not.
+    None,
+    /// YaRN.
+    Yarn(YarnConfig),
+    /// Llama 3.1's. Files carry its factors as a tensor, so the network never sees these figures.
+    Llama3(Llama3Config),
+}
+
+/// Llama 3.1's scaling of frequencies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Llama3Config {
+    /// How much longer the context became.
+    pub factor: f32,
+    /// Rotations within the trained context below which a frequency is interpolated.
+    pub low_freq_factor: f32,
+    /// Rotations above which it is kept.
+    pub high_freq_factor: f32,
+    /// The context trained at.
+    pub original_max_position_embeddings: usize,
 }
 
 /// YaRN (arXiv 2309.00071) as DeepSeek uses it.
@@ -80,13 +168,17 @@ pub struct YarnConfig {
     pub mscale_all_dim: f32,
 }
 
-/// DeepSeekMoE (V2, section 2.2; V3, section 2.1.2).
+/// DeepSeekMoE (V2, section 2.2; V3, section 2.1.2), of which the other mixtures are cases.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MoeConfig {
-    /// Routed experts per layer.
+    /// Routed experts per layer; 0 in a dense model.
     pub n_routed_experts: usize,
-    /// Experts that every token visits, stored as one of that multiple of the width.
+    /// Experts that every token visits, stored as one.
     pub n_shared_experts: usize,
+    /// Width of that one; 0 where there are none.
+    pub shared_expert_intermediate_size: usize,
+    /// Whether a gate of its own scales the shared experts' output (Qwen2-MoE).
+    pub shared_expert_gate: bool,
     /// Experts that a token is routed to.
     pub num_experts_per_tok: usize,
     /// Width of one routed expert.
@@ -128,7 +220,54 @@ pub enum TopkMethod {
     NoauxTc,
 }
 
+impl MoeConfig {
+    /// No experts.
+    pub const DENSE: Self = Self {
+        n_routed_experts: 0,
+        n_shared_experts: 0,
+        shared_expert_intermediate_size: 0,
+        shared_expert_gate: false,
+        num_experts_per_tok: 0,
+        moe_intermediate_size: 0,
+        first_k_dense_replace: 0,
+        scoring_func: Scoring::Softmax,
+        topk_method: TopkMethod::Greedy,
+        n_group: 1,
+        topk_group: 1,
+        norm_topk_prob: false,
+        routed_scaling_factor: 1.0,
+    };
+}
+
+impl AttentionConfig {
+    /// Heads of queries.
+    pub fn num_attention_heads(&self) -> usize {
+        match self {
+            Self::Mla(mla) => mla.num_attention_heads,
+            Self::Grouped(grouped) => grouped.num_attention_heads,
+        }
+    }
+
+    /// Numbers of a head that are rotated.
+    pub fn rope_dim(&self) -> usize {
+        match self {
+            Self::Mla(mla) => mla.qk_rope_head_dim,
+            Self::Grouped(grouped) => grouped.head_dim,
+        }
+    }
+}
+
 impl Config {
+    /// What mixes the tokens of a layer.
+    pub fn layer_type(&self, layer: usize) -> LayerType {
+        match &self.attention {
+            AttentionConfig::Mla(_) => LayerType::Full,
+            AttentionConfig::Grouped(grouped) => {
+                grouped.layer_types.get(layer).copied().unwrap_or(LayerType::Full)
+            }
+        }
+    }
+
     /// Whether a layer has experts; the MTP layer does.
     pub fn is_moe(&self, layer: usize) -> bool {
         layer >= self.moe.first_k_dense_replace && self.moe.n_routed_experts > 0

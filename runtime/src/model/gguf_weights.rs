@@ -92,8 +92,12 @@ impl GgufWeights {
     /// Takes an opened file.
     pub fn new(gguf: Gguf, verify: Verify) -> Result<Self, OpenError> {
         let path = gguf.path().to_path_buf();
-        let config = config_from_gguf(gguf.metadata())
+        let mut config = config_from_gguf(gguf.metadata())
             .map_err(|source| OpenError::Config { path: path.clone(), source })?;
+        // Published files say that the output head is the embedding by leaving it out.
+        if gguf.metadata().get("vaquita.tie_word_embeddings").is_none() {
+            config.tie_word_embeddings = gguf.tensor("output.weight").is_none();
+        }
         let layout = match gguf.metadata().u32("vaquita.version")? {
             None => None,
             Some(LAYOUT_VERSION) => Some(Layout::read(&path, &config, &gguf)?),

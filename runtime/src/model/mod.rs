@@ -1,15 +1,19 @@
 //! The network, in the order and with the names of the DeepSeek-V2 and V3 papers.
 //!
 //! [`config`] has the constants, [`spec`] the tensors, [`families`] one file per family. The forward pass
-//! is in [`transformer`], which is built of [`attention`] (MLA), [`router`] and [`moe`]. Threads, I/O and
+//! is in [`transformer`], which is built of a [`mixer`] ([`mla`] or [`gqa`]), [`router`] and [`moe`]. Threads, I/O and
 //! unsafe code are elsewhere. Weights come through [`weights`]: from a GGUF file by [`gguf_weights`] (mapped)
 //! and [`gguf_records`] (read), from a checkpoint folder by the quantizer's sources.
 
-pub mod attention;
 pub mod config;
 pub mod families;
 pub mod gguf_records;
 pub mod gguf_weights;
+pub mod gqa;
+pub mod linear;
+mod loader;
+pub mod mixer;
+pub mod mla;
 pub mod moe;
 pub mod observer;
 pub mod rope;
@@ -20,6 +24,6 @@ pub mod weights;
 
 pub use config::Config;
 pub use gguf_weights::{GgufWeights, Verify};
-pub use spec::{ExpertId, ExpertSpec, HfTensor, LayerId, Projection, Role, TensorSpec};
+pub use spec::{ExpertId, ExpertSpec, HfTensor, KvB, LayerId, Projection, Role, TensorSpec};
 pub use transformer::{Compute, Logits, Model, ModelError};
 pub use weights::{Expert, Weights, WeightsError};

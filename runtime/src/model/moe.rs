@@ -8,7 +8,7 @@ use super::transformer::Compute;
 use super::{Expert, ExpertId, LayerId, WeightsError};
 use crate::blocks::Matrix;
 use crate::experts::{ExpertStore, Visit};
-use crate::kernels::vector::{AddScaled, SwiGlu};
+use crate::kernels::vector::{AddScaled, Sigmoid, SwiGlu};
 use crate::kernels::{Activations, matmul};
 
 /// `down(silu(gate x) * up x)`.
@@ -28,12 +28,25 @@ pub enum FeedForward {
     /// The first layers'.
     Dense(Mlp),
     /// Of experts.
-    Moe {
-        /// Which experts.
-        router: Router,
-        /// The shared experts, as one, where there are any.
-        shared: Option<Mlp>,
-    },
+    Moe(Box<Moe>),
+}
+
+/// A mixture of experts.
+#[derive(Clone, Debug)]
+pub struct Moe {
+    /// Which experts.
+    pub router: Router,
+    /// The shared experts, where there are any.
+    pub shared: Option<Shared>,
+}
+
+/// The experts that every token visits, as one.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// What they compute.
+    pub mlp: Mlp,
+    /// `[1, hidden_size]`: its sigmoid scales the output (Qwen2-MoE).
+    pub gate: Option<Matrix>,
 }
 
 /// `out = down(silu(gate x) * up x)`, `[tokens, hidden_size]`.
@@ -65,6 +78,23 @@ impl Mlp {
     }
 }
 
+impl Shared {
+    /// Applies it to `x`, `[tokens, hidden_size]`.
+    fn forward(&self, ctx: &Compute, x: &Activations) -> Vec<f32> {
+        let names = ["ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"];
+        let mut out = self.mlp.forward(ctx, names, x);
+        if let Some(gate) = &self.gate {
+            let mut factors = vec![0.0; x.tokens()];
+            matmul(ctx.tier, ctx.pool, gate, x, &mut factors);
+            ctx.tier.run(Sigmoid(&mut factors));
+            for (out, factor) in out.chunks_exact_mut(x.width).zip(factors) {
+                out.iter_mut().for_each(|y| *y *= factor);
+            }
+        }
+        out
+    }
+}
+
 impl FeedForward {
     /// Applies it to `x`, `[tokens, hidden_size]`.
     pub fn forward(
@@ -76,25 +106,38 @@ impl FeedForward {
         x: &Activations,
     ) -> Result<Vec<f32>, WeightsError> {
         match self {
-            Self::Dense(mlp) => Ok(mlp.forward(ctx, ["ffn_gate", "ffn_up", "ffn_down"], x)),
-            Self::Moe { router, shared } => {
-                // A prompt's chunk needs nearly all experts anyway.
-                let preference = if x.tokens() == 1 { store.preference(layer) } else { None };
-                let slots = router.route(ctx.tier, ctx.pool, &config.moe, x, preference.as_ref());
-                let per_token = config.moe.num_experts_per_tok;
-                let visit = Visit { layer, slots: &slots, per_token };
-                let mut of_shared = None;
-                let mut meanwhile = || {
-                    let names = ["ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"];
-                    of_shared = shared.as_ref().map(|mlp| mlp.forward(ctx, names, x));
-                };
-                let mut out = routed(ctx, &visit, store, &mut meanwhile, x)?;
-                if let Some(shared) = of_shared {
-                    ctx.tier.run(AddScaled { out: &mut out, factor: 1.0, x: &shared });
-                }
-                Ok(out)
+            Self::Dense(mlp) => {
+                let names = ["ffn_gate", "ffn_up", "ffn_down"];
+                Ok(mlp.forward(ctx, names, x))
             }
+            Self::Moe(moe) => moe.forward(ctx, config, layer, store, x),
         }
+    }
+}
+
+impl Moe {
+    fn forward(
+        &self,
+        ctx: &Compute,
+        config: &Config,
+        layer: LayerId,
+        store: &dyn ExpertStore,
+        x: &Activations,
+    ) -> Result<Vec<f32>, WeightsError> {
+        // A prompt's chunk needs nearly all experts anyway.
+        let preference = if x.tokens() == 1 { store.preference(layer) } else { None };
+        let slots = self.router.route(ctx.tier, ctx.pool, &config.moe, x, preference.as_ref());
+        let per_token = config.moe.num_experts_per_tok;
+        let visit = Visit { layer, slots: &slots, per_token };
+        let mut of_shared = None;
+        let mut meanwhile = || {
+            of_shared = self.shared.as_ref().map(|shared| shared.forward(ctx, x));
+        };
+        let mut out = routed(ctx, &visit, store, &mut meanwhile, x)?;
+        if let Some(shared) = of_shared {
+            ctx.tier.run(AddScaled { out: &mut out, factor: 1.0, x: &shared });
+        }
+        Ok(out)
     }
 }
 

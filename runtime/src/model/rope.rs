@@ -1,6 +1,6 @@
 //! Rotary position embedding, with YaRN's frequencies where the context was extended.
 
-use super::config::{RopeConfig, YarnConfig};
+use super::config::{Llama3Config, RopeConfig, RopeScaling, YarnConfig};
 
 /// Rotates the positional part of queries and keys.
 #[derive(Clone, Debug)]
@@ -11,14 +11,18 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// For vectors of `dim` numbers.
-    pub fn new(config: &RopeConfig, dim: usize) -> Self {
+    /// For vectors of `dim` numbers. A file may say by what `factors`, `[dim / 2]`, wavelengths grow.
+    pub fn new(config: &RopeConfig, dim: usize, factors: Option<&[f32]>) -> Self {
         let theta = f64::from(config.theta);
-        let base: Vec<f64> =
-            (0..dim / 2).map(|i| libm::pow(theta, -(2.0 * i as f64) / dim as f64)).collect();
-        let (inverse_frequencies, magnitude) = match &config.yarn {
-            None => (base, 1.0),
-            Some(yarn) => (yarn_frequencies(yarn, theta, dim, &base), yarn.rotation_magnitude()),
+        let mut base = frequencies(theta, dim);
+        for (frequency, factor) in base.iter_mut().zip(factors.unwrap_or_default()) {
+            *frequency /= f64::from(*factor);
+        }
+        let (inverse_frequencies, magnitude) = match &config.scaling {
+            RopeScaling::None | RopeScaling::Llama3(_) => (base, 1.0),
+            RopeScaling::Yarn(yarn) => {
+                (yarn_frequencies(yarn, theta, dim, &base), yarn.rotation_magnitude())
+            }
         };
         Self {
             inverse_frequencies: inverse_frequencies.into_iter().map(|f| f as f32).collect(),
@@ -39,6 +43,27 @@ impl Rope {
             x[a] = xa.mul_add(cos, -(xb * sin));
             x[b] = xa.mul_add(sin, xb * cos);
         }
+    }
+}
+
+/// `theta^(-2 i / dim)`
+fn frequencies(theta: f64, dim: usize) -> Vec<f64> {
+    (0..dim / 2).map(|i| libm::pow(theta, -(2.0 * i as f64) / dim as f64)).collect()
+}
+
+impl Llama3Config {
+    /// By what the wavelengths of a head of `dim` numbers grow: not at all where they fit often into the trained
+    /// context, by the factor where they do not, and smoothly between.
+    pub fn factors(&self, theta: f32, dim: usize) -> Vec<f32> {
+        let trained = self.original_max_position_embeddings as f64;
+        let (low, high) = (f64::from(self.low_freq_factor), f64::from(self.high_freq_factor));
+        let factor = f64::from(self.factor);
+        let grown = |frequency: f64| {
+            let rotations = trained * frequency / (2.0 * std::f64::consts::PI);
+            let kept = ((rotations - low) / (high - low)).clamp(0.0, 1.0);
+            (1.0 / ((1.0 - kept) / factor + kept)) as f32
+        };
+        frequencies(f64::from(theta), dim).into_iter().map(grown).collect()
     }
 }
 
@@ -68,6 +93,16 @@ fn mscale(factor: f32, m: f32) -> f32 {
     if factor <= 1.0 { 1.0 } else { 0.1 * m * libm::logf(factor) + 1.0 }
 }
 
+impl RopeConfig {
+    /// Factor on the attention's scores: YaRN's temperature, where a checkpoint has it.
+    pub fn score_scale(&self) -> f32 {
+        match &self.scaling {
+            RopeScaling::Yarn(yarn) => yarn.score_scale(),
+            _ => 1.0,
+        }
+    }
+}
+
 impl YarnConfig {
     /// Factor on the rotated vectors.
     fn rotation_magnitude(&self) -> f32 {
@@ -79,7 +114,7 @@ impl YarnConfig {
     }
 
     /// Factor on the attention's scores, which DeepSeek applies to all dimensions.
-    pub fn score_scale(&self) -> f32 {
+    fn score_scale(&self) -> f32 {
         let m =
             if self.mscale_all_dim == 0.0 { 1.0 } else { mscale(self.factor, self.mscale_all_dim) };
         m * m
@@ -91,13 +126,13 @@ mod tests {
     use super::*;
 
     fn config(interleaved: bool) -> RopeConfig {
-        RopeConfig { theta: 10000.0, interleaved, yarn: None }
+        RopeConfig { theta: 10000.0, interleaved, scaling: RopeScaling::None }
     }
 
     #[test]
     fn a_rotation_keeps_lengths_and_depends_only_on_the_distance() {
         for interleaved in [false, true] {
-            let rope = Rope::new(&config(interleaved), 16);
+            let rope = Rope::new(&config(interleaved), 16, None);
             let q: Vec<f32> = (0..16).map(|i| libm::sinf(i as f32)).collect();
             let k: Vec<f32> = (0..16).map(|i| libm::cosf(3.0 * i as f32)).collect();
             let product = |p: usize, s: usize| {
@@ -121,9 +156,9 @@ mod tests {
             mscale: 1.0,
             mscale_all_dim: 1.0,
         };
-        let plain = Rope::new(&config(true), 64).inverse_frequencies;
-        let rope = RopeConfig { yarn: Some(yarn), ..config(true) };
-        let long = Rope::new(&rope, 64).inverse_frequencies;
+        let plain = Rope::new(&config(true), 64, None).inverse_frequencies;
+        let rope = RopeConfig { scaling: RopeScaling::Yarn(yarn), ..config(true) };
+        let long = Rope::new(&rope, 64, None).inverse_frequencies;
         assert_eq!(plain[0], long[0]);
         assert!((plain[31] / long[31] - 40.0).abs() < 1e-3);
     }

@@ -15,7 +15,7 @@ pub struct Router {
     /// `[n_routed_experts, hidden_size]`
     pub weight: Matrix,
     /// V3's `e_score_correction_bias`, `[n_routed_experts]`: it decides the choice, not the weights.
-    pub bias: Option<Vec<f32>>,
+    pub correction: Option<Vec<f32>>,
 }
 
 /// One of a token's experts.
@@ -58,7 +58,7 @@ impl Router {
             Scoring::Sigmoid => tier.run(Sigmoid(logits)),
         }
         let scores = &*logits;
-        let choice: Vec<f32> = match &self.bias {
+        let choice: Vec<f32> = match &self.correction {
             Some(bias) => scores.iter().zip(bias).map(|(score, bias)| score + bias).collect(),
             None => scores.to_vec(),
         };
@@ -127,21 +127,20 @@ mod tests {
     fn config(topk_method: TopkMethod) -> MoeConfig {
         MoeConfig {
             n_routed_experts: 6,
-            n_shared_experts: 0,
             num_experts_per_tok: 2,
             moe_intermediate_size: 32,
-            first_k_dense_replace: 0,
             scoring_func: Scoring::Sigmoid,
             topk_method,
             n_group: 3,
-            topk_group: 1,
             norm_topk_prob: true,
             routed_scaling_factor: 2.0,
+            ..MoeConfig::DENSE
         }
     }
 
-    fn chosen(config: &MoeConfig, bias: Option<Vec<f32>>, logits: [f32; 6]) -> Vec<usize> {
-        let router = Router { weight: Matrix::from_f32(6, 1, &[0.0; 6]).unwrap(), bias };
+    fn chosen(config: &MoeConfig, correction: Option<Vec<f32>>, logits: [f32; 6]) -> Vec<usize> {
+        let weight = Matrix::from_f32(6, 1, &[0.0; 6]).unwrap();
+        let router = Router { weight, correction };
         let slots = router.choose(Tier::best(), config, &mut { logits }, None);
         assert!((slots.iter().map(|slot| slot.weight).sum::<f32>() - 2.0).abs() < 1e-5);
         slots.iter().map(|slot| slot.expert.0).collect()

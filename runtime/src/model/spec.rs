@@ -24,15 +24,33 @@ pub enum Role {
 }
 
 /// Where a Hugging Face checkpoint keeps a tensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum HfTensor {
     /// The tensor of that name, as it is.
     Whole(String),
     /// The key half of MLA's `kv_b_proj`, transposed: per head, `[kv_lora_rank, qk_nope_head_dim]`
     /// (rows by columns), heads stacked along the rows.
-    KvBKey(String),
+    KvBKey(String, KvB),
     /// The value half of `kv_b_proj`: per head `[v_head_dim, kv_lora_rank]`, heads stacked along the rows.
-    KvBValue(String),
+    KvBValue(String, KvB),
+    /// Heads of that many rows, which the checkpoint rotates by halves and GGUF by neighbours: a head's rows i and
+    /// i + half become 2 i and 2 i + 1.
+    Paired(String, usize),
+    /// Nowhere: it follows from the configuration.
+    Made(Vec<f32>),
+}
+
+/// Shape of `kv_b_proj`, which stacks, per head, rows that make keys and rows that make values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvB {
+    /// Heads.
+    pub heads: usize,
+    /// Rows of keys per head.
+    pub nope: usize,
+    /// Rows of values per head.
+    pub v: usize,
+    /// Columns.
+    pub rank: usize,
 }
 
 /// One tensor that is not a routed expert.

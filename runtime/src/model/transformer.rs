@@ -1,20 +1,19 @@
-//! The decoder: embedding, layers of attention and feed-forward around a residual stream, final norm and
+//! The decoder: embedding, layers of a mixer and a feed-forward around a residual stream, final norm and
 //! output head.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::attention::{Mla, Query};
-use super::moe::{FeedForward, Mlp};
+use super::loader::Loader;
+use super::mixer::Mixer;
+use super::moe::FeedForward;
 use super::observer::{Observer, Watch};
 use super::rope::Rope;
-use super::router::Router;
-use super::{Config, LayerId, TensorSpec, Weights, WeightsError};
+use super::{Config, LayerId, Weights, WeightsError};
 use crate::blocks::Matrix;
 use crate::experts::{ExpertStore, Resident, Visit};
 use crate::kernels::vector::{AddScaled, rms_norm};
 use crate::kernels::{Activations, Tier, matmul};
-use crate::session::cache::LatentCache;
+use crate::session::cache::KvCache;
 use crate::threads::Pool;
 
 /// What a forward pass computes with.
@@ -79,14 +78,14 @@ pub enum ModelError {
 
 /// One decoder layer.
 #[derive(Clone, Debug)]
-struct Layer {
-    attention_norm: Vec<f32>,
-    attention: Mla,
-    ffn_norm: Vec<f32>,
-    ffn: FeedForward,
+pub(super) struct Layer {
+    pub mixer_norm: Vec<f32>,
+    pub mixer: Mixer,
+    pub ffn_norm: Vec<f32>,
+    pub ffn: FeedForward,
 }
 
-/// A model that can run. It has no state of its own: sequences live in a [`LatentCache`].
+/// A model that can run. It has no state of its own: sequences live in a [`KvCache`].
 pub struct Model {
     config: Config,
     embedding: Matrix,
@@ -118,8 +117,9 @@ impl Model {
             true => embedding.clone(),
             false => loader.matrix("output.weight")?,
         };
-        let norm = loader.vector("output_norm.weight")?;
-        let rope = Rope::new(&config.rope, config.attention.qk_rope_head_dim);
+        let norm = loader.output_norm()?;
+        let factors = loader.rope_factors()?;
+        let rope = Rope::new(&config.rope, config.attention.rope_dim(), factors.as_deref());
         Ok(Self { config, embedding, layers, norm, output, rope, experts })
     }
 
@@ -139,7 +139,7 @@ impl Model {
         &self,
         ctx: &Compute,
         tokens: &[u32],
-        cache: &mut LatentCache,
+        cache: &mut KvCache,
         wanted: Logits,
     ) -> Result<Vec<f32>, ModelError> {
         let past = cache.len();
@@ -154,7 +154,7 @@ impl Model {
         &self,
         ctx: &Compute,
         tokens: &[u32],
-        cache: &mut LatentCache,
+        cache: &mut KvCache,
         wanted: Logits,
     ) -> Result<Vec<f32>, ModelError> {
         let width = self.config.hidden_size;
@@ -162,9 +162,9 @@ impl Model {
         let mut x = self.embed(tokens)?;
         for (i, layer) in self.layers.iter().enumerate() {
             let ctx = &ctx.in_layer(LayerId(i));
-            let normed = rms_norm(ctx.tier, &x, &layer.attention_norm, eps);
+            let normed = rms_norm(ctx.tier, &x, &layer.mixer_norm, eps);
             let normed = Activations::new(ctx.tier, &normed, width);
-            let y = layer.attention.forward(ctx, &self.config, &self.rope, &normed, cache.layer(i));
+            let y = layer.mixer.forward(ctx, &self.config, &self.rope, &normed, cache.layer(i));
             ctx.tier.run(AddScaled { out: &mut x, factor: 1.0, x: &y });
 
             if tokens.len() == 1 {
@@ -189,15 +189,14 @@ impl Model {
 
     /// Tells the store what a layer is likely to need, going by `x`, the state before it.
     fn guess(&self, ctx: &Compute, layer: usize, x: &[f32]) {
-        let Some(Layer { ffn_norm, ffn: FeedForward::Moe { router, .. }, .. }) =
-            self.layers.get(layer)
+        let Some(Layer { ffn_norm, ffn: FeedForward::Moe(moe), .. }) = self.layers.get(layer)
         else {
             return;
         };
         if self.experts.wants_guess(LayerId(layer)) {
             let normed = rms_norm(ctx.tier, x, ffn_norm, self.config.rms_norm_eps);
             let normed = Activations::new(ctx.tier, &normed, self.config.hidden_size);
-            let slots = router.route(ctx.tier, ctx.pool, &self.config.moe, &normed, None);
+            let slots = moe.router.route(ctx.tier, ctx.pool, &self.config.moe, &normed, None);
             let per_token = self.config.moe.num_experts_per_tok;
             self.experts.guess(&Visit { layer: LayerId(layer), slots: &slots, per_token });
         }
@@ -219,79 +218,5 @@ impl Model {
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Model").field("config", &self.config).finish_non_exhaustive()
-    }
-}
-
-/// Finds a model's tensors by their names in GGUF.
-struct Loader<'a> {
-    weights: &'a dyn Weights,
-    specs: HashMap<String, TensorSpec>,
-}
-
-impl<'a> Loader<'a> {
-    fn new(weights: &'a dyn Weights) -> Self {
-        let config = weights.config();
-        let specs = config.family.tensors(config);
-        Self { weights, specs: specs.into_iter().map(|spec| (spec.name.clone(), spec)).collect() }
-    }
-
-    fn find(&self, name: &str) -> Result<Option<Matrix>, WeightsError> {
-        match self.specs.get(name) {
-            Some(spec) => self.weights.tensor(spec),
-            None => Ok(None),
-        }
-    }
-
-    fn matrix(&self, name: &str) -> Result<Matrix, WeightsError> {
-        self.find(name)?
-            .ok_or_else(|| WeightsError::Missing { path: "model".into(), name: name.into() })
-    }
-
-    fn vector(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
-        Ok(self.matrix(name)?.decode())
-    }
-
-    fn layer(&self, i: usize) -> Result<Layer, WeightsError> {
-        let matrix = |name: &str| self.matrix(&format!("blk.{i}.{name}.weight"));
-        let vector = |name: &str| self.vector(&format!("blk.{i}.{name}.weight"));
-        let mlp = |suffix: &str| -> Result<Mlp, WeightsError> {
-            Ok(Mlp {
-                gate: matrix(&format!("ffn_gate{suffix}"))?,
-                up: matrix(&format!("ffn_up{suffix}"))?,
-                down: matrix(&format!("ffn_down{suffix}"))?,
-            })
-        };
-        let config = self.weights.config();
-        let query = match config.attention.q_lora_rank {
-            None => Query::Full(matrix("attn_q")?),
-            Some(_) => Query::LowRank {
-                a: matrix("attn_q_a")?,
-                norm: vector("attn_q_a_norm")?,
-                b: matrix("attn_q_b")?,
-            },
-        };
-        let attention = Mla {
-            query,
-            kv_a: matrix("attn_kv_a_mqa")?,
-            kv_a_norm: vector("attn_kv_a_norm")?,
-            k_b: matrix("attn_k_b")?,
-            v_b: matrix("attn_v_b")?,
-            output: matrix("attn_output")?,
-        };
-        let ffn = if config.is_moe(i) {
-            let bias = self.find(&format!("blk.{i}.exp_probs_b.bias"))?;
-            let router =
-                Router { weight: matrix("ffn_gate_inp")?, bias: bias.map(|bias| bias.decode()) };
-            let shared = if config.moe.n_shared_experts > 0 { Some(mlp("_shexp")?) } else { None };
-            FeedForward::Moe { router, shared }
-        } else {
-            FeedForward::Dense(mlp("")?)
-        };
-        Ok(Layer {
-            attention_norm: vector("attn_norm")?,
-            attention,
-            ffn_norm: vector("ffn_norm")?,
-            ffn,
-        })
     }
 }

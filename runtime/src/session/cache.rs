@@ -1,9 +1,11 @@
-//! The latent cache: per layer and position, what attention needs of the past.
+//! What a sequence leaves behind: per layer and position, what later tokens need of it. For MLA that is the
+//! latent and its rotary key, for grouped-query attention keys and values.
 
 use half::f16;
 
 use crate::kernels::attention::Entries;
 use crate::model::Config;
+use crate::model::config::AttentionConfig;
 
 /// Precision of cached entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ impl CacheType {
 
 /// The cached entries of all layers.
 #[derive(Clone, Debug)]
-pub struct LatentCache {
+pub struct KvCache {
     layers: Vec<LayerCache>,
 }
 
@@ -43,10 +45,10 @@ enum Data {
     F16(Vec<[u8; 2]>),
 }
 
-impl LatentCache {
+impl KvCache {
     /// An empty cache for a model.
     pub fn new(config: &Config, ty: CacheType) -> Self {
-        let width = config.attention.kv_lora_rank + config.attention.qk_rope_head_dim;
+        let width = entry_width(config);
         let data = match ty {
             CacheType::F32 => Data::F32(Vec::new()),
             CacheType::F16 => Data::F16(Vec::new()),
@@ -86,6 +88,14 @@ impl LatentCache {
     /// The entries of one layer.
     pub fn layer(&mut self, layer: usize) -> &mut LayerCache {
         &mut self.layers[layer]
+    }
+}
+
+/// Numbers that a layer keeps of a position.
+pub fn entry_width(config: &Config) -> usize {
+    match &config.attention {
+        AttentionConfig::Mla(mla) => mla.kv_lora_rank + mla.qk_rope_head_dim,
+        AttentionConfig::Grouped(gqa) => 2 * gqa.num_key_value_heads * gqa.head_dim,
     }
 }
 

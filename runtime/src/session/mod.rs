@@ -16,7 +16,7 @@ pub mod text;
 
 use std::sync::Arc;
 
-use cache::{CacheType, LatentCache};
+use cache::{CacheType, KvCache};
 
 use crate::kernels::Tier;
 use crate::model::observer::Observer;
@@ -68,7 +68,7 @@ pub struct Session {
     model: Arc<Model>,
     pool: Arc<Pool>,
     options: SessionOptions,
-    cache: LatentCache,
+    cache: KvCache,
     tokens: Vec<u32>,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -76,7 +76,7 @@ pub struct Session {
 impl Session {
     /// An empty session.
     pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: SessionOptions) -> Self {
-        let cache = LatentCache::new(model.config(), options.cache);
+        let cache = KvCache::new(model.config(), options.cache);
         Self { model, pool, options, cache, tokens: Vec::new(), observer: None }
     }
 

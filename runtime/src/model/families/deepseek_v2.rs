@@ -2,8 +2,8 @@
 
 use serde_json::Value as Json;
 
-use super::mla_moe::{self, Reader};
-use super::{ConfigError, Family};
+use super::keys::Reader;
+use super::{ConfigError, Family, mla_moe};
 use crate::gguf::Metadata;
 use crate::model::config::{Config, Scoring, TopkMethod};
 use crate::model::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
@@ -29,7 +29,7 @@ impl Family for DeepSeekV2 {
         !mla_moe::has_sigmoid_scores(metadata)
     }
 
-    fn config_from_hf(&self, json: &Json) -> Result<Config, ConfigError> {
+    fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {
         let reader = Reader(json);
         let topk_method = match reader.str("topk_method")?.unwrap_or("greedy") {
             "greedy" => TopkMethod::Greedy,
@@ -43,7 +43,7 @@ impl Family for DeepSeekV2 {
         mla_moe::config_from_hf(&Self, json, Scoring::Softmax, topk_method)
     }
 
-    fn config_from_gguf(&self, metadata: &Metadata) -> Result<Config, ConfigError> {
+    fn config_from_gguf(&'static self, metadata: &Metadata) -> Result<Config, ConfigError> {
         let grouped = mla_moe::groups(metadata)? > 1;
         let method = if grouped { TopkMethod::GroupLimitedGreedy } else { TopkMethod::Greedy };
         mla_moe::config_from_gguf(&Self, metadata, Scoring::Softmax, method)

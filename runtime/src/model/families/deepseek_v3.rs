@@ -1,15 +1,15 @@
-//! DeepSeek-V3 and R1 (arXiv 2412.19437), and Moonlight, which has their architecture: sigmoid scores, and a
-//! bias that balances the experts without an auxiliary loss.
+//! DeepSeek-V3 and R1 (arXiv 2412.19437), and Moonlight and GLM-4.7-Flash, which have their architecture: sigmoid
+//! scores, and a bias that balances the experts without an auxiliary loss.
 
 use serde_json::Value as Json;
 
-use super::mla_moe::{self, Reader};
-use super::{ConfigError, Family};
+use super::keys::Reader;
+use super::{ConfigError, Family, mla_moe};
 use crate::gguf::Metadata;
 use crate::model::config::{Config, Scoring, TopkMethod};
 use crate::model::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
 
-/// The family of V3, R1 and Moonlight.
+/// The family of V3, R1, Moonlight and GLM-4.7-Flash.
 #[derive(Debug)]
 pub struct DeepSeekV3;
 
@@ -19,7 +19,7 @@ impl Family for DeepSeekV3 {
     }
 
     fn model_types(&self) -> &'static [&'static str] {
-        &["deepseek_v3"]
+        &["deepseek_v3", "glm4_moe_lite"]
     }
 
     fn architecture(&self) -> &'static str {
@@ -30,14 +30,14 @@ impl Family for DeepSeekV3 {
         mla_moe::has_sigmoid_scores(metadata)
     }
 
-    fn config_from_hf(&self, json: &Json) -> Result<Config, ConfigError> {
+    fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {
         let reader = Reader(json);
         reader.expect("topk_method", "noaux_tc")?;
         reader.expect("scoring_func", "sigmoid")?;
         mla_moe::config_from_hf(&Self, json, Scoring::Sigmoid, TopkMethod::NoauxTc)
     }
 
-    fn config_from_gguf(&self, metadata: &Metadata) -> Result<Config, ConfigError> {
+    fn config_from_gguf(&'static self, metadata: &Metadata) -> Result<Config, ConfigError> {
         mla_moe::config_from_gguf(&Self, metadata, Scoring::Sigmoid, TopkMethod::NoauxTc)
     }
 

@@ -8,10 +8,29 @@ use crate::gguf::{GgufError, Metadata};
 
 mod deepseek_v2;
 mod deepseek_v3;
+mod grouped;
+mod grouped_config;
+mod grouped_tensors;
+mod keys;
+mod llama;
+mod mixtral;
 mod mla_moe;
+mod olmoe;
+mod qwen2;
+mod qwen3;
 
 /// Every family that runs.
-pub const FAMILIES: [&dyn Family; 2] = [&deepseek_v2::DeepSeekV2, &deepseek_v3::DeepSeekV3];
+pub static FAMILIES: [&dyn Family; 9] = [
+    &deepseek_v2::DeepSeekV2,
+    &deepseek_v3::DeepSeekV3,
+    &llama::LLAMA,
+    &mixtral::MIXTRAL,
+    &qwen2::QWEN2,
+    &qwen2::QWEN2_MOE,
+    &qwen3::QWEN3,
+    &qwen3::QWEN3_MOE,
+    &olmoe::OLMOE,
+];
 
 /// How one family's checkpoints and files are read. A family has no state.
 pub trait Family: std::fmt::Debug + Sync {
@@ -24,9 +43,9 @@ pub trait Family: std::fmt::Debug + Sync {
     /// Whether GGUF metadata with this family's architecture is this family (V2 and V3 share one).
     fn matches_gguf(&self, metadata: &Metadata) -> bool;
     /// Reads `config.json`.
-    fn config_from_hf(&self, json: &Json) -> Result<Config, ConfigError>;
+    fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError>;
     /// Reads GGUF metadata.
-    fn config_from_gguf(&self, metadata: &Metadata) -> Result<Config, ConfigError>;
+    fn config_from_gguf(&'static self, metadata: &Metadata) -> Result<Config, ConfigError>;
     /// Writes the architecture's metadata, with llama.cpp's keys.
     fn write_metadata(&self, config: &Config, metadata: &mut Metadata);
     /// Every tensor that is not a routed expert, in file order.
@@ -104,4 +123,41 @@ pub fn config_from_gguf(metadata: &Metadata) -> Result<Config, ConfigError> {
     family
         .ok_or_else(|| ConfigError::unknown_architecture(architecture))?
         .config_from_gguf(metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn llama() -> Json {
+        json!({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128,
+            "vocab_size": 320, "num_attention_heads": 4})
+    }
+
+    #[test]
+    fn heads_without_width_are_refused() {
+        let mut json = llama();
+        json["num_attention_heads"] = json!(128);
+        let error = config_from_hf(&json).unwrap_err().to_string();
+        assert!(error.contains("head_dim is 0"), "{error}");
+    }
+
+    #[test]
+    fn what_a_family_cannot_do_is_refused_instead_of_left_out() {
+        let scaling =
+            json!({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64});
+        let mut json = llama();
+        json["model_type"] = json!("qwen2");
+        json["rope_scaling"] = scaling.clone();
+        let qwen = config_from_hf(&json).unwrap();
+        let factors = |spec: &TensorSpec| spec.name == "rope_freqs.weight";
+        assert!(qwen.family.tensors(&qwen).iter().any(factors));
+
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/deepseek-v3/config.json");
+        let mut json: Json = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        json["rope_parameters"] = scaling;
+        assert!(config_from_hf(&json).unwrap_err().to_string().contains("rope_type"));
+    }
 }

@@ -8,6 +8,7 @@ use vaquita_quantize::container::{Inventory, expert_parameters};
 use vaquita_quantize::plan::{expert_layers, expert_specs};
 use vaquita_quantize::sources;
 use vaquita_runtime::gguf::Gguf;
+use vaquita_runtime::model::config::AttentionConfig;
 use vaquita_runtime::model::gguf_weights::record_layout;
 use vaquita_runtime::model::{Config, GgufWeights, Projection, Verify, Weights};
 
@@ -58,7 +59,10 @@ struct Shape {
     vocabulary: usize,
     context: usize,
     attention_heads: usize,
-    kv_lora_rank: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kv_lora_rank: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_value_heads: Option<usize>,
     experts: usize,
     experts_per_token: usize,
     shared_experts: usize,
@@ -75,14 +79,19 @@ struct Tensor {
 
 impl Shape {
     fn new(config: &Config) -> Self {
+        let (kv_lora_rank, key_value_heads) = match &config.attention {
+            AttentionConfig::Mla(mla) => (Some(mla.kv_lora_rank), None),
+            AttentionConfig::Grouped(gqa) => (None, Some(gqa.num_key_value_heads)),
+        };
         Self {
             layers: config.num_hidden_layers,
             mtp_layers: config.num_nextn_predict_layers,
             hidden_size: config.hidden_size,
             vocabulary: config.vocab_size,
             context: config.max_position_embeddings,
-            attention_heads: config.attention.num_attention_heads,
-            kv_lora_rank: config.attention.kv_lora_rank,
+            attention_heads: config.attention.num_attention_heads(),
+            kv_lora_rank,
+            key_value_heads,
             experts: config.moe.n_routed_experts,
             experts_per_token: config.moe.num_experts_per_tok,
             shared_experts: config.moe.n_shared_experts,

@@ -6,7 +6,7 @@ use super::config::{Config, MlaConfig};
 use super::rope::Rope;
 use super::transformer::Compute;
 use crate::blocks::Matrix;
-use crate::kernels::attention::CausalAttention;
+use crate::kernels::attention::{CausalAttention, EntryLayout};
 use crate::kernels::vector::rms_norm;
 use crate::kernels::{Activations, matmul, matmul_per_head};
 use crate::session::cache::LayerCache;
@@ -14,6 +14,8 @@ use crate::session::cache::LayerCache;
 /// The attention of one layer.
 #[derive(Clone, Debug)]
 pub struct Mla {
+    /// Its shape.
+    pub shape: MlaConfig,
     /// The way to the queries.
     pub query: Query,
     /// `kv_a_proj_with_mqa`: `[kv_lora_rank + qk_rope_head_dim, hidden_size]`
@@ -55,7 +57,7 @@ impl Mla {
         x: &Activations,
         cache: &mut LayerCache,
     ) -> Vec<f32> {
-        let mla = &config.attention;
+        let mla = &self.shape;
         let (tokens, past) = (x.tokens(), cache.len());
         let width = mla.kv_lora_rank + mla.qk_rope_head_dim;
 
@@ -82,9 +84,15 @@ impl Mla {
             entries: cache.entries(),
             past,
             heads: mla.num_attention_heads,
-            width,
-            value_width: mla.kv_lora_rank,
-            scale: score_scale(config),
+            layout: EntryLayout {
+                width,
+                key_value_heads: 1,
+                key_width: width,
+                values_at: 0,
+                value_width: mla.kv_lora_rank,
+            },
+            scale: self.score_scale(config),
+            window: None,
         }
         .run(ctx.tier, ctx.pool, &mut latents);
 
@@ -110,8 +118,8 @@ impl Mla {
         x: &Activations,
         past: usize,
     ) -> Vec<f32> {
-        let MlaConfig { num_attention_heads: heads, kv_lora_rank: rank, .. } = config.attention;
-        let MlaConfig { qk_nope_head_dim: nope, qk_rope_head_dim: pe, .. } = config.attention;
+        let MlaConfig { num_attention_heads: heads, kv_lora_rank: rank, .. } = self.shape;
+        let MlaConfig { qk_nope_head_dim: nope, qk_rope_head_dim: pe, .. } = self.shape;
         let tokens = x.tokens();
         let mut q = vec![0.0; tokens * heads * (nope + pe)];
         match &self.query {
@@ -146,11 +154,10 @@ impl Mla {
         }
         queries
     }
-}
 
-/// `1 / sqrt(head dim)`, with YaRN's temperature.
-fn score_scale(config: &Config) -> f32 {
-    let head_dim = config.attention.qk_nope_head_dim + config.attention.qk_rope_head_dim;
-    let yarn = config.rope.yarn.as_ref().map_or(1.0, |yarn| yarn.score_scale());
-    yarn / (head_dim as f32).sqrt()
+    /// `1 / sqrt(head dim)`, with YaRN's temperature.
+    fn score_scale(&self, config: &Config) -> f32 {
+        let head_dim = self.shape.qk_nope_head_dim + self.shape.qk_rope_head_dim;
+        config.rope.score_scale() / (head_dim as f32).sqrt()
+    }
 }

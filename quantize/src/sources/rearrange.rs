@@ -1,0 +1,69 @@
+//! From the order in which a checkpoint keeps numbers to the order in which the network wants them. The functions
+//! move numbers of `width` bytes, or rows of bytes, and do not look at them.
+
+use vaquita_runtime::model::KvB;
+
+/// Rows and columns of `kv_b_proj` in a checkpoint.
+pub(super) fn kv_b_shape(kv_b: &KvB) -> [usize; 2] {
+    [kv_b.heads * (kv_b.nope + kv_b.v), kv_b.rank]
+}
+
+/// The key half of `kv_b_proj`, transposed: per head `[rank, nope]`.
+pub(super) fn kv_b_key(kv_b: &KvB, bytes: &[u8], width: usize) -> Vec<u8> {
+    let head = (kv_b.nope + kv_b.v) * kv_b.rank * width;
+    let keys = kv_b.nope * kv_b.rank * width;
+    let heads = bytes.chunks_exact(head);
+    heads.flat_map(|head| transposed(&head[..keys], [kv_b.nope, kv_b.rank], width)).collect()
+}
+
+/// The value half: per head `[v, rank]`.
+pub(super) fn kv_b_value(kv_b: &KvB, bytes: &[u8], width: usize) -> Vec<u8> {
+    let head = (kv_b.nope + kv_b.v) * kv_b.rank * width;
+    let keys = kv_b.nope * kv_b.rank * width;
+    bytes.chunks_exact(head).flat_map(|head| &head[keys..]).copied().collect()
+}
+
+/// A matrix of that many rows and columns with rows for columns.
+fn transposed(bytes: &[u8], [rows, cols]: [usize; 2], width: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for col in 0..cols {
+        for row in 0..rows {
+            out.extend_from_slice(&bytes[(row * cols + col) * width..][..width]);
+        }
+    }
+    out
+}
+
+/// Rows of heads of `head` rows each: the first and the second half of a head's rows alternate.
+pub(super) fn paired(bytes: &[u8], head: usize, row_bytes: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for head in bytes.chunks_exact(head * row_bytes) {
+        let (low, high) = head.split_at(head.len() / 2);
+        for (a, b) in low.chunks_exact(row_bytes).zip(high.chunks_exact(row_bytes)) {
+            out.extend_from_slice(a);
+            out.extend_from_slice(b);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_transposed_per_head_and_values_are_copied() {
+        let kv_b = KvB { heads: 2, nope: 2, v: 1, rank: 3 };
+        let bytes: Vec<u8> = (0..18).collect();
+        assert_eq!(kv_b_shape(&kv_b), [6, 3]);
+        assert_eq!(kv_b_key(&kv_b, &bytes, 1), [0, 3, 1, 4, 2, 5, 9, 12, 10, 13, 11, 14]);
+        assert_eq!(kv_b_value(&kv_b, &bytes, 1), [6, 7, 8, 15, 16, 17]);
+    }
+
+    #[test]
+    fn halves_of_heads_become_neighbours() {
+        let bytes: Vec<u8> = (0..16).collect();
+        let expected = [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15];
+        assert_eq!(paired(&bytes, 4, 2), expected);
+    }
+}

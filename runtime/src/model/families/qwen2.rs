@@ -1,0 +1,22 @@
+//! Qwen2 (arXiv 2407.10671), the R1 distills built on it, and Qwen2-MoE.
+
+use super::grouped::{Experts, Grouped, PLAIN, SOFTMAX_EXPERTS};
+
+/// The family of Qwen2 and Qwen2.5.
+pub static QWEN2: Grouped = Grouped {
+    name: "Qwen2",
+    model_types: &["qwen2"],
+    architecture: "qwen2",
+    qkv_bias: Some(true),
+    ..PLAIN
+};
+
+/// The family of Qwen1.5-MoE and Qwen2-57B-A14B: a shared expert with a gate of its own.
+pub static QWEN2_MOE: Grouped = Grouped {
+    name: "Qwen2-MoE",
+    model_types: &["qwen2_moe"],
+    architecture: "qwen2moe",
+    moe: Some(Experts { norm_topk_prob: false, gated_shared_expert: true, ..SOFTMAX_EXPERTS }),
+    qkv_bias: Some(true),
+    ..PLAIN
+};

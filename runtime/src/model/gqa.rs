@@ -1,0 +1,110 @@
+//! Grouped-query attention (arXiv 2305.13245): several query heads share a key and a value. Families add biases,
+//! norms of queries and keys, and a sliding window.
+
+use super::config::{Config, GroupedConfig, QkNorm};
+use super::linear::Linear;
+use super::rope::Rope;
+use super::transformer::Compute;
+use crate::blocks::Matrix;
+use crate::kernels::attention::{CausalAttention, EntryLayout};
+use crate::kernels::vector::rms_norm;
+use crate::kernels::{Activations, matmul};
+use crate::session::cache::LayerCache;
+
+/// The attention of one layer.
+#[derive(Clone, Debug)]
+pub struct Gqa {
+    /// Its shape.
+    pub shape: GroupedConfig,
+    /// Positions that a token sees, its own among them, where not all.
+    pub window: Option<usize>,
+    /// `[heads * head_dim, hidden_size]`
+    pub query: Linear,
+    /// `[key_value_heads * head_dim, hidden_size]`
+    pub key: Linear,
+    /// `[key_value_heads * head_dim, hidden_size]`
+    pub value: Linear,
+    /// `[hidden_size, heads * head_dim]`
+    pub output: Matrix,
+    /// Norms of queries and keys, `[head_dim]` or as wide as their projections.
+    pub qk_norm: Option<[Vec<f32>; 2]>,
+}
+
+impl Gqa {
+    /// Attends from `x`, `[tokens, hidden_size]`, which follows the positions in `cache`; the tokens' keys and
+    /// values are added to it.
+    pub fn forward(
+        &self,
+        ctx: &Compute,
+        config: &Config,
+        rope: &Rope,
+        x: &Activations,
+        cache: &mut LayerCache,
+    ) -> Vec<f32> {
+        let (tokens, past, head_dim) = (x.tokens(), cache.len(), self.shape.head_dim);
+        let heads = self.shape.num_attention_heads;
+        ctx.observe(&["attn_q", "attn_k", "attn_v"], 1, x);
+        let mut queries = self.query.forward(ctx, x);
+        let mut keys = self.key.forward(ctx, x);
+        let values = self.value.forward(ctx, x);
+        if let Some([query_norm, key_norm]) = &self.qk_norm {
+            queries = rms_norm(ctx.tier, &queries, query_norm, config.rms_norm_eps);
+            keys = rms_norm(ctx.tier, &keys, key_norm, config.rms_norm_eps);
+        }
+        rotate(rope, &mut queries, [tokens, head_dim], past);
+        rotate(rope, &mut keys, [tokens, head_dim], past);
+
+        let key_value = self.shape.num_key_value_heads * head_dim;
+        let pairs = keys.chunks_exact(key_value).zip(values.chunks_exact(key_value));
+        let entries: Vec<f32> = pairs.flat_map(|(k, v)| k.iter().chain(v)).copied().collect();
+        cache.push(&entries);
+
+        let mut out = vec![0.0; tokens * heads * head_dim];
+        CausalAttention {
+            queries: &queries,
+            entries: cache.entries(),
+            past,
+            heads,
+            layout: EntryLayout {
+                width: 2 * key_value,
+                key_value_heads: self.shape.num_key_value_heads,
+                key_width: head_dim,
+                values_at: key_value,
+                value_width: head_dim,
+            },
+            scale: config.rope.score_scale() / (head_dim as f32).sqrt(),
+            window: self.window,
+        }
+        .run(ctx.tier, ctx.pool, &mut out);
+
+        let out = Activations::new(ctx.tier, &out, heads * head_dim);
+        ctx.observe(&["attn_output"], 1, &out);
+        let mut y = vec![0.0; tokens * self.output.rows()];
+        matmul(ctx.tier, ctx.pool, &self.output, &out, &mut y);
+        y
+    }
+}
+
+impl GroupedConfig {
+    /// Widths of the norms of queries and keys.
+    pub fn qk_norm_widths(&self) -> Option<[usize; 2]> {
+        let head_dim = self.head_dim;
+        match self.qk_norm {
+            QkNorm::None => None,
+            QkNorm::PerHead => Some([head_dim; 2]),
+            QkNorm::Whole => {
+                Some([self.num_attention_heads, self.num_key_value_heads].map(|n| n * head_dim))
+            }
+        }
+    }
+}
+
+/// Rotates the heads of `x`, `[tokens, heads, head_dim]`, whose first token is at `past`.
+fn rotate(rope: &Rope, x: &mut [f32], [tokens, head_dim]: [usize; 2], past: usize) {
+    let width = x.len() / tokens.max(1);
+    for (t, token) in x.chunks_exact_mut(width.max(1)).enumerate() {
+        for head in token.chunks_exact_mut(head_dim) {
+            rope.rotate(head, past + t);
+        }
+    }
+}

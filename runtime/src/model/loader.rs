@@ -1,0 +1,161 @@
+//! Builds the layers of a model from its tensors, which it finds by their names in GGUF.
+
+use std::collections::HashMap;
+
+use super::config::{AttentionConfig, GroupedConfig, LayerType, MlaConfig};
+use super::gqa::Gqa;
+use super::linear::Linear;
+use super::mixer::Mixer;
+use super::mla::{Mla, Query};
+use super::moe::{FeedForward, Mlp, Moe, Shared};
+use super::router::Router;
+use super::transformer::Layer;
+use super::{TensorSpec, Weights, WeightsError};
+use crate::blocks::Matrix;
+
+pub(super) struct Loader<'a> {
+    weights: &'a dyn Weights,
+    specs: HashMap<String, TensorSpec>,
+}
+
+impl<'a> Loader<'a> {
+    pub fn new(weights: &'a dyn Weights) -> Self {
+        let config = weights.config();
+        let specs = config.family.tensors(config);
+        Self { weights, specs: specs.into_iter().map(|spec| (spec.name.clone(), spec)).collect() }
+    }
+
+    fn find(&self, name: &str) -> Result<Option<Matrix>, WeightsError> {
+        match self.specs.get(name) {
+            Some(spec) => self.weights.tensor(spec),
+            None => Ok(None),
+        }
+    }
+
+    pub fn matrix(&self, name: &str) -> Result<Matrix, WeightsError> {
+        self.find(name)?
+            .ok_or_else(|| WeightsError::Missing { path: "model".into(), name: name.into() })
+    }
+
+    /// The norm before the output head, which LFM2 names after the embedding.
+    pub fn output_norm(&self) -> Result<Vec<f32>, WeightsError> {
+        match self.find("token_embd_norm.weight")? {
+            Some(norm) => Ok(norm.decode()),
+            None => Ok(self.matrix("output_norm.weight")?.decode()),
+        }
+    }
+
+    /// By what the wavelengths of the rotary embedding grow.
+    pub fn rope_factors(&self) -> Result<Option<Vec<f32>>, WeightsError> {
+        Ok(self.find("rope_freqs.weight")?.map(|factors| factors.decode()))
+    }
+
+    pub fn layer(&self, layer: usize) -> Result<Layer, WeightsError> {
+        let layer = InLayer { loader: self, layer };
+        let mixer_norm = layer.vector("attn_norm.weight")?;
+        let ffn_norm = layer.vector("ffn_norm.weight")?;
+        Ok(Layer { mixer_norm, mixer: layer.mixer()?, ffn_norm, ffn: layer.feed_forward()? })
+    }
+}
+
+/// The tensors of one layer.
+struct InLayer<'a> {
+    loader: &'a Loader<'a>,
+    layer: usize,
+}
+
+impl InLayer<'_> {
+    fn matrix(&self, name: &str) -> Result<Matrix, WeightsError> {
+        self.loader.matrix(&format!("blk.{}.{name}", self.layer))
+    }
+
+    fn optional(&self, name: &str) -> Result<Option<Matrix>, WeightsError> {
+        self.loader.find(&format!("blk.{}.{name}", self.layer))
+    }
+
+    fn vector(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+        Ok(self.matrix(name)?.decode())
+    }
+
+    fn optional_vector(&self, name: &str) -> Result<Option<Vec<f32>>, WeightsError> {
+        Ok(self.optional(name)?.map(|vector| vector.decode()))
+    }
+
+    fn linear(&self, name: &str) -> Result<Linear, WeightsError> {
+        let weight = self.matrix(&format!("{name}.weight"))?;
+        Ok(Linear { weight, bias: self.optional_vector(&format!("{name}.bias"))? })
+    }
+
+    fn mlp(&self, suffix: &str) -> Result<Mlp, WeightsError> {
+        Ok(Mlp {
+            gate: self.matrix(&format!("ffn_gate{suffix}.weight"))?,
+            up: self.matrix(&format!("ffn_up{suffix}.weight"))?,
+            down: self.matrix(&format!("ffn_down{suffix}.weight"))?,
+        })
+    }
+
+    fn mixer(&self) -> Result<Mixer, WeightsError> {
+        let config = self.loader.weights.config();
+        match (&config.attention, config.layer_type(self.layer)) {
+            (AttentionConfig::Mla(shape), _) => self.mla(shape).map(Mixer::Mla),
+            (AttentionConfig::Grouped(shape), ty) => self.gqa(shape, ty).map(Mixer::Gqa),
+        }
+    }
+
+    fn mla(&self, shape: &MlaConfig) -> Result<Mla, WeightsError> {
+        let query = match shape.q_lora_rank {
+            None => Query::Full(self.matrix("attn_q.weight")?),
+            Some(_) => Query::LowRank {
+                a: self.matrix("attn_q_a.weight")?,
+                norm: self.vector("attn_q_a_norm.weight")?,
+                b: self.matrix("attn_q_b.weight")?,
+            },
+        };
+        Ok(Mla {
+            shape: shape.clone(),
+            query,
+            kv_a: self.matrix("attn_kv_a_mqa.weight")?,
+            kv_a_norm: self.vector("attn_kv_a_norm.weight")?,
+            k_b: self.matrix("attn_k_b.weight")?,
+            v_b: self.matrix("attn_v_b.weight")?,
+            output: self.matrix("attn_output.weight")?,
+        })
+    }
+
+    fn gqa(&self, shape: &GroupedConfig, ty: LayerType) -> Result<Gqa, WeightsError> {
+        let qk_norm = match shape.qk_norm_widths() {
+            None => None,
+            Some(_) => {
+                Some([self.vector("attn_q_norm.weight")?, self.vector("attn_k_norm.weight")?])
+            }
+        };
+        Ok(Gqa {
+            shape: shape.clone(),
+            window: (ty == LayerType::Sliding).then_some(shape.sliding_window),
+            query: self.linear("attn_q")?,
+            key: self.linear("attn_k")?,
+            value: self.linear("attn_v")?,
+            output: self.matrix("attn_output.weight")?,
+            qk_norm,
+        })
+    }
+
+    fn feed_forward(&self) -> Result<FeedForward, WeightsError> {
+        let config = self.loader.weights.config();
+        if !config.is_moe(self.layer) {
+            return Ok(FeedForward::Dense(self.mlp("")?));
+        }
+        let router = Router {
+            weight: self.matrix("ffn_gate_inp.weight")?,
+            correction: self.optional_vector("exp_probs_b.bias")?,
+        };
+        let shared = match config.moe.shared_expert_intermediate_size {
+            0 => None,
+            _ => Some(Shared {
+                mlp: self.mlp("_shexp")?,
+                gate: self.optional("ffn_gate_inp_shexp.weight")?,
+            }),
+        };
+        Ok(FeedForward::Moe(Box::new(Moe { router, shared })))
+    }
+}

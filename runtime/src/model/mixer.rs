@@ -1,0 +1,36 @@
+//! What lets the tokens of a layer see each other.
+
+use super::config::Config;
+use super::gqa::Gqa;
+use super::mla::Mla;
+use super::rope::Rope;
+use super::transformer::Compute;
+use crate::kernels::Activations;
+use crate::session::cache::LayerCache;
+
+/// One of the ways.
+#[derive(Clone, Debug)]
+pub enum Mixer {
+    /// Multi-head latent attention.
+    Mla(Mla),
+    /// Grouped-query attention.
+    Gqa(Gqa),
+}
+
+impl Mixer {
+    /// Applies it to `x`, `[tokens, hidden_size]`, which follows the positions in `cache`; what later tokens
+    /// need of these is added to it.
+    pub fn forward(
+        &self,
+        ctx: &Compute,
+        config: &Config,
+        rope: &Rope,
+        x: &Activations,
+        cache: &mut LayerCache,
+    ) -> Vec<f32> {
+        match self {
+            Self::Mla(mla) => mla.forward(ctx, config, rope, x, cache),
+            Self::Gqa(gqa) => gqa.forward(ctx, config, rope, x, cache),
+        }
+    }
+}
