@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use vaquita_runtime::blocks::coded::Packer;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
 use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout};
-use vaquita_runtime::kernels::vector::{AddScaled, Exp, RmsNorm, Sigmoid, Softmax, SwiGlu};
+use vaquita_runtime::kernels::vector::{
+    AddProduct, AddScaled, Exp, Multiply, RmsNorm, Sigmoid, Softmax, SwiGlu,
+};
 use vaquita_runtime::kernels::{Activations, Tier, matmul, matmul_per_head};
 use vaquita_runtime::threads::Pool;
 
@@ -154,6 +156,8 @@ proptest! {
             apply(&|y| tier.run(Sigmoid(y)));
             apply(&|y| tier.run(Softmax(y)));
             apply(&|y| tier.run(SwiGlu { gate: y, up: &other }));
+            apply(&|y| tier.run(Multiply { out: y, x: &other }));
+            apply(&|y| tier.run(AddProduct { out: y, a: &x, b: &other }));
             apply(&|y| tier.run(AddScaled { out: y, factor, x: &other }));
             apply(&|y| tier.run(RmsNorm { x: &x, weight: &other, eps: 1e-6, out: y }));
             results

@@ -87,6 +87,11 @@ fn mixtral_has_the_logits_of_transformers() {
 }
 
 #[test]
+fn lfm2_moe_has_the_logits_of_transformers() {
+    matches_transformers("lfm2-moe");
+}
+
+#[test]
 fn the_reference_model_has_the_logits_of_transformers() {
     let model = open_folder(&reference());
     let pool = Arc::new(Pool::new(2));

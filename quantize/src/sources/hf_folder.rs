@@ -199,7 +199,7 @@ fn stored_as(spec: &TensorSpec) -> Option<(&str, Vec<usize>)> {
 }
 
 fn check_shape(stored: &Stored, name: &str, expected: &[usize]) -> Result<(), WeightsError> {
-    // Vectors have one dimension where a matrix of one row has two.
+    // Vectors have one dimension where a matrix of one row has two; convolutions have one in the middle.
     let wide = |dims: &[usize]| dims.iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
     if wide(stored.shape) == wide(expected) {
         return Ok(());

@@ -7,7 +7,7 @@ use super::machine::Machine;
 use super::placement::Placement;
 use crate::model::config::AttentionConfig;
 use crate::model::{Config, GgufWeights, Weights, WeightsError};
-use crate::session::cache::{CacheType, entry_width};
+use crate::session::cache::{CacheType, entry_width, kept_positions};
 
 /// Share of what is available that `auto` takes, in percent: other programs grow too.
 const AUTO_PERCENT: u64 = 90;
@@ -164,13 +164,12 @@ impl Needs {
             0 => config.max_position_embeddings,
             context => context,
         };
-        let per_token = cache_bytes_per_token(config, workload.cache);
         let sessions = workload.sessions.max(1) as u64;
         let product = |a: u64, b: u64| a.saturating_mul(b);
         Ok(Self {
             process: process.saturating_add(FIXED_BYTES),
             dense: dense_bytes(weights),
-            cache: product(product(per_token, context as u64), sessions),
+            cache: product(cache_bytes(config, context, workload), sessions),
             context,
             scratch: product(scratch_bytes(config, workload.prefill_chunk), sessions),
             layer: placement.least_bytes() as u64,
@@ -223,8 +222,14 @@ fn dense_bytes(weights: &GgufWeights) -> u64 {
     bytes.map(|len| len.saturating_add(8192) / 4096 * 4096).sum()
 }
 
-fn cache_bytes_per_token(config: &Config, ty: CacheType) -> u64 {
-    (entry_width(config) * config.num_hidden_layers * ty.bytes()) as u64
+/// Bytes of the cache of a sequence of `context` tokens.
+fn cache_bytes(config: &Config, context: usize, workload: &Workload) -> u64 {
+    let layer = |layer| {
+        let positions = kept_positions(config, layer, context, workload.prefill_chunk.max(1));
+        (positions as u64)
+            .saturating_mul((entry_width(config, layer) * workload.cache.bytes()) as u64)
+    };
+    (0..config.num_hidden_layers).map(layer).fold(0, u64::saturating_add)
 }
 
 /// What a chunk of `tokens` tokens computes with, at most: the residual stream and the larger of attention
@@ -238,7 +243,8 @@ fn scratch_bytes(config: &Config, tokens: usize) -> u64 {
         }
         AttentionConfig::Grouped(gqa) => {
             let heads = 4 * gqa.num_attention_heads + 5 * gqa.num_key_value_heads;
-            heads * gqa.head_dim
+            let conv = if gqa.conv_l_cache > 0 { 6 * config.hidden_size } else { 0 };
+            conv.max(heads * gqa.head_dim)
         }
     };
     let moe = &config.moe;

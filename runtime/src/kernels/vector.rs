@@ -105,6 +105,46 @@ impl Kernel for SwiGlu<'_> {
     }
 }
 
+/// `out = out * x`
+pub struct Multiply<'a> {
+    /// One factor, and the product.
+    pub out: &'a mut [f32],
+    /// The other factor.
+    pub x: &'a [f32],
+}
+
+impl Kernel for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let x = self.x;
+        map_lanes(isa, self.out, |at, out| isa.mul(out, isa.load(&lane_at(x, at))));
+    }
+}
+
+/// `out = out + a * b`
+pub struct AddProduct<'a> {
+    /// Added to.
+    pub out: &'a mut [f32],
+    /// One factor.
+    pub a: &'a [f32],
+    /// The other.
+    pub b: &'a [f32],
+}
+
+impl Kernel for AddProduct<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (a, b) = (self.a, self.b);
+        map_lanes(isa, self.out, |at, out| {
+            isa.fma(isa.load(&lane_at(a, at)), isa.load(&lane_at(b, at)), out)
+        });
+    }
+}
+
 /// Softmax in place.
 pub struct Softmax<'a>(pub &'a mut [f32]);
 

@@ -59,6 +59,8 @@ pub struct GroupedConfig {
     pub qk_norm: QkNorm,
     /// Positions that a sliding layer sees, its own among them.
     pub sliding_window: usize,
+    /// Positions that a convolution sees, its own among them.
+    pub conv_l_cache: usize,
     /// What mixes the tokens of each layer.
     pub layer_types: Vec<LayerType>,
 }
@@ -68,7 +70,7 @@ pub struct GroupedConfig {
 pub enum QkNorm {
     /// Nothing.
     None,
-    /// Each head by itself (Qwen3).
+    /// Each head by itself (Qwen3, LFM2).
     PerHead,
     /// All heads together (OLMoE).
     Whole,
@@ -81,12 +83,17 @@ pub enum LayerType {
     Full,
     /// Attention to the last positions.
     Sliding,
+    /// A gated short convolution (LFM2).
+    Conv,
 }
 
 impl LayerType {
     /// All of them, with the names that checkpoints use.
-    pub const NAMES: [(Self, &str); 2] =
-        [(Self::Full, "full_attention"), (Self::Sliding, "sliding_attention")];
+    pub const NAMES: [(Self, &str); 3] = [
+        (Self::Full, "full_attention"),
+        (Self::Sliding, "sliding_attention"),
+        (Self::Conv, "conv"),
+    ];
 
     /// What checkpoints call it.
     pub fn name(self) -> &'static str {

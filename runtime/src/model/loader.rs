@@ -9,6 +9,7 @@ use super::mixer::Mixer;
 use super::mla::{Mla, Query};
 use super::moe::{FeedForward, Mlp, Moe, Shared};
 use super::router::Router;
+use super::short_conv::ShortConv;
 use super::transformer::Layer;
 use super::{TensorSpec, Weights, WeightsError};
 use crate::blocks::Matrix;
@@ -98,6 +99,9 @@ impl InLayer<'_> {
         let config = self.loader.weights.config();
         match (&config.attention, config.layer_type(self.layer)) {
             (AttentionConfig::Mla(shape), _) => self.mla(shape).map(Mixer::Mla),
+            (AttentionConfig::Grouped(_), LayerType::Conv) => {
+                self.short_conv().map(Mixer::ShortConv)
+            }
             (AttentionConfig::Grouped(shape), ty) => self.gqa(shape, ty).map(Mixer::Gqa),
         }
     }
@@ -137,6 +141,17 @@ impl InLayer<'_> {
             value: self.linear("attn_v")?,
             output: self.matrix("attn_output.weight")?,
             qk_norm,
+        })
+    }
+
+    fn short_conv(&self) -> Result<ShortConv, WeightsError> {
+        let kernel = self.matrix("shortconv.conv.weight")?;
+        let (weights, taps) = (kernel.decode(), kernel.cols());
+        let tap = |j: usize| weights.iter().skip(j).step_by(taps).copied().collect();
+        Ok(ShortConv {
+            input: self.matrix("shortconv.in_proj.weight")?,
+            taps: (0..taps).map(tap).collect(),
+            output: self.matrix("shortconv.out_proj.weight")?,
         })
     }
 

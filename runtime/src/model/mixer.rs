@@ -4,6 +4,7 @@ use super::config::Config;
 use super::gqa::Gqa;
 use super::mla::Mla;
 use super::rope::Rope;
+use super::short_conv::ShortConv;
 use super::transformer::Compute;
 use crate::kernels::Activations;
 use crate::session::cache::LayerCache;
@@ -15,6 +16,8 @@ pub enum Mixer {
     Mla(Mla),
     /// Grouped-query attention.
     Gqa(Gqa),
+    /// A short convolution.
+    ShortConv(ShortConv),
 }
 
 impl Mixer {
@@ -31,6 +34,7 @@ impl Mixer {
         match self {
             Self::Mla(mla) => mla.forward(ctx, config, rope, x, cache),
             Self::Gqa(gqa) => gqa.forward(ctx, config, rope, x, cache),
+            Self::ShortConv(conv) => conv.forward(ctx, x, cache),
         }
     }
 }

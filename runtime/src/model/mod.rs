@@ -1,7 +1,7 @@
 //! The network, in the order and with the names of the DeepSeek-V2 and V3 papers.
 //!
 //! [`config`] has the constants, [`spec`] the tensors, [`families`] one file per family. The forward pass
-//! is in [`transformer`], which is built of a [`mixer`] ([`mla`] or [`gqa`]), [`router`] and [`moe`]. Threads, I/O and
+//! is in [`transformer`], which is built of a [`mixer`] ([`mla`], [`gqa`] or [`short_conv`]), [`router`] and [`moe`]. Threads, I/O and
 //! unsafe code are elsewhere. Weights come through [`weights`]: from a GGUF file by [`gguf_weights`] (mapped)
 //! and [`gguf_records`] (read), from a checkpoint folder by the quantizer's sources.
 
@@ -18,6 +18,7 @@ pub mod moe;
 pub mod observer;
 pub mod rope;
 pub mod router;
+pub mod short_conv;
 pub mod spec;
 pub mod transformer;
 pub mod weights;

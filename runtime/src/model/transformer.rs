@@ -164,6 +164,7 @@ impl Model {
             let ctx = &ctx.in_layer(LayerId(i));
             let normed = rms_norm(ctx.tier, &x, &layer.mixer_norm, eps);
             let normed = Activations::new(ctx.tier, &normed, width);
+            cache.layer(i).drop_old();
             let y = layer.mixer.forward(ctx, &self.config, &self.rope, &normed, cache.layer(i));
             ctx.tier.run(AddScaled { out: &mut x, factor: 1.0, x: &y });
 

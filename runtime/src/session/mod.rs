@@ -149,17 +149,18 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets everything from position `len` on.
-    pub fn truncate(&mut self, len: usize) {
+    /// Forgets everything from position `len` on; everything, where the model cannot be taken back that far.
+    /// Gives how many tokens remain.
+    pub fn truncate(&mut self, len: usize) -> usize {
+        let len = self.cache.truncate(len.min(self.tokens.len()));
         self.tokens.truncate(len);
-        self.cache.truncate(len);
+        len
     }
 
     /// Forgets what does not match the start of `tokens` and says how many tokens remain: what need not be
     /// fed again when a conversation goes on.
     pub fn keep_common_prefix(&mut self, tokens: &[u32]) -> usize {
         let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
-        self.truncate(common);
-        common
+        self.truncate(common)
     }
 }

@@ -7,7 +7,7 @@ use super::grouped_config::check;
 use super::keys::{self, Keys, Reader, limits};
 use super::{ConfigError, Family, grouped_tensors};
 use crate::gguf::Metadata;
-use crate::model::config::{AttentionConfig, Config, QkNorm, Scoring, TopkMethod};
+use crate::model::config::{AttentionConfig, Config, LayerType, QkNorm, Scoring, TopkMethod};
 use crate::model::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
 
 /// A family of grouped-query attention.
@@ -129,6 +129,7 @@ impl Family for Grouped {
         let r = Reader(json);
         r.expect("hidden_act", "silu")?;
         r.expect_bool("mlp_bias", false)?;
+        r.expect_bool("conv_bias", false)?;
         let width = [1, limits::WIDTH];
         let hidden_size = r.size("hidden_size", width)?;
         let num_hidden_layers = r.size("num_hidden_layers", [1, limits::LAYERS])?;
@@ -199,12 +200,14 @@ impl Family for Grouped {
         size("vocab_size", config.vocab_size);
         size("feed_forward_length", config.intermediate_size);
         size("attention.head_count", gqa.num_attention_heads);
-        size("attention.head_count_kv", gqa.num_key_value_heads);
         size("attention.key_length", gqa.head_dim);
         size("attention.value_length", gqa.head_dim);
         size("rope.dimension_count", gqa.head_dim);
         if gqa.sliding_window > 0 {
             size("attention.sliding_window", gqa.sliding_window);
+        }
+        if gqa.conv_l_cache > 0 {
+            size("shortconv.l_cache", gqa.conv_l_cache);
         }
         if moe.n_routed_experts > 0 {
             size("expert_count", moe.n_routed_experts);
@@ -214,6 +217,14 @@ impl Family for Grouped {
             if moe.shared_expert_intermediate_size > 0 {
                 size("expert_shared_feed_forward_length", moe.shared_expert_intermediate_size);
             }
+        }
+        let conv = |ty: &LayerType| *ty == LayerType::Conv;
+        if gqa.layer_types.iter().any(conv) {
+            let heads = |ty| if conv(ty) { 0 } else { gqa.num_key_value_heads as i32 };
+            let heads: Vec<i32> = gqa.layer_types.iter().map(heads).collect();
+            metadata.insert(key("attention.head_count_kv"), heads);
+        } else {
+            metadata.insert(key("attention.head_count_kv"), gqa.num_key_value_heads as u32);
         }
         let types = gqa.layer_types.iter().map(|ty| ty.name().to_string());
         metadata.insert("vaquita.layer_types", types.collect::<Vec<String>>());

@@ -47,6 +47,7 @@ impl Grouped {
             },
             qk_norm: self.qk_norm,
             sliding_window: window,
+            conv_l_cache: r.size_or("conv_L_cache", 0, [0, 64])?,
             layer_types,
         })
     }
@@ -58,18 +59,35 @@ impl Grouped {
         layers: usize,
     ) -> Result<GroupedConfig, ConfigError> {
         let heads = k.size("attention.head_count", [1, limits::HEADS])?;
+        // One number, or one per layer, which is zero in layers that convolve.
+        let key = k.key("attention.head_count_kv");
+        let per_layer = k.metadata.u32s(&key).ok().flatten();
+        let key_value_heads = match &per_layer {
+            Some(counts) => counts.iter().copied().max().unwrap_or(0) as usize,
+            None => k.size_or("attention.head_count_kv", heads, [1, limits::HEADS])?,
+        };
+        let convolves = |layer: usize| {
+            per_layer.as_ref().is_some_and(|counts| counts.get(layer).is_some_and(|&n| n == 0))
+        };
         let layer_types = match k.metadata.strings("vaquita.layer_types")? {
             Some(names) => names.iter().map(|n| layer_type(n)).collect::<Result<_, _>>()?,
-            None => vec![LayerType::Full; layers],
+            None => {
+                let ty = |layer| match convolves(layer) {
+                    true => LayerType::Conv,
+                    false => LayerType::Full,
+                };
+                (0..layers).map(ty).collect()
+            }
         };
         let asked = k.metadata.bool("vaquita.attention.qkv_bias")?;
         Ok(GroupedConfig {
             num_attention_heads: heads,
-            num_key_value_heads: k.size_or("attention.head_count_kv", heads, [1, heads])?,
+            num_key_value_heads: key_value_heads,
             head_dim: k.size_or("attention.key_length", hidden_size / heads, [1, limits::WIDTH])?,
             qkv_bias: self.qkv_bias.or(asked).unwrap_or(false),
             qk_norm: self.qk_norm,
             sliding_window: k.size_or("attention.sliding_window", 0, [0, limits::CONTEXT])?,
+            conv_l_cache: k.size_or("shortconv.l_cache", 0, [0, 64])?,
             layer_types,
         })
     }
@@ -172,8 +190,12 @@ pub fn check(config: Config) -> Result<Config, ConfigError> {
             let (found, allowed) = (gqa.layer_types.len(), config.num_hidden_layers);
             return Err(ConfigError::value("layer_types", found, format!("{allowed} layers")));
         }
-        if gqa.layer_types.contains(&LayerType::Sliding) && gqa.sliding_window == 0 {
+        let any = |ty| gqa.layer_types.contains(&ty);
+        if any(LayerType::Sliding) && gqa.sliding_window == 0 {
             return Err(ConfigError::value("sliding_window", 0, "at least 1"));
+        }
+        if any(LayerType::Conv) && gqa.conv_l_cache == 0 {
+            return Err(ConfigError::value("conv_L_cache", 0, "at least 1"));
         }
     }
     keys::check(config)

@@ -2,7 +2,7 @@
 
 use super::grouped::Grouped;
 use crate::model::config::TopkMethod;
-use crate::model::config::{AttentionConfig, Config, GroupedConfig, RopeScaling};
+use crate::model::config::{AttentionConfig, Config, GroupedConfig, LayerType, RopeScaling};
 use crate::model::spec::{ExpertId, ExpertSpec, HfTensor, LayerId, Role, TensorSpec};
 
 /// Every tensor but the routed experts, in file order.
@@ -70,7 +70,10 @@ impl Layer<'_> {
         let (names, hidden) = (&self.family.names, self.config.hidden_size);
         let norm = format!("{}.weight", names.mixer_norm);
         self.add("attn_norm.weight", [1, hidden], Role::Vector, &norm);
-        self.attention();
+        match self.config.layer_type(self.layer) {
+            LayerType::Conv => self.short_conv(),
+            LayerType::Full | LayerType::Sliding => self.attention(),
+        }
         let norm = format!("{}.weight", names.ffn_norm);
         self.add("ffn_norm.weight", [1, hidden], Role::Vector, &norm);
         if self.config.is_moe(self.layer) {
@@ -108,6 +111,15 @@ impl Layer<'_> {
         let output = self.family.names.output;
         let from = format!("self_attn.{output}.weight");
         self.add("attn_output.weight", [hidden, heads * head_dim], Role::Attention, &from);
+    }
+
+    fn short_conv(&mut self) {
+        let (hidden, taps) = (self.config.hidden_size, self.gqa.conv_l_cache);
+        let square = [hidden, hidden];
+        self.add("shortconv.conv.weight", [hidden, taps], Role::Vector, "conv.conv.weight");
+        let input = [3 * hidden, hidden];
+        self.add("shortconv.in_proj.weight", input, Role::Attention, "conv.in_proj.weight");
+        self.add("shortconv.out_proj.weight", square, Role::Attention, "conv.out_proj.weight");
     }
 
     fn mlp(&mut self, suffix: &str, width: usize, role: Role, from: &str) {

@@ -12,6 +12,7 @@ mod grouped;
 mod grouped_config;
 mod grouped_tensors;
 mod keys;
+mod lfm2_moe;
 mod llama;
 mod mixtral;
 mod mla_moe;
@@ -20,7 +21,7 @@ mod qwen2;
 mod qwen3;
 
 /// Every family that runs.
-pub static FAMILIES: [&dyn Family; 9] = [
+pub static FAMILIES: [&dyn Family; 10] = [
     &deepseek_v2::DeepSeekV2,
     &deepseek_v3::DeepSeekV3,
     &llama::LLAMA,
@@ -30,6 +31,7 @@ pub static FAMILIES: [&dyn Family; 9] = [
     &qwen3::QWEN3,
     &qwen3::QWEN3_MOE,
     &olmoe::OLMOE,
+    &lfm2_moe::LFM2_MOE,
 ];
 
 /// How one family's checkpoints and files are read. A family has no state.
@@ -130,6 +132,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::config::{LayerType, TopkMethod};
 
     fn llama() -> Json {
         json!({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128,
@@ -159,5 +162,22 @@ mod tests {
         let mut json: Json = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         json["rope_parameters"] = scaling;
         assert!(config_from_hf(&json).unwrap_err().to_string().contains("rope_type"));
+    }
+
+    #[test]
+    fn what_sets_a_checkpoint_apart_survives_in_metadata() {
+        let read = |name: &str, key: &str, value: Json| {
+            let path = format!("{}/../tests/golden/{name}/config.json", env!("CARGO_MANIFEST_DIR"));
+            let mut json: Json = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+            json[key] = value;
+            let config = config_from_hf(&json).unwrap();
+            let mut metadata = Metadata::new();
+            metadata.insert("general.architecture", config.family.architecture());
+            config.family.write_metadata(&config, &mut metadata);
+            config_from_gguf(&metadata).unwrap()
+        };
+        let config = read("lfm2-moe", "use_expert_bias", json!(false));
+        assert_eq!(config.moe.topk_method, TopkMethod::Greedy);
+        assert_eq!(config.layer_type(0), LayerType::Conv);
     }
 }

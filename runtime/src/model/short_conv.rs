@@ -1,0 +1,59 @@
+//! The gated short convolution of LFM2 (arXiv 2511.23404, section 2): each channel looks at the last few tokens.
+//!
+//! ```text
+//! B, C, h = W_in x                  z = B * h
+//! y_t = sum over j of w_j * z_{t - L + 1 + j}
+//! out = W_out (C * y)
+//! ```
+
+use super::transformer::Compute;
+use crate::blocks::Matrix;
+use crate::kernels::vector::{AddProduct, Multiply};
+use crate::kernels::{Activations, matmul};
+use crate::session::cache::LayerCache;
+
+/// The convolution of one layer.
+#[derive(Clone, Debug)]
+pub struct ShortConv {
+    /// `[3 * hidden_size, hidden_size]`
+    pub input: Matrix,
+    /// What the oldest position in sight is multiplied with, and so on to the token itself: `[conv_l_cache]` of
+    /// `[hidden_size]`.
+    pub taps: Vec<Vec<f32>>,
+    /// `[hidden_size, hidden_size]`
+    pub output: Matrix,
+}
+
+impl ShortConv {
+    /// Mixes `x`, `[tokens, hidden_size]`, with the positions in `cache`, to which the tokens' are added.
+    pub fn forward(&self, ctx: &Compute, x: &Activations, cache: &mut LayerCache) -> Vec<f32> {
+        let (tokens, past, width) = (x.tokens(), cache.len(), x.width);
+        ctx.observe(&["shortconv.in_proj"], 1, x);
+        let mut projected = vec![0.0; tokens * 3 * width];
+        matmul(ctx.tier, ctx.pool, &self.input, x, &mut projected);
+        for token in projected.chunks_exact_mut(3 * width) {
+            let (b, h) = token.split_at_mut(2 * width);
+            ctx.tier.run(Multiply { out: &mut b[..width], x: h });
+            cache.push(&b[..width]);
+        }
+
+        // What the cache holds is rounded, so that a token sees the same whether it came alone or in a prompt.
+        let mut out = vec![0.0; tokens * width];
+        let mut z = vec![0.0; width];
+        let gates = projected.chunks_exact(3 * width).map(|token| &token[width..2 * width]);
+        for (t, (y, gate)) in out.chunks_exact_mut(width).zip(gates).enumerate() {
+            for (back, tap) in (0..self.taps.len()).rev().zip(&self.taps) {
+                if let Some(position) = (past + t).checked_sub(back) {
+                    cache.read(position, &mut z);
+                    ctx.tier.run(AddProduct { out: y, a: tap, b: &z });
+                }
+            }
+            ctx.tier.run(Multiply { out: y, x: gate });
+        }
+        let out = Activations::new(ctx.tier, &out, width);
+        ctx.observe(&["shortconv.out_proj"], 1, &out);
+        let mut y = vec![0.0; tokens * width];
+        matmul(ctx.tier, ctx.pool, &self.output, &out, &mut y);
+        y
+    }
+}
