@@ -244,10 +244,8 @@ fn encode_expert(
     let mut distortion = Distortion::default();
     for projection in Projection::ALL {
         let at = projection as usize;
-        let in_encode = |source| QuantizeError::Encode {
-            name: spec.projection_name(projection).into(),
-            source,
-        };
+        let in_encode =
+            |source| QuantizeError::Encode { name: spec.projection_name(projection), source };
         let importance = job.importance.and_then(|all| all.expert(spec, projection));
         let (bytes, lost) =
             encoders::encode(types[at], &matrices[at], importance.as_deref()).map_err(in_encode)?;

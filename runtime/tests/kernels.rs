@@ -5,7 +5,7 @@ use vaquita_runtime::blocks::coded::Packer;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
 use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout};
 use vaquita_runtime::kernels::vector::{
-    AddProduct, AddScaled, Exp, Multiply, RmsNorm, Sigmoid, Softmax, SwiGlu,
+    AddProduct, AddScaled, ClampedSwiGlu, Exp, Multiply, RmsNorm, Sigmoid, Softmax, SwiGlu,
 };
 use vaquita_runtime::kernels::{Activations, Tier, matmul, matmul_per_head};
 use vaquita_runtime::threads::Pool;
@@ -156,6 +156,8 @@ proptest! {
             apply(&|y| tier.run(Sigmoid(y)));
             apply(&|y| tier.run(Softmax(y)));
             apply(&|y| tier.run(SwiGlu { gate: y, up: &other }));
+            let (alpha, limit) = (1.702, 1.5);
+            apply(&|y| tier.run(ClampedSwiGlu { gate: y, up: &other, alpha, limit }));
             apply(&|y| tier.run(Multiply { out: y, x: &other }));
             apply(&|y| tier.run(AddProduct { out: y, a: &x, b: &other }));
             apply(&|y| tier.run(AddScaled { out: y, factor, x: &other }));
@@ -175,6 +177,7 @@ proptest! {
         heads_per_pair in 1usize..4,
         latent: bool,
         window in prop::option::of(1usize..80),
+        sink: bool,
         half: bool,
         seed: u64,
     ) {
@@ -188,6 +191,7 @@ proptest! {
         let mut random = Random(seed);
         let queries = random.floats(tokens * heads * key_width);
         let entries = random.floats((past + tokens) * width);
+        let sinks = random.floats(heads);
         let halves: Vec<[u8; 2]> =
             entries.iter().map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
         let run = |tier: Tier, threads: usize| {
@@ -195,6 +199,7 @@ proptest! {
             let entries = if half { Entries::F16(&halves) } else { Entries::F32(&entries) };
             let attention = CausalAttention {
                 queries: &queries, entries, past, heads, layout, scale: 0.3, window,
+                sinks: sink.then_some(&sinks[..]),
             };
             attention.run(tier, &Pool::new(threads), &mut out);
             out
@@ -212,7 +217,8 @@ proptest! {
             key.iter().zip(last).map(|(a, b)| f64::from(a * b)).sum::<f64>()
         };
         let weights: Vec<f64> = seen.chunks(width).map(|e| (0.3 * score(e)).exp()).collect();
-        let total: f64 = weights.iter().sum();
+        let sunk = if sink { f64::from(sinks[heads - 1]).exp() } else { 0.0 };
+        let total: f64 = weights.iter().sum::<f64>() + sunk;
         for v in 0..value_width {
             let at = values_at + pair * value_width + v;
             let values = seen.chunks(width).map(|entry| f64::from(entry[at]));

@@ -18,11 +18,12 @@ use vaquita_tests::{
     bits, golden, goldens, largest_error, mean_divergence, open_folder, quantized,
 };
 
-const FAMILIES: [&str; 12] = [
+const FAMILIES: [&str; 13] = [
     "deepseek-v2",
     "deepseek-v2-lite",
     "deepseek-v3",
     "glm-4.7-flash",
+    "gpt-oss",
     "lfm2-moe",
     "mixtral",
     "moonlight",
@@ -158,7 +159,7 @@ fn every_tier_chunk_and_precision_of_the_cache_has_one_answer_in_every_family() 
 #[test]
 fn a_sequence_can_be_taken_back_and_goes_on_as_if_nothing_had_been() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["lfm2-moe", "mixtral", "deepseek-v3"] {
+    for name in ["lfm2-moe", "gpt-oss", "deepseek-v3"] {
         let (_, model) = unquantized(name, &folder);
         let vocabulary = model.config().vocab_size as u32;
         let tokens: Vec<u32> = (0..400).map(|i| (i * 31 + 7) % vocabulary).collect();

@@ -92,6 +92,11 @@ fn lfm2_moe_has_the_logits_of_transformers() {
 }
 
 #[test]
+fn gpt_oss_has_the_logits_of_transformers() {
+    matches_transformers("gpt-oss");
+}
+
+#[test]
 fn the_reference_model_has_the_logits_of_transformers() {
     let model = open_folder(&reference());
     let pool = Arc::new(Pool::new(2));

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use vaquita_quantize::importance::Importance;
 use vaquita_quantize::sources;
-use vaquita_runtime::model::{ExpertId, ExpertSpec, LayerId, Model, Projection};
+use vaquita_runtime::model::{ExpertId, ExpertSpec, HfExpert, LayerId, Model, Projection};
 use vaquita_runtime::session::SessionOptions;
 use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::tokenizer::Tokenizer;
@@ -31,7 +31,7 @@ fn texts() -> Vec<String> {
 fn spec(expert: usize) -> ExpertSpec {
     let hf = ["gate", "up", "down"].map(String::from);
     let (layer, expert) = (LayerId(1), ExpertId(expert));
-    ExpertSpec { layer, expert, hidden_size: 2, intermediate_size: 1, hf }
+    ExpertSpec { layer, expert, hidden_size: 2, intermediate_size: 1, hf: HfExpert::Separate(hf) }
 }
 
 /// One expert with a thousand tokens, one with one token, one with none.

@@ -194,7 +194,7 @@ fn measure(weights: &dyn Weights, spec: &ExpertSpec) -> Result<Measured, PlanErr
         for (at, ty) in TYPES.into_iter().enumerate() {
             let ty = fit(ty, matrix.cols());
             let distortion = encoders::measure(ty, &sample, None).map_err(|source| {
-                let name = spec.projection_name(projection).into();
+                let name = spec.projection_name(projection);
                 PlanError::Encode { name, source }
             })?;
             measured[projection as usize][at] = distortion;

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::Value as Json;
-use vaquita_runtime::blocks::{BlockType, Matrix};
+use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
 use vaquita_runtime::bytes::Bytes;
 use vaquita_runtime::model::families::{ConfigError, config_from_hf};
 use vaquita_runtime::model::{
-    Config, Expert, ExpertId, ExpertSpec, HfTensor, LayerId, Projection, TensorSpec, Weights,
-    WeightsError,
+    Config, Expert, ExpertId, ExpertSpec, HfExpert, HfTensor, LayerId, Projection, TensorSpec,
+    Weights, WeightsError,
 };
 
 use super::shards::{Shards, Stored};
@@ -73,9 +73,18 @@ impl HfFolder {
         for layer in (0..config.num_layers_stored()).filter(|layer| config.is_moe(*layer)) {
             for expert in 0..config.moe.n_routed_experts {
                 let spec = config.family.expert(config, LayerId(layer), ExpertId(expert));
-                for projection in Projection::ALL {
-                    let (rows, cols) = spec.shape(projection);
-                    self.stored(spec.projection_name(projection), &[rows, cols])?;
+                match &spec.hf {
+                    HfExpert::Separate(names) => {
+                        for (name, projection) in names.iter().zip(Projection::ALL) {
+                            let (rows, cols) = spec.shape(projection);
+                            self.stored(name, &[rows, cols])?;
+                        }
+                    }
+                    HfExpert::Stacked(prefix) => {
+                        for (name, shape) in stacks(prefix, &spec) {
+                            self.stack(&name, shape)?;
+                        }
+                    }
                 }
             }
         }
@@ -125,6 +134,70 @@ impl HfFolder {
         }
     }
 
+    /// A stack of a layer's experts, each with `outputs` and `inputs`.
+    fn stack(&self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Stack<'_>, WeightsError> {
+        let experts = self.config.moe.n_routed_experts;
+        let blocks_name = format!("{name}_blocks");
+        let Some(blocks) = self.shards.get(&blocks_name) else {
+            let (stored, scales) = self.stored(name, &[experts, inputs, outputs])?;
+            return match (block_type(stored.dtype), scales) {
+                (Some(ty), None) => Ok(Stack::Plain(stored, ty)),
+                _ => Err(type_error(&stored, name, ALLOWED)),
+            };
+        };
+        let scales_name = format!("{name}_scales");
+        let scales = self.shards.get(&scales_name).ok_or_else(|| self.missing(&scales_name))?;
+        let groups = inputs / GROUP;
+        if !inputs.is_multiple_of(GROUP) {
+            return Err(shape_error(&blocks, &blocks_name, &[experts, outputs, inputs]));
+        }
+        check_shape(&blocks, &blocks_name, &[experts, outputs, groups, GROUP / 2])?;
+        check_shape(&scales, &scales_name, &[experts, outputs, groups])?;
+        for (stored, name) in [(&blocks, &blocks_name), (&scales, &scales_name)] {
+            if stored.dtype != Dtype::U8 {
+                return Err(type_error(stored, name, "U8"));
+            }
+        }
+        Ok(Stack::Mxfp4 { blocks, scales })
+    }
+
+    /// One expert of a stack: its rows, outputs by inputs.
+    fn of_stack(
+        &self,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+        expert: ExpertId,
+    ) -> Result<(BlockType, Vec<u8>), WeightsError> {
+        let part = |bytes: &[u8]| {
+            let len = bytes.len() / self.config.moe.n_routed_experts;
+            expert.0 * len..(expert.0 + 1) * len
+        };
+        Ok(match self.stack(name, [outputs, inputs])? {
+            Stack::Plain(stored, ty) => {
+                let bytes = &stored.bytes[part(&stored.bytes)];
+                let width = bytes.len() / (outputs * inputs);
+                (ty, rearrange::transposed(bytes, [inputs, outputs], width))
+            }
+            Stack::Mxfp4 { blocks, scales } => {
+                let (blocks, scales) = (&blocks.bytes[part(&blocks.bytes)], &scales.bytes);
+                (BlockType::Mxfp4, rearrange::mxfp4(blocks, &scales[part(scales)]))
+            }
+        })
+    }
+
+    fn stacked_expert(&self, prefix: &str, spec: &ExpertSpec) -> Result<Expert, WeightsError> {
+        let [(gate_up, gate_up_shape), (down, down_shape)] = stacks(prefix, spec);
+        let (ty, rows) = self.of_stack(&gate_up, gate_up_shape, spec.expert)?;
+        let row_bytes = rows.len() / gate_up_shape[0];
+        let half = |first: usize| {
+            let rows = rearrange::every_second(&rows, first, row_bytes);
+            self.matrix(&gate_up, ty, [spec.intermediate_size, spec.hidden_size], rows.into())
+        };
+        let (gate, up) = (half(0)?, half(1)?);
+        let (ty, rows) = self.of_stack(&down, down_shape, spec.expert)?;
+        Ok(Expert { gate, up, down: self.matrix(&down, ty, down_shape, rows.into())? })
+    }
+
     fn matrix(
         &self,
         name: &str,
@@ -166,14 +239,21 @@ impl Weights for HfFolder {
                 rearrange::paired(&bytes, *head, width).into()
             }
             HfTensor::Paired(_, head) => rearrange::paired(&bytes, *head, spec.cols * width).into(),
+            HfTensor::EverySecond(_, first) => {
+                rearrange::every_second(&bytes, *first, width).into()
+            }
         };
         self.matrix(name, ty, shape, bytes).map(Some)
     }
 
     fn expert(&self, spec: &ExpertSpec) -> Result<Expert, WeightsError> {
+        let names = match &spec.hf {
+            HfExpert::Separate(names) => names,
+            HfExpert::Stacked(prefix) => return self.stacked_expert(prefix, spec),
+        };
         let projection = |projection| {
             let (rows, cols) = spec.shape(projection);
-            let name = spec.projection_name(projection);
+            let name = &names[projection as usize];
             let (ty, bytes) = self.read(name, &[rows, cols])?;
             self.matrix(name, ty, [rows, cols], bytes)
         };
@@ -185,12 +265,30 @@ impl Weights for HfFolder {
     }
 }
 
+/// All experts of a layer in one tensor.
+enum Stack<'a> {
+    /// Numbers, inputs before outputs.
+    Plain(Stored<'a>, BlockType),
+    /// Codes and scales, outputs before inputs.
+    Mxfp4 { blocks: Stored<'a>, scales: Stored<'a> },
+}
+
+/// Names of the stacks below a prefix, and the outputs and inputs of one expert in each.
+fn stacks(prefix: &str, spec: &ExpertSpec) -> [(String, [usize; 2]); 2] {
+    let (width, hidden) = (spec.intermediate_size, spec.hidden_size);
+    [
+        (format!("{prefix}.gate_up_proj"), [2 * width, hidden]),
+        (format!("{prefix}.down_proj"), [hidden, width]),
+    ]
+}
+
 /// The checkpoint's name and shape of what a tensor is made from; `None` where it is made from nothing stored.
 fn stored_as(spec: &TensorSpec) -> Option<(&str, Vec<usize>)> {
     match &spec.hf {
         HfTensor::Whole(name) | HfTensor::Paired(name, _) => {
             Some((name, vec![spec.rows, spec.cols]))
         }
+        HfTensor::EverySecond(name, _) => Some((name, vec![spec.rows, 2 * spec.cols])),
         HfTensor::KvBKey(name, kv_b) | HfTensor::KvBValue(name, kv_b) => {
             Some((name, rearrange::kv_b_shape(kv_b).to_vec()))
         }
@@ -204,12 +302,16 @@ fn check_shape(stored: &Stored, name: &str, expected: &[usize]) -> Result<(), We
     if wide(stored.shape) == wide(expected) {
         return Ok(());
     }
-    Err(WeightsError::Shape {
+    Err(shape_error(stored, name, expected))
+}
+
+fn shape_error(stored: &Stored, name: &str, expected: &[usize]) -> WeightsError {
+    WeightsError::Shape {
         path: stored.path.to_path_buf(),
         name: name.into(),
         found: stored.shape.to_vec(),
         expected: expected.to_vec(),
-    })
+    }
 }
 
 fn type_error(stored: &Stored, name: &str, allowed: &str) -> WeightsError {

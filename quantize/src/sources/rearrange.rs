@@ -24,7 +24,7 @@ pub(super) fn kv_b_value(kv_b: &KvB, bytes: &[u8], width: usize) -> Vec<u8> {
 }
 
 /// A matrix of that many rows and columns with rows for columns.
-fn transposed(bytes: &[u8], [rows, cols]: [usize; 2], width: usize) -> Vec<u8> {
+pub(super) fn transposed(bytes: &[u8], [rows, cols]: [usize; 2], width: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     for col in 0..cols {
         for row in 0..rows {
@@ -47,6 +47,23 @@ pub(super) fn paired(bytes: &[u8], head: usize, row_bytes: usize) -> Vec<u8> {
     out
 }
 
+/// Every second piece of `piece` bytes, from the piece `first` on.
+pub(super) fn every_second(bytes: &[u8], first: usize, piece: usize) -> Vec<u8> {
+    bytes.chunks_exact(piece).skip(first).step_by(2).flatten().copied().collect()
+}
+
+/// MXFP4 as gpt-oss's checkpoints keep it, blocks of 16 bytes and their scales apart and neighbours in one byte, in
+/// ggml's order: the scale, then bytes that hold numbers 16 apart.
+pub(super) fn mxfp4(blocks: &[u8], scales: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(scales.len() * 17);
+    for (block, scale) in blocks.as_chunks::<16>().0.iter().zip(scales) {
+        let code = |i: usize| block[i / 2] >> (4 * (i % 2)) & 15;
+        out.push(*scale);
+        out.extend((0..16).map(|i| code(i) | code(i + 16) << 4));
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +82,17 @@ mod tests {
         let bytes: Vec<u8> = (0..16).collect();
         let expected = [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15];
         assert_eq!(paired(&bytes, 4, 2), expected);
+        assert_eq!(every_second(&bytes, 1, 4), [4, 5, 6, 7, 12, 13, 14, 15]);
+    }
+
+    #[test]
+    fn mxfp4_keeps_its_scales_and_the_order_of_its_numbers() {
+        let block: Vec<u8> = (0..16).map(|i| (2 * i % 16) | (((2 * i + 1) % 16) << 4)).collect();
+        let ggml = mxfp4(&block, &[127]);
+        let ty = vaquita_runtime::blocks::BlockType::Mxfp4;
+        let matrix = vaquita_runtime::blocks::Matrix::new(ty, 1, 32, ggml.into()).unwrap();
+        let positive = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+        let code = |i: usize| if i % 16 < 8 { positive[i % 8] } else { -positive[i % 8] };
+        assert_eq!(matrix.decode(), (0..32).map(code).collect::<Vec<f32>>());
     }
 }

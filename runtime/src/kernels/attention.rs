@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A block's part does not depend on what came before, so blocks can be computed anywhere. Under a sliding window
-//! the first block begins where the window does.
+//! the first block begins where the window does. A sink is a score without a value: the running (M, L) begin with
+//! it instead of with nothing.
 
 use std::ops::Range;
 
@@ -74,6 +75,8 @@ pub struct CausalAttention<'a> {
     pub scale: f32,
     /// Positions that a token sees, its own among them, where not all.
     pub window: Option<usize>,
+    /// A score of each head that has no value, `[heads]`.
+    pub sinks: Option<&'a [f32]>,
 }
 
 impl CausalAttention<'_> {
@@ -101,6 +104,7 @@ impl CausalAttention<'_> {
                 key_at: pair * key_width,
                 value_at: values_at + pair * value_width,
                 scale: self.scale,
+                sink: self.sinks.map(|sinks| sinks[head]),
                 out,
             });
         });
@@ -121,6 +125,8 @@ pub struct Attend<'a> {
     pub value_at: usize,
     /// Factor on the scores.
     pub scale: f32,
+    /// A score without a value.
+    pub sink: Option<f32>,
     /// The attention's value, `[value width]`, a multiple of 8.
     pub out: &'a mut [f32],
 }
@@ -141,13 +147,16 @@ impl Kernel for Attend<'_> {
 
 #[inline(always)]
 fn attend<I: Isa, T>(isa: I, call: Attend, entries: &[T], load: impl Fn(I, &[T; 8]) -> I::F32x8) {
-    let Attend { query, width, key_at, value_at, scale, out, .. } = call;
+    let Attend { query, width, key_at, value_at, scale, sink, out, .. } = call;
     let keys = key_at..key_at + query.len();
     let values = value_at..value_at + out.len();
     let query = query.as_chunks::<8>().0;
     let out = out.as_chunks_mut::<8>().0;
     let mut block_out = vec![[0.0; 8]; out.len()];
-    let (mut max, mut total) = (f32::NEG_INFINITY, 0.0f32);
+    let (mut max, mut total) = match sink {
+        Some(sink) => (sink, 1.0f32),
+        None => (f32::NEG_INFINITY, 0.0),
+    };
     out.fill([0.0; 8]);
 
     for block in entries.chunks(BLOCK * width) {

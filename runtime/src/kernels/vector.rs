@@ -105,6 +105,34 @@ impl Kernel for SwiGlu<'_> {
     }
 }
 
+/// gpt-oss's SwiGLU: `gate = g * sigmoid(alpha g) * (u + 1)`, `g` and `u` being gate and up within a limit.
+pub struct ClampedSwiGlu<'a> {
+    /// In: the gate. Out: the result.
+    pub gate: &'a mut [f32],
+    /// The linear half.
+    pub up: &'a [f32],
+    /// Steepness of the gate.
+    pub alpha: f32,
+    /// The limit: of the gate from above, of the linear half either way.
+    pub limit: f32,
+}
+
+impl Kernel for ClampedSwiGlu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (up, alpha) = (self.up, isa.splat(self.alpha));
+        let (low, high) = (isa.splat(-self.limit), isa.splat(self.limit));
+        map_lanes(isa, self.gate, |at, x| {
+            let gate = isa.min(x, high);
+            let up = isa.max(isa.min(isa.load(&lane_at(up, at)), high), low);
+            let swish = isa.mul(gate, sigmoid(isa, isa.mul(alpha, gate)));
+            isa.fma(swish, up, swish)
+        });
+    }
+}
+
 /// `out = out * x`
 pub struct Multiply<'a> {
     /// One factor, and the product.

@@ -29,6 +29,8 @@ pub struct Config {
     pub rope: RopeConfig,
     /// Width of the feed-forward of layers without experts.
     pub intermediate_size: usize,
+    /// What the gate of a feed-forward does to its linear half.
+    pub activation: Activation,
     /// The mixture of experts.
     pub moe: MoeConfig,
     /// Multi-token-prediction layers after the last decoder layer.
@@ -55,8 +57,12 @@ pub struct GroupedConfig {
     pub head_dim: usize,
     /// Whether the projections to queries, keys and values have biases.
     pub qkv_bias: bool,
+    /// Whether the output projection has one.
+    pub output_bias: bool,
     /// Norms of queries and keys.
     pub qk_norm: QkNorm,
+    /// Whether each head has a logit that takes attention and gives nothing (arXiv 2309.17453; gpt-oss).
+    pub sinks: bool,
     /// Positions that a sliding layer sees, its own among them.
     pub sliding_window: usize,
     /// Positions that a convolution sees, its own among them.
@@ -104,6 +110,20 @@ impl LayerType {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(_, known)| *known == name).map(|(ty, _)| *ty)
     }
+}
+
+/// From the two halves of a feed-forward to what goes into `down`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// `silu(gate) * up`
+    SwiGlu,
+    /// gpt-oss: `g * sigmoid(alpha g) * (u + 1)` with `g = min(gate, limit)` and `u` within the limit either way.
+    ClampedSwiGlu {
+        /// Steepness of the gate.
+        alpha: f32,
+        /// Where gate and up are cut off.
+        limit: f32,
+    },
 }
 
 /// Multi-head latent attention (DeepSeek-V2, section 2.1).
@@ -173,6 +193,8 @@ pub struct YarnConfig {
     pub mscale: f32,
     /// Scale of the attention's temperature.
     pub mscale_all_dim: f32,
+    /// Whether the ramp between kept and interpolated frequencies begins and ends at whole dimensions.
+    pub truncate: bool,
 }
 
 /// DeepSeekMoE (V2, section 2.2; V3, section 2.1.2), of which the other mixtures are cases.
@@ -186,6 +208,8 @@ pub struct MoeConfig {
     pub shared_expert_intermediate_size: usize,
     /// Whether a gate of its own scales the shared experts' output (Qwen2-MoE).
     pub shared_expert_gate: bool,
+    /// Whether router and experts have biases (gpt-oss).
+    pub bias: bool,
     /// Experts that a token is routed to.
     pub num_experts_per_tok: usize,
     /// Width of one routed expert.
@@ -234,6 +258,7 @@ impl MoeConfig {
         n_shared_experts: 0,
         shared_expert_intermediate_size: 0,
         shared_expert_gate: false,
+        bias: false,
         num_experts_per_tok: 0,
         moe_intermediate_size: 0,
         first_k_dense_replace: 0,

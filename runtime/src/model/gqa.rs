@@ -1,14 +1,13 @@
 //! Grouped-query attention (arXiv 2305.13245): several query heads share a key and a value. Families add biases,
-//! norms of queries and keys, and a sliding window.
+//! norms of queries and keys, a sliding window, and sinks.
 
 use super::config::{Config, GroupedConfig, QkNorm};
 use super::linear::Linear;
 use super::rope::Rope;
 use super::transformer::Compute;
-use crate::blocks::Matrix;
+use crate::kernels::Activations;
 use crate::kernels::attention::{CausalAttention, EntryLayout};
 use crate::kernels::vector::rms_norm;
-use crate::kernels::{Activations, matmul};
 use crate::session::cache::LayerCache;
 
 /// The attention of one layer.
@@ -25,9 +24,11 @@ pub struct Gqa {
     /// `[key_value_heads * head_dim, hidden_size]`
     pub value: Linear,
     /// `[hidden_size, heads * head_dim]`
-    pub output: Matrix,
+    pub output: Linear,
     /// Norms of queries and keys, `[head_dim]` or as wide as their projections.
     pub qk_norm: Option<[Vec<f32>; 2]>,
+    /// `[heads]`
+    pub sinks: Option<Vec<f32>>,
 }
 
 impl Gqa {
@@ -74,14 +75,13 @@ impl Gqa {
             },
             scale: config.rope.score_scale() / (head_dim as f32).sqrt(),
             window: self.window,
+            sinks: self.sinks.as_deref(),
         }
         .run(ctx.tier, ctx.pool, &mut out);
 
         let out = Activations::new(ctx.tier, &out, heads * head_dim);
         ctx.observe(&["attn_output"], 1, &out);
-        let mut y = vec![0.0; tokens * self.output.rows()];
-        matmul(ctx.tier, ctx.pool, &self.output, &out, &mut y);
-        y
+        self.output.forward(ctx, &out)
     }
 }
 

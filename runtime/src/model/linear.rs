@@ -20,10 +20,15 @@ impl Linear {
         let mut out = vec![0.0; x.tokens() * self.weight.rows()];
         matmul(ctx.tier, ctx.pool, &self.weight, x, &mut out);
         if let Some(bias) = &self.bias {
-            for out in out.chunks_exact_mut(bias.len()) {
-                ctx.tier.run(AddScaled { out, factor: 1.0, x: bias });
-            }
+            add_bias(ctx, bias, &mut out);
         }
         out
+    }
+}
+
+/// Adds `bias`, `[width]`, to each token of `x`, `[tokens, width]`.
+pub(super) fn add_bias(ctx: &Compute, bias: &[f32], x: &mut [f32]) {
+    for out in x.chunks_exact_mut(bias.len()) {
+        ctx.tier.run(AddScaled { out, factor: 1.0, x: bias });
     }
 }

@@ -7,7 +7,7 @@ use super::gqa::Gqa;
 use super::linear::Linear;
 use super::mixer::Mixer;
 use super::mla::{Mla, Query};
-use super::moe::{FeedForward, Mlp, Moe, Shared};
+use super::moe::{ExpertBiases, FeedForward, Mlp, Moe, Shared};
 use super::router::Router;
 use super::short_conv::ShortConv;
 use super::transformer::Layer;
@@ -53,8 +53,11 @@ impl<'a> Loader<'a> {
 
     pub fn layer(&self, layer: usize) -> Result<Layer, WeightsError> {
         let layer = InLayer { loader: self, layer };
+        let ffn_norm = match layer.optional_vector("post_attention_norm.weight")? {
+            Some(norm) => norm,
+            None => layer.vector("ffn_norm.weight")?,
+        };
         let mixer_norm = layer.vector("attn_norm.weight")?;
-        let ffn_norm = layer.vector("ffn_norm.weight")?;
         Ok(Layer { mixer_norm, mixer: layer.mixer()?, ffn_norm, ffn: layer.feed_forward()? })
     }
 }
@@ -139,8 +142,9 @@ impl InLayer<'_> {
             query: self.linear("attn_q")?,
             key: self.linear("attn_k")?,
             value: self.linear("attn_v")?,
-            output: self.matrix("attn_output.weight")?,
+            output: self.linear("attn_output")?,
             qk_norm,
+            sinks: self.optional_vector("attn_sinks.weight")?,
         })
     }
 
@@ -162,6 +166,7 @@ impl InLayer<'_> {
         }
         let router = Router {
             weight: self.matrix("ffn_gate_inp.weight")?,
+            bias: self.optional_vector("ffn_gate_inp.bias")?,
             correction: self.optional_vector("exp_probs_b.bias")?,
         };
         let shared = match config.moe.shared_expert_intermediate_size {
@@ -171,6 +176,14 @@ impl InLayer<'_> {
                 gate: self.optional("ffn_gate_inp_shexp.weight")?,
             }),
         };
-        Ok(FeedForward::Moe(Box::new(Moe { router, shared })))
+        let biases = match config.moe.bias {
+            false => None,
+            true => Some(ExpertBiases {
+                gate: self.matrix("ffn_gate_exps.bias")?,
+                up: self.matrix("ffn_up_exps.bias")?,
+                down: self.matrix("ffn_down_exps.bias")?,
+            }),
+        };
+        Ok(FeedForward::Moe(Box::new(Moe { router, shared, biases })))
     }
 }

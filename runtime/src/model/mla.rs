@@ -93,6 +93,7 @@ impl Mla {
             },
             scale: self.score_scale(config),
             window: None,
+            sinks: None,
         }
         .run(ctx.tier, ctx.pool, &mut latents);
 

@@ -25,6 +25,8 @@ pub mod weights;
 
 pub use config::Config;
 pub use gguf_weights::{GgufWeights, Verify};
-pub use spec::{ExpertId, ExpertSpec, HfTensor, KvB, LayerId, Projection, Role, TensorSpec};
+pub use spec::{
+    ExpertId, ExpertSpec, HfExpert, HfTensor, KvB, LayerId, Projection, Role, TensorSpec,
+};
 pub use transformer::{Compute, Logits, Model, ModelError};
 pub use weights::{Expert, Weights, WeightsError};

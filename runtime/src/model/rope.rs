@@ -75,8 +75,13 @@ fn yarn_frequencies(yarn: &YarnConfig, theta: f64, dim: usize, base: &[f64]) -> 
         let tau = 2.0 * std::f64::consts::PI;
         dim as f64 * libm::log(trained / (rotations * tau)) / (2.0 * libm::log(theta))
     };
-    let low = libm::floor(dim_of_rotations(f64::from(yarn.beta_fast))).max(0.0);
-    let mut high = libm::ceil(dim_of_rotations(f64::from(yarn.beta_slow))).min(dim as f64 - 1.0);
+    let (low, high) = (f64::from(yarn.beta_fast), f64::from(yarn.beta_slow));
+    let (mut low, mut high) = (dim_of_rotations(low), dim_of_rotations(high));
+    if yarn.truncate {
+        (low, high) = (libm::floor(low), libm::ceil(high));
+    }
+    let low = low.max(0.0);
+    high = high.min(dim as f64 - 1.0);
     if low == high {
         high += 0.001; // the ramp is then a step
     }
@@ -155,6 +160,7 @@ mod tests {
             beta_slow: 1.0,
             mscale: 1.0,
             mscale_all_dim: 1.0,
+            truncate: true,
         };
         let plain = Rope::new(&config(true), 64, None).inverse_frequencies;
         let rope = RopeConfig { scaling: RopeScaling::Yarn(yarn), ..config(true) };

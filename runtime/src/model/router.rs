@@ -5,7 +5,7 @@ use super::ExpertId;
 use super::config::{MoeConfig, Scoring, TopkMethod};
 use crate::blocks::Matrix;
 use crate::experts::Preference;
-use crate::kernels::vector::{Sigmoid, Softmax};
+use crate::kernels::vector::{AddScaled, Sigmoid, Softmax};
 use crate::kernels::{Activations, Tier, matmul};
 use crate::threads::Pool;
 
@@ -14,6 +14,8 @@ use crate::threads::Pool;
 pub struct Router {
     /// `[n_routed_experts, hidden_size]`
     pub weight: Matrix,
+    /// Added to the logits, `[n_routed_experts]` (gpt-oss).
+    pub bias: Option<Vec<f32>>,
     /// V3's `e_score_correction_bias`, `[n_routed_experts]`: it decides the choice, not the weights.
     pub correction: Option<Vec<f32>>,
 }
@@ -41,6 +43,11 @@ impl Router {
         let n = config.n_routed_experts;
         let mut scores = vec![0.0; x.tokens() * n];
         matmul(tier, pool, &self.weight, x, &mut scores);
+        if let Some(bias) = &self.bias {
+            for out in scores.chunks_exact_mut(n) {
+                tier.run(AddScaled { out, factor: 1.0, x: bias });
+            }
+        }
         let choose = |scores: &mut [f32]| self.choose(tier, config, scores, preference);
         scores.chunks_exact_mut(n).flat_map(choose).collect()
     }
@@ -140,7 +147,7 @@ mod tests {
 
     fn chosen(config: &MoeConfig, correction: Option<Vec<f32>>, logits: [f32; 6]) -> Vec<usize> {
         let weight = Matrix::from_f32(6, 1, &[0.0; 6]).unwrap();
-        let router = Router { weight, correction };
+        let router = Router { weight, bias: None, correction };
         let slots = router.choose(Tier::best(), config, &mut { logits }, None);
         assert!((slots.iter().map(|slot| slot.weight).sum::<f32>() - 2.0).abs() < 1e-5);
         slots.iter().map(|slot| slot.expert.0).collect()

@@ -36,6 +36,8 @@ pub enum HfTensor {
     /// Heads of that many rows, which the checkpoint rotates by halves and GGUF by neighbours: a head's rows i and
     /// i + half become 2 i and 2 i + 1.
     Paired(String, usize),
+    /// Every second column, from the first or the second on.
+    EverySecond(String, usize),
     /// Nowhere: it follows from the configuration.
     Made(Vec<f32>),
 }
@@ -51,6 +53,17 @@ pub struct KvB {
     pub v: usize,
     /// Columns.
     pub rank: usize,
+}
+
+/// Where a Hugging Face checkpoint keeps a routed expert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HfExpert {
+    /// Gate, up and down, each a tensor.
+    Separate([String; 3]),
+    /// gpt-oss: all experts of a layer in the tensors `gate_up_proj` and `down_proj` below that name, inputs before
+    /// outputs, or in MXFP4 as `gate_up_proj_blocks` and so on, outputs before inputs. The outputs of gate and up
+    /// alternate.
+    Stacked(String),
 }
 
 /// One tensor that is not a routed expert.
@@ -97,8 +110,8 @@ pub struct ExpertSpec {
     pub hidden_size: usize,
     /// Width of the expert.
     pub intermediate_size: usize,
-    /// Checkpoint names of gate, up and down.
-    pub hf: [String; 3],
+    /// Where a checkpoint keeps it.
+    pub hf: HfExpert,
 }
 
 /// The projections of an expert, in stored order.
@@ -141,8 +154,13 @@ impl ExpertSpec {
         format!("blk.{}.ffn_{projection}_exps.weight", self.layer.0)
     }
 
-    /// How an error names a projection.
-    pub fn projection_name(&self, projection: Projection) -> &str {
-        &self.hf[projection as usize]
+    /// How reports and errors name a projection: as the checkpoint does, where it keeps it apart.
+    pub fn projection_name(&self, projection: Projection) -> String {
+        match &self.hf {
+            HfExpert::Separate(names) => names[projection as usize].clone(),
+            HfExpert::Stacked(layer) => {
+                format!("{layer}.{}.{projection:?}", self.expert.0).to_lowercase()
+            }
+        }
     }
 }

@@ -7,7 +7,9 @@ use super::grouped_config::check;
 use super::keys::{self, Keys, Reader, limits};
 use super::{ConfigError, Family, grouped_tensors};
 use crate::gguf::Metadata;
-use crate::model::config::{AttentionConfig, Config, LayerType, QkNorm, Scoring, TopkMethod};
+use crate::model::config::{
+    Activation, AttentionConfig, Config, LayerType, QkNorm, Scoring, TopkMethod,
+};
 use crate::model::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
 
 /// A family of grouped-query attention.
@@ -23,10 +25,20 @@ pub struct Grouped {
     pub moe: Option<Experts>,
     /// Whether queries, keys and values have biases; `None` where `attention_bias` says so.
     pub qkv_bias: Option<bool>,
+    /// Whether the output projection has one too.
+    pub output_bias: bool,
     /// Norms of queries and keys.
     pub qk_norm: QkNorm,
+    /// Whether heads have sinks.
+    pub sinks: bool,
     /// Whether GGUF keeps the rows of queries and keys in the order that pairs neighbours.
     pub paired_rows: bool,
+    /// Whether YaRN's ramp begins and ends at whole dimensions, where GGUF does not say so.
+    pub truncated_yarn: bool,
+    /// What mixes the tokens of a layer, where neither `config.json` nor GGUF says so; `None` where all are alike.
+    pub layer_type: Option<fn(usize) -> LayerType>,
+    /// What is between gate, up and down.
+    pub activation: Activation,
     /// What checkpoints call the tensors.
     pub names: Names,
 }
@@ -42,6 +54,10 @@ pub struct Experts {
     pub norm_topk_prob: bool,
     /// Whether there is a shared expert, with a gate.
     pub gated_shared_expert: bool,
+    /// Whether router and experts have biases.
+    pub bias: bool,
+    /// Whether a layer's experts are stacked as gpt-oss stacks them.
+    pub stacked: bool,
 }
 
 /// A family's tensor names: in checkpoints below `model.layers.N.`, where nothing else is said.
@@ -51,6 +67,8 @@ pub struct Names {
     pub mixer_norm: &'static str,
     /// The norm before the feed-forward.
     pub ffn_norm: &'static str,
+    /// What GGUF calls that.
+    pub gguf_ffn_norm: &'static str,
     /// The norm of queries; that of keys begins with k.
     pub q_norm: &'static str,
     /// The output projection of attention.
@@ -75,6 +93,7 @@ pub struct Names {
 pub const LLAMA_NAMES: Names = Names {
     mixer_norm: "input_layernorm",
     ffn_norm: "post_attention_layernorm",
+    gguf_ffn_norm: "ffn_norm",
     q_norm: "q_norm",
     output: "o_proj",
     mlp: "mlp",
@@ -93,8 +112,13 @@ pub const PLAIN: Grouped = Grouped {
     architecture: "",
     moe: None,
     qkv_bias: Some(false),
+    output_bias: false,
     qk_norm: QkNorm::None,
+    sinks: false,
     paired_rows: false,
+    truncated_yarn: true,
+    layer_type: None,
+    activation: Activation::SwiGlu,
     names: LLAMA_NAMES,
 };
 
@@ -104,6 +128,8 @@ pub const SOFTMAX_EXPERTS: Experts = Experts {
     topk_method: TopkMethod::Greedy,
     norm_topk_prob: true,
     gated_shared_expert: false,
+    bias: false,
+    stacked: false,
 };
 
 impl Family for Grouped {
@@ -153,6 +179,7 @@ impl Family for Grouped {
             attention: AttentionConfig::Grouped(self.attention_from_hf(&r, hidden_size)?),
             rope: r.rope(max_position_embeddings, self.paired_rows)?,
             intermediate_size,
+            activation: self.activation_from_hf(&r)?,
             moe: self.moe_from_hf(&r, intermediate_size)?,
             num_nextn_predict_layers: 0,
         };
@@ -181,8 +208,9 @@ impl Family for Grouped {
                 hidden_size,
                 num_hidden_layers,
             )?),
-            rope: k.rope(self.paired_rows)?,
+            rope: k.rope(self.paired_rows, self.truncated_yarn)?,
             intermediate_size,
+            activation: self.activation_from_gguf(&k)?,
             moe: self.moe_from_gguf(&k, intermediate_size)?,
             num_nextn_predict_layers: 0,
         };
@@ -230,6 +258,10 @@ impl Family for Grouped {
         metadata.insert("vaquita.layer_types", types.collect::<Vec<String>>());
         metadata.insert("vaquita.attention.qkv_bias", gqa.qkv_bias);
         metadata.insert("vaquita.expert_correction", moe.topk_method == TopkMethod::NoauxTc);
+        if let Activation::ClampedSwiGlu { alpha, limit } = config.activation {
+            metadata.insert("vaquita.swiglu.alpha", alpha);
+            metadata.insert("vaquita.swiglu.limit", limit);
+        }
         keys::write_common(self.architecture, config, metadata);
     }
 

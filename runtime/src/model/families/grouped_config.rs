@@ -6,7 +6,7 @@ use super::ConfigError;
 use super::grouped::Grouped;
 use super::keys::{self, Keys, Reader, limits};
 use crate::model::config::{
-    AttentionConfig, Config, GroupedConfig, LayerType, MoeConfig, TopkMethod,
+    Activation, AttentionConfig, Config, GroupedConfig, LayerType, MoeConfig, TopkMethod,
 };
 
 impl Grouped {
@@ -26,7 +26,8 @@ impl Grouped {
             Some(names) => names.into_iter().map(layer_type).collect::<Result<_, _>>()?,
             None => {
                 let alike = if window > 0 { LayerType::Sliding } else { LayerType::Full };
-                vec![alike; layers]
+                let ty = |layer| self.layer_type.map_or(alike, |pattern| pattern(layer));
+                (0..layers).map(ty).collect()
             }
         };
         let bias = r.bool("attention_bias")?;
@@ -45,7 +46,9 @@ impl Grouped {
                     fixed
                 }
             },
+            output_bias: self.output_bias,
             qk_norm: self.qk_norm,
+            sinks: self.sinks,
             sliding_window: window,
             conv_l_cache: r.size_or("conv_L_cache", 0, [0, 64])?,
             layer_types,
@@ -74,7 +77,7 @@ impl Grouped {
             None => {
                 let ty = |layer| match convolves(layer) {
                     true => LayerType::Conv,
-                    false => LayerType::Full,
+                    false => self.layer_type.map_or(LayerType::Full, |pattern| pattern(layer)),
                 };
                 (0..layers).map(ty).collect()
             }
@@ -85,10 +88,32 @@ impl Grouped {
             num_key_value_heads: key_value_heads,
             head_dim: k.size_or("attention.key_length", hidden_size / heads, [1, limits::WIDTH])?,
             qkv_bias: self.qkv_bias.or(asked).unwrap_or(false),
+            output_bias: self.output_bias,
             qk_norm: self.qk_norm,
+            sinks: self.sinks,
             sliding_window: k.size_or("attention.sliding_window", 0, [0, limits::CONTEXT])?,
             conv_l_cache: k.size_or("shortconv.l_cache", 0, [0, 64])?,
             layer_types,
+        })
+    }
+
+    pub(super) fn activation_from_gguf(&self, k: &Keys) -> Result<Activation, ConfigError> {
+        let Activation::ClampedSwiGlu { alpha, limit } = self.activation else {
+            return Ok(self.activation);
+        };
+        Ok(Activation::ClampedSwiGlu {
+            alpha: k.metadata.f32("vaquita.swiglu.alpha")?.unwrap_or(alpha),
+            limit: k.metadata.f32("vaquita.swiglu.limit")?.unwrap_or(limit),
+        })
+    }
+
+    pub(super) fn activation_from_hf(&self, r: &Reader) -> Result<Activation, ConfigError> {
+        let Activation::ClampedSwiGlu { alpha, limit } = self.activation else {
+            return Ok(self.activation);
+        };
+        Ok(Activation::ClampedSwiGlu {
+            alpha: r.number("swiglu_alpha")?.unwrap_or(alpha),
+            limit: r.number("swiglu_limit")?.unwrap_or(limit),
         })
     }
 
@@ -119,6 +144,7 @@ impl Grouped {
             n_shared_experts: usize::from(shared > 0),
             shared_expert_intermediate_size: shared,
             shared_expert_gate: experts.gated_shared_expert,
+            bias: experts.bias,
             num_experts_per_tok: r.size("num_experts_per_tok", [1, n_routed_experts])?,
             moe_intermediate_size: r.size_or("moe_intermediate_size", intermediate, width)?,
             first_k_dense_replace: r.size_or("num_dense_layers", 0, [0, limits::LAYERS])?,
@@ -151,6 +177,7 @@ impl Grouped {
             n_shared_experts: usize::from(shared > 0),
             shared_expert_intermediate_size: shared,
             shared_expert_gate: experts.gated_shared_expert,
+            bias: experts.bias,
             num_experts_per_tok: k.size("expert_used_count", [1, n_routed_experts])?,
             moe_intermediate_size: k.size_or("expert_feed_forward_length", intermediate, width)?,
             first_k_dense_replace: k.size_or(

@@ -1,9 +1,9 @@
 //! The tensors of a family of grouped-query attention, by its description.
 
 use super::grouped::Grouped;
-use crate::model::config::TopkMethod;
 use crate::model::config::{AttentionConfig, Config, GroupedConfig, LayerType, RopeScaling};
-use crate::model::spec::{ExpertId, ExpertSpec, HfTensor, LayerId, Role, TensorSpec};
+use crate::model::config::{MoeConfig, TopkMethod};
+use crate::model::spec::{ExpertId, ExpertSpec, HfExpert, HfTensor, LayerId, Role, TensorSpec};
 
 /// Every tensor but the routed experts, in file order.
 pub fn tensors(family: &Grouped, config: &Config) -> Vec<TensorSpec> {
@@ -74,8 +74,9 @@ impl Layer<'_> {
             LayerType::Conv => self.short_conv(),
             LayerType::Full | LayerType::Sliding => self.attention(),
         }
-        let norm = format!("{}.weight", names.ffn_norm);
-        self.add("ffn_norm.weight", [1, hidden], Role::Vector, &norm);
+        let (name, norm) = (names.gguf_ffn_norm, names.ffn_norm);
+        let (name, norm) = (format!("{name}.weight"), format!("{norm}.weight"));
+        self.add(&name, [1, hidden], Role::Vector, &norm);
         if self.config.is_moe(self.layer) {
             self.moe();
         } else {
@@ -108,9 +109,16 @@ impl Layer<'_> {
             let from = format!("self_attn.{k_norm}.weight");
             self.add("attn_k_norm.weight", [1, key], Role::Vector, &from);
         }
+        if self.gqa.sinks {
+            self.add("attn_sinks.weight", [1, heads], Role::Vector, "self_attn.sinks");
+        }
         let output = self.family.names.output;
         let from = format!("self_attn.{output}.weight");
         self.add("attn_output.weight", [hidden, heads * head_dim], Role::Attention, &from);
+        if self.gqa.output_bias {
+            let from = format!("self_attn.{output}.bias");
+            self.add("attn_output.bias", [1, hidden], Role::Vector, &from);
+        }
     }
 
     fn short_conv(&mut self) {
@@ -135,7 +143,8 @@ impl Layer<'_> {
     fn moe(&mut self) {
         let (moe, names) = (&self.config.moe, &self.family.names);
         let (hidden, experts) = (self.config.hidden_size, moe.n_routed_experts);
-        let from = format!("{}.weight", names.router);
+        let router = names.router;
+        let from = format!("{router}.weight");
         self.add("ffn_gate_inp.weight", [experts, hidden], Role::Router, &from);
         if moe.topk_method == TopkMethod::NoauxTc {
             self.add("exp_probs_b.bias", [1, experts], Role::Vector, names.correction);
@@ -147,6 +156,23 @@ impl Layer<'_> {
             let from = format!("{shared}_gate.weight");
             self.add("ffn_gate_inp_shexp.weight", [1, hidden], Role::Router, &from);
         }
+        if moe.bias {
+            self.add("ffn_gate_inp.bias", [1, experts], Role::Vector, &format!("{router}.bias"));
+            self.expert_biases(moe);
+        }
+    }
+
+    fn expert_biases(&mut self, moe: &MoeConfig) {
+        let experts = self.family.names.experts;
+        let (rows, width) = (moe.n_routed_experts, moe.moe_intermediate_size);
+        let gate_up = self.hf(&format!("{experts}.gate_up_proj_bias"));
+        for (i, name) in ["gate", "up"].into_iter().enumerate() {
+            let hf = HfTensor::EverySecond(gate_up.clone(), i);
+            self.push(&format!("ffn_{name}_exps.bias"), [rows, width], Role::Vector, hf);
+        }
+        let hf = HfTensor::Whole(self.hf(&format!("{experts}.down_proj_bias")));
+        let shape = [rows, self.config.hidden_size];
+        self.push("ffn_down_exps.bias", shape, Role::Vector, hf);
     }
 }
 
@@ -154,8 +180,13 @@ impl Layer<'_> {
 pub fn expert(family: &Grouped, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec {
     let names = &family.names;
     let prefix = format!("model.layers.{}.{}", layer.0, names.experts);
-    let hf =
-        names.projections.map(|projection| format!("{prefix}.{}.{projection}.weight", expert.0));
+    let hf = match &family.moe {
+        Some(experts) if experts.stacked => HfExpert::Stacked(prefix),
+        _ => {
+            let name = |projection| format!("{prefix}.{}.{projection}.weight", expert.0);
+            HfExpert::Separate(names.projections.map(name))
+        }
+    };
     let intermediate_size = config.moe.moe_intermediate_size;
     ExpertSpec { layer, expert, hidden_size: config.hidden_size, intermediate_size, hf }
 }

@@ -132,6 +132,7 @@ impl<'a> Reader<'a> {
                     beta_slow: s.number("beta_slow")?.unwrap_or(1.0),
                     mscale: s.number("mscale")?.unwrap_or(0.0),
                     mscale_all_dim: s.number("mscale_all_dim")?.unwrap_or(0.0),
+                    truncate: s.bool("truncate")?.unwrap_or(true),
                 })
             }
             "llama3" => RopeScaling::Llama3(Llama3Config {
@@ -224,7 +225,8 @@ impl Keys<'_> {
     }
 
     /// The rotary embedding. `interleaved` is what llama.cpp takes for granted of the architecture.
-    pub fn rope(&self, interleaved: bool) -> Result<RopeConfig, ConfigError> {
+    /// `truncate` is what the family's models are trained with.
+    pub fn rope(&self, interleaved: bool, truncate: bool) -> Result<RopeConfig, ConfigError> {
         let metadata = self.metadata;
         let scaling = match metadata.str(&self.key("rope.scaling.type"))? {
             Some("yarn") => {
@@ -239,6 +241,7 @@ impl Keys<'_> {
                     beta_slow: self.number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
                     mscale: ours("mscale")?.unwrap_or(all_dim),
                     mscale_all_dim: ours("mscale_all_dim")?.unwrap_or(all_dim),
+                    truncate: metadata.bool("vaquita.rope.truncate")?.unwrap_or(truncate),
                 })
             }
             Some("none") | None => RopeScaling::None,
@@ -279,6 +282,7 @@ pub fn write_common(architecture: &str, config: &Config, metadata: &mut Metadata
         metadata.insert(key("rope.scaling.yarn_beta_slow"), yarn.beta_slow);
         metadata.insert("vaquita.rope.mscale", yarn.mscale);
         metadata.insert("vaquita.rope.mscale_all_dim", yarn.mscale_all_dim);
+        metadata.insert("vaquita.rope.truncate", yarn.truncate);
     }
     metadata.insert("vaquita.rope.interleaved", rope.interleaved);
     metadata.insert("vaquita.tie_word_embeddings", config.tie_word_embeddings);

@@ -1,6 +1,6 @@
 //! LFM2-MoE (arXiv 2511.23404): short convolutions in most layers, attention in the others.
 
-use super::grouped::{Experts, Grouped, Names, PLAIN, SOFTMAX_EXPERTS};
+use super::grouped::{Experts, Grouped, LLAMA_NAMES, Names, PLAIN, SOFTMAX_EXPERTS};
 use crate::model::config::{QkNorm, Scoring, TopkMethod};
 
 /// The family of LFM2-8B-A1B.
@@ -26,6 +26,7 @@ pub static LFM2_MOE: Grouped = Grouped {
         projections: ["w1", "w3", "w2"],
         output_norm: "embedding_norm",
         gguf_output_norm: "token_embd_norm",
+        ..LLAMA_NAMES
     },
     ..PLAIN
 };

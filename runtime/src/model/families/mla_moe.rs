@@ -6,9 +6,11 @@ use super::keys::{self, Keys, Reader, limits};
 use super::{ConfigError, Family};
 use crate::gguf::Metadata;
 use crate::model::config::{
-    AttentionConfig, Config, MlaConfig, MoeConfig, RopeScaling, Scoring, TopkMethod,
+    Activation, AttentionConfig, Config, MlaConfig, MoeConfig, RopeScaling, Scoring, TopkMethod,
 };
-use crate::model::spec::{ExpertId, ExpertSpec, HfTensor, KvB, LayerId, Role, TensorSpec};
+use crate::model::spec::{
+    ExpertId, ExpertSpec, HfExpert, HfTensor, KvB, LayerId, Role, TensorSpec,
+};
 
 /// `general.architecture` of all of them.
 pub const ARCHITECTURE: &str = "deepseek2";
@@ -54,6 +56,7 @@ pub fn config_from_hf(
         }),
         rope: r.rope(max_position_embeddings, r.bool("rope_interleave")?.unwrap_or(true))?,
         intermediate_size: r.size("intermediate_size", width)?,
+        activation: Activation::SwiGlu,
         moe: MoeConfig {
             n_routed_experts,
             n_shared_experts,
@@ -142,8 +145,9 @@ pub fn config_from_gguf(
             qk_rope_head_dim,
             v_head_dim: k.size("attention.value_length_mla", width)?,
         }),
-        rope: k.rope(true)?,
+        rope: k.rope(true, true)?,
         intermediate_size: k.size("feed_forward_length", width)?,
+        activation: Activation::SwiGlu,
         moe: MoeConfig {
             n_routed_experts,
             n_shared_experts,
@@ -380,6 +384,6 @@ pub fn expert(config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec {
         expert,
         hidden_size: config.hidden_size,
         intermediate_size: config.moe.moe_intermediate_size,
-        hf: ["gate", "up", "down"].map(hf),
+        hf: HfExpert::Separate(["gate", "up", "down"].map(hf)),
     }
 }

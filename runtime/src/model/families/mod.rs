@@ -8,6 +8,7 @@ use crate::gguf::{GgufError, Metadata};
 
 mod deepseek_v2;
 mod deepseek_v3;
+mod gpt_oss;
 mod grouped;
 mod grouped_config;
 mod grouped_tensors;
@@ -21,7 +22,7 @@ mod qwen2;
 mod qwen3;
 
 /// Every family that runs.
-pub static FAMILIES: [&dyn Family; 10] = [
+pub static FAMILIES: [&dyn Family; 11] = [
     &deepseek_v2::DeepSeekV2,
     &deepseek_v3::DeepSeekV3,
     &llama::LLAMA,
@@ -32,6 +33,7 @@ pub static FAMILIES: [&dyn Family; 10] = [
     &qwen3::QWEN3_MOE,
     &olmoe::OLMOE,
     &lfm2_moe::LFM2_MOE,
+    &gpt_oss::GPT_OSS,
 ];
 
 /// How one family's checkpoints and files are read. A family has no state.
@@ -132,7 +134,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::config::{LayerType, TopkMethod};
+    use crate::model::config::{Activation, LayerType, TopkMethod};
 
     fn llama() -> Json {
         json!({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128,
@@ -176,6 +178,10 @@ mod tests {
             config.family.write_metadata(&config, &mut metadata);
             config_from_gguf(&metadata).unwrap()
         };
+        let config = read("gpt-oss", "swiglu_limit", json!(5.0));
+        assert_eq!(config.activation, Activation::ClampedSwiGlu { alpha: 1.702, limit: 5.0 });
+        assert_eq!(config.layer_type(0), LayerType::Sliding);
+        assert_eq!(config.layer_type(1), LayerType::Full);
         let config = read("lfm2-moe", "use_expert_bias", json!(false));
         assert_eq!(config.moe.topk_method, TopkMethod::Greedy);
         assert_eq!(config.layer_type(0), LayerType::Conv);
