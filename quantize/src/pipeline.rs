@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rayon::prelude::*;
+use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::{Gguf, GgufError, Metadata, Writer};
 use vaquita_runtime::model::gguf_weights::{OpenError, record_layout};
 use vaquita_runtime::model::{ExpertSpec, GgufWeights, Projection, Verify, Weights, WeightsError};
@@ -108,7 +109,7 @@ pub struct Job<'a> {
 /// Writes the file. On an error nothing has changed.
 pub fn quantize(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Report, QuantizeError> {
     let start = Instant::now();
-    refuse_source(job)?;
+    refuse_source(job.out, job.identity)?;
     let inventory = Inventory::new(job.weights)?;
     let layout = Layout::new(&inventory, job.identity, job.tokenizer, job.plan)?;
     let (partial, file) = PartialFile::create(job.out)
@@ -165,22 +166,22 @@ fn expert_parameters(item: &Item) -> u64 {
 }
 
 /// A source must not be replaced by what is made from it, under whatever name it is reached.
-fn refuse_source(job: &Job) -> Result<(), QuantizeError> {
-    let Ok(out) = fs::canonicalize(job.out) else {
+pub(crate) fn refuse_source(out: &Path, identity: &Identity) -> Result<(), QuantizeError> {
+    let Ok(found) = fs::canonicalize(out) else {
         return Ok(());
     };
-    let is_out = |file: &PathBuf| fs::canonicalize(file).is_ok_and(|file| file == out);
-    if job.identity.files.iter().any(is_out) {
-        return Err(QuantizeError::OverSource { out: job.out.to_path_buf() });
+    let is_out = |file: &PathBuf| fs::canonicalize(file).is_ok_and(|file| file == found);
+    if identity.files.iter().any(is_out) {
+        return Err(QuantizeError::OverSource { out: out.to_path_buf() });
     }
-    if out.is_dir() {
+    if found.is_dir() {
         let source = io::ErrorKind::IsADirectory.into();
-        return Err(QuantizeError::Create { out: job.out.to_path_buf(), source });
+        return Err(QuantizeError::Create { out: out.to_path_buf(), source });
     }
     Ok(())
 }
 
-fn in_write(out: &Path, needed: u64, error: GgufError) -> QuantizeError {
+pub(crate) fn in_write(out: &Path, needed: u64, error: GgufError) -> QuantizeError {
     let out = out.to_path_buf();
     match error {
         GgufError::Io { source, .. }
@@ -233,7 +234,7 @@ fn encode(job: &Job, item: &Item) -> Result<(Vec<u8>, Distortion), QuantizeError
 fn encode_expert(
     job: &Job,
     spec: &ExpertSpec,
-    types: [vaquita_runtime::blocks::BlockType; 3],
+    types: [BlockType; 3],
 ) -> Result<(Vec<u8>, Distortion), QuantizeError> {
     let shapes = Projection::ALL.map(|projection| spec.shape(projection));
     let unfit = || ContainerError::Layout { found: format!("{} does not fit", spec.record_name()) };

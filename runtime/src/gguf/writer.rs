@@ -29,6 +29,8 @@ pub struct Writer<W> {
     alignment: u64,
     plan: Vec<TensorPlan>,
     written: usize,
+    /// Bytes written of the tensor that comes next.
+    begun: u64,
     /// Where the elements of metadata arrays of u32 are, and how many.
     arrays: HashMap<String, (u64, usize)>,
 }
@@ -66,7 +68,7 @@ impl<W: Write + Seek> Writer<W> {
         }
         let Header { bytes, arrays } = header;
         let path = path.to_path_buf();
-        let mut writer = Self { out, path, at: 0, alignment, plan, written: 0, arrays };
+        let mut writer = Self { out, path, at: 0, alignment, plan, written: 0, begun: 0, arrays };
         writer.write(&bytes)?;
         writer.pad()?;
         Ok(writer)
@@ -74,24 +76,44 @@ impl<W: Write + Seek> Writer<W> {
 
     /// Writes the next tensor's bytes.
     pub fn write_tensor(&mut self, name: &str, bytes: &[u8]) -> Result<(), GgufError> {
-        let next = self.plan.get(self.written);
-        let expected = next.map_or("the end", |tensor| &tensor.name);
-        if name != expected {
-            return Err(self.order(name, expected.to_string()));
+        let len = self.next_len(name)?;
+        if self.begun > 0 || len != bytes.len() as u64 {
+            return Err(self.length(name, self.begun + bytes.len() as u64, len));
         }
-        let len = next.and_then(|tensor| tensor.ty.byte_len(&tensor.dims));
-        if len != Some(bytes.len() as u64) {
-            return Err(GgufError::Value {
-                path: self.path.clone(),
-                what: format!("the number of bytes of tensor {name}"),
-                found: bytes.len().to_string(),
-                allowed: len.map_or("none".into(), |len| len.to_string()),
-            });
+        self.write_part(name, bytes)
+    }
+
+    /// Writes bytes that follow those already written of the next tensor, for tensors too large to be held.
+    pub fn write_part(&mut self, name: &str, bytes: &[u8]) -> Result<(), GgufError> {
+        let len = self.next_len(name)?;
+        let end = self.begun + bytes.len() as u64;
+        if end > len {
+            return Err(self.length(name, end, len));
         }
         self.write(bytes)?;
-        self.pad()?;
-        self.written += 1;
+        self.begun = end;
+        if end == len {
+            self.pad()?;
+            (self.written, self.begun) = (self.written + 1, 0);
+        }
         Ok(())
+    }
+
+    /// Bytes of the next tensor, which has to be the one of that name.
+    fn next_len(&self, name: &str) -> Result<u64, GgufError> {
+        let next = self.plan.get(self.written).filter(|next| next.name == name);
+        let expected = self.plan.get(self.written).map_or("the end", |tensor| &tensor.name);
+        let len = next.and_then(|tensor| tensor.ty.byte_len(&tensor.dims));
+        len.ok_or_else(|| self.order(name, expected.to_string()))
+    }
+
+    fn length(&self, name: &str, found: u64, allowed: u64) -> GgufError {
+        GgufError::Value {
+            path: self.path.clone(),
+            what: format!("the number of bytes of tensor {name}"),
+            found: found.to_string(),
+            allowed: allowed.to_string(),
+        }
     }
 
     /// Overwrites the elements of a metadata array of u32, for what is known only after the tensors.

@@ -31,6 +31,8 @@ enum Command {
     Quantize(commands::quantize::Args),
     /// See how a model uses its experts, for `quantize --calibration`
     Calibrate(commands::calibrate::Args),
+    /// Write a model in the layout that llama.cpp and its kin read
+    Export(commands::export::Args),
     /// Answer one prompt
     Run(commands::run::Args),
     /// Talk to a model
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Quantize(args) => commands::quantize::run(&compute, args),
         Command::Calibrate(args) => commands::calibrate::run(&compute, args),
+        Command::Export(args) => commands::export::run(&compute, args),
         Command::Run(args) => commands::run::run(&compute, args),
         Command::Chat(args) => commands::chat::run(&compute, args),
         Command::Inspect(args) => commands::inspect::run(args),

@@ -5,6 +5,7 @@ pub mod calibrate;
 pub mod chat;
 pub mod demo;
 pub mod eval;
+pub mod export;
 pub mod inspect;
 pub mod quantize;
 pub mod replay;

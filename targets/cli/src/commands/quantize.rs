@@ -155,7 +155,7 @@ pub fn make(
 
 /// What the file will say of its tokenizer. A checkpoint may come without one; its file then runs with
 /// token ids only.
-fn tokenizer_metadata(source: &Path) -> Result<Metadata> {
+pub fn tokenizer_metadata(source: &Path) -> Result<Metadata> {
     let mut metadata = Metadata::new();
     if source.is_dir() {
         if source.join("tokenizer.json").exists() {

@@ -1,0 +1,230 @@
+//! A model in the layout that llama.cpp and its kin read: a layer's experts in one tensor per projection, and types of
+//! ggml's. What the quantizer writes is no trap: it can be taken elsewhere.
+//!
+//! Multi-token-prediction layers are left out, as llama.cpp's converter leaves them.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use half::f16;
+use rayon::prelude::*;
+use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
+use vaquita_runtime::gguf::{GgmlType, GgufError, Metadata, TensorPlan, Writer};
+use vaquita_runtime::model::config::AttentionConfig;
+use vaquita_runtime::model::{
+    Config, ExpertSpec, LayerId, Projection, Role, TensorSpec, Weights, WeightsError,
+};
+
+use crate::container::{ContainerError, expert_parameters};
+use crate::encoders;
+use crate::partial::PartialFile;
+use crate::pipeline::{QuantizeError, in_write, refuse_source};
+use crate::plan::expert_specs;
+use crate::progress::{Progress, Reporter, Stage};
+use crate::sources::Identity;
+
+/// Types that can be written.
+pub const TYPES: [BlockType; 4] =
+    [BlockType::F16, BlockType::BF16, BlockType::F32, BlockType::Q8_0];
+
+/// What is to be exported.
+pub struct Export<'a> {
+    /// The model.
+    pub weights: &'a dyn Weights,
+    /// What it is.
+    pub identity: &'a Identity,
+    /// `tokenizer.*` metadata for the file.
+    pub tokenizer: &'a Metadata,
+    /// The type of matrices, one of [`TYPES`]; vectors and routers are F32.
+    pub ty: BlockType,
+    /// The file to make. An existing one is replaced once the new one is whole.
+    pub out: &'a Path,
+}
+
+/// One tensor of the file.
+enum Item {
+    Tensor(TensorSpec, BlockType),
+    /// A projection of all experts of a layer.
+    Stack(LayerId, Projection, BlockType),
+}
+
+/// Writes the file and gives its size in bytes. On an error nothing has changed.
+pub fn export(job: &Export, progress: &mut dyn FnMut(Progress)) -> Result<u64, QuantizeError> {
+    refuse_source(job.out, job.identity)?;
+    let mut config = job.weights.config().clone();
+    config.num_nextn_predict_layers = 0;
+    let (items, plan) = layout(job, &config)?;
+    let lens = plan.iter().map(|tensor| tensor.ty.byte_len(&tensor.dims).unwrap_or(0));
+    let needed = lens.sum();
+    let (partial, file) = PartialFile::create(job.out)
+        .map_err(|source| QuantizeError::Create { out: job.out.to_path_buf(), source })?;
+    let in_write = |error| in_write(job.out, needed, error);
+    let out = BufWriter::with_capacity(1 << 20, file);
+    let mut writer = Writer::new(out, job.out, &metadata(job, &config), plan).map_err(in_write)?;
+
+    let weights = |item: &Item| match item {
+        Item::Tensor(spec, _) => spec.rows as u64 * spec.cols as u64,
+        Item::Stack(layer, ..) => {
+            expert_specs(&config, *layer).map(|spec| expert_parameters(&spec) / 3).sum()
+        }
+    };
+    let total = items.iter().map(weights).sum();
+    let mut reporter = Progress { stage: Stage::Writing, done: 0, total }.with(progress);
+    for item in &items {
+        match item {
+            Item::Tensor(spec, ty) => {
+                let missing =
+                    || WeightsError::Missing { path: job.out.into(), name: spec.name.clone() };
+                let matrix = job.weights.tensor(spec)?.ok_or_else(missing)?;
+                let bytes = encode(&spec.name, &matrix, *ty)?;
+                matrix.release();
+                writer.write_tensor(&spec.name, &bytes).map_err(in_write)?;
+                reporter.add(weights(item));
+            }
+            Item::Stack(layer, projection, ty) => {
+                let stack = Stack { job, config: &config, layer: *layer, projection: *projection };
+                stack.write(*ty, &mut writer, &mut reporter, &in_write)?;
+            }
+        }
+    }
+    let in_io = |source| in_write(GgufError::Io { path: job.out.to_path_buf(), source });
+    let out = writer.finish().map_err(in_write)?;
+    let file = out.into_inner().map_err(|error| in_io(error.into_error()))?;
+    file.sync_all().map_err(in_io)?;
+    let bytes = file.metadata().map_err(in_io)?.len();
+    partial.keep().map_err(in_io)?;
+    Ok(bytes)
+}
+
+struct Stack<'a> {
+    job: &'a Export<'a>,
+    config: &'a Config,
+    layer: LayerId,
+    projection: Projection,
+}
+
+impl Stack<'_> {
+    /// Expert by expert: a stack may be larger than the memory.
+    fn write(
+        &self,
+        ty: BlockType,
+        writer: &mut Writer<BufWriter<File>>,
+        reporter: &mut Reporter,
+        in_write: &dyn Fn(GgufError) -> QuantizeError,
+    ) -> Result<(), QuantizeError> {
+        let specs: Vec<ExpertSpec> = expert_specs(self.config, self.layer).collect();
+        for some in specs.chunks(2 * rayon::current_num_threads()) {
+            let encoded: Vec<Vec<u8>> = some
+                .par_iter()
+                .map(|spec| {
+                    let expert = self.job.weights.expert(spec)?;
+                    let matrix = match self.projection {
+                        Projection::Gate => &expert.gate,
+                        Projection::Up => &expert.up,
+                        Projection::Down => &expert.down,
+                    };
+                    encode(&spec.projection_name(self.projection), matrix, ty)
+                })
+                .collect::<Result<_, QuantizeError>>()?;
+            for (spec, bytes) in some.iter().zip(&encoded) {
+                let name = spec.stack_name(self.projection);
+                writer.write_part(&name, bytes).map_err(in_write)?;
+                reporter.add(expert_parameters(spec) / 3);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All tensors in file order, and what the header says of them.
+fn layout(job: &Export, config: &Config) -> Result<(Vec<Item>, Vec<TensorPlan>), QuantizeError> {
+    let unfit = |name: &str| ContainerError::Layout {
+        found: format!("{name} has no type in ggml's layout"),
+    };
+    let fit = |cols: usize| match job.ty {
+        BlockType::Q8_0 if !cols.is_multiple_of(GROUP) => BlockType::F16,
+        ty => ty,
+    };
+    let (mut items, mut plan) = (Vec::new(), Vec::new());
+    for spec in config.family.tensors(config) {
+        if spec.optional && job.weights.tensor(&spec)?.is_none() {
+            continue;
+        }
+        let ty = match spec.role {
+            Role::Vector | Role::Router => BlockType::F32,
+            _ => fit(spec.cols),
+        };
+        let ggml = GgmlType::of(ty).ok_or_else(|| unfit(&spec.name))?;
+        plan.push(TensorPlan { name: spec.name.clone(), dims: dims(config, &spec), ty: ggml });
+        items.push(Item::Tensor(spec, ty));
+    }
+    for layer in (0..config.num_hidden_layers).filter(|layer| config.is_moe(*layer)) {
+        let layer = LayerId(layer);
+        let Some(first) = expert_specs(config, layer).next() else { continue };
+        for projection in Projection::ALL {
+            let (rows, cols) = first.shape(projection);
+            let (name, ty) = (first.stack_name(projection), fit(cols));
+            let ggml = GgmlType::of(ty).ok_or_else(|| unfit(&name))?;
+            let dims = vec![cols as u64, rows as u64, config.moe.n_routed_experts as u64];
+            plan.push(TensorPlan { name, dims, ty: ggml });
+            items.push(Item::Stack(layer, projection, ty));
+        }
+    }
+    Ok((items, plan))
+}
+
+/// Extents as llama.cpp has them: vectors have one, the halves of `kv_b_proj` have the heads as a third.
+fn dims(config: &Config, spec: &TensorSpec) -> Vec<u64> {
+    let (rows, cols) = (spec.rows as u64, spec.cols as u64);
+    let of_heads = ["attn_k_b.weight", "attn_v_b.weight"].iter().any(|n| spec.name.ends_with(n));
+    match &config.attention {
+        AttentionConfig::Mla(mla) if of_heads => {
+            let heads = mla.num_attention_heads as u64;
+            vec![cols, rows / heads, heads]
+        }
+        _ if rows == 1 => vec![cols],
+        _ => vec![cols, rows],
+    }
+}
+
+fn metadata(job: &Export, config: &Config) -> Metadata {
+    let mut metadata = Metadata::new();
+    metadata.insert("general.architecture", config.family.architecture());
+    metadata.insert("general.name", job.identity.name.as_str());
+    config.family.write_metadata(config, &mut metadata);
+    if let Some(bos) = config.bos_token_id {
+        metadata.insert("tokenizer.ggml.bos_token_id", bos);
+    }
+    if let Some(eos) = config.eos_token_ids.first() {
+        metadata.insert("tokenizer.ggml.eos_token_id", *eos);
+    }
+    for (key, value) in job.tokenizer.iter() {
+        metadata.insert(key, value.clone());
+    }
+    if job.tokenizer.is_empty() {
+        metadata.insert("tokenizer.ggml.model", "no_vocab"); // what llama.cpp calls its absence
+    }
+    metadata
+}
+
+fn encode(name: &str, matrix: &Matrix, ty: BlockType) -> Result<Vec<u8>, QuantizeError> {
+    if ty == BlockType::Q8_0 {
+        return Ok(q8_0(&matrix.decode()));
+    }
+    let in_encode = |source| QuantizeError::Encode { name: name.into(), source };
+    Ok(encoders::encode(ty, matrix, None).map_err(in_encode)?.0)
+}
+
+/// ggml's Q8_0: per 32 weights a scale in half precision and their codes, the largest at 127.
+fn q8_0(weights: &[f32]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(weights.len() / GROUP * 34);
+    for group in weights.chunks(GROUP) {
+        let largest = group.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+        let scale = largest / 127.0;
+        out.extend(f16::from_f32(scale).to_le_bytes());
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        out.extend(group.iter().map(|w| (w * inverse).round() as i8 as u8));
+    }
+    out
+}

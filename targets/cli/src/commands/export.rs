@@ -1,0 +1,65 @@
+//! `vaquita export`: a model in the layout of other programs.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use serde_json::json;
+use vaquita_quantize::export::{Export, TYPES, export};
+use vaquita_quantize::{Progress, sources};
+use vaquita_runtime::blocks::BlockType;
+
+use super::quantize::tokenizer_metadata;
+use crate::compute::Compute;
+use crate::failure::Result;
+use crate::size;
+use crate::terminal::Bar;
+
+/// Arguments of `export`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A GGUF file or a Hugging Face folder
+    model: PathBuf,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    /// Who is to read it
+    #[arg(long = "for", value_name = "PROGRAM", default_value = "llama.cpp")]
+    reader: Reader,
+    /// Type of the matrices: f16, bf16, f32 or q8_0
+    #[arg(long = "type", value_name = "TYPE", default_value = "f16", value_parser = written_type)]
+    ty: BlockType,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Reader {
+    /// llama.cpp, and what is built on it
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
+}
+
+fn written_type(name: &str) -> std::result::Result<BlockType, String> {
+    let found = TYPES.into_iter().find(|ty| ty.name() == name);
+    found.ok_or_else(|| format!("allowed: {}", TYPES.map(BlockType::name).join(", ")))
+}
+
+/// Runs the command.
+pub fn run(compute: &Compute, args: Args) -> Result {
+    let Reader::LlamaCpp = args.reader;
+    compute.install();
+    let source = sources::open(&args.model)?;
+    let tokenizer = tokenizer_metadata(&args.model)?;
+    let (weights, identity) = (source.weights.as_ref(), &source.identity);
+    let job = Export { weights, identity, tokenizer: &tokenizer, ty: args.ty, out: &args.out };
+    let mut bar = Bar::new("exporting");
+    let bytes = export(&job, &mut |Progress { done, total, .. }| bar.set(done, total))?;
+    drop(bar);
+    if args.json {
+        println!("{}", json!({"file": args.out, "bytes": bytes, "type": args.ty.name()}));
+    } else {
+        println!("{}: {} as {}", args.out.display(), size::show(bytes), args.ty.name());
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+"""Each golden architecture in llama.cpp and in vaquita, from the same files: exported by vaquita, quantized by llama.cpp.
+
+    python families.py VAQUITA GOLDENS SCRATCH [NAME...]
+
+Prints a line per file with the KL divergence of vaquita's logits from llama.cpp's, and fails where the median token's is
+above 1e-3. Not the mean: both quantize activations, each in its own way, and the routers of random checkpoints are so
+undecided that this sends a few tokens to other experts. Needs llama-cpp-python, numpy and safetensors.
+"""
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+
+import llama_cpp as llama
+import numpy as np
+from safetensors.numpy import load_file
+
+# llama.cpp's numbers of file types.
+TYPES = {
+    "Q4_0": 2, "Q8_0": 7, "Q2_K": 10, "Q4_K": 14, "Q5_K": 16, "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30,
+}
+LIMIT = 1e-3
+
+# Where llama.cpp (llama-cpp-python 0.3.36) is no reference for these tiny checkpoints.
+DIFFERS = {
+    "deepseek-v2": "llama.cpp does not limit softmax routing to groups",
+    "deepseek-v2-lite": "llama.cpp takes queries without a low rank from models of 27 layers only",
+    "moonlight": "llama.cpp takes queries without a low rank from models of 27 layers only",
+    "gpt-oss": "llama.cpp rounds the ends of YaRN's ramp, which gpt-oss does not",
+}
+
+
+@llama.llama_log_callback
+def quiet(_level, _text, _data):
+    pass
+
+
+def quantize(source: Path, out: Path, ftype: int) -> None:
+    params = llama.llama_model_quantize_default_params()
+    params.nthread, params.ftype = 2, ftype
+    assert llama.llama_model_quantize(bytes(source), bytes(out), ctypes.byref(params)) == 0, out
+
+
+def theirs(path: Path, tokens: list[int]) -> np.ndarray | None:
+    """Logits after each token; None where llama.cpp does not load the file."""
+    model = llama.llama_model_load_from_file(bytes(path), llama.llama_model_default_params())
+    if not model:
+        return None
+    params = llama.llama_context_default_params()
+    params.n_ctx, params.n_batch, params.n_ubatch, params.n_threads = 512, 512, 512, 2
+    params.type_k = params.type_v = 0  # F32
+    context = llama.llama_init_from_model(model, params)
+    batch = llama.llama_batch_init(len(tokens), 0, 1)
+    batch.n_tokens = len(tokens)
+    for i, token in enumerate(tokens):
+        batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, i, 1, 0
+        batch.logits[i] = 1
+    assert llama.llama_decode(context, batch) == 0
+    vocabulary = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
+    rows = [np.ctypeslib.as_array(llama.llama_get_logits_ith(context, i), (vocabulary,)).copy() for i in range(len(tokens))]
+    llama.llama_free(context)
+    llama.llama_model_free(model)
+    return np.stack(rows)
+
+
+def ours(vaquita: str, path: Path, tokens: list[int], scratch: Path) -> np.ndarray:
+    out = scratch / "logits.safetensors"
+    ids = ",".join(map(str, tokens))
+    subprocess.run([vaquita, "eval", "logits", str(path), "--tokens", ids, "-o", str(out)], check=True)
+    return load_file(out)["logits"]
+
+
+def divergences(logits: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Of each token, of logits brought to the same spread."""
+    spread = max(reference.std(), 1.0)
+    logits, reference = logits / spread, reference / spread
+
+    def log_softmax(x):
+        x = x.astype(np.float64)
+        x -= x.max(-1, keepdims=True)
+        return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+    p, q = log_softmax(logits), log_softmax(reference)
+    return (np.exp(q) * (q - p)).sum(-1)
+
+
+def main() -> None:
+    vaquita, goldens, scratch = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    names = sys.argv[4:] or sorted(p.parent.name for p in goldens.glob("*/golden.safetensors"))
+    llama.llama_log_set(quiet, ctypes.c_void_p(0))
+    failed = []
+    for name in names:
+        if name in DIFFERS:
+            print(f"{name}: left out, {DIFFERS[name]}")
+            continue
+        tokens = load_file(goldens / name / "golden.safetensors")["input_ids"][0].tolist()
+        exported = scratch / f"{name}.gguf"
+        subprocess.run([vaquita, "export", str(goldens / name), "-o", str(exported), "--type", "f32"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        files = {"F32": exported}
+        for ty, ftype in TYPES.items():
+            files[ty] = scratch / f"{name}-{ty}.gguf"
+            quantize(exported, files[ty], ftype)
+        for ty, path in files.items():
+            reference = theirs(path, tokens)
+            if reference is None:
+                print(f"{name} {ty}: llama.cpp does not load it")
+                failed.append((name, ty))
+                continue
+            each = divergences(ours(vaquita, path, tokens, scratch), reference)
+            print(f"{name} {ty}: median {np.median(each):.1e}, mean {each.mean():.1e}", flush=True)
+            if not np.median(each) <= LIMIT:
+                failed.append((name, ty))
+    if failed:
+        sys.exit(f"above {LIMIT}: {failed}")
+
+
+if __name__ == "__main__":
+    main()
