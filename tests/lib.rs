@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use safetensors::{Dtype, SafeTensors};
 use vaquita_quantize::sources::{self, HfFolder};
-use vaquita_quantize::{Job, Plan, Target, mixed, quantize};
+use vaquita_quantize::{Job, Material, Plan, Target, mixed, quantize};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::Metadata;
 use vaquita_runtime::model::{GgufWeights, Model, Verify};
@@ -97,14 +97,18 @@ pub fn bits(values: &[f32]) -> Vec<u32> {
 
 /// Quantizes a checkpoint into `out`, under a target where there is one, else with one type, and opens it.
 pub fn quantized(source: &Path, out: &Path, ty: BlockType, target: Option<Target>) -> Arc<Model> {
+    quantized_by(source, out, |material| match target {
+        Some(target) => mixed(material, target, &mut |_| {}).expect("it can be reached"),
+        None => Plan::uniform(material.weights.config(), ty),
+    })
+}
+
+/// Quantizes a checkpoint into `out` by a plan, and opens it.
+pub fn quantized_by(source: &Path, out: &Path, plan: impl FnOnce(&Material) -> Plan) -> Arc<Model> {
     let source = sources::open(source).expect("the checkpoint opens");
     let (weights, identity) = (source.weights.as_ref(), &source.identity);
     let tokenizer = Metadata::new();
-    let plan = match target {
-        Some(target) => mixed(weights, identity, &tokenizer, None, target, &mut |_| {})
-            .expect("it can be reached"),
-        None => Plan::uniform(weights.config(), ty),
-    };
+    let plan = plan(&Material { weights, identity, tokenizer: &tokenizer, importance: None });
     let job = Job { weights, identity, tokenizer: &tokenizer, importance: None, plan: &plan, out };
     quantize(&job, &mut |_| {}).expect("the checkpoint is quantized");
     let weights = GgufWeights::open(out, Verify::First).expect("the file opens");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vaquita_quantize::sources;
-use vaquita_quantize::{Job, Plan, Target, mixed, quantize};
+use vaquita_quantize::{Job, Material, Plan, Target, mixed, quantize};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::experts::policies::PolicyKind;
 use vaquita_runtime::experts::source::{Files, Source};
@@ -26,8 +26,8 @@ pub fn quantize_to(source: &Path, out: &Path, bits: Option<f64>) {
         None => Plan::uniform(weights.config(), BlockType::E4),
         Some(bits) => {
             let target = Target::BitsPerWeight(bits);
-            mixed(weights, identity, &tokenizer, None, target, &mut |_| {})
-                .expect("it can be reached")
+            let material = Material { weights, identity, tokenizer: &tokenizer, importance: None };
+            mixed(&material, target, &mut |_| {}).expect("it can be reached")
         }
     };
     let job = Job { weights, identity, tokenizer: &tokenizer, importance: None, plan: &plan, out };

@@ -10,4 +10,9 @@ pub trait Importance: Sync {
     /// Of an expert's projection, one number per column. Experts of a layer are weighed against each other: one
     /// that does twice the work has numbers twice as large.
     fn expert(&self, spec: &ExpertSpec, projection: Projection) -> Option<Vec<f32>>;
+
+    /// Tokens that an expert saw.
+    fn tokens(&self, _spec: &ExpertSpec) -> Option<u64> {
+        None
+    }
 }

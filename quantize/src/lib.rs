@@ -16,6 +16,6 @@ pub mod report;
 pub mod sources;
 
 pub use pipeline::{Job, QuantizeError, quantize};
-pub use plan::{Plan, PlanError, Target, mixed};
+pub use plan::{Allocation, Material, Plan, PlanError, Survey, Target, Trunk, mixed};
 pub use progress::{Progress, Stage};
 pub use report::{LayerReport, Report};

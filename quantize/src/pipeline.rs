@@ -1,5 +1,6 @@
 //! From a source to a file: encode, write, check, give it its name.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,9 @@ use rayon::prelude::*;
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::{Gguf, GgufError, Metadata, Writer};
 use vaquita_runtime::model::gguf_weights::{OpenError, record_layout};
-use vaquita_runtime::model::{ExpertSpec, GgufWeights, Projection, Verify, Weights, WeightsError};
+use vaquita_runtime::model::{
+    ExpertSpec, GgufWeights, Projection, Role, Verify, Weights, WeightsError,
+};
 
 use crate::container::{CHECKSUMS_KEY, ContainerError, Inventory, Item, Layout};
 use crate::encoders::{self, Distortion, EncodeError};
@@ -116,6 +119,7 @@ pub fn quantize(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Report,
         .map_err(|source| QuantizeError::Create { out: job.out.to_path_buf(), source })?;
 
     let mut errors = Errors::default();
+    let mut trunk_types = BTreeMap::new();
     let in_write = |error| in_write(job.out, layout.file_bytes, error);
     let out = BufWriter::with_capacity(1 << 20, file);
     let mut writer =
@@ -130,7 +134,12 @@ pub fn quantize(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Report,
             writer.write_tensor(&item.name(), &bytes).map_err(in_write)?;
             checksums.push(crc32fast::hash(&bytes));
             match item {
-                Item::Tensor(spec, _) => errors.add_tensor(&spec.name, distortion),
+                Item::Tensor(spec, ty) => {
+                    errors.add_tensor(&spec.name, distortion);
+                    if !matches!(spec.role, Role::Vector | Role::Router) {
+                        *trunk_types.entry(ty.name().into()).or_default() += 1;
+                    }
+                }
                 Item::Expert(spec, _) => errors.add_expert(spec.layer.0, distortion),
             }
             reporter.add(item.parameters());
@@ -156,6 +165,7 @@ pub fn quantize(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Report,
         bits_per_weight: bits(file_bytes, inventory.parameters),
         expert_bits_per_weight: bits(layout.expert_bytes, expert_parameters),
         expert_types: types.map(|(ty, count)| (ty.name().into(), count)).collect(),
+        trunk_types,
         layers: errors.layers(),
         seconds: start.elapsed().as_secs_f64(),
     })

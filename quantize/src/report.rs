@@ -21,6 +21,8 @@ pub struct Report {
     pub expert_bits_per_weight: f64,
     /// Projections of experts by block type.
     pub expert_types: BTreeMap<String, usize>,
+    /// Matrices of the trunk by block type.
+    pub trunk_types: BTreeMap<String, usize>,
     /// Errors by layer.
     pub layers: Vec<LayerReport>,
     /// Time taken.

@@ -5,7 +5,7 @@ use std::path::Path;
 use vaquita_quantize::importance::Importance;
 use vaquita_quantize::plan::{expert_layers, expert_specs};
 use vaquita_quantize::sources::{self, Source};
-use vaquita_quantize::{Job, Plan, Target, mixed, quantize};
+use vaquita_quantize::{Allocation, Job, Material, Plan, Survey, Target, mixed, quantize};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::{Gguf, Metadata};
 use vaquita_runtime::model::{ExpertSpec, GgufWeights, Projection, Verify, Weights};
@@ -82,12 +82,58 @@ impl Importance for Partial {
 }
 
 #[test]
+fn a_plan_per_tensor_gives_all_experts_of_a_layer_the_same() {
+    let Source { weights, identity } = &source();
+    let (weights, tokenizer) = (weights.as_ref(), &Metadata::new());
+    let material = Material { weights, identity, tokenizer, importance: Some(&Lopsided) };
+    let survey = Survey::new(&material, &mut |_| {}).unwrap();
+    let target = Target::BitsPerWeight(4.0);
+    let types = |allocation| -> Vec<Vec<_>> {
+        let plan = survey.plan(&material, target, allocation).unwrap();
+        let layers = expert_layers(weights.config()).map(|layer| {
+            let specs = expert_specs(weights.config(), layer);
+            specs.map(|spec| plan.expert_types(layer, spec.expert).unwrap()).collect()
+        });
+        layers.collect()
+    };
+    let same = |layer: &Vec<_>| layer.iter().all(|one| *one == layer[0]);
+    assert!(types(Allocation::PerTensor).iter().all(same));
+    assert!(!types(Allocation::PerExpert).iter().all(same));
+}
+
+#[test]
+fn a_curve_says_what_files_will_be() {
+    let Source { weights, identity } = &source();
+    let (weights, tokenizer) = (weights.as_ref(), &Metadata::new());
+    let material = Material { weights, identity, tokenizer, importance: None };
+    let survey = Survey::new(&material, &mut |_| {}).unwrap();
+    let curve = survey.curve(&material, 4).unwrap();
+    assert_eq!(curve.len(), 4);
+    assert_eq!(curve[0].predicted_error, 1.0);
+    assert!(curve.windows(2).all(|pair| pair[1].predicted_error < pair[0].predicted_error));
+    assert!(curve.windows(2).all(|pair| pair[1].file_bytes > pair[0].file_bytes));
+    let target = Target::Bytes(curve[1].file_bytes);
+    let plan = survey.plan(&material, target, Allocation::PerExpert).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let out = &folder.path().join("model.gguf");
+    let job = Job { weights, identity, tokenizer, importance: None, plan: &plan, out };
+    let report = quantize(&job, &mut |_| {}).unwrap();
+    assert!(curve[1].file_bytes.abs_diff(report.file_bytes) <= 4096, "{report:?} {curve:?}");
+    let map = survey.map(&plan, Some(&Lopsided));
+    assert_eq!(map.matches("<title>").count(), 4 * 32);
+}
+
+#[test]
 fn a_layer_that_no_text_reached_gets_fewer_bits() {
     let Source { weights, identity } = &source();
-    let (target, tokenizer) = (Target::BitsPerWeight(5.0), &Metadata::new());
+    let (target, tokenizer) = (Target::BitsPerWeight(4.0), &Metadata::new());
     let config = weights.config();
     let last_layer = |importance: Option<&dyn Importance>| -> usize {
-        let plan = mixed(weights.as_ref(), identity, tokenizer, importance, target, &mut |_| {});
+        let plan = {
+            let weights = weights.as_ref();
+            let material = Material { weights, identity, tokenizer, importance };
+            mixed(&material, target, &mut |_| {})
+        };
         let plan = plan.unwrap();
         let layer = expert_layers(config).last().unwrap();
         let types = expert_specs(config, layer).flat_map(|spec| {

@@ -4,11 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vaquita_quantize::sources::{self, Identity, Source};
-use vaquita_quantize::{Job, Plan, PlanError, QuantizeError, Report, Target, mixed, quantize};
+use vaquita_quantize::{
+    Job, Material, Plan, PlanError, QuantizeError, Report, Target, Trunk, mixed, quantize,
+};
 use vaquita_runtime::blocks::{BlockType, Matrix};
 use vaquita_runtime::gguf::Metadata;
 use vaquita_runtime::model::{
-    Config, Expert, ExpertSpec, GgufWeights, TensorSpec, Verify, Weights, WeightsError,
+    Config, Expert, ExpertSpec, GgufWeights, Role, TensorSpec, Verify, Weights, WeightsError,
 };
 
 const REFERENCE: &str = "calibration/reference";
@@ -41,6 +43,14 @@ fn write(source: &Source, plan: &Plan, out: &Path) -> Result<Report, QuantizeErr
         out,
     };
     quantize(&job, &mut |_| {})
+}
+
+fn plan_of(source: &Source, target: Target) -> Result<Plan, PlanError> {
+    let Source { weights, identity } = source;
+    let tokenizer = tokenizer();
+    let material =
+        Material { weights: weights.as_ref(), identity, tokenizer: &tokenizer, importance: None };
+    mixed(&material, target, &mut |_| {})
 }
 
 fn squared_distance(a: &Matrix, b: &Matrix) -> (f64, f64) {
@@ -93,8 +103,9 @@ fn every_golden_model_becomes_a_file_with_its_weights() {
     for path in GOLDEN {
         let source = open(path);
         for (ty, trunk, experts) in [
-            (BlockType::E4, 5e-5, 0.008),
-            (BlockType::E2, 5e-5, 0.12),
+            (BlockType::E4, 0.008, 0.008),
+            (BlockType::E2, 0.008, 0.12),
+            (BlockType::E8, 5e-5, 5e-5),
             (BlockType::F16, 1e-6, 1e-6),
         ] {
             let out = folder.path().join("model.gguf");
@@ -125,7 +136,11 @@ fn the_reference_model_reports_what_it_lost() {
     assert!((4.25..4.75).contains(&report.expert_bits_per_weight), "{report:?}");
     // Embedding and output, one dense layer, three with experts, the MTP layer.
     assert_eq!(report.layers.len(), 6);
-    assert!(report.layers.iter().all(|layer| layer.other_error < 1e-4), "{report:?}");
+    assert!(report.layers.iter().all(|layer| layer.other_error < 0.008), "{report:?}");
+    assert_eq!(report.layers[0].layer, None);
+    // The output head is e8, and so is what attention caches.
+    assert!(report.layers[0].other_error < 0.004, "{report:?}");
+    assert_eq!(report.trunk_types["e8"], 6);
     assert_eq!(report.layers.iter().filter(|layer| layer.expert_error.is_some()).count(), 4);
 }
 
@@ -166,12 +181,11 @@ fn the_number_of_threads_does_not_show_in_the_file() {
 fn a_mixed_plan_comes_close_to_its_target_and_not_over() {
     let folder = tempfile::tempdir().unwrap();
     let source = open(REFERENCE);
-    let Source { weights, identity } = &source;
+    let Source { weights, .. } = &source;
     let mut last = f64::MAX;
-    for target in [4.6, 5.0, 6.0, 7.5] {
+    for target in [3.5, 4.0, 5.0, 7.5] {
         let wanted = Target::BitsPerWeight(target);
-        let plan =
-            mixed(weights.as_ref(), identity, &tokenizer(), None, wanted, &mut |_| {}).unwrap();
+        let plan = plan_of(&source, wanted).unwrap();
         let out = folder.path().join("model.gguf");
         let report = write(&source, &plan, &out).unwrap();
         assert!(report.bits_per_weight <= target, "{report:?}");
@@ -185,14 +199,43 @@ fn a_mixed_plan_comes_close_to_its_target_and_not_over() {
 }
 
 #[test]
+fn a_trunk_of_ones_choice_is_written_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("model.gguf");
+    let source = open(REFERENCE);
+    let mut last = u64::MAX;
+    for rest in [BlockType::E8, BlockType::E4, BlockType::E3, BlockType::E2] {
+        let trunk = Trunk { output: BlockType::E8, latent: BlockType::E4, rest };
+        let plan = Plan::with_trunk(source.weights.config(), BlockType::E4, trunk);
+        let report = write(&source, &plan, &out).unwrap();
+        assert!(report.file_bytes < last);
+        last = report.file_bytes;
+        let file = GgufWeights::open(&out, Verify::First).unwrap();
+        let name = format!("e4, trunk {rest}, attn_kv_a e4, output e8");
+        assert_eq!(file.gguf().metadata().str("vaquita.plan").unwrap(), Some(name.as_str()));
+        let config = source.weights.config();
+        for spec in config.family.tensors(config) {
+            let found = file.tensor(&spec).unwrap().map(|matrix| matrix.block_type());
+            let expected = match spec.name.as_str() {
+                "output.weight" => BlockType::E8,
+                name if name.ends_with("attn_kv_a_mqa.weight") => BlockType::E4,
+                _ if matches!(spec.role, Role::Vector | Role::Router) => BlockType::F32,
+                _ => rest,
+            };
+            assert!(found.is_none_or(|found| found == expected), "{}", spec.name);
+        }
+    }
+}
+
+#[test]
 fn a_target_in_bytes_is_kept_too() {
     let folder = tempfile::tempdir().unwrap();
     let source = open(GOLDEN[2]);
-    let Source { weights, identity } = &source;
+    let Source { weights, .. } = &source;
     let out = folder.path().join("model.gguf");
     let e3 = write(&source, &Plan::uniform(weights.config(), BlockType::E3), &out).unwrap();
     let target = Target::Bytes(e3.file_bytes + 5000);
-    let plan = mixed(weights.as_ref(), identity, &tokenizer(), None, target, &mut |_| {}).unwrap();
+    let plan = plan_of(&source, target).unwrap();
     let report = write(&source, &plan, &out).unwrap();
     assert!(report.file_bytes <= e3.file_bytes + 5000);
 }
@@ -200,10 +243,8 @@ fn a_target_in_bytes_is_kept_too() {
 #[test]
 fn a_target_out_of_reach_names_what_is_within() {
     let source = open(GOLDEN[2]);
-    let Source { weights, identity } = &source;
     let target = Target::BitsPerWeight(0.5);
-    let error =
-        mixed(weights.as_ref(), identity, &tokenizer(), None, target, &mut |_| {}).unwrap_err();
+    let error = plan_of(&source, target).unwrap_err();
     assert!(matches!(error, PlanError::Unreachable { .. }), "{error}");
     assert!(error.to_string().contains("0.5 bits per weight cannot be reached"), "{error}");
 }

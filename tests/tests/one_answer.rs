@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use vaquita_quantize::Target;
+use vaquita_quantize::{Plan, Target, Trunk};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::kernels::Tier;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
-use vaquita_tests::{bits, golden, goldens, quantized, reference};
+use vaquita_tests::{bits, golden, goldens, quantized, quantized_by, reference};
 
 fn logits(
     model: &Arc<Model>,
@@ -49,6 +49,28 @@ fn every_family_gives_one_answer_in_every_type() {
     for name in ["deepseek-v2-lite", "deepseek-v2", "deepseek-v3", "moonlight"] {
         let sequence = &goldens(&golden(name).join("golden.safetensors"))[0];
         files(&golden(name), &sequence.tokens);
+    }
+}
+
+#[test]
+fn narrow_trunks_give_one_answer_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("model.gguf");
+    // The heads of these are 16 and 32 wide: k_b and v_b in groups of 32, or in F16.
+    for name in ["deepseek-v2-lite", "deepseek-v3"] {
+        let sequence = &goldens(&golden(name).join("golden.safetensors"))[0];
+        for ty in [BlockType::E2, BlockType::E3, BlockType::E4] {
+            let model = quantized_by(&golden(name), &out, |material| {
+                Plan::with_trunk(material.weights.config(), ty, Trunk::all(ty))
+            });
+            check(&model, &sequence.tokens);
+        }
+    }
+    let sequence = &goldens(&reference().join("golden.safetensors"))[0];
+    for target in [2.9, 3.2] {
+        let target = Some(Target::BitsPerWeight(target));
+        let model = quantized(&reference(), &out, BlockType::E4, target);
+        check(&model, &sequence.tokens[..sequence.tokens.len().min(24)]);
     }
 }
 

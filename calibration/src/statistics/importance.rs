@@ -1,8 +1,10 @@
 //! From statistics to importances: how much an error in a column of a matrix matters.
 //!
-//! An expert that saw little is judged by its layer as well: its mean square is taken over its own tokens and as
+//! An expert that saw little is judged by its layer as well: its means are taken over its own tokens and as
 //! many of the layer's average as [`PRIOR_TOKENS`]. An expert that saw nothing is an average one that gets half a
 //! token's work, so that no expert is quantized on nothing.
+
+use std::collections::BTreeMap;
 
 use vaquita_quantize::importance::Importance;
 use vaquita_runtime::model::{ExpertSpec, Projection};
@@ -16,31 +18,67 @@ const LEAST_TOKENS: f64 = 0.5;
 /// Part of a layer's mean over all columns that every column has at least: texts to come differ.
 const FLOOR: f64 = 0.01;
 
-impl Importance for Statistics {
+/// Statistics, and the sums over each layer's experts.
+pub struct Weighing {
+    statistics: Statistics,
+    layers: BTreeMap<usize, Layer>,
+}
+
+/// All experts of a layer together.
+struct Layer {
+    tokens: f64,
+    input: Moments,
+    hidden: Moments,
+}
+
+impl Weighing {
+    /// Adds up the layers.
+    pub fn new(statistics: Statistics) -> Self {
+        let layers = statistics.experts.iter().map(|(layer, experts)| {
+            let mut sums =
+                Layer { tokens: 0.0, input: Moments::default(), hidden: Moments::default() };
+            for expert in experts {
+                sums.tokens += expert.tokens as f64;
+                sums.input.merge(&expert.input);
+                sums.hidden.merge(&expert.hidden);
+            }
+            (*layer, sums)
+        });
+        let layers = layers.collect();
+        Self { statistics, layers }
+    }
+
+    /// The layer of an expert, its tokens, and the moments of the inputs of one projection: the expert's and
+    /// the layer's.
+    fn parts(
+        &self,
+        spec: &ExpertSpec,
+        projection: Projection,
+    ) -> Option<(&Layer, &Moments, &Moments)> {
+        let layer = self.layers.get(&spec.layer.0)?;
+        let ExpertMoments { input, hidden, .. } =
+            self.statistics.experts.get(&spec.layer.0)?.get(spec.expert.0)?;
+        match projection {
+            Projection::Gate | Projection::Up => Some((layer, input, &layer.input)),
+            Projection::Down => Some((layer, hidden, &layer.hidden)),
+        }
+    }
+}
+
+impl Importance for Weighing {
     fn tensor(&self, name: &str, cols: usize) -> Option<Vec<f32>> {
-        let moments = self.matrices.get(name)?;
+        let moments = self.statistics.matrices.get(name)?;
         let mean = moments.means().filter(|mean| mean.len() == cols)?;
         Some(with_floor(&mean, 1.0))
     }
 
     fn expert(&self, spec: &ExpertSpec, projection: Projection) -> Option<Vec<f32>> {
-        let experts = self.experts.get(&spec.layer.0)?;
-        let expert = experts.get(spec.expert.0)?;
+        let (layer, mine, all) = self.parts(spec, projection)?;
         let (_, cols) = spec.shape(projection);
-        let part = |expert: &ExpertMoments| -> Moments {
-            match projection {
-                Projection::Gate | Projection::Up => expert.input.clone(),
-                Projection::Down => expert.hidden.clone(),
-            }
-        };
-        let mut layer = Moments::default();
-        experts.iter().for_each(|expert| layer.merge(&part(expert)));
-        let tokens: u64 = experts.iter().map(|expert| expert.tokens).sum();
-        let layer_mean = layer.means().filter(|mean| mean.len() == cols)?;
+        let layer_mean = all.means().filter(|mean| mean.len() == cols)?;
         // The mean square of the router's weights.
-        let factor = layer.weight / (tokens as f64).max(1.0);
+        let factor = all.weight / layer.tokens.max(1.0);
 
-        let mine = part(expert);
         let prior = PRIOR_TOKENS * factor;
         let weight = mine.weight + prior;
         let mean: Vec<f64> = (0..cols)
@@ -49,9 +87,14 @@ impl Importance for Statistics {
                 (own + layer_mean[col] * prior) / weight
             })
             .collect();
-        let average = layer.weight / experts.len().max(1) as f64;
+        let experts = self.statistics.experts.get(&spec.layer.0).map_or(1, Vec::len);
+        let average = all.weight / experts.max(1) as f64;
         let work = (mine.weight + LEAST_TOKENS * factor) / average.max(f64::MIN_POSITIVE);
         Some(with_floor(&mean, work))
+    }
+
+    fn tokens(&self, spec: &ExpertSpec) -> Option<u64> {
+        Some(self.statistics.experts.get(&spec.layer.0)?.get(spec.expert.0)?.tokens)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Calibration: what the inputs of every matrix look like while a model reads texts, and how much work each expert
 //! gets. The quantizer weighs errors by it.
 //!
-//! [`collect`] runs a model and adds up, [`Statistics`] is the sum, `file` stores it, `importance` turns it into
+//! [`collect`] runs a model and adds up, [`Statistics`] is the sum, `file` stores it, [`Weighing`] turns it into
 //! weights for columns, and [`Coverage`] says which experts saw how much.
 
 mod collect;
@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 pub use collect::collect;
 pub use coverage::{Coverage, LayerCoverage};
 pub use file::{CalibrationError, Origin};
+pub use importance::Weighing;
 
 /// Sums over the inputs of one matrix.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -101,9 +101,10 @@ fn a_file_gives_back_what_was_written_and_refuses_what_is_not_one() {
     assert_eq!(from, origin);
     assert_eq!(found.matrices, statistics.matrices);
     assert_eq!(found.coverage(), statistics.coverage());
+    let weighings = [Weighing::new(found), Weighing::new(statistics.clone())];
     for expert in 0..3 {
         for projection in Projection::ALL {
-            let (spec, a, b) = (spec(expert), &found, &statistics);
+            let (spec, [a, b]) = (spec(expert), &weighings);
             assert_eq!(a.expert(&spec, projection), b.expert(&spec, projection));
         }
     }
@@ -127,7 +128,7 @@ fn a_file_gives_back_what_was_written_and_refuses_what_is_not_one() {
 
 #[test]
 fn a_thin_expert_leans_on_its_layer_and_an_unseen_one_has_its_mean() {
-    let statistics = by_hand();
+    let statistics = Weighing::new(by_hand());
     let ratio = |expert| {
         let importance = statistics.expert(&spec(expert), Projection::Gate).unwrap();
         importance[0] / importance[1]

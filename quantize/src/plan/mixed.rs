@@ -1,30 +1,16 @@
-//! The mixed plan: each expert gets the types at which a byte buys most, under a size for the whole file.
-//!
-//! The cost of a choice is the squared error of the weights that it leaves, relative to the mean energy of
-//! that projection in its layer. Layers that calibration never reached, the MTP layer for one, count a tenth.
-//! Costs weighted by importance and by the experts' work were tried and gave worse plans
-//! (docs/measurements-quality.md).
+//! The mixed plan: every matrix gets the type at which a byte buys most, under a size for the whole file.
 
-use rayon::prelude::*;
+use std::collections::HashMap;
+
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::model::gguf_weights::record_layout;
-use vaquita_runtime::model::{ExpertSpec, Projection, Weights, WeightsError};
+use vaquita_runtime::model::WeightsError;
 
-use super::knapsack::{self, Choice};
-use super::{Plan, expert_layers, expert_specs, fit};
-use crate::container::{self, ContainerError, Inventory};
-use crate::encoders::{self, Distortion, EncodeError, Sample};
-use crate::importance::Importance;
-use crate::progress::{Progress, Stage};
-use crate::sources::Identity;
-use vaquita_runtime::gguf::Metadata;
-
-/// Types that experts may get.
-const TYPES: [BlockType; 4] = [BlockType::E2, BlockType::E3, BlockType::E4, BlockType::E8];
-/// What errors count in a layer that no text reached.
-const UNREACHED: f64 = 0.1;
-/// Rows by which a matrix is judged.
-const SAMPLE_ROWS: usize = 256;
+use super::knapsack::Choice;
+use super::survey::{Survey, TYPES, combination, fitted};
+use super::{Allocation, Material, Plan, fit, knapsack};
+use crate::container::ContainerError;
+use crate::encoders::EncodeError;
+use crate::progress::Progress;
 
 /// How large the file may become.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,127 +65,72 @@ pub enum PlanError {
     Container(#[from] ContainerError),
 }
 
-/// What the types would leave of an expert: by projection, then by type.
-type Measured = [[Distortion; TYPES.len()]; 3];
-
 /// Plans a file that is as large as the target allows and no larger. A target beyond the largest file gives
 /// the largest.
 pub fn mixed(
-    weights: &dyn Weights,
-    identity: &Identity,
-    tokenizer: &Metadata,
-    importance: Option<&dyn Importance>,
+    material: &Material,
     target: Target,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Plan, PlanError> {
-    let config = weights.config();
-    let inventory = Inventory::new(weights)?;
-    let name = match target {
-        Target::BitsPerWeight(bits) => format!("mixed, at most {bits} bits per weight"),
-        Target::Bytes(bytes) => format!("mixed, at most {bytes} bytes"),
-    };
-    let size = |ty: BlockType| -> Result<u64, ContainerError> {
-        let types = |spec: &ExpertSpec| Projection::ALL.map(|p| fit(ty, spec.shape(p).1));
-        let plan = Plan::new(config, name.clone(), BlockType::E8, types);
-        Ok(container::Layout::new(&inventory, identity, tokenizer, &plan)?.file_bytes)
-    };
-    let (least, most) = (size(BlockType::E2)?, size(BlockType::E8)?);
-    let budget = match target {
-        Target::Bytes(bytes) => bytes,
-        Target::BitsPerWeight(bits) => (bits * inventory.parameters as f64 / 8.0) as u64,
-    };
-    if budget < least {
-        let bits = |bytes: u64| bytes as f64 * 8.0 / inventory.parameters as f64;
-        let (least_bits, most_bits) = (bits(least), bits(most));
-        return Err(PlanError::Unreachable {
-            target,
-            least_bytes: least,
-            least_bits,
-            most_bytes: most,
-            most_bits,
-        });
-    }
+    Survey::new(material, progress)?.plan(material, target, Allocation::PerExpert)
+}
 
-    let layers: Vec<Vec<ExpertSpec>> =
-        expert_layers(config).map(|layer| expert_specs(config, layer).collect()).collect();
-    let total = layers.iter().flatten().map(container::expert_parameters).sum();
-    let mut progress = Progress { stage: Stage::Planning, done: 0, total }.with(progress);
-    let mut items = Vec::new();
-    for specs in &layers {
-        let mut measured = Vec::new();
-        for part in specs.chunks(rayon::current_num_threads() * 2) {
-            let part_measured: Vec<Measured> =
-                part.par_iter().map(|spec| measure(weights, spec)).collect::<Result<_, _>>()?;
-            measured.extend(part_measured);
-            progress.add(part.iter().map(container::expert_parameters).sum());
+impl Survey {
+    /// The plan that loses least within a target.
+    pub fn plan(
+        &self,
+        material: &Material,
+        target: Target,
+        allocation: Allocation,
+    ) -> Result<Plan, PlanError> {
+        let kind = match allocation {
+            Allocation::PerExpert => "mixed",
+            Allocation::PerTensor => "mixed per tensor",
+            Allocation::Frequency => "mixed by frequency",
+        };
+        let name = match target {
+            Target::BitsPerWeight(bits) => format!("{kind}, at most {bits} bits per weight"),
+            Target::Bytes(bytes) => format!("{kind}, at most {bytes} bytes"),
+        };
+        let budget = match target {
+            Target::Bytes(bytes) => bytes,
+            Target::BitsPerWeight(bits) => (bits * self.parameters as f64 / 8.0) as u64,
+        };
+        let unreachable = || {
+            let bits = |bytes: u64| bytes as f64 * 8.0 / self.parameters as f64;
+            let [least_bytes, most_bytes] = self.bytes;
+            let (least_bits, most_bits) = (bits(least_bytes), bits(most_bytes));
+            PlanError::Unreachable { target, least_bytes, least_bits, most_bytes, most_bits }
+        };
+        let trunk = self.trunk.iter().map(|item| item.choices.clone());
+        let experts: Vec<Vec<Vec<Choice>>> = (self.experts.iter())
+            .map(|layer| allocation.items(layer, material.importance))
+            .collect();
+        let items: Vec<_> = trunk.chain(experts.iter().flatten().cloned()).collect();
+        let chosen = budget
+            .checked_sub(self.fixed_bytes())
+            .and_then(|budget| knapsack::solve(&items, budget))
+            .ok_or_else(unreachable)?;
+
+        let (of_trunk, of_experts) = chosen.split_at(self.trunk.len());
+        let tensors: HashMap<String, BlockType> = (self.trunk.iter().zip(of_trunk))
+            .map(|(item, at)| (item.spec.name.clone(), fit(TYPES[*at], item.spec.cols)))
+            .collect();
+        let mut rest = of_experts;
+        let mut types = Vec::with_capacity(self.experts.len());
+        for (layer, items) in self.experts.iter().zip(&experts) {
+            let (chosen, after) = rest.split_at(items.len());
+            let layer = layer.iter().enumerate().map(|(expert, item)| {
+                fitted(&item.spec, combination(chosen[allocation.item_of(expert)]))
+            });
+            types.push(layer.collect());
+            rest = after;
         }
-        let reached = importance.is_none_or(|all| {
-            specs.iter().any(|spec| all.expert(spec, Projection::Gate).is_some())
-        });
-        let share = if reached { 1.0 } else { UNREACHED };
-        let energies = [0, 1, 2].map(|p| {
-            let sum: f64 = measured.iter().map(|expert| expert[p][0].energy).sum();
-            (sum / specs.len() as f64 / share).max(f64::MIN_POSITIVE)
-        });
-        items.extend(specs.iter().zip(&measured).map(|(spec, m)| choices(spec, m, energies)));
+        Ok(Plan {
+            name,
+            tensors,
+            first_layer: self.config.moe.first_k_dense_replace,
+            experts: types,
+        })
     }
-    // All files with these tensors differ only in their records.
-    let smallest: u64 = items.iter().map(|choices| choices[0].bytes).sum();
-    let fixed = least.saturating_sub(smallest);
-    let chosen = knapsack::solve(&items, budget.saturating_sub(fixed)).ok_or_else(|| {
-        let found = "the smallest records do not fit the budget".to_string();
-        PlanError::Container(ContainerError::Layout { found })
-    })?;
-    let mut chosen = chosen.into_iter();
-    Ok(Plan::new(config, name, BlockType::E8, |spec| {
-        let types = combination(chosen.next().unwrap_or(0));
-        fitted(spec, types)
-    }))
-}
-
-/// The types of the `n`-th combination; the first is the smallest.
-fn combination(n: usize) -> [BlockType; 3] {
-    let types = TYPES.len();
-    [n / types / types % types, n / types % types, n % types].map(|at| TYPES[at])
-}
-
-fn fitted(spec: &ExpertSpec, types: [BlockType; 3]) -> [BlockType; 3] {
-    Projection::ALL.map(|projection| fit(types[projection as usize], spec.shape(projection).1))
-}
-
-/// Size and cost of every combination of types.
-fn choices(spec: &ExpertSpec, measured: &Measured, energies: [f64; 3]) -> Vec<Choice> {
-    let shapes = Projection::ALL.map(|projection| spec.shape(projection));
-    let combinations = TYPES.len().pow(3);
-    let choice = |n: usize| {
-        let types = combination(n);
-        let record = record_layout(fitted(spec, types), shapes);
-        let bytes = record.map_or(u64::MAX / 2, |(_, len)| container::padded(len as u64));
-        let cost = (0..3).map(|p| {
-            let ty = TYPES.iter().position(|ty| *ty == types[p]).unwrap_or(0);
-            measured[p][ty].squared_error / energies[p]
-        });
-        Choice { bytes, cost: cost.sum() }
-    };
-    (0..combinations).map(choice).collect()
-}
-
-fn measure(weights: &dyn Weights, spec: &ExpertSpec) -> Result<Measured, PlanError> {
-    let expert = weights.expert(spec)?;
-    let mut measured = Measured::default();
-    for (projection, matrix) in
-        Projection::ALL.into_iter().zip([&expert.gate, &expert.up, &expert.down])
-    {
-        let sample = Sample::new(matrix, SAMPLE_ROWS);
-        for (at, ty) in TYPES.into_iter().enumerate() {
-            let ty = fit(ty, matrix.cols());
-            let distortion = encoders::measure(ty, &sample, None).map_err(|source| {
-                let name = spec.projection_name(projection);
-                PlanError::Encode { name, source }
-            })?;
-            measured[projection as usize][at] = distortion;
-        }
-        matrix.release();
-    }
-    Ok(measured)
 }

@@ -1,51 +1,77 @@
 //! Bit plans: the block type of every tensor, and of every projection of every expert.
 //!
-//! [`Plan::uniform`] gives all experts one type; [`mixed()`] gives each what it needs under a size.
+//! [`Plan::uniform`] gives all experts one type, and the [`Trunk`] what goes with it; [`mixed()`] gives each matrix
+//! what it needs under a size, going by a [`Survey`].
+
+use std::collections::HashMap;
 
 use vaquita_runtime::blocks::{BlockType, GROUP};
-use vaquita_runtime::model::{Config, ExpertId, ExpertSpec, LayerId, Projection, Role, TensorSpec};
+use vaquita_runtime::model::{Config, ExpertId, ExpertSpec, LayerId, Projection, TensorSpec};
 
+mod allocation;
+mod curve;
 mod knapsack;
 pub mod mixed;
+mod survey;
+mod trunk;
 
+pub use allocation::Allocation;
+pub use curve::Point;
 pub use mixed::{PlanError, Target, mixed};
+pub use survey::{Material, Survey};
+pub use trunk::Trunk;
 
 /// Which type everything gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     name: String,
-    trunk: BlockType,
+    /// Of matrices that are not routed experts; the others are F32.
+    tensors: HashMap<String, BlockType>,
     first_layer: usize,
     experts: Vec<Vec<[BlockType; 3]>>,
 }
 
 impl Plan {
-    /// Experts of one type. The rest, a small part of the weights that every token visits, is e8 under the
-    /// coded types and of the type itself under the plain ones. Vectors and routers stay F32.
+    /// Experts of one type, and the trunk that goes with it ([`Trunk::beside`]).
     pub fn uniform(config: &Config, ty: BlockType) -> Self {
-        let trunk = if ty.is_coded() { BlockType::E8 } else { ty };
-        Self::new(config, ty.name().into(), trunk, |spec| {
+        Self::with_trunk(config, ty, Trunk::beside(ty))
+    }
+
+    /// Experts of one type beside a trunk of the given types.
+    pub fn with_trunk(config: &Config, ty: BlockType, trunk: Trunk) -> Self {
+        let name = match trunk == Trunk::beside(ty) {
+            true => ty.name().into(),
+            false => {
+                let Trunk { output, latent, rest } = trunk;
+                format!("{ty}, trunk {rest}, attn_kv_a {latent}, output {output}")
+            }
+        };
+        let types = |spec: &TensorSpec| trunk.of(config, spec);
+        Self::new(config, name, types, |spec| {
             Projection::ALL.map(|projection| fit(ty, spec.shape(projection).1))
         })
     }
 
-    /// A plan that asks `expert_types` for every expert.
+    /// A plan that asks for the type of every tensor and every expert.
     pub(crate) fn new(
         config: &Config,
         name: String,
-        trunk: BlockType,
+        mut tensor_type: impl FnMut(&TensorSpec) -> BlockType,
         mut expert_types: impl FnMut(&ExpertSpec) -> [BlockType; 3],
     ) -> Self {
         let experts = expert_layers(config).map(|layer| {
             let specs = expert_specs(config, layer);
             specs.map(|spec| expert_types(&spec)).collect()
         });
-        Self {
-            name,
-            trunk,
-            first_layer: config.moe.first_k_dense_replace,
-            experts: experts.collect(),
-        }
+        let experts = experts.collect();
+        let tensors = config.family.tensors(config).into_iter();
+        let matrices = tensors.filter(|spec| trunk::share(config, spec) > 0.0);
+        let tensors = matrices.map(|spec| {
+            let ty = fit(tensor_type(&spec), spec.cols);
+            (spec.name, ty)
+        });
+        let tensors = tensors.collect();
+        Self { name, tensors, first_layer: config.moe.first_k_dense_replace, experts }
     }
 
     /// What the plan is called in files and reports.
@@ -55,10 +81,7 @@ impl Plan {
 
     /// The type of a tensor that is not a routed expert.
     pub fn tensor_type(&self, spec: &TensorSpec) -> BlockType {
-        match spec.role {
-            Role::Vector | Role::Router => BlockType::F32,
-            _ => fit(self.trunk, spec.cols),
-        }
+        self.tensors.get(&spec.name).copied().unwrap_or(BlockType::F32)
     }
 
     /// The types of an expert's gate, up and down; `None` for an expert that the planned model lacks.

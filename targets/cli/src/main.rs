@@ -29,6 +29,8 @@ struct Cli {
 enum Command {
     /// Quantize a checkpoint (a Hugging Face folder or a GGUF file)
     Quantize(commands::quantize::Args),
+    /// Show which sizes the mixed plan can reach, and at what error, without quantizing
+    Plan(commands::plan::Args),
     /// See how a model uses its experts, for `quantize --calibration`
     Calibrate(commands::calibrate::Args),
     /// Write a model in the layout that llama.cpp and its kin read
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
     let Cli { compute, command } = Cli::parse();
     let done = match command {
         Command::Quantize(args) => commands::quantize::run(&compute, args),
+        Command::Plan(args) => commands::plan::run(&compute, args),
         Command::Calibrate(args) => commands::calibrate::run(&compute, args),
         Command::Export(args) => commands::export::run(&compute, args),
         Command::Run(args) => commands::run::run(&compute, args),

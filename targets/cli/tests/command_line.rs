@@ -429,6 +429,17 @@ fn a_damaged_checkpoint_is_an_error_and_leaves_no_file() {
 }
 
 #[test]
+fn a_plan_can_be_seen_without_quantizing() {
+    let folder = tempfile::tempdir().unwrap();
+    let map = folder.path().join("map.svg");
+    let mut command = vaquita(["plan", "--steps", "3", "--json", "--target-bpw", "3.5", "--map"]);
+    let curve = json(command.arg(&map).arg(reference()));
+    assert_eq!(curve["curve"].as_array().unwrap().len(), 3);
+    assert!(fs::read_to_string(&map).unwrap().contains("layer 3"));
+    failure(vaquita(["plan", "--map", "x.svg"]).arg(reference()), 2);
+}
+
+#[test]
 fn a_place_that_takes_no_file_is_an_error() {
     let missing = Path::new("/nowhere/at/all/out.gguf");
     let error = failure(&mut quantize(&golden("deepseek-v3"), missing), 1);
@@ -457,6 +468,9 @@ fn wrong_usage_has_its_own_exit_code() {
     assert!(mixed.contains("--target-bpw"), "{mixed}");
     failure(quantize(&reference(), out).args(["--type", "q4_k"]), 2);
     failure(quantize(&reference(), out).args(["--target-bpw", "3"]), 2);
+    let both = ["--plan", "mixed", "--target-bpw", "3", "--trunk", "e4"];
+    let trunk = failure(quantize(&reference(), out).args(both), 2);
+    assert!(trunk.contains("--trunk"), "{trunk}");
     let isa = failure(vaquita(["run", "-p", "hi", "--isa", "mmx"]).arg(reference()), 2);
     assert!(isa.contains("this machine has: scalar"), "{isa}");
     let context = failure(vaquita(["run", "-p", "hi", "--context", "9999"]).arg(reference()), 2);

@@ -5,12 +5,12 @@ use std::process::Command;
 
 use serde::Deserialize;
 use vaquita_calibration::tasks::{Question, grade};
-use vaquita_quantize::Target;
+use vaquita_quantize::{Allocation, Target, Trunk};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::session::chat::Message;
 
 use super::eval::with_bar;
-use super::quantize::make;
+use super::quantize::{Types, make};
 use crate::answer::{Sampling, stream};
 use crate::bundle::Bundle;
 use crate::compute::Compute;
@@ -20,9 +20,8 @@ use crate::terminal::table;
 
 /// The checkpoint that ships with the project.
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../calibration/reference");
-/// Bits per weight of the mixed file: near the least this small model can have, since embedding and
-/// attention weigh as much in it as its experts.
-const MIXED_BITS: f64 = 4.6;
+/// Bits per weight of the mixed file.
+const MIXED_BITS: f64 = 3.5;
 /// Kinds of question to ask, one of each.
 const TASKS: [&str; 3] = ["word", "capital", "tool"];
 
@@ -68,9 +67,11 @@ pub fn run(compute: &Compute, args: Args) -> Result {
 
     println!("Quantizing {}", args.reference.display());
     let mut models = vec![("full precision", args.reference.clone(), None)];
-    for (name, target) in [("e4", None), ("mixed", Some(Target::BitsPerWeight(MIXED_BITS)))] {
+    let e4 = Types::Uniform(BlockType::E4, Trunk::beside(BlockType::E4));
+    let mixed = Types::Mixed(Target::BitsPerWeight(MIXED_BITS), Allocation::PerExpert);
+    for (name, types) in [("e4", e4), ("mixed", mixed)] {
         let file = out.join(format!("reference-{name}.gguf"));
-        let report = make(&args.reference, &file, BlockType::E4, target, None)?;
+        let report = make(&args.reference, &file, &types, None)?;
         println!(
             "  {name:<6} {}  {:.2} bits per weight, {:.2} in the experts",
             size::show(report.file_bytes),

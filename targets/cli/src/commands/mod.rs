@@ -7,6 +7,7 @@ pub mod demo;
 pub mod eval;
 pub mod export;
 pub mod inspect;
+pub mod plan;
 pub mod quantize;
 pub mod replay;
 pub mod run;

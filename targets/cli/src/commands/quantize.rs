@@ -1,11 +1,15 @@
 //! `vaquita quantize`: a checkpoint becomes an expert-major file.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use vaquita_calibration::statistics::{Origin, Statistics};
+use vaquita_calibration::statistics::{Origin, Statistics, Weighing};
 use vaquita_quantize::importance::Importance;
-use vaquita_quantize::{Job, Plan, Progress, Report, Target, mixed, quantize, sources};
+use vaquita_quantize::sources::Identity;
+use vaquita_quantize::{
+    Allocation, Job, Material, Plan, Progress, Report, Survey, Target, Trunk, quantize, sources,
+};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::{Gguf, Metadata};
 use vaquita_runtime::tokenizer::Tokenizer;
@@ -30,6 +34,8 @@ pub struct Args {
     #[arg(long, value_name = "PLAN", default_value = "uniform")]
     plan: PlanKind,
     #[command(flatten)]
+    trunk: TrunkArgs,
+    #[command(flatten)]
     target: TargetArgs,
     /// What `calibrate` found, to weigh errors by
     #[arg(long, value_name = "FILE")]
@@ -45,6 +51,41 @@ enum PlanKind {
     Uniform,
     /// Types by what they cost each expert, under a target
     Mixed,
+    /// The same with one type for a projection of all of a layer's experts, for comparison
+    PerTensor,
+    /// The same by the tokens that experts saw, for comparison; needs --calibration
+    Frequency,
+}
+
+impl PlanKind {
+    fn allocation(self) -> Allocation {
+        match self {
+            Self::Uniform | Self::Mixed => Allocation::PerExpert,
+            Self::PerTensor => Allocation::PerTensor,
+            Self::Frequency => Allocation::Frequency,
+        }
+    }
+}
+
+#[derive(clap::Args)]
+struct TrunkArgs {
+    /// Type of all but the routed experts and the output head [default: e4 and e8 below experts of e4, e3, e2]
+    #[arg(long, value_name = "TYPE", value_parser = expert_type)]
+    trunk: Option<BlockType>,
+    /// Type of the output head [default: e8, or that of wider experts]
+    #[arg(long, value_name = "TYPE", value_parser = expert_type)]
+    output_type: Option<BlockType>,
+}
+
+impl TrunkArgs {
+    fn beside(&self, experts: BlockType) -> Trunk {
+        let default = Trunk::beside(experts);
+        Trunk {
+            output: self.output_type.unwrap_or(default.output),
+            latent: self.trunk.unwrap_or(default.latent),
+            rest: self.trunk.unwrap_or(default.rest),
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -76,25 +117,32 @@ fn expert_type(name: &str) -> std::result::Result<BlockType, String> {
 pub fn run(compute: &Compute, args: Args) -> Result {
     let target = args.target.target();
     match (args.plan, &target) {
-        (PlanKind::Mixed, None) => {
-            return Err(Failure::Usage("--plan mixed needs --target-bpw or --target-size".into()));
+        (kind, None) if kind != PlanKind::Uniform => {
+            return Err(Failure::Usage("such a plan needs --target-bpw or --target-size".into()));
         }
         (PlanKind::Uniform, Some(_)) => {
             return Err(Failure::Usage("a target needs --plan mixed".into()));
         }
-        (PlanKind::Mixed, _) if args.ty.is_some() => {
+        (_, Some(_)) if args.ty.is_some() => {
             return Err(Failure::Usage("--type is for --plan uniform; mixed chooses types".into()));
+        }
+        (_, Some(_)) if args.trunk.trunk.or(args.trunk.output_type).is_some() => {
+            let message = "--trunk and --output-type are for --plan uniform; mixed chooses types";
+            return Err(Failure::Usage(message.into()));
         }
         _ => {}
     }
+    if args.plan == PlanKind::Frequency && args.calibration.is_none() {
+        return Err(Failure::Usage("--plan frequency needs --calibration".into()));
+    }
     compute.install();
-    let statistics = args.calibration.as_deref().map(|path| -> Result<_> {
-        let (statistics, origin) = Statistics::read(path)?;
-        Ok(Calibration { path, statistics, origin })
-    });
-    let calibration = statistics.transpose()?;
+    let calibration = args.calibration.as_deref().map(Calibration::read).transpose()?;
     let ty = args.ty.unwrap_or(BlockType::E4);
-    let report = make(&args.source, &args.out, ty, target, calibration.as_ref())?;
+    let types = match target {
+        Some(target) => Types::Mixed(target, args.plan.allocation()),
+        None => Types::Uniform(ty, args.trunk.beside(ty)),
+    };
+    let report = make(&args.source, &args.out, &types, calibration.as_ref())?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -109,34 +157,74 @@ pub fn run(compute: &Compute, args: Args) -> Result {
 /// What errors are weighed by.
 pub struct Calibration<'a> {
     path: &'a Path,
-    statistics: Statistics,
+    weighing: Weighing,
     origin: Origin,
 }
 
-/// Quantizes with a progress bar: under a target where there is one, else with one type.
-pub fn make(
-    source: &Path,
-    out: &Path,
-    ty: BlockType,
-    target: Option<Target>,
-    calibration: Option<&Calibration>,
-) -> Result<Report> {
-    let mut opened = sources::open(source)?;
-    if let Some(Calibration { path, origin, .. }) = calibration {
-        if origin.source != opened.identity.fingerprint {
+impl<'a> Calibration<'a> {
+    /// Reads a file.
+    pub fn read(path: &'a Path) -> Result<Self> {
+        let (statistics, origin) = Statistics::read(path)?;
+        Ok(Self { path, weighing: Weighing::new(statistics), origin })
+    }
+
+    /// What the quantizer goes by.
+    pub fn weighing(&self) -> &Weighing {
+        &self.weighing
+    }
+
+    /// Says in a source's identity what it was calibrated with, where that was the same source.
+    pub fn describe(&self, source: &Path, identity: &mut Identity) -> Result {
+        let Self { path, origin, .. } = self;
+        if origin.source != identity.fingerprint {
             let (path, source) = (path.display(), source.display());
             return Err(Failure::Error(format!(
                 "{path} was made from another model than {source}"
             )));
         }
-        opened.identity.calibration =
-            Some(format!("{} documents, {}", origin.documents, origin.text));
+        identity.calibration = Some(format!("{} documents, {}", origin.documents, origin.text));
+        Ok(())
     }
-    let importance = calibration.map(|one| &one.statistics as &dyn Importance);
+}
+
+/// How block types are chosen.
+pub enum Types {
+    /// Of the experts, and of the trunk.
+    Uniform(BlockType, Trunk),
+    /// By a plan under a target.
+    Mixed(Target, Allocation),
+}
+
+/// Quantizes with a progress bar.
+pub fn make(
+    source: &Path,
+    out: &Path,
+    types: &Types,
+    calibration: Option<&Calibration>,
+) -> Result<Report> {
+    let mut opened = sources::open(source)?;
+    if let Some(calibration) = calibration {
+        calibration.describe(source, &mut opened.identity)?;
+    }
+    let importance = calibration.map(|one| &one.weighing as &dyn Importance);
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
     let tokenizer = tokenizer_metadata(source)?;
+    let plan = match types {
+        Types::Mixed(target, allocation) => {
+            let material = Material { weights, identity, tokenizer: &tokenizer, importance };
+            let survey = with_bars(|progress| Survey::new(&material, progress))?;
+            survey.plan(&material, *target, *allocation)?
+        }
+        Types::Uniform(ty, trunk) => Plan::with_trunk(weights.config(), *ty, *trunk),
+    };
+    let job = Job { weights, identity, tokenizer: &tokenizer, importance, plan: &plan, out };
+    Ok(with_bars(|progress| quantize(&job, progress))?)
+}
+
+/// Does long work with a bar for each of its stages.
+pub fn with_bars<T>(work: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
     let mut bar: Option<(&str, Bar)> = None;
-    let mut on_progress = |progress: Progress| {
+    work(&mut |progress: Progress| {
         let name = progress.stage.name();
         if bar.as_ref().is_none_or(|(stage, _)| *stage != name) {
             bar = Some((name, Bar::new(name)));
@@ -144,13 +232,7 @@ pub fn make(
         if let Some((_, bar)) = &mut bar {
             bar.set(progress.done, progress.total);
         }
-    };
-    let plan = match target {
-        Some(target) => mixed(weights, identity, &tokenizer, importance, target, &mut on_progress)?,
-        None => Plan::uniform(weights.config(), ty),
-    };
-    let job = Job { weights, identity, tokenizer: &tokenizer, importance, plan: &plan, out };
-    Ok(quantize(&job, &mut on_progress)?)
+    })
 }
 
 /// What the file will say of its tokenizer. A checkpoint may come without one; its file then runs with
@@ -173,16 +255,20 @@ pub fn tokenizer_metadata(source: &Path) -> Result<Metadata> {
 
 /// The report, for people.
 fn describe(out: &Path, report: &Report) -> String {
-    let types: Vec<String> =
-        report.expert_types.iter().map(|(ty, count)| format!("{ty} {count}")).collect();
+    let types = |counts: &BTreeMap<String, usize>| -> String {
+        let counts: Vec<String> =
+            counts.iter().map(|(ty, count)| format!("{ty} {count}")).collect();
+        counts.join(", ")
+    };
     let mut text = format!(
-        "{}: {}, {:.3} bits per weight ({} weights)\nexperts: {:.3} bits per weight; matrices by type: {}\n",
+        "{}: {}, {:.3} bits per weight ({} weights)\nexperts: {:.3} bits per weight; matrices by type: {}; of the trunk: {}\n",
         out.display(),
         size::show(report.file_bytes),
         report.bits_per_weight,
         size::count(report.parameters),
         report.expert_bits_per_weight,
-        types.join(", "),
+        types(&report.expert_types),
+        types(&report.trunk_types),
     );
     let percent = |error: f64| format!("{:.3}%", error * 100.0);
     let mut rows = vec![["layer", "error of experts", "of the rest"].map(String::from).to_vec()];

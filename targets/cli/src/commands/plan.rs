@@ -1,0 +1,76 @@
+//! `vaquita plan`: what the mixed plan would make of a model at which size, without quantizing it.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+
+use vaquita_quantize::importance::Importance;
+use vaquita_quantize::plan::Point;
+use vaquita_quantize::{Allocation, Material, Survey, Target, sources};
+
+use super::quantize::{Calibration, with_bars};
+use crate::compute::Compute;
+use crate::failure::Result;
+use crate::files::write_whole;
+use crate::size;
+use crate::terminal::table;
+
+/// Arguments of `plan`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A Hugging Face folder or a GGUF file
+    source: PathBuf,
+    /// What `calibrate` found
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
+    /// Sizes on the curve, from the smallest file to twice that
+    #[arg(long, value_name = "N", default_value = "9")]
+    steps: NonZero<usize>,
+    /// Draw which expert gets how many bits, as an SVG file; needs --target-bpw
+    #[arg(long, value_name = "FILE", requires = "target_bpw")]
+    map: Option<PathBuf>,
+    /// The plan to draw, in bits of the file per weight of the model
+    #[arg(long, value_name = "BITS", requires = "map")]
+    target_bpw: Option<f64>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(compute: &Compute, args: Args) -> Result {
+    compute.install();
+    let mut opened = sources::open(&args.source)?;
+    let calibration = args.calibration.as_deref().map(Calibration::read).transpose()?;
+    if let Some(calibration) = &calibration {
+        calibration.describe(&args.source, &mut opened.identity)?;
+    }
+    let importance = calibration.as_ref().map(|one| one.weighing() as &dyn Importance);
+    let tokenizer = super::quantize::tokenizer_metadata(&args.source)?;
+    let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
+    let material = Material { weights, identity, tokenizer: &tokenizer, importance };
+    let survey = with_bars(|progress| Survey::new(&material, progress))?;
+    let curve = survey.curve(&material, args.steps.get())?;
+    if let (Some(path), Some(bits)) = (&args.map, args.target_bpw) {
+        let target = Target::BitsPerWeight(bits);
+        let plan = survey.plan(&material, target, Allocation::PerExpert)?;
+        write_whole(path, survey.map(&plan, importance).as_bytes())?;
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&serde_json::json!({ "curve": curve }))?);
+    } else {
+        print!("{}", describe(&curve));
+    }
+    Ok(())
+}
+
+fn describe(curve: &[Point]) -> String {
+    let mut rows = vec![["size", "bits per weight", "predicted error"].map(String::from).to_vec()];
+    rows.extend(curve.iter().map(|point| {
+        vec![
+            size::show(point.file_bytes),
+            format!("{:.3}", point.bits_per_weight),
+            format!("{:.2}%", point.predicted_error * 100.0),
+        ]
+    }));
+    table(&rows)
+}
