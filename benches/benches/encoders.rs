@@ -3,7 +3,7 @@
 //! `cargo bench -p vaquita-benches --bench encoders`
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use vaquita_quantize::encoders::{Slice, encode};
+use vaquita_quantize::encoders::{Guide, Slice, encode};
 use vaquita_runtime::blocks::BlockType;
 
 const ROWS: usize = 256;
@@ -28,7 +28,7 @@ fn encoders(c: &mut Criterion) {
     group.sample_size(10).throughput(Throughput::Elements((ROWS * COLS) as u64));
     for ty in BlockType::WRITTEN {
         group.bench_function(BenchmarkId::from_parameter(ty), |b| {
-            b.iter(|| encode(ty, &rows, None).expect("the weights are finite"));
+            b.iter(|| encode(ty, &rows, Guide::default()).expect("the weights are finite"));
         });
     }
 }

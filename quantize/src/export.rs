@@ -17,7 +17,7 @@ use vaquita_runtime::model::{
 };
 
 use crate::container::{ContainerError, expert_parameters};
-use crate::encoders;
+use crate::encoders::{self, Guide};
 use crate::partial::PartialFile;
 use crate::pipeline::{QuantizeError, in_write, refuse_source};
 use crate::plan::expert_specs;
@@ -213,7 +213,7 @@ fn encode(name: &str, matrix: &Matrix, ty: BlockType) -> Result<Vec<u8>, Quantiz
         return Ok(q8_0(&matrix.decode()));
     }
     let in_encode = |source| QuantizeError::Encode { name: name.into(), source };
-    Ok(encoders::encode(ty, matrix, None).map_err(in_encode)?.0)
+    Ok(encoders::encode(ty, matrix, Guide::default()).map_err(in_encode)?.0)
 }
 
 /// ggml's Q8_0: per 32 weights a scale in half precision and their codes, the largest at 127.

@@ -1,5 +1,6 @@
 //! How much an error in a column of a matrix matters: what calibration tells the quantizer.
 
+use crate::hessian::Hessian;
 use vaquita_runtime::model::{ExpertSpec, Projection};
 
 /// Weights for the squared errors of columns. `None` means that nothing is known: all columns count the same.
@@ -13,6 +14,16 @@ pub trait Importance: Sync {
 
     /// Tokens that an expert saw.
     fn tokens(&self, _spec: &ExpertSpec) -> Option<u64> {
+        None
+    }
+
+    /// The second moments of a tensor's inputs, for error feedback.
+    fn tensor_hessian(&self, _name: &str, _cols: usize) -> Option<Hessian> {
+        None
+    }
+
+    /// Those of an expert's projection.
+    fn expert_hessian(&self, _spec: &ExpertSpec, _projection: Projection) -> Option<Hessian> {
         None
     }
 }

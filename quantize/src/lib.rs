@@ -7,6 +7,7 @@
 pub mod container;
 pub mod encoders;
 pub mod export;
+pub mod hessian;
 pub mod importance;
 pub mod partial;
 pub mod pipeline;

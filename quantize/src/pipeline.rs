@@ -15,7 +15,7 @@ use vaquita_runtime::model::{
 };
 
 use crate::container::{CHECKSUMS_KEY, ContainerError, Inventory, Item, Layout};
-use crate::encoders::{self, Distortion, EncodeError};
+use crate::encoders::{self, Distortion, EncodeError, Feedback, Guide};
 use crate::importance::Importance;
 use crate::partial::PartialFile;
 use crate::plan::Plan;
@@ -232,12 +232,20 @@ fn encode(job: &Job, item: &Item) -> Result<(Vec<u8>, Distortion), QuantizeError
                 || WeightsError::Missing { path: PathBuf::new(), name: spec.name.clone() };
             let matrix = job.weights.tensor(spec)?.ok_or_else(missing)?;
             let importance = job.importance.and_then(|all| all.tensor(&spec.name, spec.cols));
-            let encoded = encoders::encode(*ty, &matrix, importance.as_deref()).map_err(in_encode);
+            let hessian = job.importance.and_then(|all| all.tensor_hessian(&spec.name, spec.cols));
+            let feedback = hessian.filter(|_| bears_feedback(*ty)).as_ref().map(Feedback::new);
+            let guide = Guide { importance: importance.as_deref(), feedback: feedback.as_ref() };
+            let encoded = encoders::encode(*ty, &matrix, guide).map_err(in_encode);
             matrix.release();
             encoded
         }
         Item::Expert(spec, types) => encode_expert(job, spec, *types),
     }
+}
+
+/// Types whose errors are large enough to be carried on.
+fn bears_feedback(ty: BlockType) -> bool {
+    ty.is_coded()
 }
 
 /// The record of an expert: gate, up and down, each where the layout has it.
@@ -252,14 +260,22 @@ fn encode_expert(
     let expert = job.weights.expert(spec)?;
     let matrices = [expert.gate, expert.up, expert.down];
     let mut record = vec![0; len];
+    let mut feedback = None;
     let mut distortion = Distortion::default();
     for projection in Projection::ALL {
         let at = projection as usize;
         let in_encode =
             |source| QuantizeError::Encode { name: spec.projection_name(projection), source };
         let importance = job.importance.and_then(|all| all.expert(spec, projection));
-        let (bytes, lost) =
-            encoders::encode(types[at], &matrices[at], importance.as_deref()).map_err(in_encode)?;
+        // Gate and up see the same inputs.
+        if projection != Projection::Up {
+            let any = types.into_iter().any(bears_feedback);
+            let known = job.importance.filter(|_| any);
+            let hessian = known.and_then(|all| all.expert_hessian(spec, projection));
+            feedback = hessian.as_ref().map(Feedback::new);
+        }
+        let guide = Guide { importance: importance.as_deref(), feedback: feedback.as_ref() };
+        let (bytes, lost) = encoders::encode(types[at], &matrices[at], guide).map_err(in_encode)?;
         matrices[at].release();
         record[ranges[at].clone()].copy_from_slice(&bytes);
         distortion += lost;

@@ -7,10 +7,16 @@
 //! layer.N.weight         F64 [experts]           sum of their squares
 //! layer.N.input          F32 [experts, inputs]   mean square of the inputs of gate and up, weighed by those squares
 //! layer.N.hidden         F32 [experts, inputs]   the same of down
+//! products.NAME          F32 [entries]           means of the products of the inputs of NAME with each other: the
+//!                                                upper triangles of blocks along the diagonal, row by row
+//! layer.N.input_products, layer.N.hidden_products    F32 [experts, entries]    the same of experts
 //! ```
 //!
+//! The products are optional.
+//!
 //! The metadata has `format` (`vaquita-calibration`), `version` (1), `source` (the fingerprint of the model),
-//! `text` (CRC-32 of the texts) and `documents`.
+//! `text` (CRC-32 of the texts), `documents`, and `block`, the inputs
+//! of a block of products.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -18,12 +24,15 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use vaquita_quantize::hessian::Hessian;
 use vaquita_quantize::partial::PartialFile;
 
 use super::{ExpertMoments, Moments, Statistics};
 
 const FORMAT: &str = "vaquita-calibration";
 const VERSION: &str = "1";
+/// Inputs of a block of products, at the most.
+const MAX_BLOCK: usize = 4096;
 
 /// What statistics were made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +43,8 @@ pub struct Origin {
     pub text: String,
     /// How many texts.
     pub documents: usize,
+    /// CRC-32 of the file that they were read from; empty before.
+    pub statistics: String,
 }
 
 impl Origin {
@@ -45,7 +56,7 @@ impl Origin {
             hasher.update(text.as_bytes());
         }
         let text = format!("crc32:{:08x}", hasher.finalize());
-        Self { source: source.into(), text, documents: texts.len() }
+        Self { source: source.into(), text, documents: texts.len(), statistics: String::new() }
     }
 }
 
@@ -82,14 +93,17 @@ impl Statistics {
     /// Writes a file that appears under its name when it is whole.
     pub fn write(&self, origin: &Origin, path: &Path) -> Result<(), CalibrationError> {
         let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut block = None;
         for (name, moments) in &self.matrices {
             let bytes = moments.mean_bytes();
-            tensors.push((
-                format!("matrix.{name}"),
-                Dtype::F32,
-                vec![moments.squares.len()],
-                bytes,
-            ));
+            let width = moments.squares.len();
+            tensors.push((format!("matrix.{name}"), Dtype::F32, vec![width], bytes));
+            if let Some(products) = &moments.products {
+                let bytes = moments.product_bytes();
+                let shape = vec![products.packed().len()];
+                tensors.push((format!("products.{name}"), Dtype::F32, shape, bytes));
+                block = Some(products.block());
+            }
         }
         for (layer, experts) in &self.experts {
             let mut add = |name: &str, dtype, shape, bytes| {
@@ -112,6 +126,16 @@ impl Statistics {
                     bytes.resize((at + 1) * width * 4, 0);
                 }
                 add(name, Dtype::F32, vec![n, width], bytes);
+                let products = || all.clone().filter_map(|one| part(one).products.as_ref());
+                let Some(first) = products().next() else { continue };
+                block = Some(first.block());
+                let len = first.packed().len();
+                let mut bytes = Vec::with_capacity(n * len * 4);
+                for (at, expert) in experts.iter().enumerate() {
+                    bytes.extend(part(expert).product_bytes());
+                    bytes.resize((at + 1) * len * 4, 0);
+                }
+                add(&format!("{name}_products"), Dtype::F32, vec![n, len], bytes);
             }
         }
         let views = tensors
@@ -121,13 +145,16 @@ impl Statistics {
             })
             .collect::<Result<Vec<_>, _>>();
         let in_container = |source| CalibrationError::Container { path: path.into(), source };
-        let metadata = HashMap::from([
+        let mut metadata = HashMap::from([
             ("format".to_string(), FORMAT.to_string()),
             ("version".into(), VERSION.into()),
             ("source".into(), origin.source.clone()),
             ("text".into(), origin.text.clone()),
             ("documents".into(), origin.documents.to_string()),
         ]);
+        if let Some(block) = block {
+            metadata.insert("block".into(), block.to_string());
+        }
         let bytes = safetensors::serialize(views.map_err(in_container)?, Some(metadata))
             .map_err(in_container)?;
         let io = |source| CalibrationError::Io { path: path.into(), source };
@@ -145,8 +172,10 @@ impl Statistics {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(in_container)?;
         let file = SafeTensors::deserialize(&bytes).map_err(in_container)?;
         let metadata = header.metadata().clone().unwrap_or_default();
-        parse(&file, &metadata)
-            .map_err(|found| CalibrationError::Content { path: path.into(), found })
+        let (statistics, mut origin) = parse(&file, &metadata)
+            .map_err(|found| CalibrationError::Content { path: path.into(), found })?;
+        origin.statistics = format!("crc32:{:08x}", crc32fast::hash(&bytes));
+        Ok((statistics, origin))
     }
 }
 
@@ -160,6 +189,12 @@ impl Moments {
     fn mean_bytes(&self) -> Vec<u8> {
         let weight = if self.weight > 0.0 { self.weight } else { 1.0 };
         self.squares.iter().flat_map(|sum| ((sum / weight) as f32).to_le_bytes()).collect()
+    }
+
+    fn product_bytes(&self) -> Vec<u8> {
+        let weight = if self.weight > 0.0 { self.weight } else { 1.0 };
+        let sums = self.products.iter().flat_map(|products| products.packed());
+        sums.flat_map(|sum| ((f64::from(*sum) / weight) as f32).to_le_bytes()).collect()
     }
 }
 
@@ -175,15 +210,34 @@ fn parse(
         return Err(format!("version {:?}; this program reads {VERSION}", text("version")));
     }
     let documents = text("documents").parse().map_err(|_| "documents is no number".to_string())?;
-    let origin = Origin { source: text("source"), text: text("text"), documents };
+    let origin =
+        Origin { source: text("source"), text: text("text"), documents, ..Origin::default() };
 
+    let block = match metadata.get("block") {
+        None => None,
+        Some(block) => match block.parse() {
+            Ok(block @ 1..=MAX_BLOCK) => Some(block),
+            _ => return Err(format!("block is {block:?}; allowed: 1 to {MAX_BLOCK}")),
+        },
+    };
+    let products = |name: &str, cols: usize, sums: Vec<f32>| -> Result<Hessian, String> {
+        let products = block.and_then(|block| Hessian::from_packed(cols, block, sums));
+        products.ok_or_else(|| format!("{name} does not fit {cols} inputs in blocks of {block:?}"))
+    };
     let mut statistics = Statistics::default();
     let mut layers: BTreeMap<usize, ()> = BTreeMap::new();
     for name in file.names() {
         if let Some(matrix) = name.strip_prefix("matrix.") {
             let (means, _) = f32s(file, name)?;
-            let squares = means.into_iter().map(f64::from).collect();
-            statistics.matrices.insert(matrix.into(), Moments { weight: 1.0, squares });
+            let squares: Vec<f64> = means.into_iter().map(f64::from).collect();
+            let stored = format!("products.{matrix}");
+            let products = match file.tensor(&stored) {
+                Ok(_) => Some(products(&stored, squares.len(), numbers(file, &stored)?.0)?),
+                Err(_) => None,
+            };
+            statistics.matrices.insert(matrix.into(), Moments { weight: 1.0, squares, products });
+        } else if name.starts_with("products.") {
+            // Read with its matrix.
         } else {
             let layer = name.strip_prefix("layer.").and_then(|rest| rest.split('.').next());
             let layer = layer.and_then(|layer| layer.parse().ok());
@@ -205,7 +259,7 @@ fn parse(
                 })
             };
             let (mass, weight) = (number(&mass, "mass")?, number(&weight, "weight")?);
-            let part = || Moments { weight, squares: Vec::new() };
+            let part = || Moments { weight, ..Moments::default() };
             let tokens = u64::from_le_bytes(*tokens);
             experts.push(ExpertMoments { tokens, mass, input: part(), hidden: part() });
         }
@@ -226,6 +280,20 @@ fn parse(
                 moments.squares =
                     means.iter().map(|mean| f64::from(*mean) * moments.weight).collect();
             }
+            let stored = name(&format!("{part}_products"));
+            if file.tensor(&stored).is_err() {
+                continue;
+            }
+            let (means, shape) = numbers(file, &stored)?;
+            if shape.len() != 2 || shape[0] != experts.len() || shape[1] == 0 {
+                let experts = experts.len();
+                return Err(format!("{stored} has shape {shape:?}; there are {experts} experts"));
+            }
+            for (expert, means) in experts.iter_mut().zip(means.chunks_exact(shape[1])) {
+                let moments = if part == "input" { &mut expert.input } else { &mut expert.hidden };
+                let sums = means.iter().map(|mean| mean * moments.weight as f32).collect();
+                moments.products = Some(products(&stored, width, sums)?);
+            }
         }
         statistics.experts.insert(layer, experts);
     }
@@ -234,13 +302,17 @@ fn parse(
 
 /// A tensor of finite numbers from 0, and its shape.
 fn f32s(file: &SafeTensors, name: &str) -> Result<(Vec<f32>, Vec<usize>), String> {
-    let tensor = tensor(file, name, Dtype::F32)?;
-    let bytes = tensor.data().as_chunks::<4>().0.iter();
-    let values: Vec<f32> = bytes.map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let (values, shape) = numbers(file, name)?;
     match values.iter().find(|value| !(value.is_finite() && **value >= 0.0)) {
         Some(bad) => Err(format!("{name} has {bad}; allowed: finite numbers from 0")),
-        None => Ok((values, tensor.shape().to_vec())),
+        None => Ok((values, shape)),
     }
+}
+
+fn numbers(file: &SafeTensors, name: &str) -> Result<(Vec<f32>, Vec<usize>), String> {
+    let tensor = tensor(file, name, Dtype::F32)?;
+    let bytes = tensor.data().as_chunks::<4>().0.iter();
+    Ok((bytes.map(|bytes| f32::from_le_bytes(*bytes)).collect(), tensor.shape().to_vec()))
 }
 
 fn eights(file: &SafeTensors, name: &str, dtype: Dtype) -> Result<Vec<[u8; 8]>, String> {

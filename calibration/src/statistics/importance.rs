@@ -1,4 +1,4 @@
-//! From statistics to importances: how much an error in a column of a matrix matters.
+//! From statistics to importances: how much an error in a column of a matrix matters, and how it can be made good.
 //!
 //! An expert that saw little is judged by its layer as well: its means are taken over its own tokens and as
 //! many of the layer's average as [`PRIOR_TOKENS`]. An expert that saw nothing is an average one that gets half a
@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use vaquita_quantize::hessian::Hessian;
 use vaquita_quantize::importance::Importance;
 use vaquita_runtime::model::{ExpertSpec, Projection};
 
@@ -95,6 +96,20 @@ impl Importance for Weighing {
 
     fn tokens(&self, spec: &ExpertSpec) -> Option<u64> {
         Some(self.statistics.experts.get(&spec.layer.0)?.get(spec.expert.0)?.tokens)
+    }
+
+    fn tensor_hessian(&self, name: &str, cols: usize) -> Option<Hessian> {
+        let products = self.statistics.matrices.get(name)?.products.as_ref();
+        products.filter(|products| products.cols() == cols).cloned()
+    }
+
+    fn expert_hessian(&self, spec: &ExpertSpec, projection: Projection) -> Option<Hessian> {
+        let (layer, mine, all) = self.parts(spec, projection)?;
+        let (_, cols) = spec.shape(projection);
+        let all = all.products.as_ref().filter(|all| all.cols() == cols && layer.tokens > 0.0)?;
+        let mut products = mine.products.clone().unwrap_or_default();
+        products.merge(all, (PRIOR_TOKENS / layer.tokens) as f32);
+        Some(products)
     }
 }
 

@@ -2,7 +2,7 @@
 //! gets. The quantizer weighs errors by it.
 //!
 //! [`collect`] runs a model and adds up, [`Statistics`] is the sum, `file` stores it, [`Weighing`] turns it into
-//! weights for columns, and [`Coverage`] says which experts saw how much.
+//! what the quantizer goes by, and [`Coverage`] says which experts saw how much.
 
 mod collect;
 mod coverage;
@@ -13,7 +13,9 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use collect::collect;
+use vaquita_quantize::hessian::Hessian;
+
+pub use collect::{block_within, collect};
 pub use coverage::{Coverage, LayerCoverage};
 pub use file::{CalibrationError, Origin};
 pub use importance::Weighing;
@@ -25,6 +27,8 @@ pub struct Moments {
     pub weight: f64,
     /// Per column, the sum of the squares, each times its factor.
     pub squares: Vec<f64>,
+    /// Their products with each other, in blocks and with the same factors, where those were collected.
+    pub products: Option<Hessian>,
 }
 
 /// Sums over the tokens of one expert. The factor on a square is the square of the router's weight: that is
@@ -52,14 +56,19 @@ pub struct Statistics {
 
 impl Moments {
     /// Adds rows of `width` inputs. Without factors each counts once.
-    fn add(&mut self, values: &[f32], width: usize, factors: Option<&[f32]>) {
+    fn add(&mut self, values: &[f32], width: usize, factors: Option<&[f32]>, block: Option<usize>) {
         self.squares.resize(width, 0.0);
+        let products = || block.map(|block| Hessian::new(width, block));
+        self.products = self.products.take().or_else(products);
         for (row, values) in values.chunks_exact(width.max(1)).enumerate() {
             let factor = factors.map_or(1.0, |all| all.get(row).copied().unwrap_or(0.0));
             let factor = f64::from(factor);
             self.weight += factor;
             for (sum, value) in self.squares.iter_mut().zip(values) {
                 *sum += f64::from(*value) * f64::from(*value) * factor;
+            }
+            if let Some(products) = &mut self.products {
+                products.add(values, factor as f32);
             }
         }
     }
@@ -69,6 +78,9 @@ impl Moments {
         self.squares.resize(self.squares.len().max(other.squares.len()), 0.0);
         for (sum, other) in self.squares.iter_mut().zip(&other.squares) {
             *sum += other;
+        }
+        if let Some(other) = &other.products {
+            self.products.get_or_insert_default().merge(other, 1.0);
         }
     }
 }

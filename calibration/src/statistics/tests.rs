@@ -41,6 +41,7 @@ fn by_hand() -> Statistics {
         let moments = |squares: &[f64]| Moments {
             weight,
             squares: squares.iter().map(|square| square * weight).collect(),
+            products: None,
         };
         let (input, hidden) = (moments(&squares), moments(&squares[..1]));
         ExpertMoments { tokens, mass: weight, input, hidden }
@@ -52,7 +53,7 @@ fn by_hand() -> Statistics {
 #[test]
 fn every_token_reaches_every_matrix_and_as_many_experts_as_it_should() {
     let (subject, texts) = (subject(), texts());
-    let found = collect(&subject, &texts, &|_, _| {}).unwrap();
+    let found = collect(&subject, &texts, None, &|_, _| {}).unwrap();
     let tokens: usize = subject.tokenize(&texts).unwrap().iter().map(Vec::len).sum();
     let config = subject.model.config();
     for layer in 0..config.num_hidden_layers {
@@ -83,7 +84,7 @@ fn the_sums_do_not_depend_on_the_number_of_threads() {
     let (subject, texts) = (subject(), texts());
     let with = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| collect(&subject, &texts, &|_, _| {}).unwrap())
+        pool.install(|| collect(&subject, &texts, Some(64), &|_, _| {}).unwrap())
     };
     assert!(with(1) == with(3));
 }
@@ -94,11 +95,24 @@ fn a_file_gives_back_what_was_written_and_refuses_what_is_not_one() {
     let path = folder.path().join("a.calibration");
     let mut statistics = by_hand();
     let squares = vec![1.0, 0.5, 0.25];
-    statistics.matrices.insert("output.weight".into(), Moments { weight: 1.0, squares });
+    let products = Hessian::from_packed(3, 2, vec![1.0, -0.25, 0.5, 0.25]).unwrap();
+    for (expert, scale) in
+        statistics.experts.get_mut(&1).unwrap()[..2].iter_mut().zip([1000.0, 1.0])
+    {
+        let of = |cols, sums: &[f32]| {
+            Hessian::from_packed(cols, 2, sums.iter().map(|sum| sum * scale).collect())
+        };
+        expert.input.products = of(2, &[1.0, -0.5, 4.0]);
+        expert.hidden.products = of(1, &[1.0]);
+    }
+    statistics
+        .matrices
+        .insert("output.weight".into(), Moments { weight: 1.0, squares, products: Some(products) });
     let origin = Origin::new("crc32:01234567", &["a".into(), "b".into()]);
     statistics.write(&origin, &path).unwrap();
     let (found, from) = Statistics::read(&path).unwrap();
-    assert_eq!(from, origin);
+    assert_eq!((&from.source, &from.text), (&origin.source, &origin.text));
+    assert_eq!(from.documents, 2);
     assert_eq!(found.matrices, statistics.matrices);
     assert_eq!(found.coverage(), statistics.coverage());
     let weighings = [Weighing::new(found), Weighing::new(statistics.clone())];
@@ -106,6 +120,8 @@ fn a_file_gives_back_what_was_written_and_refuses_what_is_not_one() {
         for projection in Projection::ALL {
             let (spec, [a, b]) = (spec(expert), &weighings);
             assert_eq!(a.expert(&spec, projection), b.expert(&spec, projection));
+            let [a, b] = [a, b].map(|one| one.expert_hessian(&spec, projection).unwrap());
+            assert_eq!(a.packed(), b.packed());
         }
     }
 
@@ -140,6 +156,33 @@ fn a_thin_expert_leans_on_its_layer_and_an_unseen_one_has_its_mean() {
     // Work counts, and none does none.
     let first = |expert| statistics.expert(&spec(expert), Projection::Gate).unwrap()[0];
     assert!(first(0) > 100.0 * first(1) && first(2) > 0.0);
+}
+
+#[test]
+fn products_that_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.calibration");
+    let mut statistics = by_hand();
+    statistics.experts.get_mut(&1).unwrap()[0].input.products = Some(Hessian::new(5, 2));
+    statistics.write(&Origin::default(), &path).unwrap();
+    let message = Statistics::read(&path).unwrap_err().to_string();
+    assert!(message.contains("layer.1.input_products does not fit 2 inputs"), "{message}");
+}
+
+#[test]
+fn blocks_of_products_are_as_wide_as_memory_allows() {
+    let subject = subject();
+    let config = subject.model.config();
+    assert_eq!(block_within(1 << 30, config), Some(256));
+    assert_eq!(block_within(1 << 20, config), None);
+    let widths = [20, 40, 80].map(|mib| block_within(mib << 20, config).unwrap());
+    assert!(widths.is_sorted() && widths[0] < widths[2], "{widths:?}");
+    let found = collect(&subject, &texts(), Some(64), &|_, _| {}).unwrap();
+    let moments = &found.experts[&2][3].input;
+    let products = moments.products.as_ref().unwrap();
+    assert_eq!((products.cols(), products.block()), (256, 64));
+    let first = f64::from(products.packed()[0]);
+    assert!((first / moments.squares[0] - 1.0).abs() < 1e-4, "{first} {}", moments.squares[0]);
 }
 
 #[test]

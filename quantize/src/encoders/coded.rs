@@ -4,9 +4,10 @@ use rayon::prelude::*;
 use vaquita_runtime::blocks::coded::{Layout, Packer};
 use vaquita_runtime::blocks::{BlockType, GROUP};
 
+use super::feedback::Carried;
 use super::search::{self, Grid};
 use super::tables;
-use super::{Distortion, EncodeError, Rows};
+use super::{Distortion, EncodeError, Guide, Rows};
 
 /// Rows on which the tables of a type compete.
 const SAMPLE_ROWS: usize = 8;
@@ -25,9 +26,9 @@ struct EncodedRow {
 pub(super) fn encode(
     ty: BlockType,
     weights: &dyn Rows,
-    importance: Option<&[f32]>,
+    guide: Guide,
 ) -> Result<(Vec<u8>, Distortion), EncodeError> {
-    let grid = choose_grid(ty, weights, importance)?;
+    let grid = choose_grid(ty, weights, guide)?;
     let table = match grid {
         Grid::Table(table) => table.entries,
         Grid::Integers => [0; 16],
@@ -40,7 +41,7 @@ pub(super) fn encode(
             .into_par_iter()
             .map_init(
                 || vec![0f32; weights.cols()],
-                |values, row| encode_row(&grid, weights, row, values, importance, true),
+                |values, row| encode_row(&grid, weights, row, values, guide, true),
             )
             .collect::<Result<_, _>>()?;
         for (row, encoded) in rows.into_iter().enumerate() {
@@ -55,16 +56,16 @@ pub(super) fn encode(
 pub(super) fn measure(
     ty: BlockType,
     weights: &dyn Rows,
-    importance: Option<&[f32]>,
+    guide: Guide,
 ) -> Result<Distortion, EncodeError> {
-    let grid = choose_grid(ty, weights, importance)?;
+    let grid = choose_grid(ty, weights, guide)?;
     // Collected before it is added up: the sum must not depend on how threads share the rows.
     let rows: Vec<Distortion> = (0..weights.rows())
         .into_par_iter()
         .map_init(
             || vec![0f32; weights.cols()],
             |values, row| {
-                encode_row(&grid, weights, row, values, importance, false).map(|row| row.distortion)
+                encode_row(&grid, weights, row, values, guide, false).map(|row| row.distortion)
             },
         )
         .collect::<Result<_, _>>()?;
@@ -79,7 +80,7 @@ fn shape_error(ty: BlockType, weights: &dyn Rows) -> EncodeError {
 fn choose_grid(
     ty: BlockType,
     weights: &dyn Rows,
-    importance: Option<&[f32]>,
+    guide: Guide,
 ) -> Result<Grid<'static>, EncodeError> {
     Layout::new(ty, weights.rows(), weights.cols()).ok_or_else(|| shape_error(ty, weights))?;
     let candidates = tables::candidates(ty);
@@ -96,7 +97,7 @@ fn choose_grid(
         let grid = Grid::Table(table);
         let mut error = 0.0;
         for row in (0..weights.rows()).step_by(step) {
-            let row = encode_row(&grid, weights, row, &mut values, importance, false)?;
+            let row = encode_row(&grid, weights, row, &mut values, guide, false)?;
             error += row.distortion.squared_error;
         }
         if error < best.1 {
@@ -111,7 +112,7 @@ fn encode_row(
     weights: &dyn Rows,
     row: usize,
     values: &mut [f32],
-    importance: Option<&[f32]>,
+    guide: Guide,
     with_codes: bool,
 ) -> Result<EncodedRow, EncodeError> {
     weights.read_row(row, values);
@@ -130,25 +131,34 @@ fn encode_row(
         codes: Vec::new(),
         distortion: Distortion::default(),
     };
-    if with_codes {
-        encoded.codes.resize(values.len(), 0);
+    for value in values.iter_mut() {
+        *value *= inverse;
     }
+    let mut carried = guide.feedback.map(Carried::new);
     let (mut squared_error, mut energy) = (0f64, 0f64);
-    for (group, values) in values.as_chunks_mut::<GROUP>().0.iter_mut().enumerate() {
-        for value in values.iter_mut() {
-            *value *= inverse;
-        }
-        let importance = importance.and_then(|all| all.as_chunks::<GROUP>().0.get(group));
+    for (group, values) in values.as_chunks::<GROUP>().0.iter().enumerate() {
+        let importance = guide.importance.and_then(|all| all.as_chunks::<GROUP>().0.get(group));
         // Columns that never mattered say nothing about how to treat a group.
         let importance = importance.filter(|group| group.iter().any(|one| *one > 0.0));
-        let choice = search::choose(grid, values, importance);
+        let mut codes = [0; GROUP];
+        let (choice, group_energy) = match &mut carried {
+            None => {
+                let choice = search::choose(grid, values, importance);
+                if with_codes {
+                    search::codes(grid, choice.byte, values, &mut codes);
+                }
+                (choice, weighted_energy(values, importance))
+            }
+            Some(carried) => {
+                (carried.round(grid, group, values, &mut codes), carried.energy(group, values))
+            }
+        };
         encoded.group_scales.push(choice.byte);
         if with_codes {
-            let codes = &mut encoded.codes.as_chunks_mut::<GROUP>().0[group];
-            search::codes(grid, choice.byte, values, codes);
+            encoded.codes.extend(codes);
         }
         squared_error += f64::from(choice.error);
-        energy += f64::from(weighted_energy(values, importance));
+        energy += f64::from(group_energy);
     }
     let unit = f64::from(scale) * f64::from(scale);
     encoded.distortion = Distortion { squared_error: squared_error * unit, energy: energy * unit };

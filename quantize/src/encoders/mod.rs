@@ -1,11 +1,12 @@
 //! Encoders: from weights to the bytes of a block type, with the error that this leaves.
 //!
 //! [`encode`] is the way in. [`tables`] has the value tables of the coded types, `search` the choice of a
-//! group's scale, `coded` puts rows together, `plain` converts numbers.
+//! group's scale, [`Feedback`] carries errors on, `coded` puts rows together, `plain` converts numbers.
 
 use vaquita_runtime::blocks::BlockType;
 
 mod coded;
+mod feedback;
 mod plain;
 mod rows;
 mod search;
@@ -13,6 +14,7 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use feedback::Feedback;
 pub use rows::{Rows, Sample, Slice};
 
 /// Why weights cannot be encoded.
@@ -74,8 +76,9 @@ pub enum EncodeError {
     },
 }
 
-/// The squared error that encoding left, and the energy it is to be compared with; both weighted by the
-/// importance of the columns where one is given.
+/// The squared error that encoding left, and the energy it is to be compared with: of the weights; weighted by
+/// the importance of the columns where one is given; of the outputs under the second moments of the inputs
+/// where there is feedback.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Distortion {
     /// Sum of squared differences.
@@ -107,36 +110,51 @@ impl std::iter::Sum for Distortion {
     }
 }
 
-/// Encodes a matrix and says what was lost. `importance` weighs the squared error of each column; without
-/// it all count the same.
+/// What an encoder knows of the inputs of a matrix.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Guide<'a> {
+    /// Weighs the squared error of each column; without it all count the same.
+    pub importance: Option<&'a [f32]>,
+    /// Carries errors on to later columns, in the coded types.
+    pub feedback: Option<&'a Feedback>,
+}
+
+impl<'a> Guide<'a> {
+    /// Weights for columns, and no feedback.
+    pub fn importance(importance: Option<&'a [f32]>) -> Self {
+        Self { importance, feedback: None }
+    }
+}
+
+/// Encodes a matrix and says what was lost.
 pub fn encode(
     ty: BlockType,
     weights: &dyn Rows,
-    importance: Option<&[f32]>,
+    guide: Guide,
 ) -> Result<(Vec<u8>, Distortion), EncodeError> {
-    check_importance(weights.cols(), importance)?;
+    check(weights.cols(), guide)?;
     if !BlockType::WRITTEN.contains(&ty) {
         return Err(EncodeError::NotWritten { ty });
     }
-    if ty.is_coded() { coded::encode(ty, weights, importance) } else { plain::encode(ty, weights) }
+    if ty.is_coded() { coded::encode(ty, weights, guide) } else { plain::encode(ty, weights) }
 }
 
 /// What [`encode`] would lose, without keeping the bytes.
-pub fn measure(
-    ty: BlockType,
-    weights: &dyn Rows,
-    importance: Option<&[f32]>,
-) -> Result<Distortion, EncodeError> {
-    check_importance(weights.cols(), importance)?;
+pub fn measure(ty: BlockType, weights: &dyn Rows, guide: Guide) -> Result<Distortion, EncodeError> {
+    check(weights.cols(), guide)?;
     if ty.is_coded() {
-        coded::measure(ty, weights, importance)
+        coded::measure(ty, weights, guide)
     } else {
         plain::encode(ty, weights).map(|(_, distortion)| distortion)
     }
 }
 
-fn check_importance(expected: usize, importance: Option<&[f32]>) -> Result<(), EncodeError> {
-    let Some(importance) = importance else {
+fn check(expected: usize, guide: Guide) -> Result<(), EncodeError> {
+    if let Some(found) = guide.feedback.map(Feedback::cols).filter(|cols| *cols != expected) {
+        let found = format!("found second moments of {found}");
+        return Err(EncodeError::Importance { expected, found });
+    }
+    let Some(importance) = guide.importance else {
         return Ok(());
     };
     let found = if importance.len() != expected {

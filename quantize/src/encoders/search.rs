@@ -194,6 +194,21 @@ pub fn codes(grid: &Grid, byte: u8, weights: &[f32; GROUP], out: &mut [u8; GROUP
     }
 }
 
+/// The code of the nearest value to one weight, and that value, scaled.
+pub fn nearest(grid: &Grid, byte: u8, weight: f32) -> (u8, f32) {
+    let (scale, inverse) = signed_scale(byte);
+    match grid {
+        Grid::Table(table) => {
+            let place = usize::from(places(&[weight; 8], inverse)[0]);
+            (table.codes[place], scale * table.nearest[place])
+        }
+        Grid::Integers => {
+            let nearest = nearest_integer(weight * inverse);
+            (nearest as i8 as u8, scale * nearest)
+        }
+    }
+}
+
 fn signed_scale(byte: u8) -> (f32, f32) {
     let (scale, inverse) = SCALES[usize::from(byte & 0x7f)];
     if byte & 0x80 == 0 { (scale, inverse) } else { (-scale, -inverse) }

@@ -6,12 +6,13 @@ use proptest::prelude::*;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
 
 use super::*;
+use crate::hessian::Hessian;
 
 const CODED: [BlockType; 4] = [BlockType::E2, BlockType::E3, BlockType::E4, BlockType::E8];
 
 fn round_trip(ty: BlockType, cols: usize, values: &[f32]) -> (Vec<f32>, Distortion) {
     let rows = Slice::new(cols, values);
-    let (bytes, distortion) = encode(ty, &rows, None).unwrap();
+    let (bytes, distortion) = encode(ty, &rows, Guide::default()).unwrap();
     let matrix = Matrix::new(ty, rows.rows(), cols, bytes.into()).unwrap();
     (matrix.decode(), distortion)
 }
@@ -75,7 +76,7 @@ fn a_weight_that_is_not_finite_is_named() {
     for ty in BlockType::WRITTEN {
         let mut values = vec![0.5; 128];
         values[64 + 7] = f32::NAN;
-        let error = encode(ty, &Slice::new(64, &values), None).unwrap_err();
+        let error = encode(ty, &Slice::new(64, &values), Guide::default()).unwrap_err();
         assert!(matches!(error, EncodeError::NotFinite { row: 1, col: 7, .. }), "{error}");
         assert!(error.to_string().contains("row 1, column 7 is NaN"));
     }
@@ -83,7 +84,8 @@ fn a_weight_that_is_not_finite_is_named() {
 
 #[test]
 fn half_precision_refuses_what_it_cannot_hold() {
-    let error = encode(BlockType::F16, &Slice::new(2, &[1.0, 70_000.0]), None).unwrap_err();
+    let error =
+        encode(BlockType::F16, &Slice::new(2, &[1.0, 70_000.0]), Guide::default()).unwrap_err();
     assert!(matches!(error, EncodeError::TooLarge { col: 1, .. }), "{error}");
 }
 
@@ -100,7 +102,7 @@ fn plain_types_round_to_the_nearest_even() {
 
 #[test]
 fn odd_shapes_are_refused_with_a_way_out() {
-    let error = encode(BlockType::E4, &Slice::new(48, &[0.0; 96]), None).unwrap_err();
+    let error = encode(BlockType::E4, &Slice::new(48, &[0.0; 96]), Guide::default()).unwrap_err();
     assert!(error.to_string().contains("f16 holds any shape"), "{error}");
 }
 
@@ -108,7 +110,8 @@ fn odd_shapes_are_refused_with_a_way_out() {
 fn importance_must_fit_the_columns() {
     let values = [0.5; 64];
     for importance in [vec![1.0; 63], vec![-1.0; 64], vec![f32::NAN; 64]] {
-        let error = encode(BlockType::E4, &Slice::new(64, &values), Some(&importance));
+        let error =
+            encode(BlockType::E4, &Slice::new(64, &values), Guide::importance(Some(&importance)));
         assert!(matches!(error, Err(EncodeError::Importance { .. })));
     }
 }
@@ -119,7 +122,7 @@ fn important_columns_lose_less() {
     let importance: Vec<f32> = (0..1024).map(|col| if col % 8 == 0 { 30.0 } else { 1.0 }).collect();
     let rows = Slice::new(1024, &values);
     let loss = |importance: Option<&[f32]>| -> f64 {
-        let (bytes, _) = encode(BlockType::E3, &rows, importance).unwrap();
+        let (bytes, _) = encode(BlockType::E3, &rows, Guide::importance(importance)).unwrap();
         let decoded = Matrix::new(BlockType::E3, 32, 1024, bytes.into()).unwrap().decode();
         let pairs = values.iter().zip(&decoded).step_by(8);
         pairs.map(|(a, b)| f64::from(a - b) * f64::from(a - b)).sum()
@@ -132,8 +135,8 @@ fn measuring_says_what_encoding_does() {
     let values = gaussian(16 * 256);
     let rows = Slice::new(256, &values);
     for ty in BlockType::WRITTEN {
-        let (_, encoded) = encode(ty, &rows, None).unwrap();
-        assert_eq!(measure(ty, &rows, None).unwrap(), encoded, "{ty}");
+        let (_, encoded) = encode(ty, &rows, Guide::default()).unwrap();
+        assert_eq!(measure(ty, &rows, Guide::default()).unwrap(), encoded, "{ty}");
     }
 }
 
@@ -190,4 +193,71 @@ proptest! {
             prop_assert!(pair[1] <= pair[0], "{errors:?}");
         }
     }
+}
+
+/// Weights, and the inputs of columns that follow each other closely.
+fn correlated() -> (Vec<f32>, Vec<Vec<f32>>) {
+    let mut state = 11u32;
+    let mut number = || {
+        let sum: f32 = (0..6)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 24) as f32
+            })
+            .sum();
+        sum - 3.0
+    };
+    let weights = (0..16 * 128).map(|_| number()).collect();
+    let inputs = (0..400).map(|_| {
+        let mut last = 0.0;
+        let next = |_| {
+            last = 0.8 * last + number();
+            last
+        };
+        (0..128).map(next).collect()
+    });
+    (weights, inputs.collect())
+}
+
+#[test]
+fn feedback_brings_outputs_closer() {
+    let (weights, inputs) = correlated();
+    let output_error = |bytes: Vec<u8>, ty| {
+        let matrix = Matrix::new(ty, 16, 128, bytes.into()).unwrap().decode();
+        let rows = weights.chunks_exact(128).zip(matrix.chunks_exact(128));
+        let errors = rows.flat_map(|(a, b)| {
+            inputs.iter().map(move |x| {
+                let sum: f32 = a.iter().zip(b).zip(x).map(|((a, b), x)| (a - b) * x).sum();
+                f64::from(sum * sum)
+            })
+        });
+        errors.sum::<f64>()
+    };
+    let rows = Slice::new(128, &weights);
+    for (ty, block, part) in [
+        (BlockType::E2, 128, 0.6),
+        (BlockType::E3, 128, 0.6),
+        (BlockType::E4, 128, 0.6),
+        (BlockType::E8, 128, 0.7),
+        (BlockType::E2, 32, 0.8),
+        (BlockType::E2, 48, 0.8), // groups that lie in two blocks
+    ] {
+        let mut hessian = Hessian::new(128, block);
+        inputs.iter().for_each(|x| hessian.add(x, 1.0));
+        let feedback = Feedback::new(&hessian);
+        let (plain, _) = encode(ty, &rows, Guide::default()).unwrap();
+        let guide = Guide { importance: None, feedback: Some(&feedback) };
+        let (bytes, distortion) = encode(ty, &rows, guide).unwrap();
+        let (found, without) = (output_error(bytes, ty), output_error(plain, ty));
+        assert!(found < part * without, "{ty} in blocks of {block}: {found} against {without}");
+        if block == 128 {
+            // The damping counts too.
+            let ratio = distortion.squared_error / found;
+            assert!((1.0..1.2).contains(&ratio), "{ty}: {ratio}");
+            assert_eq!(measure(ty, &rows, guide).unwrap(), distortion);
+        }
+    }
+    let feedback = Feedback::new(&Hessian::new(64, 64));
+    let guide = Guide { importance: None, feedback: Some(&feedback) };
+    assert!(matches!(encode(BlockType::E4, &rows, guide), Err(EncodeError::Importance { .. })));
 }

@@ -18,7 +18,7 @@ use super::knapsack::Choice;
 use super::mixed::PlanError;
 use super::{Plan, expert_layers, expert_specs, fit, trunk};
 use crate::container::{self, ContainerError, Inventory};
-use crate::encoders::{self, Distortion, Sample};
+use crate::encoders::{self, Distortion, Guide, Sample};
 use crate::importance::Importance;
 use crate::progress::{Progress, Stage};
 use crate::sources::Identity;
@@ -171,10 +171,11 @@ fn measure_expert(weights: &dyn Weights, spec: &ExpertSpec) -> Result<Measured, 
         let sample = Sample::new(matrix, SAMPLE_ROWS);
         for (at, ty) in TYPES.into_iter().enumerate() {
             let ty = fit(ty, matrix.cols());
-            let distortion = encoders::measure(ty, &sample, None).map_err(|source| {
-                let name = spec.projection_name(projection);
-                PlanError::Encode { name, source }
-            })?;
+            let distortion =
+                encoders::measure(ty, &sample, Guide::default()).map_err(|source| {
+                    let name = spec.projection_name(projection);
+                    PlanError::Encode { name, source }
+                })?;
             measured[projection as usize][at] = distortion;
         }
         matrix.release();
@@ -198,7 +199,7 @@ fn measure_tensor(
     let choice = |ty| {
         let ty = fit(ty, spec.cols);
         let encode = |source| PlanError::Encode { name: spec.name.clone(), source };
-        let lost = encoders::measure(ty, &sample, None).map_err(encode)?;
+        let lost = encoders::measure(ty, &sample, Guide::default()).map_err(encode)?;
         let bytes = ty.byte_len(spec.rows, spec.cols).map_or(u64::MAX / 2, |len| len as u64);
         Ok(Choice { bytes: container::padded(bytes), cost: lost.relative() * share })
     };

@@ -4,13 +4,14 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use vaquita_calibration::read_documents;
-use vaquita_calibration::statistics::{Coverage, Origin, collect};
+use vaquita_calibration::statistics::{Coverage, Origin, block_within, collect};
 use vaquita_quantize::sources;
 
 use super::eval::with_bar;
 use crate::bundle::Bundle;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
+use crate::size;
 use crate::terminal::table;
 
 /// Where the text is when no other is named, in the project's folder.
@@ -27,6 +28,9 @@ pub struct Args {
     /// The file to write
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
+    /// Memory for the products of inputs, which error feedback needs: blocks of 32 to 256 inputs, as fit; or none
+    #[arg(long, value_name = "SIZE", value_parser = size_or_none, default_value = "2GiB")]
+    products: u64,
     /// Only the first N documents
     #[arg(long, value_name = "N")]
     limit: Option<NonZero<usize>>,
@@ -45,7 +49,14 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     texts.truncate(args.limit.map_or(usize::MAX, NonZero::get));
     let fingerprint = sources::open(&args.source)?.identity.fingerprint;
     let subject = Bundle::open_for_all_threads(compute, &args.source)?.subject();
-    let statistics = with_bar("calibrating", |bar| Ok(collect(&subject, &texts, bar)?))?;
+    let block = block_within(args.products, subject.model.config());
+    if block.is_none() && args.products > 0 {
+        eprintln!(
+            "note: --products {} is too little; errors will not be fed back",
+            size::show(args.products)
+        );
+    }
+    let statistics = with_bar("calibrating", |bar| Ok(collect(&subject, &texts, block, bar)?))?;
     statistics.write(&Origin::new(&fingerprint, &texts), &args.out)?;
     let coverage = statistics.coverage();
     if args.json {
@@ -54,6 +65,10 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         print!("{}", describe(&coverage));
     }
     Ok(())
+}
+
+fn size_or_none(text: &str) -> std::result::Result<u64, String> {
+    if text == "none" { Ok(0) } else { size::parse(text) }
 }
 
 fn describe(coverage: &Coverage) -> String {

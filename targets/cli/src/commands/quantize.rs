@@ -182,7 +182,10 @@ impl<'a> Calibration<'a> {
                 "{path} was made from another model than {source}"
             )));
         }
-        identity.calibration = Some(format!("{} documents, {}", origin.documents, origin.text));
+        identity.calibration = Some(format!(
+            "{} documents, {}, statistics {}",
+            origin.documents, origin.text, origin.statistics
+        ));
         Ok(())
     }
 }
