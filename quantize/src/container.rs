@@ -162,6 +162,24 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// What the file will be, but for the weights: no two jobs whose files may differ have the same.
+    pub fn fingerprint(&self) -> Result<String, ContainerError> {
+        let mut header = Cursor::new(Vec::new());
+        let tensors = self.tensors.clone();
+        Writer::new(&mut header, Path::new("header"), &self.metadata, tensors)?;
+        let header = header.get_ref();
+        Ok(format!("crc32:{:08x} of {} bytes", crc32fast::hash(header), header.len()))
+    }
+
+    /// Where the first `items` items end, padding and header included; `None` where there are not so many.
+    pub fn end_of(&self, items: usize) -> Option<u64> {
+        let rest = self.tensors.get(items..)?.iter();
+        let rest = rest.map(|tensor| tensor.ty.byte_len(&tensor.dims).map_or(0, padded));
+        Some(self.file_bytes.saturating_sub(rest.sum()))
+    }
+}
+
 fn unfit(name: &str) -> ContainerError {
     ContainerError::Layout { found: format!("{name} does not fit its type") }
 }

@@ -9,6 +9,7 @@ pub mod encoders;
 pub mod export;
 pub mod hessian;
 pub mod importance;
+mod journal;
 pub mod partial;
 pub mod pipeline;
 pub mod plan;

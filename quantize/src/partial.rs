@@ -54,7 +54,7 @@ impl Drop for PartialFile {
 }
 
 /// Makes a rename in a file's folder durable, where folders can be opened.
-fn sync_folder(file: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(file: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! From a source to a file: encode, write, check, give it its name.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -17,7 +17,7 @@ use vaquita_runtime::model::{
 use crate::container::{CHECKSUMS_KEY, ContainerError, Inventory, Item, Layout};
 use crate::encoders::{self, Distortion, EncodeError, Feedback, Guide};
 use crate::importance::Importance;
-use crate::partial::PartialFile;
+use crate::journal::{Entry, Journal};
 use crate::plan::Plan;
 use crate::progress::{Progress, Stage};
 use crate::report::{Errors, Report};
@@ -45,9 +45,15 @@ pub enum QuantizeError {
         /// Why.
         source: io::Error,
     },
+    /// Someone else is at it.
+    #[error("another process is making {out}; wait for it, or choose another output file")]
+    Busy {
+        /// The output.
+        out: PathBuf,
+    },
     /// The disk is full.
     #[error(
-        "the disk of {out} is full; the file takes {needed} bytes: free some, or choose fewer bits or another disk"
+        "the disk of {out} is full; the file takes {needed} bytes: free some and run the same command again, which goes on from here, or choose fewer bits or another disk"
     )]
     Full {
         /// The output.
@@ -56,7 +62,7 @@ pub enum QuantizeError {
         needed: u64,
     },
     /// Writing failed.
-    #[error("writing {out}: {source}")]
+    #[error("writing {out}: {source}; the same command goes on from here")]
     Write {
         /// The output.
         out: PathBuf,
@@ -109,52 +115,48 @@ pub struct Job<'a> {
     pub out: &'a Path,
 }
 
-/// Writes the file. On an error nothing has changed.
+/// Writes the file, going on where an earlier run of the same job was killed or found the disk full. An existing
+/// file under that name stays until the new one is whole.
 pub fn quantize(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Report, QuantizeError> {
     let start = Instant::now();
     refuse_source(job.out, job.identity)?;
     let inventory = Inventory::new(job.weights)?;
     let layout = Layout::new(&inventory, job.identity, job.tokenizer, job.plan)?;
-    let (partial, file) = PartialFile::create(job.out)
-        .map_err(|source| QuantizeError::Create { out: job.out.to_path_buf(), source })?;
+    let (mut journal, file, done) = open(job, &layout)?;
+    let written = write(job, &layout, &mut journal, file, done, progress).and_then(|written| {
+        let checksums: Vec<u32> = written.entries.iter().map(|entry| entry.checksum()).collect();
+        verify(job.out, journal.partial(), &checksums, progress)?;
+        Ok(written)
+    });
+    let Written { entries, resumed, file_bytes } = match written {
+        Ok(written) => written,
+        // What is on disk is of use to the next run.
+        Err(error @ (QuantizeError::Full { .. } | QuantizeError::Write { .. }))
+            if !journal.is_empty() =>
+        {
+            return Err(error);
+        }
+        Err(error) => {
+            journal.discard();
+            return Err(error);
+        }
+    };
+    let in_io = |source| QuantizeError::Write { out: job.out.to_path_buf(), source };
+    journal.keep().map_err(in_io)?;
 
     let mut errors = Errors::default();
     let mut trunk_types = BTreeMap::new();
-    let in_write = |error| in_write(job.out, layout.file_bytes, error);
-    let out = BufWriter::with_capacity(1 << 20, file);
-    let mut writer =
-        Writer::new(out, job.out, &layout.metadata, layout.tensors.clone()).map_err(in_write)?;
-    let mut checksums = Vec::with_capacity(layout.items.len());
-    let total = inventory.parameters;
-    let mut reporter = Progress { stage: Stage::Writing, done: 0, total }.with(progress);
-    for batch in batches(&layout.items) {
-        let encoded: Vec<(Vec<u8>, Distortion)> =
-            batch.par_iter().map(|item| encode(job, item)).collect::<Result<_, _>>()?;
-        for (item, (bytes, distortion)) in batch.iter().zip(encoded) {
-            writer.write_tensor(&item.name(), &bytes).map_err(in_write)?;
-            checksums.push(crc32fast::hash(&bytes));
-            match item {
-                Item::Tensor(spec, ty) => {
-                    errors.add_tensor(&spec.name, distortion);
-                    if !matches!(spec.role, Role::Vector | Role::Router) {
-                        *trunk_types.entry(ty.name().into()).or_default() += 1;
-                    }
+    for (item, entry) in layout.items.iter().zip(entries) {
+        match item {
+            Item::Tensor(spec, ty) => {
+                errors.add_tensor(&spec.name, entry.distortion());
+                if !matches!(spec.role, Role::Vector | Role::Router) {
+                    *trunk_types.entry(ty.name().into()).or_default() += 1;
                 }
-                Item::Expert(spec, _) => errors.add_expert(spec.layer.0, distortion),
             }
-            reporter.add(item.parameters());
+            Item::Expert(spec, _) => errors.add_expert(spec.layer.0, entry.distortion()),
         }
     }
-    writer.patch_u32_array(CHECKSUMS_KEY, &checksums).map_err(in_write)?;
-    let out = writer.finish().map_err(in_write)?;
-    let in_io = |source| in_write(GgufError::Io { path: job.out.to_path_buf(), source });
-    let file = out.into_inner().map_err(|error| in_io(error.into_error()))?;
-    file.sync_all().map_err(in_io)?;
-    let file_bytes = file.metadata().map_err(in_io)?.len();
-    drop(file);
-
-    verify(job.out, partial.path(), &checksums, progress)?;
-    partial.keep().map_err(in_io)?;
     let expert_parameters: u64 = layout.items.iter().map(expert_parameters).sum();
     let bits = |bytes: u64, weights: u64| bytes as f64 * 8.0 / weights.max(1) as f64;
     let types = job.plan.counts().into_iter();
@@ -162,6 +164,7 @@ pub fn quantize(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Report,
         plan: job.plan.name().into(),
         file_bytes,
         parameters: inventory.parameters,
+        resumed_parameters: resumed,
         bits_per_weight: bits(file_bytes, inventory.parameters),
         expert_bits_per_weight: bits(layout.expert_bytes, expert_parameters),
         expert_types: types.map(|(ty, count)| (ty.name().into(), count)).collect(),
@@ -169,6 +172,71 @@ pub fn quantize(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Report,
         layers: errors.layers(),
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// The file in the making, its journal, and what is done of it.
+fn open(job: &Job, layout: &Layout) -> Result<(Journal, File, Vec<Entry>), QuantizeError> {
+    let in_create = |source: io::Error| match source.kind() {
+        io::ErrorKind::ResourceBusy => QuantizeError::Busy { out: job.out.to_path_buf() },
+        _ => QuantizeError::Create { out: job.out.to_path_buf(), source },
+    };
+    let fingerprint = layout.fingerprint()?;
+    let (mut journal, file, mut done) = Journal::open(job.out, &fingerprint).map_err(in_create)?;
+    // A file that lost its end, or a journal with more items than there are, is of no use.
+    let len = file.metadata().map_err(in_create)?.len();
+    if layout.end_of(done.len()).is_none_or(|end| len < end) && !done.is_empty() {
+        journal.restart(&file, &fingerprint).map_err(in_create)?;
+        done.clear();
+    }
+    Ok((journal, file, done))
+}
+
+/// A file that is whole but for its name.
+struct Written {
+    entries: Vec<Entry>,
+    resumed: u64,
+    file_bytes: u64,
+}
+
+/// Writes all items that are not done, a step at a time, and then the checksums into the header.
+fn write(
+    job: &Job,
+    layout: &Layout,
+    journal: &mut Journal,
+    file: File,
+    mut entries: Vec<Entry>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Written, QuantizeError> {
+    let in_write = |error| in_write(job.out, layout.file_bytes, error);
+    let in_io = |source| in_write(GgufError::Io { path: job.out.to_path_buf(), source });
+    let out = BufWriter::with_capacity(1 << 20, file);
+    let mut writer =
+        Writer::new(out, job.out, &layout.metadata, layout.tensors.clone()).map_err(in_write)?;
+    writer.skip(entries.len()).map_err(in_write)?;
+    let (finished, left) = layout.items.split_at(entries.len());
+    let resumed = finished.iter().map(Item::parameters).sum();
+    let total = layout.items.iter().map(Item::parameters).sum();
+    let mut reporter = Progress { stage: Stage::Writing, done: resumed, total }.with(progress);
+    for step in steps(left) {
+        let encoded: Vec<(Vec<u8>, Distortion)> =
+            step.par_iter().map(|item| encode(job, item)).collect::<Result<_, _>>()?;
+        let before = entries.len();
+        for (item, (bytes, distortion)) in step.iter().zip(encoded) {
+            writer.write_tensor(&item.name(), &bytes).map_err(in_write)?;
+            entries.push(Entry::new(crc32fast::hash(&bytes), distortion));
+            reporter.add(item.parameters());
+        }
+        writer.flushed().map_err(in_write)?.get_ref().sync_data().map_err(in_io)?;
+        journal.step(&entries[before..]).map_err(in_io)?;
+    }
+    let checksums: Vec<u32> = entries.iter().map(|entry| entry.checksum()).collect();
+    writer.patch_u32_array(CHECKSUMS_KEY, &checksums).map_err(in_write)?;
+    let out = writer.finish().map_err(in_write)?;
+    let file = out.into_inner().map_err(|error| in_io(error.into_error()))?;
+    // An earlier run may have got further than its journal says.
+    file.set_len(layout.file_bytes).map_err(in_io)?;
+    file.sync_all().map_err(in_io)?;
+    Ok(Written { entries, resumed, file_bytes: layout.file_bytes })
 }
 
 fn expert_parameters(item: &Item) -> u64 {
@@ -207,21 +275,21 @@ pub(crate) fn in_write(out: &Path, needed: u64, error: GgufError) -> QuantizeErr
     }
 }
 
-/// Runs of tensors that are encoded side by side.
-fn batches(items: &[Item]) -> Vec<&[Item]> {
-    let (mut batches, mut rest, mut from, mut weights) = (Vec::new(), items, 0, 0);
-    for (at, item) in items.iter().enumerate() {
-        weights += item.parameters();
-        if weights >= WEIGHTS_AT_ONCE {
-            let (batch, after) = rest.split_at(at + 1 - from);
-            batches.push(batch);
-            (rest, from, weights) = (after, at + 1, 0);
-        }
-    }
-    if !rest.is_empty() {
-        batches.push(rest);
-    }
-    batches
+/// Runs of items that are encoded side by side and then made durable: of one layer's experts, or of the trunk.
+fn steps(items: &[Item]) -> impl Iterator<Item = &[Item]> {
+    let layer = |item: &Item| match item {
+        Item::Tensor(..) => None,
+        Item::Expert(spec, _) => Some(spec.layer),
+    };
+    items.chunk_by(move |a, b| layer(a) == layer(b)).flat_map(|run| {
+        let mut weights = 0;
+        run.chunk_by(move |a, _| {
+            weights += a.parameters();
+            let more = weights < WEIGHTS_AT_ONCE;
+            weights = if more { weights } else { 0 };
+            more
+        })
+    })
 }
 
 fn encode(job: &Job, item: &Item) -> Result<(Vec<u8>, Distortion), QuantizeError> {

@@ -15,6 +15,8 @@ pub struct Report {
     pub file_bytes: u64,
     /// Weights in it.
     pub parameters: u64,
+    /// Of these, weights that an earlier run had written.
+    pub resumed_parameters: u64,
     /// Bits of the whole file per weight.
     pub bits_per_weight: f64,
     /// Bits of the experts' records per weight of the experts.

@@ -338,36 +338,3 @@ fn a_read_only_folder_is_named() {
     let error = write(&source, &plan, &folder.path().join("model.gguf")).unwrap_err();
     assert!(matches!(error, QuantizeError::Create { .. }), "{error}");
 }
-
-/// A file system of 256 KiB, unmounted at the end.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(folder.path());
-        let mounted = mount.output().is_ok_and(|output| output.status.success());
-        mounted.then(|| Self(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
-#[test]
-fn a_full_disk_is_an_error_and_leaves_nothing() {
-    let Some(disk) = SmallDisk::mount() else {
-        eprintln!("skipped: this user may not mount a small file system");
-        return;
-    };
-    let source = open(GOLDEN[2]);
-    let plan = Plan::uniform(source.weights.config(), BlockType::E8);
-    let error = write(&source, &plan, &disk.0.path().join("model.gguf")).unwrap_err();
-    assert!(matches!(error, QuantizeError::Full { .. }), "{error}");
-    assert!(error.to_string().contains("is full"), "{error}");
-    assert!(files(disk.0.path()).is_empty());
-}

@@ -116,6 +116,23 @@ impl<W: Write + Seek> Writer<W> {
         }
     }
 
+    /// Goes on after the first `count` tensors, which an earlier run has written.
+    pub fn skip(&mut self, count: usize) -> Result<(), GgufError> {
+        for tensor in self.plan.iter().take(count) {
+            // The plan was checked when the header was made.
+            let len = tensor.ty.byte_len(&tensor.dims).unwrap_or(0);
+            self.at = (self.at + len).next_multiple_of(self.alignment);
+        }
+        self.written = count;
+        self.out.seek(SeekFrom::Start(self.at)).map(drop).map_err(|source| self.io(source))
+    }
+
+    /// Hands everything so far to the file, and gives it.
+    pub fn flushed(&mut self) -> Result<&W, GgufError> {
+        self.out.flush().map_err(|source| self.io(source))?;
+        Ok(&self.out)
+    }
+
     /// Overwrites the elements of a metadata array of u32, for what is known only after the tensors.
     pub fn patch_u32_array(&mut self, key: &str, values: &[u32]) -> Result<(), GgufError> {
         let place = self.arrays.get(key).copied();

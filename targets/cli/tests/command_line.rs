@@ -440,6 +440,35 @@ fn a_plan_can_be_seen_without_quantizing() {
 }
 
 #[test]
+fn a_killed_quantizer_goes_on_and_the_file_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, out] = ["whole.gguf", "model.gguf"].map(|name| folder.path().join(name));
+    let start = std::time::Instant::now();
+    json(quantize(&reference(), &whole).args(["--type", "e2", "--json", "--threads", "1"]));
+    let undisturbed = start.elapsed();
+
+    // At moments that no two runs of this test have in common.
+    let mut random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
+    for kill in 0..8 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let part = (random >> 33) as f64 / f64::from(u32::MAX >> 1);
+        let mut command = quantize(&reference(), &out);
+        command.args(["--type", "e2", "--threads", "1"]).stdout(Stdio::null());
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(undisturbed.mul_f64(part));
+        child.kill().unwrap();
+        if child.wait().unwrap().success() {
+            assert!(fs::read(&whole).unwrap() == fs::read(&out).unwrap(), "after {kill} kills");
+            fs::remove_file(&out).unwrap();
+        }
+    }
+    let report = json(quantize(&reference(), &out).args(["--type", "e2", "--json"]));
+    assert!(report["resumed_parameters"].is_u64(), "{report}");
+    assert!(fs::read(&whole).unwrap() == fs::read(&out).unwrap());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
 fn a_place_that_takes_no_file_is_an_error() {
     let missing = Path::new("/nowhere/at/all/out.gguf");
     let error = failure(&mut quantize(&golden("deepseek-v3"), missing), 1);

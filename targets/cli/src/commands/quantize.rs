@@ -273,6 +273,10 @@ fn describe(out: &Path, report: &Report) -> String {
         types(&report.expert_types),
         types(&report.trunk_types),
     );
+    if report.resumed_parameters > 0 {
+        let weights = size::count(report.resumed_parameters);
+        text.push_str(&format!("{weights} weights were there from an earlier run\n"));
+    }
     let percent = |error: f64| format!("{:.3}%", error * 100.0);
     let mut rows = vec![["layer", "error of experts", "of the rest"].map(String::from).to_vec()];
     rows.extend(report.layers.iter().map(|layer| {
