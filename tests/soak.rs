@@ -11,6 +11,7 @@ use vaquita_runtime::experts::budget::{MemoryBudget, Workload};
 use vaquita_runtime::experts::machine::Machine;
 use vaquita_runtime::experts::open::{OpenOptions, TrimLevel, open_gguf};
 use vaquita_runtime::gguf::Gguf;
+use vaquita_runtime::host::Host;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::session::cache::CacheType;
 use vaquita_runtime::session::{Session, SessionOptions};
@@ -43,7 +44,7 @@ fn session(model: &Arc<Model>, pool: &Arc<Pool>) -> Session {
 }
 
 fn resident_memory() -> u64 {
-    Machine::read("/".as_ref()).map_or(0, |machine| machine.process)
+    Machine::read(&Host::live()).map_or(0, |machine| machine.process)
 }
 
 fn main() -> ExitCode {

@@ -6,8 +6,10 @@
 
 pub mod blocks;
 pub mod bytes;
+pub mod cores;
 pub mod experts;
 pub mod gguf;
+pub mod host;
 pub mod kernels;
 pub mod measure;
 pub mod model;

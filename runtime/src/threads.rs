@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::cores;
+
 /// Turns of the spin loop before a worker parks: some tens of microseconds.
 const SPINS: u32 = 4000;
 
@@ -53,6 +55,12 @@ impl Pool {
             })
             .collect();
         Self { shared, turn: Mutex::new(()), workers }
+    }
+
+    /// A pool that keeps to `cores`: the calling thread is bound to them, and the workers with it, which inherit
+    /// its mask. `None` where the system does not do so.
+    pub fn on(cores: &[usize], threads: usize) -> Option<Self> {
+        cores::keep_to(cores).then(|| Self::new(threads))
     }
 
     /// As many threads as the machine has cores for this process.
@@ -178,6 +186,23 @@ mod tests {
                 assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
             }
         }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_pool_keeps_all_its_threads_to_its_cores() {
+        // A thread of its own, since its mask stays narrowed.
+        let bound = std::thread::spawn(|| {
+            let core = cores::allowed().unwrap()[0];
+            let pool = Pool::on(&[core], 3).unwrap();
+            let barrier = std::sync::Barrier::new(3);
+            pool.run(3, &|_| {
+                barrier.wait(); // so that each thread has one
+                assert_eq!(cores::allowed().unwrap(), [core]);
+            });
+            assert!(Pool::on(&[cores::MOST_CORES - 1], 1).is_none(), "there is no such core");
+        });
+        bound.join().unwrap();
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The memory of the whole process: what the user allows, what the model needs, and what is left for experts.
 
 use std::fmt;
-use std::path::Path;
 
 use super::machine::Machine;
 use super::placement::Placement;
+use crate::host::Host;
 use crate::model::config::AttentionConfig;
 use crate::model::{Config, GgufWeights, Weights, WeightsError};
 use crate::session::cache::{CacheType, entry_width, kept_positions};
@@ -75,7 +75,7 @@ impl MemoryBudget {
 
     /// In bytes, on this machine.
     pub fn resolve(self) -> Result<u64, BudgetTextError> {
-        self.resolve_on(Machine::read(Path::new("/")))
+        self.resolve_on(Machine::read(&Host::live()))
     }
 
     /// In bytes, on a machine.

@@ -1,7 +1,8 @@
 //! How much memory the machine and the process's cgroups leave.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+
+use crate::host::Host;
 
 /// Memory in bytes, as the system counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,16 +16,16 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This machine, or the one whose `/proc` and `/sys` lie under `root`; `None` where it does not say.
-    pub fn read(root: &Path) -> Option<Self> {
-        let info = fs::read_to_string(root.join("proc/meminfo")).ok()?;
+    /// Of a host; `None` where it does not say.
+    pub fn read(host: &Host) -> Option<Self> {
+        let info = host.read("proc/meminfo").ok()?;
         let mut total = kilobytes(&info, "MemTotal")?;
         let mut available = kilobytes(&info, "MemAvailable")?;
-        for cgroup in cgroups(root) {
+        for cgroup in cgroups(host) {
             total = total.min(cgroup.limit);
             available = available.min(cgroup.limit.saturating_sub(cgroup.used));
         }
-        let status = fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();
+        let status = host.read("proc/self/status").unwrap_or_default();
         Some(Self { total, available, process: kilobytes(&status, "VmRSS").unwrap_or(0) })
     }
 }
@@ -57,8 +58,8 @@ const V2: Names =
     Names { limit: "memory.max", used: "memory.current", reclaimable: "inactive_file" };
 
 /// The cgroups with a memory limit that this process is in, and those around them.
-fn cgroups(root: &Path) -> Vec<Cgroup> {
-    let membership = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+fn cgroups(host: &Host) -> Vec<Cgroup> {
+    let membership = host.read("proc/self/cgroup").unwrap_or_default();
     let mut found = Vec::new();
     for line in membership.lines() {
         // `4:memory:/a/b` in version 1, `0::/a/b` in version 2
@@ -76,8 +77,8 @@ fn cgroups(root: &Path) -> Vec<Cgroup> {
             _ => None,
         };
         if let Some((mount, names)) = hierarchy {
-            let mount = root.join(mount);
-            found.extend(ancestors(&mount, path).filter_map(|folder| read(&folder, &names)));
+            let folders = ancestors(Path::new(mount), path);
+            found.extend(folders.filter_map(|folder| read(host, &folder, &names)));
         }
     }
     found
@@ -96,12 +97,10 @@ fn ancestors(mount: &Path, path: &str) -> impl Iterator<Item = PathBuf> {
     folders.into_iter()
 }
 
-fn read(folder: &Path, names: &Names) -> Option<Cgroup> {
-    let number = |name: &str| -> Option<u64> {
-        fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
-    };
+fn read(host: &Host, folder: &Path, names: &Names) -> Option<Cgroup> {
+    let number = |name: &str| host.number(folder.join(name));
     let limit = number(names.limit)?; // `max` is not a number: no limit
-    let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let stat = host.read(folder.join("memory.stat")).unwrap_or_default();
     let reclaimable = stat.lines().find_map(|line| {
         line.strip_prefix(names.reclaimable)?.strip_prefix(' ')?.trim().parse::<u64>().ok()
     });
@@ -111,6 +110,8 @@ fn read(folder: &Path, names: &Names) -> Option<Cgroup> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -122,7 +123,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        Machine::read(root.path())
+        Machine::read(&Host::under(root.path()))
     }
 
     const INFO: (&str, &str) =

@@ -10,6 +10,7 @@ use super::source::Files;
 use super::streaming::{OpenStoreError, Streaming, StreamingOptions};
 use super::{ExpertStore, Guessing, Placement, Recorder, Resident};
 use crate::gguf::Gguf;
+use crate::host::Host;
 use crate::model::gguf_weights::OpenError;
 use crate::model::{GgufWeights, Model, ModelError, Verify, Weights, WeightsError};
 
@@ -140,7 +141,7 @@ pub struct Opened {
 
 /// Opens a file.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenModelError> {
-    let process = Machine::read(Path::new("/")).map_or(0, |machine| machine.process);
+    let process = Machine::read(&Host::live()).map_or(0, |machine| machine.process);
     open_gguf(Gguf::open(path).map_err(OpenError::from)?, options, process)
 }
 

@@ -57,8 +57,8 @@ impl Loaded {
     }
 
     /// A session on all threads.
-    pub fn session(&self, compute: &Compute) -> Session {
-        Session::new(self.model.clone(), compute.pool(), self.options.clone())
+    pub fn session(&self, compute: &Compute) -> Result<Session> {
+        Ok(Session::new(self.model.clone(), compute.pool()?, self.options.clone()))
     }
 
     /// Completes the routing trace, where one was asked for.
@@ -139,7 +139,7 @@ impl Bundle {
 
     /// Opens it for as many sequences at the same time as there are threads.
     pub fn open_for_all_threads(compute: &Compute, path: &Path) -> Result<Self> {
-        let mut bundle = Self::open_for(compute, path, compute.threads())?;
+        let mut bundle = Self::open_for(compute, path, compute.all_threads())?;
         if compute.prefers_resident() {
             // Routing is bent where tokens come one by one, as they do in an answer.
             bundle.loaded.options.prefill_chunk = 1;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use vaquita_runtime::cores;
 use vaquita_runtime::experts::Guessing;
 use vaquita_runtime::experts::budget::{MemoryBudget, Workload};
 use vaquita_runtime::experts::open::OpenOptions;
@@ -20,9 +21,12 @@ use crate::failure::{Failure, Result};
 /// Options that all commands take.
 #[derive(Args, Clone, Debug)]
 pub struct Compute {
-    /// Threads [default: the fast cores]
+    /// Threads [default: the cores of the fastest cluster]
     #[arg(long, global = true, value_name = "N")]
     threads: Option<NonZero<usize>>,
+    /// Cores to compute on: a list such as 4-7, or a mask such as 0xf0 [default: the fastest cluster]
+    #[arg(long, global = true, value_name = "CORES", value_parser = cpu_mask)]
+    cpu_mask: Option<CpuMask>,
     /// Instruction set to compute with [default: the best there is]
     #[arg(long, global = true, value_name = "NAME", env = "VAQUITA_ISA")]
     isa: Option<String>,
@@ -68,6 +72,14 @@ enum VerifyWhen {
     First,
     /// Whenever a record is read
     Always,
+}
+
+/// Numbers of cores.
+#[derive(Clone, Debug)]
+struct CpuMask(Vec<usize>);
+
+fn cpu_mask(text: &str) -> std::result::Result<CpuMask, String> {
+    cores::parse_mask(text).map(CpuMask).ok_or_else(|| "write it like 4-7, 0,2 or 0xf0".into())
 }
 
 fn memory(text: &str) -> std::result::Result<MemoryBudget, String> {
@@ -139,20 +151,47 @@ impl Compute {
         given.into_iter().find_map(|(name, given)| given.then_some(name))
     }
 
-    /// Threads to use.
+    /// Threads that decode.
     pub fn threads(&self) -> usize {
-        self.threads.map_or_else(Pool::default_threads, NonZero::get)
+        let cores = || match &self.cpu_mask {
+            Some(CpuMask(cores)) => cores.len(),
+            None => cores::of_this_machine().map_or_else(Pool::default_threads, |(c, _)| c.len()),
+        };
+        self.threads.map_or_else(cores, NonZero::get)
     }
 
-    /// A pool of them.
-    pub fn pool(&self) -> Arc<Pool> {
-        Arc::new(Pool::new(self.threads()))
+    /// Threads for work without barriers, in which slow cores help.
+    pub fn all_threads(&self) -> usize {
+        match &self.cpu_mask {
+            None => self.threads.map_or_else(Pool::default_threads, NonZero::get),
+            Some(_) => self.threads(),
+        }
     }
 
-    /// Uses as many threads for work that is spread with rayon.
-    pub fn install(&self) {
+    /// A pool of threads that decode. It keeps to the fastest cores unless more threads than those are asked for.
+    pub fn pool(&self) -> Result<Arc<Pool>> {
+        let threads = self.threads();
+        if let Some(CpuMask(cores)) = &self.cpu_mask {
+            let refused = || {
+                let allowed = cores::allowed().unwrap_or_default();
+                Failure::Error(format!("--cpu-mask: the system allows these cores: {allowed:?}"))
+            };
+            return Ok(Arc::new(Pool::on(cores, threads).ok_or_else(refused)?));
+        }
+        let fast =
+            cores::of_this_machine().filter(|(cores, slower)| *slower && threads <= cores.len());
+        let pool = fast.and_then(|(cores, _)| Pool::on(&cores, threads));
+        Ok(Arc::new(pool.unwrap_or_else(|| Pool::new(threads))))
+    }
+
+    /// Uses all threads for work that is spread with rayon.
+    pub fn install(&self) -> Result {
+        if self.cpu_mask.is_some() {
+            drop(self.pool()?); // binds this thread, whose mask rayon's inherit
+        }
         // It fails only where a pool is there already, which is then of this size.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(self.threads()).build_global();
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(self.all_threads()).build_global();
+        Ok(())
     }
 
     /// The instruction set.

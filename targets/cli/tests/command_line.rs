@@ -364,6 +364,58 @@ fn a_bench_says_what_was_measured() {
 }
 
 #[test]
+fn cores_can_be_chosen_and_unknown_ones_are_refused() {
+    let bench = ["bench", "-p", "0", "-n", "2", "-r", "1", "-o", "json"];
+    let rows = json(vaquita(bench).arg(reference()).args(["--threads", "3"]));
+    assert_eq!(rows[0]["threads"], 3);
+    if cfg!(target_os = "linux") {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        let first: String =
+            allowed.unwrap().trim().chars().take_while(char::is_ascii_digit).collect();
+        let rows = json(vaquita(bench).arg(reference()).args(["--cpu-mask", &first]));
+        assert_eq!(rows[0]["threads"], 1);
+    }
+    let error = failure(vaquita(bench).arg(reference()).args(["--cpu-mask", "1000"]), 1);
+    assert!(error.contains("--cpu-mask: the system allows these cores"), "{error}");
+    failure(vaquita(bench).arg(reference()).args(["--cpu-mask", "fast"]), 2);
+}
+
+/// Time that a process has computed, in ticks of 10 ms (proc(5): utime and stime).
+#[cfg(target_os = "linux")]
+fn cpu_ticks(process: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_chat_that_waits_leaves_the_processor_alone_within_a_second() {
+    use std::io::{Read, Write};
+    use std::time::Duration;
+    let mut chat = vaquita(["chat", "--temp", "0", "--threads", "4"]);
+    chat.arg(reference()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut chat = chat.spawn().unwrap();
+    chat.stdin.as_mut().unwrap().write_all(b"723 * 8 = ?\n").unwrap();
+    let (mut said, mut buffer) = (String::new(), [0; 256]);
+    while !said.contains("5784") {
+        let read = chat.stdout.as_mut().unwrap().read(&mut buffer).unwrap();
+        assert!(read > 0, "{said}");
+        said.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let before = cpu_ticks(chat.id());
+    assert!(before > 0, "it has computed the answer");
+    std::thread::sleep(Duration::from_secs(2));
+    let used = cpu_ticks(chat.id()) - before;
+    drop(chat.stdin.take());
+    chat.wait().unwrap();
+    // 1% of two seconds
+    assert!(used <= 2, "{used} ticks of 10 ms");
+}
+
+#[test]
 fn logits_are_written_as_safetensors() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, chunk: &str| {

@@ -110,7 +110,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         return Err(Failure::Usage("nothing to measure: -p, -n and -r are 0".into()));
     }
     let loaded = bundle::load(compute, &args.model, 1)?;
-    let mut session = loaded.session(compute);
+    let mut session = loaded.session(compute)?;
     let mut rows = Vec::new();
     for test in tests {
         let mut row = Row {

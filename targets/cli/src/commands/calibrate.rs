@@ -44,7 +44,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     if args.text == Path::new(DEFAULT_TEXT) && !args.text.exists() {
         return Err(Failure::Usage(format!("{DEFAULT_TEXT} is not here; name a file with --text")));
     }
-    compute.install();
+    compute.install()?;
     let mut texts = read_documents(&args.text)?;
     texts.truncate(args.limit.map_or(usize::MAX, NonZero::get));
     let fingerprint = sources::open(&args.source)?.identity.fingerprint;

@@ -73,7 +73,7 @@ impl Input {
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
     let bundle = Bundle::open(compute, &args.model)?;
-    let mut session = bundle.loaded.session(compute);
+    let mut session = bundle.loaded.session(compute)?;
     let mut input = Input::new()?;
     if matches!(input, Input::Editor(_)) {
         println!("{} · /help for commands, Ctrl-D to leave", args.model.display());

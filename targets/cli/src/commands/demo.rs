@@ -56,7 +56,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         );
         return Err(Failure::Error(message));
     }
-    compute.install();
+    compute.install()?;
     let questions = Question::read(&args.reference.join("eval.jsonl"))?;
     let asked: Vec<&Question> =
         TASKS.iter().filter_map(|task| questions.iter().find(|one| one.task == *task)).collect();
@@ -119,7 +119,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
 /// Asks the questions and shows what the model thinks and says.
 fn ask(compute: &Compute, file: &Path, questions: &[&Question]) -> Result {
     let bundle = Bundle::open(compute, file)?;
-    let mut session = bundle.loaded.session(compute);
+    let mut session = bundle.loaded.session(compute)?;
     for question in questions {
         println!("\n> {}", question.question.replace('\n', "\n> "));
         let prompt = bundle.prompter.chat(&[Message::new("user", &question.question)], None)?;

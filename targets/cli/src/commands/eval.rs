@@ -155,7 +155,7 @@ impl Text {
 
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
-    compute.install();
+    compute.install()?;
     match args.what {
         What::Logits { model, tokens, chunk, out } => logits(compute, &model, &tokens, chunk, &out),
         What::Perplexity { model, text } => {
@@ -264,7 +264,7 @@ fn logits(
     let mut loaded = bundle::load(compute, path, 1)?;
     let chunk = chunk.map_or(loaded.options.prefill_chunk, NonZero::get);
     loaded.options.prefill_chunk = chunk;
-    let mut session = loaded.session(compute);
+    let mut session = loaded.session(compute)?;
     let logits = session.feed_all(tokens)?;
     let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
     let shape = vec![tokens.len(), loaded.model.config().vocab_size];

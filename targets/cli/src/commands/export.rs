@@ -48,7 +48,7 @@ fn written_type(name: &str) -> std::result::Result<BlockType, String> {
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
     let Reader::LlamaCpp = args.reader;
-    compute.install();
+    compute.install()?;
     let source = sources::open(&args.model)?;
     let tokenizer = tokenizer_metadata(&args.model)?;
     let (weights, identity) = (source.weights.as_ref(), &source.identity);

@@ -38,7 +38,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
-    compute.install();
+    compute.install()?;
     let mut opened = sources::open(&args.source)?;
     let calibration = args.calibration.as_deref().map(Calibration::read).transpose()?;
     if let Some(calibration) = &calibration {

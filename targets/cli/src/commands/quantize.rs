@@ -135,7 +135,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     if args.plan == PlanKind::Frequency && args.calibration.is_none() {
         return Err(Failure::Usage("--plan frequency needs --calibration".into()));
     }
-    compute.install();
+    compute.install()?;
     let calibration = args.calibration.as_deref().map(Calibration::read).transpose()?;
     let ty = args.ty.unwrap_or(BlockType::E4);
     let types = match target {

@@ -51,7 +51,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             system.into_iter().chain([Message::new("user", text)]).collect();
         bundle.prompter.chat(&messages, None)?
     };
-    let mut session = bundle.loaded.session(compute);
+    let mut session = bundle.loaded.session(compute)?;
     let answer = stream(&mut session, &bundle, &prompt, &args.sampling, args.json)?;
     if args.json {
         println!("{}", answer.json());
