@@ -14,5 +14,6 @@ pub mod kernels;
 pub mod measure;
 pub mod model;
 pub mod session;
+mod svg;
 pub mod threads;
 pub mod tokenizer;

@@ -20,6 +20,12 @@ pub fn current() -> Option<Memory> {
     parse(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
+/// Bytes of this process's share: pages that it has with others count by how many have them. `None` where the
+/// system does not say.
+pub fn proportional() -> Option<u64> {
+    kilobytes(&fs::read_to_string("/proc/self/smaps_rollup").ok()?, "Pss")
+}
+
 /// Page faults of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Faults {
@@ -50,11 +56,14 @@ fn parse_faults(stat: &str) -> Option<Faults> {
     Some(Faults { minor, major: fields.nth(1)?.parse().ok()? })
 }
 
+/// The bytes of a line like `VmRSS:  1024 kB`.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 fn parse(status: &str) -> Option<Memory> {
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-    };
+    let field = |name: &str| kilobytes(status, name);
     Some(Memory {
         resident: field("VmRSS")?,
         peak: field("VmHWM")?,

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write, stdout};
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,8 +9,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use vaquita_runtime::experts::Stats;
 use vaquita_runtime::experts::budget::Plan;
-use vaquita_runtime::measure::energy::Recorder;
 use vaquita_runtime::measure::memory::{self, Faults};
+use vaquita_runtime::measure::sampler::Sampler;
 use vaquita_runtime::session::Session;
 use vaquita_runtime::session::generate::{Event, Generation, GenerationOptions, generate};
 use vaquita_runtime::session::prompt::Prompt;
@@ -128,7 +127,7 @@ pub fn stream(
     let faults = memory::faults();
     let interrupted = interrupted()?;
     interrupted.store(false, Ordering::Relaxed);
-    let mut energy = Recorder::start(Path::new("/"));
+    let energy = Sampler::auto();
     let mut bar = Some(Bar::new("reading"));
     let mut printer = Printer::new(sampling.hide_thinking);
     let mut failed = None;
@@ -140,10 +139,7 @@ pub fn stream(
                     bar.set(done as u64, total as u64);
                 }
             }
-            Event::Token(_) => {
-                bar = None;
-                energy.sample();
-            }
+            Event::Token(_) => bar = None,
             Event::Reasoning(_) | Event::Answer(_) if quiet => {}
             Event::Reasoning(text) => failed = printer.reasoning(text).err(),
             Event::Answer(text) => failed = printer.answer(text).err(),

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use vaquita_calibration::Subject;
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::sources::HfFolder;
-use vaquita_runtime::experts::budget::Plan;
+use vaquita_runtime::experts::budget::{Needs, Plan};
 use vaquita_runtime::experts::open::{MemoryControl, OpenOptions};
 use vaquita_runtime::experts::pressure::PressureWatch;
-use vaquita_runtime::experts::{ExpertStore, Recorder, Stats, open};
+use vaquita_runtime::experts::{ExpertStore, Placement, Recorder, Stats, open};
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::session::cache::CacheType;
@@ -39,6 +39,8 @@ pub struct Loaded {
     pub parameters: u64,
     /// What makes its answers other than the model's own, in words.
     pub lossy: Option<String>,
+    /// What its parts take in memory, where it is a file.
+    pub needs: Option<Needs>,
     memory: Option<Arc<MemoryControl>>,
     trace: Option<Arc<Recorder>>,
     /// Gives memory back as long as it lives.
@@ -82,8 +84,8 @@ pub fn load(compute: &Compute, path: &Path, sessions: usize) -> Result<Loaded> {
         let weights = HfFolder::open(path)?;
         let parameters = Inventory::new(&weights)?.parameters;
         let model = Arc::new(Model::load(Arc::new(weights))?);
-        let (lossy, memory, trace) = (None, None, None);
-        Loaded { model, options, parameters, lossy, memory, trace, _pressure: None }
+        let (lossy, needs, memory, trace) = (None, None, None, None);
+        Loaded { model, options, parameters, lossy, needs, memory, trace, _pressure: None }
     } else {
         if compute.has_trace() && sessions > 1 {
             let message = "--trace records one sequence at a time: use it with run, chat or bench";
@@ -112,11 +114,14 @@ fn load_file(
     if yields_memory && pressure.is_none() && memory.store().is_some() {
         eprintln!("--yield-memory: this system does not say how short of memory it is");
     }
+    let placement = Placement::find(&opened.weights).ok();
+    let needs = placement.and_then(|at| Needs::of(&opened.weights, &at, &open.workload, 0).ok());
     Ok(Loaded {
         model: opened.model,
         options,
         parameters: Inventory::new(opened.weights.as_ref())?.parameters,
         lossy: open.lossy(),
+        needs,
         memory: Some(memory),
         trace: opened.trace,
         _pressure: pressure,

@@ -4,6 +4,7 @@ mod answer;
 mod bundle;
 mod commands;
 mod compute;
+mod energy;
 mod failure;
 mod files;
 mod size;

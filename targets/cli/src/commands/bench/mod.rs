@@ -1,21 +1,27 @@
 //! `vaquita bench`: tokens per second, in the form that people know from llama.cpp's `llama-bench`.
 
+mod row;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::ValueEnum;
-use serde::Serialize;
 use vaquita_runtime::kernels::Tier;
-use vaquita_runtime::measure::energy::Recorder;
-use vaquita_runtime::measure::memory;
-use vaquita_runtime::model::Model;
+use vaquita_runtime::measure::cost::cost;
+use vaquita_runtime::measure::memory::{self, Faults};
+use vaquita_runtime::measure::plot::svg;
+use vaquita_runtime::measure::sampler::{Sample, Sampler};
+use vaquita_runtime::measure::statistics::mean_and_deviation;
+use vaquita_runtime::measure::thermal::{self, Thermal, Throttling};
 use vaquita_runtime::session::Session;
 
-use crate::bundle;
+use crate::bundle::{self, Loaded};
 use crate::compute::Compute;
+use crate::energy::{Energy, EnergyArgs};
 use crate::failure::{Failure, Result};
-use crate::size;
+use crate::files::write_whole;
 use crate::terminal::Bar;
+use row::{MemoryRow, Parts, Row, costs, csv, markdown};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -37,6 +43,11 @@ pub struct Args {
     /// Form of the result
     #[arg(short = 'o', long, value_name = "FORM", default_value = "md")]
     output: Output,
+    #[command(flatten)]
+    energy: EnergyArgs,
+    /// Draw power, tokens and memory over time as SVG
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -47,35 +58,6 @@ enum Output {
     Json,
     /// Comma-separated values
     Csv,
-}
-
-/// One test's result.
-#[derive(Debug, Serialize)]
-struct Row {
-    model: String,
-    /// Bytes of the file.
-    size: u64,
-    /// Weights.
-    params: u64,
-    threads: usize,
-    isa: &'static str,
-    /// `pp256`, `tg64`, with `@ dN` at depth.
-    test: String,
-    avg_ts: f64,
-    stddev_ts: f64,
-    samples_ts: Vec<f64>,
-    /// Joules per token, over all repetitions; `null` where there is no meter.
-    joules_per_token: Option<f64>,
-    peak_rss_bytes: Option<u64>,
-    /// Share of the experts that were in memory, where they are streamed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hit_rate: Option<f64>,
-    /// Bytes of experts read per token, where they are streamed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_read_per_token: Option<f64>,
-    /// What makes its answers other than the model's own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lossy: Option<String>,
 }
 
 /// What is timed.
@@ -111,7 +93,8 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     }
     let loaded = bundle::load(compute, &args.model, 1)?;
     let mut session = loaded.session(compute)?;
-    let mut rows = Vec::new();
+    let energy = args.energy.start()?;
+    let (mut rows, mut marks) = (Vec::new(), Vec::new());
     for test in tests {
         let mut row = Row {
             model: name(&args.model),
@@ -125,12 +108,18 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             samples_ts: Vec::new(),
             joules_per_token: None,
             peak_rss_bytes: None,
+            energy: None,
+            energy_unmeasured: None,
+            energy_readings: 0,
+            thermal: Thermal::default(),
+            memory: MemoryRow::default(),
             hit_rate: None,
             bytes_read_per_token: None,
             lossy: loaded.lossy.clone(),
         };
         let before = loaded.streaming();
-        measure(&mut row, &mut session, &loaded.model, test, &args)?;
+        let begin = measure(&mut row, &mut session, &loaded, (test, &args), &energy)?;
+        marks.push((begin, row.test.clone()));
         if let (Some(after), Some(before)) = (loaded.streaming(), before) {
             let stats = after.since(&before);
             let tokens = test.tokens() * (args.repetitions + 1) + args.depth;
@@ -139,7 +128,12 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         }
         rows.push(row);
     }
+    if let Some(out) = &args.plot {
+        let meter = energy.source.as_ref().map_or_else(Clone::clone, |source| source.meter.clone());
+        write_whole(out, svg(&energy.sampler.samples(), &marks, &meter).as_bytes())?;
+    }
     match args.output {
+        Output::Md if energy.asked => print!("{}\n{}", markdown(&rows), costs(&rows)),
         Output::Md => print!("{}", markdown(&rows)),
         Output::Json => println!("{}", serde_json::to_string(&rows)?),
         Output::Csv => print!("{}", csv(&rows)),
@@ -160,8 +154,14 @@ fn bytes(path: &Path) -> Result<u64> {
 }
 
 /// Runs a test, once to warm up and then as often as asked.
-fn measure(row: &mut Row, session: &mut Session, model: &Model, test: Test, args: &Args) -> Result {
-    let vocabulary = model.config().vocab_size as u32;
+fn measure(
+    row: &mut Row,
+    session: &mut Session,
+    loaded: &Loaded,
+    (test, args): (Test, &Args),
+    energy: &Energy,
+) -> Result<Sample> {
+    let vocabulary = loaded.model.config().vocab_size as u32;
     // Different tokens, so that experts are chosen as text would choose them.
     let tokens: Vec<u32> = (0..(args.depth + test.tokens()) as u32)
         .map(|i| i.wrapping_mul(2_654_435_761) >> 7)
@@ -173,103 +173,70 @@ fn measure(row: &mut Row, session: &mut Session, model: &Model, test: Test, args
         session.feed(before)?;
     }
     let mut bar = Bar::new(row.test.clone());
-    let mut energy = Recorder::start(Path::new("/"));
-    for repetition in 0..=args.repetitions {
+    let sampler = &energy.sampler;
+    run_once(session, test, timed, sampler)?;
+    bar.set(0, args.repetitions as u64);
+    let throttling = Throttling::read(&energy.host);
+    let (readings, faults) = (sampler.readings(), memory::faults());
+    let (mut intervals, mut first) = (Vec::new(), None);
+    for repetition in 1..=args.repetitions {
         session.truncate(args.depth);
-        if repetition == 1 {
-            energy = Recorder::start(Path::new("/"));
-        }
+        let before = sampler.mark();
         let start = Instant::now();
-        match test {
-            Test::Prompt(_) => drop(session.feed(timed)?),
-            Test::Generate(_) => {
-                for token in timed {
-                    session.feed(&[*token])?;
-                }
-            }
-        }
+        run_once(session, test, timed, sampler)?;
         let seconds = start.elapsed().as_secs_f64();
-        energy.sample();
-        if repetition > 0 {
-            row.samples_ts.push(test.tokens() as f64 / seconds);
-        }
+        intervals.push(sampler.mark().since(&before));
+        first.get_or_insert(before);
+        row.samples_ts.push(test.tokens() as f64 / seconds);
         bar.set(repetition as u64, args.repetitions as u64);
     }
     (row.avg_ts, row.stddev_ts) = mean_and_deviation(&row.samples_ts);
-    let tokens = (test.tokens() * args.repetitions) as f64;
-    row.joules_per_token = energy.joules().map(|joules| joules / tokens);
-    row.peak_rss_bytes = memory::current().map(|memory| memory.peak);
+    let cost = energy.source.clone().and_then(|source| {
+        let cost = cost(source, energy.idle_watts, &intervals, test.tokens() as u64);
+        cost.map_err(|reason| sampler.failure().map_or(reason, |failure| failure.to_string()))
+    });
+    (row.energy, row.energy_unmeasured) = match cost {
+        Ok(cost) => (Some(cost), None),
+        Err(reason) => (None, Some(reason)),
+    };
+    row.joules_per_token = row.energy.as_ref().map(|cost| cost.joules_per_token);
+    row.energy_readings = sampler.readings() - readings;
+    row.thermal = thermal::read(&energy.host, throttling);
+    row.memory = memory_row(loaded, faults);
+    row.peak_rss_bytes = row.memory.peak_rss_bytes;
+    Ok(first.unwrap_or_else(|| sampler.mark()))
+}
+
+fn run_once(session: &mut Session, test: Test, tokens: &[u32], sampler: &Sampler) -> Result {
+    let at_once = match test {
+        Test::Prompt(_) => tokens.len(),
+        Test::Generate(_) => 1,
+    };
+    for part in tokens.chunks(at_once) {
+        session.feed(part)?;
+        sampler.count(part.len() as u64);
+    }
     Ok(())
 }
 
-/// Mean, and the standard deviation of a sample.
-fn mean_and_deviation(samples: &[f64]) -> (f64, f64) {
-    let count = samples.len() as f64;
-    let mean = samples.iter().sum::<f64>() / count;
-    let squares: f64 = samples.iter().map(|sample| (sample - mean).powi(2)).sum();
-    (mean, if samples.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 })
-}
-
-fn markdown(rows: &[Row]) -> String {
-    let mut text = String::from(
-        "| model | size | params | threads | isa | test | t/s | J/token | peak memory |\n\
-         | --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |\n",
-    );
-    for row in rows {
-        let joules =
-            row.joules_per_token.map_or("unmeasured".into(), |joules| format!("{joules:.3}"));
-        text.push_str(&format!(
-            "| {} | {} | {} | {} | {} | {} | {:.2} ± {:.2} | {joules} | {} |\n",
-            row.model,
-            size::show(row.size),
-            size::count(row.params),
-            row.threads,
-            row.isa,
-            test(row),
-            row.avg_ts,
-            row.stddev_ts,
-            row.peak_rss_bytes.map_or("unmeasured".into(), size::show),
-        ));
-    }
-    text
-}
-
-/// A test's name, with what makes it another model's.
-fn test(row: &Row) -> String {
-    let lossy = row.lossy.as_ref().map(|lossy| format!(" ({lossy})"));
-    format!("{}{}", row.test, lossy.unwrap_or_default())
-}
-
-fn csv(rows: &[Row]) -> String {
-    let mut text = String::from(
-        "model,size,params,threads,isa,test,avg_ts,stddev_ts,joules_per_token,peak_rss_bytes\n",
-    );
-    for row in rows {
-        let number = |value: Option<String>| value.unwrap_or_default();
-        text.push_str(&format!(
-            "\"{}\",{},{},{},{},{},{},{},{},{}\n",
-            row.model.replace('"', "\"\""),
-            row.size,
-            row.params,
-            row.threads,
-            row.isa,
-            row.test,
-            row.avg_ts,
-            row.stddev_ts,
-            number(row.joules_per_token.map(|joules| joules.to_string())),
-            number(row.peak_rss_bytes.map(|bytes| bytes.to_string())),
-        ));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mean_and_deviation_computed_by_hand() {
-        assert_eq!(mean_and_deviation(&[1.0, 2.0, 3.0]), (2.0, 1.0));
-        assert_eq!(mean_and_deviation(&[5.0]), (5.0, 0.0));
+fn memory_row(loaded: &Loaded, before: Option<Faults>) -> MemoryRow {
+    let now = memory::current();
+    let faults = memory::faults().zip(before).map(|(after, before)| after.since(&before));
+    let streamed = loaded.plan().and_then(|plan| plan.experts);
+    MemoryRow {
+        peak_rss_bytes: now.map(|memory| memory.peak),
+        rss_bytes: now.map(|memory| memory.resident),
+        pss_bytes: memory::proportional(),
+        anonymous_bytes: now.map(|memory| memory.anonymous),
+        file_backed_bytes: now.map(|memory| memory.file_backed),
+        major_page_faults: faults.map(|faults| faults.major),
+        minor_page_faults: faults.map(|faults| faults.minor),
+        parts: loaded.needs.map(|needs| Parts {
+            dense_bytes: needs.dense,
+            cache_bytes: needs.cache,
+            scratch_bytes: needs.scratch,
+            experts_bytes: streamed.unwrap_or(needs.experts),
+            streamed: streamed.is_some(),
+        }),
     }
 }

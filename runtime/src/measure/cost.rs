@@ -1,0 +1,123 @@
+//! What a token costs in energy: of all that was used, and of what was used beyond idling.
+
+use serde::Serialize;
+
+use super::meter::Meter;
+use super::sampler::Interval;
+use super::statistics::{confidence_95, mean_and_deviation};
+
+/// The meter behind a figure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Source {
+    /// Its name.
+    pub meter: String,
+    /// What it covers.
+    pub scope: String,
+    /// Whether the figure comes from a stated wattage.
+    pub estimate: bool,
+}
+
+impl Source {
+    /// Of a meter.
+    pub fn of(meter: &dyn Meter) -> Self {
+        let (meter, scope, estimate) = (meter.name(), meter.scope(), meter.is_estimate());
+        Self { meter: meter.into(), scope: scope.into(), estimate }
+    }
+}
+
+/// What a test cost. Intervals are half the width of 95% confidence over its repetitions, `None` of one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Cost {
+    /// What was read.
+    #[serde(flatten)]
+    pub source: Source,
+    /// Joules per token, idling included.
+    pub joules_per_token: f64,
+    /// Its interval.
+    pub joules_per_token_ci95: Option<f64>,
+    /// Joules per token beyond idling; `None` without a baseline.
+    pub net_joules_per_token: Option<f64>,
+    /// Its interval.
+    pub net_joules_per_token_ci95: Option<f64>,
+    /// Power before the tests, with the model loaded and nothing to do.
+    pub idle_watts: Option<f64>,
+    /// Power during the test.
+    pub mean_watts: f64,
+    /// Tokens per joule, idling included.
+    pub tokens_per_joule: f64,
+}
+
+/// The mean power of an interval; `None` where it was not measured.
+pub fn mean_watts(interval: &Interval) -> Option<f64> {
+    let seconds = interval.time.as_secs_f64();
+    interval.joules.filter(|_| seconds > 0.0).map(|joules| joules / seconds)
+}
+
+/// The cost of `tokens` tokens, from repetitions of the same test. The error says why there is none.
+pub fn cost(
+    source: Source,
+    idle_watts: Option<f64>,
+    repetitions: &[Interval],
+    tokens: u64,
+) -> Result<Cost, String> {
+    let measured: Option<Vec<f64>> = repetitions.iter().map(|one| one.joules).collect();
+    let joules = measured.filter(|_| tokens > 0).ok_or("the meter failed during the test")?;
+    let (all, seconds): (f64, f64) =
+        (joules.iter().sum(), repetitions.iter().map(|one| one.time.as_secs_f64()).sum());
+    if all <= 0.0 || seconds <= 0.0 {
+        return Err("the test was over before the meter showed anything: raise -p, -n or -r".into());
+    }
+    let per_token = |joules: f64| joules / tokens as f64;
+    let gross: Vec<f64> = joules.iter().copied().map(per_token).collect();
+    let net: Option<Vec<f64>> = idle_watts.map(|idle| {
+        let beyond = |(one, joules): (&Interval, &f64)| joules - idle * one.time.as_secs_f64();
+        repetitions.iter().zip(&joules).map(beyond).map(per_token).collect()
+    });
+    let joules_per_token = mean_and_deviation(&gross).0;
+    Ok(Cost {
+        source,
+        joules_per_token,
+        joules_per_token_ci95: confidence_95(&gross),
+        net_joules_per_token: net.as_ref().map(|net| mean_and_deviation(net).0),
+        net_joules_per_token_ci95: net.as_ref().and_then(|net| confidence_95(net)),
+        idle_watts,
+        mean_watts: all / seconds,
+        tokens_per_joule: 1.0 / joules_per_token,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn interval(seconds: f64, joules: Option<f64>) -> Interval {
+        Interval { time: Duration::from_secs_f64(seconds), joules }
+    }
+
+    fn source() -> Source {
+        Source { meter: "m".into(), scope: "s".into(), estimate: false }
+    }
+
+    #[test]
+    fn what_a_token_costs_computed_by_hand() {
+        let repetitions = [interval(2.0, Some(20.0)), interval(2.0, Some(24.0))];
+        let cost = cost(source(), Some(3.0), &repetitions, 10).unwrap();
+        assert_eq!(cost.joules_per_token, 2.2); // (2.0 + 2.4) / 2
+        assert_eq!(cost.net_joules_per_token, Some(1.6)); // 6 J of idling in each
+        assert_eq!(cost.mean_watts, 11.0);
+        // 12.706 * (0.4 / sqrt(2)) / sqrt(2)
+        assert!((cost.joules_per_token_ci95.unwrap() - 2.5412).abs() < 1e-9);
+        assert!((cost.tokens_per_joule - 1.0 / 2.2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_no_figure() {
+        let gone = [interval(2.0, Some(1.0)), interval(2.0, None)];
+        assert!(cost(source(), None, &gone, 10).unwrap_err().contains("failed"));
+        let still = [interval(0.001, Some(0.0))];
+        assert!(cost(source(), None, &still, 10).unwrap_err().contains("raise"));
+        assert!(cost(source(), None, &[], 10).is_err());
+    }
+}

@@ -1,0 +1,120 @@
+//! Which meter to read: options of commands that measure energy.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use vaquita_runtime::host::Host;
+use vaquita_runtime::measure::cost::{Source, mean_watts};
+use vaquita_runtime::measure::custom::Assumed;
+use vaquita_runtime::measure::external::External;
+use vaquita_runtime::measure::meter::{Meter, MeterKind, Meters};
+use vaquita_runtime::measure::sampler::Sampler;
+
+use crate::failure::{Failure, Result};
+
+/// Options of the meter.
+#[derive(Args, Clone, Debug)]
+pub struct EnergyArgs {
+    /// Measure energy in full, with a baseline of idling: auto, ina3221, pmic, rapl, battery
+    #[arg(long, value_name = "METER", value_parser = choice)]
+    energy: Option<Choice>,
+    /// Read an external meter: a shell command that prints lines such as `7.31 W` or `1234.5 J`
+    #[arg(long, value_name = "COMMAND", conflicts_with = "energy")]
+    meter_command: Option<String>,
+    /// Estimate energy from a stated power, and mark it so
+    #[arg(long, value_name = "W", conflicts_with_all = ["energy", "meter_command"])]
+    assume_watts: Option<f64>,
+    /// Seconds to idle for the baseline; 0 leaves it out
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    idle: f64,
+    /// A recording of a machine to read meters from, for tests
+    #[arg(long, value_name = "FILE", env = "VAQUITA_RECORDING", hide = true)]
+    recording: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Choice {
+    Auto,
+    Kind(MeterKind),
+}
+
+fn choice(name: &str) -> std::result::Result<Choice, String> {
+    if name == "auto" {
+        return Ok(Choice::Auto);
+    }
+    let names = || MeterKind::ALL.map(MeterKind::name).join(", ");
+    MeterKind::from_name(name)
+        .map(Choice::Kind)
+        .ok_or_else(|| format!("allowed: auto, {}", names()))
+}
+
+/// The machine that is measured: this one, but in tests.
+pub fn host(recording: Option<&PathBuf>) -> Result<Arc<Host>> {
+    let Some(path) = recording else { return Ok(Arc::new(Host::live())) };
+    let failed = |error: String| Failure::Error(format!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    Ok(Arc::new(Host::recorded(&text).map_err(|error| failed(error.to_string()))?))
+}
+
+/// A meter that runs, and its baseline.
+pub struct Energy {
+    /// The machine.
+    pub host: Arc<Host>,
+    /// Reads the meter.
+    pub sampler: Sampler,
+    /// The meter, or why there is none.
+    pub source: std::result::Result<Source, String>,
+    /// Power without work; `None` where it was not asked for, or not measured.
+    pub idle_watts: Option<f64>,
+    /// Whether energy was asked for, rather than read because it is there.
+    pub asked: bool,
+}
+
+impl EnergyArgs {
+    /// Starts to measure. The model is loaded and has nothing to do: idling is measured now.
+    pub fn start(&self) -> Result<Energy> {
+        if !(0.0..=3600.0).contains(&self.idle) {
+            let message = format!("--idle is {}; allowed: 0 to 3600 seconds", self.idle);
+            return Err(Failure::Usage(message));
+        }
+        let host = host(self.recording.as_ref())?;
+        let meter = self.meter(&host)?;
+        let estimate = meter.as_ref().is_ok_and(|meter| meter.is_estimate());
+        let source = meter.as_deref().map(Source::of).map_err(String::clone);
+        let sampler = Sampler::start(meter.ok(), host.clone());
+        let asked =
+            self.energy.is_some() || self.meter_command.is_some() || self.assume_watts.is_some();
+        let mut idle_watts = None;
+        // A stated power says nothing about idling.
+        if asked && self.idle > 0.0 && source.is_ok() && !estimate {
+            let before = sampler.mark();
+            if host.is_live() {
+                std::thread::sleep(Duration::from_secs_f64(self.idle));
+            }
+            idle_watts = mean_watts(&sampler.mark().since(&before));
+        }
+        Ok(Energy { host, sampler, source, idle_watts, asked })
+    }
+
+    /// The meter, or why there is none. A meter that was named must be there.
+    fn meter(&self, host: &Arc<Host>) -> Result<std::result::Result<Box<dyn Meter>, String>> {
+        if let Some(watts) = self.assume_watts {
+            let bad =
+                || Failure::Usage(format!("--assume-watts is {watts}; give a power, like 6.5"));
+            return Ok(Ok(Box::new(Assumed::new(watts).ok_or_else(bad)?)));
+        }
+        if let Some(line) = &self.meter_command {
+            let meter = External::command(line);
+            let meter =
+                meter.map_err(|error| Failure::Error(format!("--meter-command: {error}")))?;
+            return Ok(Ok(Box::new(meter)));
+        }
+        let Some(Choice::Kind(kind)) = self.energy else {
+            return Ok(Meters::find(host).into_best());
+        };
+        let none = || Failure::Error(format!("--energy {}: this machine has none", kind.name()));
+        Ok(Ok(kind.find(host).ok_or_else(none)??))
+    }
+}
