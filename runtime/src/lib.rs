@@ -7,6 +7,7 @@
 pub mod blocks;
 pub mod bytes;
 pub mod cores;
+pub mod doctor;
 pub mod experts;
 pub mod gguf;
 pub mod host;

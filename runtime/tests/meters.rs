@@ -4,6 +4,7 @@ use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
+use vaquita_runtime::doctor::Report;
 use vaquita_runtime::host::Host;
 use vaquita_runtime::measure::cost::Source;
 use vaquita_runtime::measure::custom::{Assumed, Custom};
@@ -122,6 +123,24 @@ fn heat_and_throttling_are_told_where_the_machine_says() {
     assert_eq!(thermal::read(&pi, before).throttled, None, "what is not said is not made up");
     let jetson = host("jetson-orin-nano");
     assert_eq!(thermal::temperature(&jetson), Some(48.25), "a zone that is off does not count");
+}
+
+#[test]
+fn the_doctor_tells_clusters_limits_and_why_a_meter_does_not_work() {
+    let report = Report::of(&host("board"));
+    assert_eq!(report.board.as_deref(), Some("Radxa ROCK 5B"));
+    assert_eq!(report.processor, None, "what is not said is not made up");
+    let clusters: Vec<_> = report.clusters.iter().map(|c| (c.cores.clone(), c.max_khz)).collect();
+    let expected = [(vec![4, 5, 6, 7], Some(2_400_000)), (vec![0, 1, 2, 3], Some(1_800_000))];
+    assert_eq!(clusters, expected);
+    assert_eq!(report.decode_cores, [4, 5, 6, 7]);
+    assert_eq!(report.memory_bytes, Some(8 << 30));
+    assert_eq!(report.memory_limit_bytes, Some(4 << 30));
+    assert_eq!(report.memory_available_bytes, Some(3 << 30));
+    assert_eq!(report.temperature_c, Some(41.5));
+    assert!(report.meters.is_empty() && report.meter_problems[0].contains("unplug"));
+    let jetson = Report::of(&host("jetson-orin-nano"));
+    assert_eq!((jetson.meters[0].meter.as_str(), jetson.memory_bytes), ("INA3221", None));
 }
 
 fn lines(text: &'static str) -> Result<External, String> {

@@ -39,18 +39,31 @@ pub fn probe(
     lanes: usize,
     time: Duration,
 ) -> io::Result<Rate> {
+    read_for(lanes, time, placement.largest_bytes(), &|i, slot| {
+        let at = i.wrapping_mul(STRIDE) % placement.shape.len().max(1);
+        let (layer, expert) = (at / placement.shape.experts, at % placement.shape.experts);
+        let key = Key { layer: LayerId(layer), expert: ExpertId(expert) };
+        let Some(placed) = placement.get(key) else { return Ok(0) };
+        placed.record.read(source, slot)?;
+        Ok(placed.record.bytes() as u64)
+    })
+}
+
+/// Calls `read` with 0, 1, 2, ... and a slot of `slot_bytes` for about `time` on `lanes` lanes; it says how many bytes
+/// it has read. The first error ends it.
+pub fn read_for(
+    lanes: usize,
+    time: Duration,
+    slot_bytes: usize,
+    read: &(dyn Fn(usize, &mut Pages) -> io::Result<u64> + Sync),
+) -> io::Result<Rate> {
     let since = Instant::now();
     let (next, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
     let lane = || -> io::Result<()> {
-        let mut slot = Pages::new(placement.largest_bytes())?;
+        let mut slot = Pages::new(slot_bytes)?;
         while since.elapsed() < time {
-            let at = next.fetch_add(STRIDE, Ordering::Relaxed) % placement.shape.len().max(1);
-            let (layer, expert) = (at / placement.shape.experts, at % placement.shape.experts);
-            let key = Key { layer: LayerId(layer), expert: ExpertId(expert) };
-            if let Some(placed) = placement.get(key) {
-                placed.record.read(source, &mut slot)?;
-                bytes.fetch_add(placed.record.bytes() as u64, Ordering::Relaxed);
-            }
+            let read = read(next.fetch_add(1, Ordering::Relaxed), &mut slot)?;
+            bytes.fetch_add(read, Ordering::Relaxed);
         }
         Ok(())
     };

@@ -135,27 +135,27 @@ fn read_at_least(
 
 /// Opens a file for reads past the page cache, where system and file system have them.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn open_direct(path: &Path) -> Option<File> {
+pub(crate) fn open_direct(path: &Path) -> Option<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let flags = rustix::fs::OFlags::DIRECT.bits() as i32;
     File::options().read(true).custom_flags(flags).open(path).ok()
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn open_direct(_path: &Path) -> Option<File> {
+pub(crate) fn open_direct(_path: &Path) -> Option<File> {
     None
 }
 
 /// Says that the page cache need not keep what was read: that copy is of no use, and would count against a
 /// cgroup's limit. It is advice; where it is not taken, the system drops the pages when it needs them.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn forget(file: &File, offset: u64, len: usize) {
+pub(crate) fn forget(file: &File, offset: u64, len: usize) {
     let len = std::num::NonZeroU64::new(len as u64);
     let _ = rustix::fs::fadvise(file, offset, len, rustix::fs::Advice::DontNeed);
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn forget(_file: &File, _offset: u64, _len: usize) {}
+pub(crate) fn forget(_file: &File, _offset: u64, _len: usize) {}
 
 impl Source for Files {
     fn read(&self, part: usize, offset: u64, into: &mut [u8], needed: usize) -> io::Result<()> {

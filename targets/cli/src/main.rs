@@ -48,6 +48,8 @@ enum Command {
     Eval(commands::eval::Args),
     /// Tokens per second, prompt and generation apart
     Bench(commands::bench::Args),
+    /// Look at this machine: cores, memory, storage, meters, and how to run a model on it
+    Doctor(commands::doctor::Args),
     /// Compare eviction policies on a recorded routing trace
     Replay(commands::replay::Args),
     /// Quantize the reference model that ships with the project and ask it questions
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => commands::tokenize::run(args),
         Command::Eval(args) => commands::eval::run(&compute, args),
         Command::Bench(args) => commands::bench::run(&compute, args),
+        Command::Doctor(args) => commands::doctor::run(&compute, args),
         Command::Replay(args) => commands::replay::run(args),
         Command::Demo(args) => commands::demo::run(&compute, args),
     };
