@@ -175,3 +175,21 @@ fn a_sequence_can_be_taken_back_and_goes_on_as_if_nothing_had_been() {
         }
     }
 }
+
+#[test]
+fn a_saved_sequence_of_any_family_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("session");
+    for name in ["lfm2-moe", "gpt-oss", "deepseek-v3"] {
+        let (_, model) = unquantized(name, &folder);
+        let vocabulary = model.config().vocab_size as u32;
+        let tokens: Vec<u32> = (0..310).map(|i| (i * 31 + 7) % vocabulary).collect();
+        let mut first = session(&model, CacheType::F16, Tier::best(), 50);
+        first.feed(&tokens[..300]).unwrap();
+        first.save(&path, 1, b"note").unwrap();
+        let mut second = session(&model, CacheType::F16, Tier::best(), 50);
+        assert_eq!(second.restore(&path, 1).unwrap(), b"note");
+        let [expected, found] = [first, second].map(|mut s| s.feed(&tokens[300..]).unwrap());
+        assert!(bits(&found) == bits(&expected), "{name}");
+    }
+}

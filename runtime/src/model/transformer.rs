@@ -2,6 +2,7 @@
 //! output head.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::loader::Loader;
 use super::mixer::Mixer;
@@ -25,17 +26,31 @@ pub struct Compute<'a> {
     pub pool: &'a Pool,
     /// Who sees the inputs of the matrices, if anybody.
     pub(crate) watch: Option<Watch<'a>>,
+    /// Set by whoever wants it to end: it does so before the next layer.
+    cancel: Option<&'a AtomicBool>,
 }
 
 impl<'a> Compute<'a> {
     /// With nobody watching.
     pub fn new(tier: Tier, pool: &'a Pool) -> Self {
-        Self { tier, pool, watch: None }
+        Self { tier, pool, watch: None, cancel: None }
     }
 
     /// With someone who sees the inputs of the matrices.
     pub fn watched_by(self, observer: &'a dyn Observer) -> Self {
         Self { watch: Some(Watch { observer, layer: None }), ..self }
+    }
+
+    /// Ends with [`ModelError::Cancelled`] before the next layer once `cancel` is set.
+    pub fn cancelled_by(self, cancel: &'a AtomicBool) -> Self {
+        Self { cancel: Some(cancel), ..self }
+    }
+
+    fn check_cancelled(&self) -> Result<(), ModelError> {
+        match self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+            true => Err(ModelError::Cancelled),
+            false => Ok(()),
+        }
     }
 
     fn in_layer(&self, layer: LayerId) -> Self {
@@ -74,6 +89,9 @@ pub enum ModelError {
         /// Tokens of the vocabulary.
         vocab_size: usize,
     },
+    /// The caller ended it.
+    #[error("it was cancelled")]
+    Cancelled,
 }
 
 /// One decoder layer.
@@ -161,6 +179,7 @@ impl Model {
         let eps = self.config.rms_norm_eps;
         let mut x = self.embed(tokens)?;
         for (i, layer) in self.layers.iter().enumerate() {
+            ctx.check_cancelled()?;
             let ctx = &ctx.in_layer(LayerId(i));
             let normed = rms_norm(ctx.tier, &x, &layer.mixer_norm, eps);
             let normed = Activations::new(ctx.tier, &normed, width);

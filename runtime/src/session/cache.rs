@@ -98,6 +98,11 @@ impl KvCache {
         len
     }
 
+    /// Layers.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
     /// The entries of one layer.
     pub fn layer(&mut self, layer: usize) -> &mut LayerCache {
         &mut self.layers[layer]
@@ -150,6 +155,35 @@ impl LayerCache {
             Data::F32(data) => data.extend_from_slice(entries),
             Data::F16(data) => data.extend(entries.iter().map(|&x| f16::from_f32(x).to_le_bytes())),
         }
+    }
+
+    /// What the layer holds as bytes, to be taken back by [`LayerCache::restore`].
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match &self.data {
+            Data::F32(data) => data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Data::F16(data) => data.as_flattened().to_vec(),
+        }
+    }
+
+    /// Takes back what [`LayerCache::to_bytes`] gave after `positions` positions; says whether the bytes are as many
+    /// as the next token needs.
+    pub fn restore(&mut self, positions: usize, bytes: &[u8]) -> bool {
+        let whole = match &mut self.data {
+            Data::F32(data) => {
+                let (found, rest) = bytes.as_chunks();
+                *data = found.iter().map(|x| f32::from_le_bytes(*x)).collect();
+                rest.is_empty() && data.len().is_multiple_of(self.width)
+            }
+            Data::F16(data) => {
+                let (found, rest) = bytes.as_chunks();
+                *data = found.to_vec();
+                rest.is_empty() && data.len().is_multiple_of(self.width)
+            }
+        };
+        let kept = self.kept();
+        let needed = self.needed.map_or(positions, |needed| needed.min(positions));
+        self.dropped = positions.saturating_sub(kept);
+        whole && (needed..=positions).contains(&kept)
     }
 
     /// All positions, for layers that keep all.

@@ -8,6 +8,7 @@ use super::sampler::{Sampler, SamplerError, SamplingOptions};
 use super::stop::StopStrings;
 use super::text::TextStream;
 use super::{Session, SessionError};
+use crate::model::ModelError;
 use crate::tokenizer::Tokenizer;
 
 /// How an answer is generated.
@@ -163,7 +164,10 @@ pub fn generate(
         if session.tokens().len() >= session.context() {
             break StopReason::ContextFull;
         }
-        logits = session.feed(&[token])?;
+        match unless_cancelled(session.feed(&[token]))? {
+            Some(next) => logits = next,
+            None => break StopReason::Cancelled,
+        }
     };
     text.finish(generation.stop);
     (generation.reasoning, generation.answer) = (text.reasoning, text.answer);
@@ -184,12 +188,25 @@ fn read(
     let mut logits = Err(SessionError::Empty);
     let chunk = session.prefill_chunk();
     for chunk in prompt[session.tokens().len()..].chunks(chunk) {
-        logits = Ok(session.feed(chunk)?);
+        match unless_cancelled(session.feed(chunk))? {
+            Some(next) => logits = Ok(next),
+            None => return Ok(None),
+        }
         if on_event(Event::Prompt { done: session.tokens().len(), total }).is_break() {
             return Ok(None);
         }
     }
     logits.map(Some)
+}
+
+/// `None` where [`Session::cancel_with`] ended it.
+fn unless_cancelled(
+    logits: Result<Vec<f32>, SessionError>,
+) -> Result<Option<Vec<f32>>, SessionError> {
+    match logits {
+        Err(SessionError::Model(ModelError::Cancelled)) => Ok(None),
+        logits => logits.map(Some),
+    }
 }
 
 /// Tokens on their way to becoming reasoning and answer.

@@ -2,7 +2,7 @@
 //!
 //! [`Session`] holds one sequence; [`generate`] continues it as text. [`sampler`] picks tokens, [`text`] turns
 //! them into characters, [`reasoning`] tells thoughts from the answer, [`stop`] ends it, [`chat`] renders
-//! conversations with the model's template, [`prompt`] turns them into tokens.
+//! conversations with the model's template, [`prompt`] turns them into tokens. [`save`] keeps a session in a file.
 
 pub mod cache;
 pub mod chat;
@@ -11,10 +11,12 @@ pub mod prompt;
 mod random;
 pub mod reasoning;
 pub mod sampler;
+pub mod save;
 pub mod stop;
 pub mod text;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use cache::{CacheType, KvCache};
 
@@ -71,18 +73,24 @@ pub struct Session {
     cache: KvCache,
     tokens: Vec<u32>,
     observer: Option<Arc<dyn Observer>>,
+    cancel: Option<Arc<AtomicBool>>,
 }
 
 impl Session {
     /// An empty session.
     pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: SessionOptions) -> Self {
         let cache = KvCache::new(model.config(), options.cache);
-        Self { model, pool, options, cache, tokens: Vec::new(), observer: None }
+        Self { model, pool, options, cache, tokens: Vec::new(), observer: None, cancel: None }
     }
 
     /// From now on, `observer` sees what goes into the model's matrices.
     pub fn observe(&mut self, observer: Arc<dyn Observer>) {
         self.observer = Some(observer);
+    }
+
+    /// From now on, setting `cancel` ends what the session computes before the next layer. Whoever set it clears it.
+    pub fn cancel_with(&mut self, cancel: Arc<AtomicBool>) {
+        self.cancel = Some(cancel);
     }
 
     /// The model.
@@ -140,6 +148,10 @@ impl Session {
         let ctx = Compute::new(self.options.tier, &self.pool);
         let ctx = match &self.observer {
             Some(observer) => ctx.watched_by(&**observer),
+            None => ctx,
+        };
+        let ctx = match &self.cancel {
+            Some(cancel) => ctx.cancelled_by(cancel),
             None => ctx,
         };
         for chunk in tokens.chunks(self.prefill_chunk()) {

@@ -1,0 +1,257 @@
+//! A session in a file: its tokens and what attention needs of them, so that a conversation goes on without its
+//! prompt being read again.
+//!
+//! The file is little-endian: magic, version, bytes of a cached number, fingerprint of the model, counts of tokens, of the
+//! note's bytes and of layers; the tokens; the note, which is the caller's; each layer's length and bytes; and the CRC-32
+//! of all that. It appears whole or not at all, and is checked like any file from a stranger.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Session;
+use super::cache::KvCache;
+
+const MAGIC: [u8; 8] = *b"VAQSESS\0";
+const VERSION: u32 = 1;
+/// Bytes that a caller's note may have.
+pub const MAX_NOTE: u64 = 64 << 20;
+
+/// Why a session cannot be saved or restored.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The file cannot be written or read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error("{path} is not a saved session")]
+    Magic {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another version of this library wrote it.
+    #[error("{path} has version {found} of the format of sessions; this library reads {VERSION}")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// It goes on with another model.
+    #[error("{path} was saved with another model; open the one it was saved with")]
+    OtherModel {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its cache has another precision.
+    #[error("{path} has {found} bytes per cached number; this session has {expected}")]
+    CacheType {
+        /// The file.
+        path: PathBuf,
+        /// Bytes of its numbers.
+        found: u32,
+        /// Bytes of the session's.
+        expected: u32,
+    },
+    /// It does not fit.
+    #[error("{path} holds {found} tokens; this session's context is {limit}")]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its tokens.
+        found: u64,
+        /// Tokens that fit.
+        limit: usize,
+    },
+    /// It is not as it was written.
+    #[error("{path} is damaged: {problem}; start the conversation anew")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The note is too long.
+    #[error("{found} bytes are to be kept beside the session; at most {MAX_NOTE} can be")]
+    Note {
+        /// Its bytes.
+        found: u64,
+    },
+}
+
+impl Session {
+    /// Writes the session to a file, with a note of the caller's. `model` is the fingerprint of the model
+    /// ([`Gguf::fingerprint`](crate::gguf::Gguf::fingerprint)).
+    pub fn save(&mut self, path: &Path, model: u64, note: &[u8]) -> Result<(), SaveError> {
+        if note.len() as u64 > MAX_NOTE {
+            return Err(SaveError::Note { found: note.len() as u64 });
+        }
+        let io = |source| SaveError::Io { path: path.into(), source };
+        let name = path.file_name().ok_or_else(|| io(io::ErrorKind::IsADirectory.into()))?;
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let mut temporary = name.to_os_string();
+        temporary.push(format!(".{}-{number}.part", std::process::id()));
+        let temporary = path.with_file_name(temporary);
+        let written = self.write(&temporary, model, note);
+        let done = written.and_then(|()| fs::rename(&temporary, path));
+        done.map_err(|error| {
+            let _ = fs::remove_file(&temporary); // the first error is the one to tell
+            io(error)
+        })
+    }
+
+    fn write(&mut self, path: &Path, model: u64, note: &[u8]) -> io::Result<()> {
+        let layers = self.cache.layers();
+        let mut out = Checked::new(BufWriter::new(File::create(path)?));
+        out.write_all(&MAGIC)?;
+        out.write_all(&VERSION.to_le_bytes())?;
+        out.write_all(&(self.options.cache.bytes() as u32).to_le_bytes())?;
+        for number in [model, self.tokens.len() as u64, note.len() as u64, layers as u64] {
+            out.write_all(&number.to_le_bytes())?;
+        }
+        for token in &self.tokens {
+            out.write_all(&token.to_le_bytes())?;
+        }
+        out.write_all(note)?;
+        for layer in 0..layers {
+            let bytes = self.cache.layer(layer).to_bytes();
+            out.write_all(&(bytes.len() as u64).to_le_bytes())?;
+            out.write_all(&bytes)?;
+        }
+        let checksum = out.hasher.finalize().to_le_bytes();
+        let mut file = out.inner;
+        file.write_all(&checksum)?;
+        file.into_inner().map_err(|error| error.into_error())?.sync_all()
+    }
+
+    /// Takes over what [`Session::save`] wrote, in place of what the session holds, and gives the note back. Where it
+    /// fails, the session is as it was.
+    pub fn restore(&mut self, path: &Path, model: u64) -> Result<Vec<u8>, SaveError> {
+        let mut file = Reader::open(path)?;
+        if file.array()? != MAGIC {
+            return Err(SaveError::Magic { path: path.into() });
+        }
+        let (found, width) = (file.u32()?, file.u32()?);
+        if found != VERSION {
+            return Err(SaveError::Version { path: path.into(), found });
+        }
+        if file.u64()? != model {
+            return Err(SaveError::OtherModel { path: path.into() });
+        }
+        let expected = self.options.cache.bytes() as u32;
+        if width != expected {
+            return Err(SaveError::CacheType { path: path.into(), found: width, expected });
+        }
+        let (count, note, layers) = (file.u64()?, file.u64()?, file.u64()?);
+        let limit = self.context();
+        if count > limit as u64 {
+            return Err(SaveError::TooLong { path: path.into(), found: count, limit });
+        }
+        let mut cache = KvCache::new(self.model.config(), self.options.cache);
+        if note > MAX_NOTE || layers != cache.layers() as u64 {
+            return Err(file.damaged(format!("a note of {note} bytes and {layers} layers")));
+        }
+        let tokens = file.bytes(count * 4)?;
+        let tokens: Vec<u32> =
+            tokens.as_chunks().0.iter().map(|token| u32::from_le_bytes(*token)).collect();
+        let vocab_size = self.model.config().vocab_size;
+        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+            return Err(file.damaged(format!("token {token} of a vocabulary of {vocab_size}")));
+        }
+        let note = file.bytes(note)?;
+        for layer in 0..cache.layers() {
+            let len = file.u64()?;
+            let bytes = file.bytes(len)?;
+            if !cache.layer(layer).restore(tokens.len(), &bytes) {
+                return Err(file.damaged(format!("{len} bytes in layer {layer}")));
+            }
+        }
+        file.finish()?;
+        (self.cache, self.tokens) = (cache, tokens);
+        Ok(note)
+    }
+}
+
+/// Hashes what goes through it.
+struct Checked<T> {
+    inner: T,
+    hasher: crc32fast::Hasher,
+}
+
+impl<T> Checked<T> {
+    fn new(inner: T) -> Self {
+        Self { inner, hasher: crc32fast::Hasher::new() }
+    }
+}
+
+impl<T: Write> Checked<T> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.inner.write_all(bytes)
+    }
+}
+
+/// Reads a saved session; no length in it is believed beyond the bytes that are left.
+struct Reader<'a> {
+    path: &'a Path,
+    file: Checked<BufReader<File>>,
+    left: u64,
+}
+
+impl<'a> Reader<'a> {
+    fn open(path: &'a Path) -> Result<Self, SaveError> {
+        let io = |source| SaveError::Io { path: path.into(), source };
+        let file = File::open(path).map_err(io)?;
+        let left = file.metadata().map_err(io)?.len();
+        Ok(Self { path, file: Checked::new(BufReader::new(file)), left })
+    }
+
+    fn damaged(&self, problem: impl Into<String>) -> SaveError {
+        SaveError::Damaged { path: self.path.into(), problem: problem.into() }
+    }
+
+    fn bytes(&mut self, len: u64) -> Result<Vec<u8>, SaveError> {
+        self.left = self.left.checked_sub(len).ok_or_else(|| self.damaged("it ends too soon"))?;
+        let mut bytes = vec![0; len as usize];
+        self.file.inner.read_exact(&mut bytes).map_err(|error| self.failed(error))?;
+        self.file.hasher.update(&bytes);
+        Ok(bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], SaveError> {
+        let bytes = self.bytes(N as u64)?;
+        bytes.try_into().map_err(|_| self.damaged("it ends too soon"))
+    }
+
+    fn u32(&mut self) -> Result<u32, SaveError> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, SaveError> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    /// Checks that the checksum, and nothing else, is left.
+    fn finish(mut self) -> Result<(), SaveError> {
+        let computed = self.file.hasher.clone().finalize();
+        match (self.u32()? == computed, self.left) {
+            (true, 0) => Ok(()),
+            (false, _) => Err(self.damaged("its checksum is wrong")),
+            (true, left) => Err(self.damaged(format!("{left} bytes too many"))),
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> SaveError {
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged("it ends too soon"),
+            _ => SaveError::Io { path: self.path.into(), source },
+        }
+    }
+}
