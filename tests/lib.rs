@@ -11,6 +11,7 @@ use vaquita_quantize::{Job, Material, Plan, Target, mixed, quantize};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::Metadata;
 use vaquita_runtime::model::{GgufWeights, Model, Verify};
+use vaquita_runtime::tokenizer::Tokenizer;
 
 /// A folder of tiny random checkpoints with the logits that transformers computes.
 pub fn golden(name: &str) -> PathBuf {
@@ -113,4 +114,29 @@ pub fn quantized_by(source: &Path, out: &Path, plan: impl FnOnce(&Material) -> P
     quantize(&job, &mut |_| {}).expect("the checkpoint is quantized");
     let weights = GgufWeights::open(out, Verify::First).expect("the file opens");
     Arc::new(Model::load(Arc::new(weights)).expect("the file loads"))
+}
+
+/// Quantizes the reference model to e4 into `out`, with its tokenizer, for programs that talk to it.
+pub fn reference_file(out: &Path) {
+    let source = sources::open(&reference()).expect("the reference model is there");
+    let (weights, identity) = (source.weights.as_ref(), &source.identity);
+    let mut tokenizer = Metadata::new();
+    Tokenizer::from_folder(&reference())
+        .expect("it has a tokenizer")
+        .write_metadata(&mut tokenizer);
+    let plan = Plan::uniform(weights.config(), BlockType::E4);
+    let job = Job { weights, identity, tokenizer: &tokenizer, importance: None, plan: &plan, out };
+    quantize(&job, &mut |_| {}).expect("it is quantized");
+}
+
+/// Alignments of the loaded segments of a 64-bit, little-endian ELF file (program headers of type `PT_LOAD`).
+pub fn segment_alignments(path: &Path) -> Vec<u64> {
+    let bytes = std::fs::read(path).expect("the library is there");
+    assert_eq!(&bytes[..6], b"\x7fELF\x02\x01");
+    let number = |at: usize, len: usize| {
+        bytes[at..at + len].iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
+    };
+    let (start, size, count) = (number(32, 8) as usize, number(54, 2) as usize, number(56, 2));
+    let headers = (0..count as usize).map(|i| start + i * size);
+    headers.filter(|at| number(*at, 4) == 1).map(|at| number(at + 48, 8)).collect()
 }

@@ -1,7 +1,7 @@
 //! The thread pool: workers that wait for a job, spinning for a moment and then parked.
 //!
 //! A job is a number of tasks; threads take them one by one, so that a slow core takes fewer. Nothing in
-//! the arithmetic depends on who takes what.
+//! the arithmetic depends on who takes what, nor on how many threads work: [`Pool::set_limit`] may lower it at any time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,6 +27,10 @@ struct Shared {
     epoch: AtomicUsize,
     job: Mutex<Option<Job>>,
     wake: Condvar,
+    /// Workers that take part in jobs, changed under `job`; the others rest.
+    limit: AtomicUsize,
+    /// Tells those that rest that the limit rose.
+    rested: Condvar,
     /// The next task to take.
     next: AtomicUsize,
     /// Workers that have not finished the current job.
@@ -40,18 +44,21 @@ struct Shared {
 #[derive(Clone, Copy)]
 struct Job {
     tasks: usize,
+    /// Workers that take part: numbers 1 to this.
+    workers: usize,
     task: &'static (dyn Fn(usize) + Sync),
 }
 
 impl Pool {
     /// A pool that works with `threads` threads, the caller's among them; 0 counts as 1.
     pub fn new(threads: usize) -> Self {
-        let shared = Arc::new(Shared::default());
+        let limit = AtomicUsize::new(usize::MAX);
+        let shared = Arc::new(Shared { limit, ..Shared::default() });
         let workers = (1..threads)
             .map_while(|i| {
                 let shared = shared.clone();
                 let builder = std::thread::Builder::new().name(format!("vaquita-{i}"));
-                builder.spawn(move || work(&shared)).ok() // fewer threads are slower, not wrong
+                builder.spawn(move || work(&shared, i)).ok() // fewer threads are slower, not wrong
             })
             .collect();
         Self { shared, turn: Mutex::new(()), workers }
@@ -73,12 +80,24 @@ impl Pool {
         self.workers.len() + 1
     }
 
+    /// From the next job on, at most so many threads work, the caller's among them; the others sleep. 0 counts as 1.
+    pub fn set_limit(&self, threads: usize) {
+        let _slot = lock(&self.shared.job);
+        self.shared.limit.store(threads.saturating_sub(1), Ordering::Relaxed);
+        self.shared.rested.notify_all();
+    }
+
+    /// Threads that work, as [`Pool::set_limit`] left them.
+    pub fn active(&self) -> usize {
+        self.workers.len().min(self.shared.limit.load(Ordering::Relaxed)) + 1
+    }
+
     /// Calls `task(i)` once for each `i < tasks`, in any order, on all threads, and waits.
     ///
     /// # Panics
     /// Where a task does.
     pub fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        if tasks <= 1 || self.workers.is_empty() {
+        if tasks <= 1 || self.active() == 1 {
             (0..tasks).for_each(task);
             return;
         }
@@ -86,15 +105,17 @@ impl Pool {
         // SAFETY: only the lifetime changes. Workers use the reference between taking the job and
         // counting themselves out of `busy`; this function returns, or unwinds, only after all have.
         let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
-        let job = Job { tasks, task };
         let shared = &*self.shared;
         shared.next.store(0, Ordering::Relaxed);
-        shared.busy.store(self.workers.len(), Ordering::Relaxed);
-        {
+        let job = {
             let mut slot = lock(&shared.job);
+            let workers = self.active() - 1;
+            let job = Job { tasks, workers, task };
+            shared.busy.store(workers, Ordering::Relaxed);
             *slot = Some(job);
             shared.epoch.fetch_add(1, Ordering::Release);
-        }
+            job
+        };
         shared.wake.notify_all();
         let own = catch_unwind(AssertUnwindSafe(|| take_tasks(shared, job)));
         while shared.busy.load(Ordering::Acquire) != 0 {
@@ -116,6 +137,7 @@ impl Drop for Pool {
             self.shared.epoch.fetch_add(1, Ordering::Release);
         }
         self.shared.wake.notify_all();
+        self.shared.rested.notify_all();
         for worker in self.workers.drain(..) {
             let _ = worker.join(); // its panic was reported by `run`
         }
@@ -143,10 +165,10 @@ fn take_tasks(shared: &Shared, job: Job) {
     }
 }
 
-fn work(shared: &Shared) {
+fn work(shared: &Shared, number: usize) {
     let mut seen = 0;
     loop {
-        let Some(job) = next_job(shared, &mut seen) else { return };
+        let Some(job) = next_job(shared, number, &mut seen) else { return };
         if catch_unwind(AssertUnwindSafe(|| take_tasks(shared, job))).is_err() {
             shared.panicked.store(true, Ordering::Relaxed);
         }
@@ -154,8 +176,8 @@ fn work(shared: &Shared) {
     }
 }
 
-/// Waits for a job other than the one seen last.
-fn next_job(shared: &Shared, seen: &mut usize) -> Option<Job> {
+/// Waits for a job other than the one seen last that worker `number` takes part in.
+fn next_job(shared: &Shared, number: usize, seen: &mut usize) -> Option<Job> {
     for _ in 0..SPINS {
         if shared.epoch.load(Ordering::Acquire) != *seen {
             break;
@@ -163,11 +185,22 @@ fn next_job(shared: &Shared, seen: &mut usize) -> Option<Job> {
         std::hint::spin_loop();
     }
     let mut slot = lock(&shared.job);
-    while shared.epoch.load(Ordering::Acquire) == *seen {
-        slot = shared.wake.wait(slot).unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if shared.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        let epoch = shared.epoch.load(Ordering::Acquire);
+        // Whoever a job counts in must take it, also where the limit has changed since.
+        if epoch != *seen {
+            *seen = epoch;
+            if slot.is_some_and(|job| number <= job.workers) {
+                return *slot;
+            }
+        }
+        let rests = number > shared.limit.load(Ordering::Relaxed);
+        let wait = if rests { &shared.rested } else { &shared.wake };
+        slot = wait.wait(slot).unwrap_or_else(PoisonError::into_inner);
     }
-    *seen = shared.epoch.load(Ordering::Acquire);
-    if shared.stop.load(Ordering::Relaxed) { None } else { *slot }
 }
 
 #[cfg(test)]
@@ -186,6 +219,47 @@ mod tests {
                 assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
             }
         }
+    }
+
+    #[test]
+    fn a_lower_limit_puts_threads_to_rest_and_a_higher_one_wakes_them() {
+        let pool = Pool::new(4);
+        assert_eq!(pool.active(), 4);
+        for (limit, active) in [(0, 1), (3, 3), (1, 1), (2, 2), (9, 4)] {
+            pool.set_limit(limit);
+            assert_eq!(pool.active(), active);
+            for _ in 0..50 {
+                let seen = Mutex::new(std::collections::HashSet::new());
+                let sum = AtomicUsize::new(0);
+                pool.run(100, &|i| {
+                    seen.lock().unwrap().insert(std::thread::current().id());
+                    sum.fetch_add(i, Ordering::Relaxed);
+                });
+                assert_eq!(sum.into_inner(), 4950);
+                assert!(seen.into_inner().unwrap().len() <= active);
+            }
+        }
+    }
+
+    #[test]
+    fn limits_may_change_while_jobs_run() {
+        let pool = Pool::new(4);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for limit in (0..).take_while(|_| !done.load(Ordering::Relaxed)) {
+                    pool.set_limit(limit % 6);
+                }
+            });
+            for _ in 0..2000 {
+                let sum = AtomicUsize::new(0);
+                pool.run(10, &|i| {
+                    sum.fetch_add(i, Ordering::Relaxed);
+                });
+                assert_eq!(sum.into_inner(), 45);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
     }
 
     #[test]

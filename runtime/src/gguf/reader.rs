@@ -119,6 +119,21 @@ impl Gguf {
         self.parts.iter().map(|part| part.len).sum()
     }
 
+    /// Tells models apart: CRC-32 of the headers of all files, in which `vaquita quantize` keeps the checksums of all
+    /// weights, and CRC-32 of the final norm for files that have none. 0 after [`Gguf::unmap`].
+    pub fn fingerprint(&self) -> u64 {
+        let mut headers = crc32fast::Hasher::new();
+        for (number, part) in self.parts.iter().enumerate() {
+            let offsets = self.tensors.iter().filter(|info| info.part == number);
+            let Some(bytes) = &part.bytes else { return 0 };
+            let end = offsets.map(|info| info.offset).min().unwrap_or(part.len);
+            headers.update(&bytes[..end as usize]); // within the file: checked when it was opened
+        }
+        let norm = self.tensor("output_norm.weight").map(|info| self.bytes(info));
+        let norm = norm.map_or(0, |bytes| crc32fast::hash(&bytes));
+        u64::from(headers.finalize()) << 32 | u64::from(norm)
+    }
+
     /// The files, by [`TensorInfo::part`], each with the bytes it had when it was opened.
     pub fn files(&self) -> impl Iterator<Item = (&Path, u64)> {
         self.parts.iter().map(|part| (&*part.path, part.len))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::chat::{ChatError, ChatOptions, ChatTemplate, Message};
 use super::reasoning;
+use crate::model::Config;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 /// Tokens to continue.
@@ -24,6 +25,14 @@ pub enum PromptError {
     /// The template failed.
     #[error(transparent)]
     Chat(#[from] ChatError),
+    /// The tokenizer belongs to another model.
+    #[error("the tokenizer has {found} tokens, the model {allowed}")]
+    Vocabulary {
+        /// Tokens of the tokenizer.
+        found: usize,
+        /// Tokens of the model.
+        allowed: usize,
+    },
     /// The text cannot be tokenized.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -45,6 +54,15 @@ impl Prompter {
             None => (has("<｜User｜>") && has("<｜Assistant｜>")).then(ChatTemplate::deepseek),
         };
         Ok(Self { tokenizer, template: template.map(Arc::new) })
+    }
+
+    /// The same for a model whose vocabulary must hold the tokenizer's.
+    pub fn for_model(tokenizer: Arc<Tokenizer>, config: &Config) -> Result<Self, PromptError> {
+        let (found, allowed) = (tokenizer.vocab_size(), config.vocab_size);
+        match found > allowed {
+            true => Err(PromptError::Vocabulary { found, allowed }),
+            false => Ok(Self::new(tokenizer)?),
+        }
     }
 
     /// The tokenizer.

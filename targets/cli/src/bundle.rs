@@ -155,13 +155,9 @@ impl Bundle {
     fn open_for(compute: &Compute, path: &Path, sessions: usize) -> Result<Self> {
         let loaded = load(compute, path, sessions)?;
         let tokenizer = Arc::new(open_tokenizer(path)?);
-        let (found, allowed) = (tokenizer.vocab_size(), loaded.model.config().vocab_size);
-        if found > allowed {
-            let path = path.display();
-            let message = format!("{path}: the tokenizer has {found} tokens, the model {allowed}");
-            return Err(Failure::Error(message));
-        }
-        Ok(Self { loaded, prompter: Prompter::new(tokenizer)? })
+        let prompter = Prompter::for_model(tokenizer, loaded.model.config())
+            .map_err(|error| Failure::Error(format!("{}: {error}", path.display())))?;
+        Ok(Self { loaded, prompter })
     }
 
     /// For evaluations. The bundle must outlive it for memory to be watched.

@@ -1,0 +1,218 @@
+//! One dialogue: what was said, and the session that holds it.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{AppError, AppModel};
+use crate::experts::Stats;
+use crate::measure::sampler::Sampler;
+use crate::session::Session;
+use crate::session::chat::Message;
+use crate::session::generate::{Event, Generation, GenerationOptions, StopReason, generate};
+use crate::session::save::SaveError;
+
+const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
+
+/// An answer and what it cost.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// The answer.
+    pub generation: Generation,
+    /// From the call to the first token; `None` where there was none.
+    pub first_token: Option<Duration>,
+    /// Joules until the first token; `None` where there is no meter.
+    pub prompt_joules: Option<f64>,
+    /// Joules per token after that; `None` where there is no meter, or no further token.
+    pub joules_per_token: Option<f64>,
+    /// What the expert store did meanwhile, for all conversations, where experts are streamed.
+    pub streaming: Option<Stats>,
+}
+
+/// Ends what a conversation generates, from any thread.
+#[derive(Clone, Debug)]
+pub struct Canceller(Arc<AtomicBool>);
+
+impl Canceller {
+    /// Ends the answer that is being generated before the next layer is computed; where none is, nothing happens.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// One dialogue with a model.
+pub struct Conversation {
+    model: Arc<AppModel>,
+    session: Session,
+    said: Said,
+    cancelled: Arc<AtomicBool>,
+}
+
+/// What makes the prompt; saved beside the session.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Said {
+    messages: Vec<Message>,
+    tools: Option<Value>,
+}
+
+impl Conversation {
+    pub(super) fn new(model: Arc<AppModel>, mut session: Session) -> Self {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        session.cancel_with(cancelled.clone());
+        Self { model, session, said: Said::default(), cancelled }
+    }
+
+    /// What ends its answers from other threads.
+    pub fn canceller(&self) -> Canceller {
+        Canceller(self.cancelled.clone())
+    }
+
+    /// What was said so far; answers without their reasoning.
+    pub fn messages(&self) -> &[Message] {
+        &self.said.messages
+    }
+
+    /// Bytes of the session's cache.
+    pub fn cache_bytes(&self) -> usize {
+        self.session.cache_bytes()
+    }
+
+    /// Sets the system prompt; an empty one removes it.
+    pub fn set_system(&mut self, text: &str) {
+        self.said.messages.retain(|message| message.role != "system");
+        if !text.is_empty() {
+            self.said.messages.insert(0, Message::new("system", text));
+        }
+    }
+
+    /// Sets the tools that the model may call: a list in JSON, as OpenAI's interface writes them; an empty text or list
+    /// removes them. Calls come in the answer, in the words that the model was taught.
+    pub fn set_tools(&mut self, json: &str) -> Result<(), AppError> {
+        if json.trim().is_empty() {
+            self.said.tools = None;
+            return Ok(());
+        }
+        let tools: Value = serde_json::from_str(json)
+            .map_err(|error| AppError::Tools { problem: error.to_string() })?;
+        let list = tools.as_array().ok_or(AppError::Tools { problem: "it is none".into() })?;
+        self.said.tools = (!list.is_empty()).then_some(tools);
+        Ok(())
+    }
+
+    /// Adds a message without an answer: earlier turns, or what a tool returned.
+    pub fn add_message(&mut self, role: &str, content: &str) -> Result<(), AppError> {
+        if !ROLES.contains(&role) {
+            return Err(AppError::Role { found: role.into() });
+        }
+        self.said.messages.push(Message::new(role, content));
+        Ok(())
+    }
+
+    /// Forgets what was said, but for the system prompt and the tools.
+    pub fn reset(&mut self) {
+        self.said.messages.retain(|message| message.role == "system");
+        self.session.truncate(0);
+    }
+
+    /// Answers `user`, or what was said so far where it is `None`. `on_event` may end the answer at any event.
+    /// [`GenerationOptions::reasoning_open`] comes from the template, whatever it is here.
+    ///
+    /// An answer goes into the conversation without its reasoning, also one that was cut short. Where it fails, or was
+    /// cancelled before the model answered anything, the conversation is as it was.
+    pub fn answer(
+        &mut self,
+        user: Option<&str>,
+        options: &GenerationOptions,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Turn, AppError> {
+        self.cancelled.store(false, Ordering::Relaxed);
+        let before = self.said.messages.len();
+        self.said.messages.extend(user.map(|text| Message::new("user", text)));
+        let turn = self.generate(options, on_event);
+        match &turn {
+            Ok(Turn { generation, .. }) if !is_void(generation) => {
+                // DeepSeek's usage notes: a turn goes into the history without its reasoning.
+                let answer = generation.answer.clone();
+                self.said.messages.push(Message::new("assistant", answer));
+            }
+            _ => self.said.messages.truncate(before),
+        }
+        turn
+    }
+
+    fn generate(
+        &mut self,
+        options: &GenerationOptions,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Turn, AppError> {
+        if self.said.messages.is_empty() {
+            return Err(AppError::Nothing);
+        }
+        let start = Instant::now();
+        let streaming = self.model.streaming();
+        let energy = Sampler::auto();
+        let prompter = &self.model.prompter;
+        let prompt = prompter.chat(&self.said.messages, self.said.tools.as_ref())?;
+        let options =
+            GenerationOptions { reasoning_open: prompt.reasoning_open, ..options.clone() };
+        let (mut first_token, mut prompt_joules) = (None, None);
+        let tokenizer = prompter.tokenizer();
+        let generation =
+            generate(&mut self.session, tokenizer, &prompt.tokens, &options, &mut |event| {
+                if matches!(event, Event::Token(_)) && first_token.is_none() {
+                    first_token = Some(start.elapsed());
+                    prompt_joules = energy.joules();
+                }
+                on_event(event)
+            })
+            .map_err(AppError::from)?;
+        let further = generation.tokens.len().saturating_sub(1) as f64;
+        let decode_joules = energy.joules().zip(prompt_joules).map(|(all, prompt)| all - prompt);
+        let after = self.model.streaming();
+        Ok(Turn {
+            generation,
+            first_token,
+            prompt_joules,
+            joules_per_token: decode_joules
+                .filter(|_| further > 0.0)
+                .map(|joules| joules / further),
+            streaming: after.zip(streaming).map(|(after, before)| after.since(&before)),
+        })
+    }
+
+    /// Writes the conversation to a file, so that it goes on later without being read again.
+    pub fn save(&mut self, path: &Path) -> Result<(), AppError> {
+        let note = serde_json::to_vec(&self.said)
+            .map_err(|error| AppError::Tools { problem: error.to_string() })?;
+        Ok(self.session.save(path, self.model.fingerprint, &note)?)
+    }
+
+    /// Goes on with a saved conversation in place of this one. Where it fails, this one is as it was.
+    pub fn restore(&mut self, path: &Path) -> Result<(), AppError> {
+        let mut read = self.model.session();
+        let note = read.restore(path, self.model.fingerprint)?;
+        let said = serde_json::from_slice(&note).map_err(|error| SaveError::Damaged {
+            path: path.into(),
+            problem: error.to_string(),
+        })?;
+        read.cancel_with(self.cancelled.clone());
+        (self.session, self.said) = (read, said);
+        Ok(())
+    }
+}
+
+/// Nothing came of it: it was cancelled before the model answered.
+fn is_void(generation: &Generation) -> bool {
+    generation.stop == StopReason::Cancelled && generation.answer.is_empty()
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.model.leave();
+    }
+}

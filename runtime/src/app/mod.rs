@@ -1,0 +1,136 @@
+//! What an app embeds: a model file opened with all that is needed to talk to it, conversations that any thread can
+//! cancel, and what they cost. The C library and the bindings for phones are thin layers over this.
+//!
+//! [`AppModel`] is a model; [`Conversation`] is one dialogue with it.
+
+mod conversation;
+mod model;
+
+use std::io;
+
+pub use conversation::{Canceller, Conversation, Turn};
+pub use model::{AppModel, MemoryUse, ModelOptions, Thermal};
+
+use crate::experts::budget::{BudgetTextError, TooSmall};
+use crate::experts::open::OpenModelError;
+use crate::gguf::GgufError;
+use crate::model::gguf_weights::OpenError;
+use crate::session::SessionError;
+use crate::session::chat::ChatError;
+use crate::session::generate::GenerateError;
+use crate::session::prompt::PromptError;
+use crate::session::save::SaveError;
+use crate::tokenizer::TokenizerError;
+
+/// Why something failed, in kinds that a program can act upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// An argument makes no sense.
+    Argument,
+    /// There is no such file.
+    NotFound,
+    /// A file cannot be read or written.
+    Io,
+    /// A file is not what it should be.
+    BadFile,
+    /// The memory budget is too small.
+    Memory,
+    /// The conversation is longer than the context.
+    ContextFull,
+    /// The conversation cannot be put into the model's template.
+    Template,
+    /// The model failed.
+    Model,
+}
+
+/// Why something failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The model cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenModelError),
+    /// The model's text cannot be handled.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The conversation cannot be rendered.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// No answer could be generated.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    /// The conversation cannot be saved or restored.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+    /// A new memory budget is too small.
+    #[error(transparent)]
+    TooSmall(#[from] TooSmall),
+    /// A memory budget cannot be read.
+    #[error(transparent)]
+    Budget(#[from] BudgetTextError),
+    /// The context is longer than the model's.
+    #[error("the context is to be {found} tokens; this model takes up to {allowed}")]
+    Context {
+        /// What was asked for.
+        found: usize,
+        /// What the model takes.
+        allowed: usize,
+    },
+    /// The memory budget holds no further conversation.
+    #[error("the memory budget is for {limit} sessions, which are open; open the model for more")]
+    Sessions {
+        /// Sessions that were planned for.
+        limit: usize,
+    },
+    /// A message of an unknown role.
+    #[error("a message has the role {found:?}; allowed: system, user, assistant, tool")]
+    Role {
+        /// The role.
+        found: String,
+    },
+    /// Tools that are not a list in JSON.
+    #[error("tools are a list in JSON, as OpenAI's interface writes them: {problem}")]
+    Tools {
+        /// What is wrong.
+        problem: String,
+    },
+    /// Nothing was said yet.
+    #[error("there is nothing to answer; say something, or add a message first")]
+    Nothing,
+}
+
+impl From<ChatError> for AppError {
+    fn from(error: ChatError) -> Self {
+        Self::Prompt(error.into())
+    }
+}
+
+impl AppError {
+    /// The kind.
+    pub fn kind(&self) -> ErrorKind {
+        let of_io = |source: &io::Error| match source.kind() {
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            _ => ErrorKind::Io,
+        };
+        match self {
+            Self::Open(OpenModelError::Open(OpenError::Gguf(GgufError::Io { source, .. })))
+            | Self::Save(SaveError::Io { source, .. }) => of_io(source),
+            Self::Open(OpenModelError::TooSmall { .. }) | Self::TooSmall(_) => ErrorKind::Memory,
+            Self::Sessions { .. } => ErrorKind::Memory,
+            Self::Open(OpenModelError::Text(_)) | Self::Budget(_) => ErrorKind::Argument,
+            Self::Open(_) | Self::Tokenizer(_) | Self::Save(_) => ErrorKind::BadFile,
+            Self::Prompt(PromptError::Vocabulary { .. }) => ErrorKind::BadFile,
+            Self::Prompt(_) => ErrorKind::Template,
+            Self::Generate(GenerateError::Session(SessionError::ContextFull { .. })) => {
+                ErrorKind::ContextFull
+            }
+            Self::Generate(GenerateError::Sampler(error)) => match error {
+                crate::session::sampler::SamplerError::Option { .. } => ErrorKind::Argument,
+                _ => ErrorKind::Model,
+            },
+            Self::Generate(_) => ErrorKind::Model,
+            Self::Context { .. } | Self::Role { .. } | Self::Tools { .. } | Self::Nothing => {
+                ErrorKind::Argument
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! libvaquita: a thin C interface over [`vaquita_runtime::app`].
+//!
+//! Every function that can fail goes through `status::guard`, which turns errors into codes and keeps panics on this
+//! side. `arguments` turns what C passes into what Rust takes. The header is made from these files; see
+//! `tests/header.rs`.
+
+mod arguments;
+mod generate;
+mod model;
+mod session;
+mod stats;
+mod status;
+
+use std::ffi::{CStr, c_char};
+
+/// Version of this interface. It rises when programs must be compiled anew; structs may grow without that.
+pub const VAQUITA_ABI_VERSION: u32 = 1;
+
+/// The library's `VAQUITA_ABI_VERSION`: a program whose header says another must not go on.
+#[unsafe(no_mangle)]
+pub extern "C" fn vaquita_abi_version() -> u32 {
+    VAQUITA_ABI_VERSION
+}
+
+/// The library's version, such as "0.1.0".
+#[unsafe(no_mangle)]
+pub extern "C" fn vaquita_version() -> *const c_char {
+    const VERSION: &CStr =
+        match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
+            Ok(version) => version,
+            Err(_) => c"",
+        };
+    VERSION.as_ptr()
+}

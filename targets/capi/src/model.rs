@@ -1,0 +1,262 @@
+//! Models: open, close, memory, heat.
+
+use std::ffi::c_char;
+use std::path::Path;
+use std::ptr::null;
+use std::sync::Arc;
+
+use vaquita_runtime::app::{AppModel, Thermal};
+use vaquita_runtime::experts::budget::MemoryBudget;
+use vaquita_runtime::experts::open::TrimLevel;
+
+use crate::arguments::{Versioned, give, given, optional_text, reference, text};
+use crate::status::{Failure, Result, VAQUITA_ERROR_BUSY, guard};
+
+/// Give back experts beyond one token's: the app is in the background.
+pub const VAQUITA_TRIM_BACKGROUND: i32 = 0;
+/// Give back all that is not needed to compute at all: the system is about to end processes.
+pub const VAQUITA_TRIM_CRITICAL: i32 = 1;
+
+/// All threads compute.
+pub const VAQUITA_THERMAL_NOMINAL: i32 = 0;
+/// Three quarters of them, rounded up.
+pub const VAQUITA_THERMAL_FAIR: i32 = 1;
+/// Half, rounded up.
+pub const VAQUITA_THERMAL_SERIOUS: i32 = 2;
+/// One.
+pub const VAQUITA_THERMAL_CRITICAL: i32 = 3;
+
+/// A model.
+pub struct Model {
+    pub(crate) inner: Arc<AppModel>,
+}
+
+/// How a model is opened. vaquita_model_options_init() fills in the defaults.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ModelOptions {
+    /// sizeof(vaquita_model_options).
+    pub struct_size: usize,
+    /// Memory of the whole process: "2GiB", "800M", "60%" or "auto". What does not fit is read from the file when it is
+    /// needed. Null: no limit; the file is mapped and memory is left to the system.
+    pub memory: *const c_char,
+    /// Tokens that a conversation may have; 0: the model's.
+    pub context: usize,
+    /// Sessions at the same time that the memory budget is to hold; without a budget there is no limit.
+    pub sessions: usize,
+    /// Threads; 0: as many as there are cores.
+    pub threads: usize,
+}
+
+// SAFETY: it begins with its size; the rest is numbers and a pointer.
+unsafe impl Versioned for ModelOptions {
+    const NAME: &str = "vaquita_model_options";
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        let struct_size = size_of::<Self>();
+        Self { struct_size, memory: null(), context: 0, sessions: 1, threads: 0 }
+    }
+}
+
+/// Where memory goes, in bytes; -1 where it is not measured, or no budget says it. Set struct_size before the call.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Memory {
+    /// sizeof(vaquita_memory).
+    pub struct_size: usize,
+    /// Resident memory of the process now.
+    pub process: i64,
+    /// The most so far.
+    pub process_peak: i64,
+    /// The budget.
+    pub budget: i64,
+    /// Planned for weights that are not routed experts.
+    pub dense: i64,
+    /// Planned for the caches of all sessions.
+    pub cache: i64,
+    /// Planned for what a chunk of a prompt computes with.
+    pub scratch: i64,
+    /// What streamed experts may take; -1 where the file is mapped.
+    pub experts_limit: i64,
+    /// What they take now.
+    pub experts: i64,
+}
+
+// SAFETY: it begins with its size; the rest is numbers.
+unsafe impl Versioned for Memory {
+    const NAME: &str = "vaquita_memory";
+}
+
+fn bytes(measured: Option<u64>) -> i64 {
+    measured.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1)
+}
+
+/// Fills in the defaults. `struct_size` is sizeof(vaquita_model_options).
+///
+/// # Safety
+/// `options` is null or points to `struct_size` writable bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_model_options_init(
+    options: *mut ModelOptions,
+    struct_size: usize,
+) -> i32 {
+    // SAFETY: the caller's promise.
+    guard(|| unsafe { init(options, struct_size) })
+}
+
+/// Writes a struct's size and its defaults.
+///
+/// # Safety
+/// `into` is null or points to `struct_size` writable bytes.
+pub(crate) unsafe fn init<T: Versioned + Default>(into: *mut T, struct_size: usize) -> Result {
+    if !into.is_null() && struct_size >= size_of::<usize>() {
+        // SAFETY: there is room for a size; the caller may not have aligned a struct of his own.
+        unsafe { into.cast::<usize>().write_unaligned(struct_size) };
+    } else if !into.is_null() {
+        return Err(Failure::argument(format!("struct_size of {} is {struct_size}", T::NAME)));
+    }
+    // SAFETY: the caller's promise.
+    unsafe { give(into, &T::default()) }
+}
+
+/// Opens a GGUF file. `options` may be null. The model is to be closed with vaquita_model_close().
+///
+/// # Safety
+/// `path` is a text or null, `options` null or a struct, `model` null or a place for a pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_model_open(
+    path: *const c_char,
+    options: *const ModelOptions,
+    model: *mut *mut Model,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (path, given, out) = unsafe {
+            (text(path, "path")?, given(options, ModelOptions::default())?, model.as_mut())
+        };
+        let out = out.ok_or_else(|| Failure::argument("model is null"))?;
+        // SAFETY: `memory` is a text or null.
+        let memory = unsafe { optional_text(given.memory, "memory") }?;
+        let memory = memory.map(MemoryBudget::parse).transpose();
+        let options = vaquita_runtime::app::ModelOptions {
+            memory: memory.map_err(|error| Failure::argument(error.to_string()))?,
+            context: given.context,
+            sessions: given.sessions,
+            threads: given.threads,
+        };
+        let inner = AppModel::open(Path::new(path), &options)?;
+        *out = Box::into_raw(Box::new(Model { inner }));
+        Ok(())
+    })
+}
+
+/// Closes a model. Null is nothing to close. VAQUITA_ERROR_BUSY, and the model stays open, while it has sessions.
+///
+/// # Safety
+/// `model` is null or an open model, which no other call uses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_model_close(model: *mut Model) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let Some(open) = (unsafe { model.as_ref() }) else { return Ok(()) };
+        match open.inner.live() {
+            0 => {
+                // SAFETY: it came from `Box::into_raw`, and nothing uses it any more.
+                drop(unsafe { Box::from_raw(model) });
+                Ok(())
+            }
+            live => {
+                let message = format!("the model has {live} open sessions; close them first");
+                Err(Failure::new(VAQUITA_ERROR_BUSY, message))
+            }
+        }
+    })
+}
+
+/// Changes the memory of the whole process, by the next layer, also while a session generates. A mapped model keeps
+/// nothing of its own that it could give back: there it changes nothing.
+///
+/// # Safety
+/// `model` is null or an open model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_model_set_memory_budget(model: *const Model, bytes: u64) -> i32 {
+    // SAFETY: the caller's promise.
+    guard(|| Ok(unsafe { reference(model, "model") }?.inner.set_memory_budget(bytes)?))
+}
+
+/// Gives memory back until vaquita_model_set_memory_budget() says otherwise: `level` is VAQUITA_TRIM_*.
+///
+/// # Safety
+/// `model` is null or an open model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_model_trim(model: *const Model, level: i32) -> i32 {
+    guard(|| {
+        let level = match level {
+            VAQUITA_TRIM_BACKGROUND => TrimLevel::Background,
+            VAQUITA_TRIM_CRITICAL => TrimLevel::Critical,
+            _ => return Err(Failure::argument(format!("level is {level}; see VAQUITA_TRIM_*"))),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { reference(model, "model") }?.inner.trim(level);
+        Ok(())
+    })
+}
+
+/// Says how hot the device is, VAQUITA_THERMAL_*: from the next matrix product on, fewer threads compute. Answers stay
+/// the same. `threads`, which may be null, gets their number.
+///
+/// # Safety
+/// `model` is null or an open model, `threads` null or a place for a number.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_model_thermal_hint(
+    model: *const Model,
+    thermal: i32,
+    threads: *mut usize,
+) -> i32 {
+    guard(|| {
+        let level = match thermal {
+            VAQUITA_THERMAL_NOMINAL => Thermal::Nominal,
+            VAQUITA_THERMAL_FAIR => Thermal::Fair,
+            VAQUITA_THERMAL_SERIOUS => Thermal::Serious,
+            VAQUITA_THERMAL_CRITICAL => Thermal::Critical,
+            _ => {
+                let message = format!("thermal is {thermal}; see VAQUITA_THERMAL_*");
+                return Err(Failure::argument(message));
+            }
+        };
+        // SAFETY: the caller's promise.
+        let (model, out) = unsafe { (reference(model, "model")?, threads.as_mut()) };
+        let active = model.inner.thermal_hint(level);
+        if let Some(out) = out {
+            *out = active;
+        }
+        Ok(())
+    })
+}
+
+/// Says where memory goes.
+///
+/// # Safety
+/// `model` is null or an open model, `memory` null or a struct that begins with its size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_model_memory(model: *const Model, memory: *mut Memory) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let found = unsafe { reference(model, "model") }?.inner.memory();
+        let value = Memory {
+            struct_size: size_of::<Memory>(),
+            process: bytes(found.process.map(|process| process.resident)),
+            process_peak: bytes(found.process.map(|process| process.peak)),
+            budget: bytes(found.budget),
+            dense: bytes(found.dense),
+            cache: bytes(found.cache),
+            scratch: bytes(found.scratch),
+            experts_limit: bytes(found.experts_limit),
+            experts: bytes(found.experts),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { give(memory, &value) }
+    })
+}

@@ -1,0 +1,188 @@
+//! Sessions: conversations with a model.
+
+use std::ffi::c_char;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, TryLockError};
+
+use vaquita_runtime::app::{Canceller, Conversation};
+
+use crate::arguments::{reference, text};
+use crate::model::Model;
+use crate::stats::Stats;
+use crate::status::{Failure, Result, VAQUITA_ERROR_BUSY, VAQUITA_ERROR_INTERNAL, guard};
+
+/// A conversation with a model.
+pub struct Session {
+    conversation: Mutex<Conversation>,
+    canceller: Canceller,
+    /// Of the last answer.
+    pub(crate) stats: Mutex<Option<Stats>>,
+}
+
+impl Session {
+    /// The conversation, where no other call uses it.
+    pub(crate) fn conversation(&self) -> Result<MutexGuard<'_, Conversation>> {
+        self.conversation.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Failure::new(
+                VAQUITA_ERROR_BUSY,
+                "the session is at work in another call; cancel that, or wait until it returns",
+            ),
+            TryLockError::Poisoned(_) => Failure::new(
+                VAQUITA_ERROR_INTERNAL,
+                "an earlier call failed inside the library; close this session",
+            ),
+        })
+    }
+}
+
+/// Begins a conversation. The session is to be closed with vaquita_session_close().
+///
+/// # Safety
+/// `model` is null or an open model, `session` null or a place for a pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_session_create(
+    model: *const Model,
+    session: *mut *mut Session,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (model, out) = unsafe { (reference(model, "model")?, session.as_mut()) };
+        let out = out.ok_or_else(|| Failure::argument("session is null"))?;
+        let conversation = model.inner.conversation()?;
+        let canceller = conversation.canceller();
+        let conversation = Mutex::new(conversation);
+        *out =
+            Box::into_raw(Box::new(Session { conversation, canceller, stats: Mutex::default() }));
+        Ok(())
+    })
+}
+
+/// Closes a session. Null is nothing to close. VAQUITA_ERROR_BUSY, and the session stays open, while it generates.
+///
+/// # Safety
+/// `session` is null or an open session; apart from one that generates, no other call uses it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_session_close(session: *mut Session) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let Some(open) = (unsafe { session.as_ref() }) else { return Ok(()) };
+        if matches!(open.conversation.try_lock(), Err(TryLockError::WouldBlock)) {
+            let message = "the session is at work; cancel it, and close it when that has returned";
+            return Err(Failure::new(VAQUITA_ERROR_BUSY, message));
+        }
+        // SAFETY: it came from `Box::into_raw`, and nothing uses it any more.
+        drop(unsafe { Box::from_raw(session) });
+        Ok(())
+    })
+}
+
+/// Ends what the session generates, before the next layer is computed. From any thread, also from the callback. Where
+/// it generates nothing, nothing happens.
+///
+/// # Safety
+/// `session` is null or an open session.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_session_cancel(session: *const Session) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        unsafe { reference(session, "session") }?.canceller.cancel();
+        Ok(())
+    })
+}
+
+/// Sets the system prompt; an empty one removes it.
+///
+/// # Safety
+/// `session` is null or an open session, `system` null or a text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_session_set_system(
+    session: *const Session,
+    system: *const c_char,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (session, system) =
+            unsafe { (reference(session, "session")?, text(system, "system")?) };
+        session.conversation()?.set_system(system);
+        Ok(())
+    })
+}
+
+/// Sets the tools that the model may call: a list in JSON, as OpenAI's interface writes them; an empty text removes
+/// them. Calls come in the answer, in the words that the model was taught; what a tool returns is a message of "tool".
+///
+/// # Safety
+/// `session` is null or an open session, `tools` null or a text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_session_set_tools(
+    session: *const Session,
+    tools: *const c_char,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (session, tools) = unsafe { (reference(session, "session")?, text(tools, "tools")?) };
+        Ok(session.conversation()?.set_tools(tools)?)
+    })
+}
+
+/// Adds a message without an answer: earlier turns, or what a tool returned. `role` is "system", "user", "assistant" or
+/// "tool".
+///
+/// # Safety
+/// `session` is null or an open session, `role` and `content` null or texts.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_session_add_message(
+    session: *const Session,
+    role: *const c_char,
+    content: *const c_char,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (session, role, content) = unsafe {
+            (reference(session, "session")?, text(role, "role")?, text(content, "content")?)
+        };
+        Ok(session.conversation()?.add_message(role, content)?)
+    })
+}
+
+/// Forgets what was said, but for the system prompt and the tools.
+///
+/// # Safety
+/// `session` is null or an open session.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_session_reset(session: *const Session) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        unsafe { reference(session, "session") }?.conversation()?.reset();
+        Ok(())
+    })
+}
+
+/// Writes the conversation and its cache to a file, so that it goes on later without being read again.
+///
+/// # Safety
+/// `session` is null or an open session, `path` null or a text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_session_save(session: *const Session, path: *const c_char) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (session, path) = unsafe { (reference(session, "session")?, text(path, "path")?) };
+        Ok(session.conversation()?.save(Path::new(path))?)
+    })
+}
+
+/// Goes on with a saved conversation of the same model, in place of this one; where that fails, this one stays.
+///
+/// # Safety
+/// `session` is null or an open session, `path` null or a text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_session_restore(
+    session: *const Session,
+    path: *const c_char,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (session, path) = unsafe { (reference(session, "session")?, text(path, "path")?) };
+        Ok(session.conversation()?.restore(Path::new(path))?)
+    })
+}
