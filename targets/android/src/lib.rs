@@ -1,0 +1,148 @@
+//! The native methods of `dev.vaquita.Native`: a thin layer over [`vaquita_runtime::app`].
+//!
+//! A handle is the address of what Rust owns. The Java classes see to it that none is used after it was closed, and that
+//! a session is used by one thread at a time. Listeners are called in the thread that generates, which is Java's
+//! own: no thread is ever attached.
+
+mod boundary;
+mod session;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jni::JNIEnv;
+use jni::objects::{JClass, JString};
+use jni::sys::{jint, jlong, jlongArray};
+use vaquita_runtime::app::{AppModel, ModelOptions, Thermal};
+use vaquita_runtime::experts::budget::MemoryBudget;
+use vaquita_runtime::experts::open::TrimLevel;
+
+use crate::boundary::{Failure, borrow, guard, optional_text, text};
+
+type Model = Arc<AppModel>;
+
+/// A number that Java promises not to be negative.
+pub(crate) fn count(number: jint, name: &str) -> boundary::Result<usize> {
+    usize::try_from(number).map_err(|_| Failure::argument(format!("{name} is {number}")))
+}
+
+/// `Native.open`
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_dev_vaquita_Native_open<'local>(
+    mut env: JNIEnv<'local>,
+    _class: JClass<'local>,
+    path: JString<'local>,
+    memory: JString<'local>,
+    context: jint,
+    sessions: jint,
+    threads: jint,
+) -> jlong {
+    guard(&mut env, |env| {
+        let path = text(env, &path, "path")?;
+        let memory = optional_text(env, &memory)?;
+        let memory = memory.map(|memory| MemoryBudget::parse(&memory)).transpose();
+        let options = ModelOptions {
+            memory: memory.map_err(|error| Failure::argument(error.to_string()))?,
+            context: count(context, "context")?,
+            sessions: count(sessions, "sessions")?,
+            threads: count(threads, "threads")?,
+        };
+        let model: Model = AppModel::open(Path::new(&path), &options)?;
+        Ok(Box::into_raw(Box::new(model)) as jlong)
+    })
+}
+
+/// `Native.closeModel`: its memory goes with its last session.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_dev_vaquita_Native_closeModel<'local>(
+    mut env: JNIEnv<'local>,
+    _class: JClass<'local>,
+    model: jlong,
+) {
+    guard(&mut env, |_| {
+        // SAFETY: `open` made it, and Java forgets it with this call.
+        drop(unsafe { Box::from_raw(model as *mut Model) });
+        Ok(())
+    })
+}
+
+/// `Native.setMemoryBudget`
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_dev_vaquita_Native_setMemoryBudget<'local>(
+    mut env: JNIEnv<'local>,
+    _class: JClass<'local>,
+    model: jlong,
+    bytes: jlong,
+) {
+    guard(&mut env, |_| {
+        let bytes = u64::try_from(bytes)
+            .map_err(|_| Failure::argument(format!("a memory budget of {bytes} bytes")))?;
+        // SAFETY: Java keeps it open meanwhile.
+        Ok(unsafe { borrow::<Model>(model) }.set_memory_budget(bytes)?)
+    })
+}
+
+/// `Native.trim`
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_dev_vaquita_Native_trim<'local>(
+    mut env: JNIEnv<'local>,
+    _class: JClass<'local>,
+    model: jlong,
+    critical: jni::sys::jboolean,
+) {
+    guard(&mut env, |_| {
+        let level = if critical == 0 { TrimLevel::Background } else { TrimLevel::Critical };
+        // SAFETY: Java keeps it open meanwhile.
+        unsafe { borrow::<Model>(model) }.trim(level);
+        Ok(())
+    })
+}
+
+/// `Native.thermalHint`: the threads that compute from now on.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_dev_vaquita_Native_thermalHint<'local>(
+    mut env: JNIEnv<'local>,
+    _class: JClass<'local>,
+    model: jlong,
+    thermal: jint,
+) -> jint {
+    guard(&mut env, |_| {
+        let thermal = match thermal {
+            0 => Thermal::Nominal,
+            1 => Thermal::Fair,
+            2 => Thermal::Serious,
+            _ => Thermal::Critical,
+        };
+        // SAFETY: Java keeps it open meanwhile.
+        Ok(unsafe { borrow::<Model>(model) }.thermal_hint(thermal) as jint)
+    })
+}
+
+/// `Native.memory`: in the order of `VaquitaMemory`'s fields; -1 where it is not measured.
+#[unsafe(no_mangle)]
+pub extern "system" fn Java_dev_vaquita_Native_memory<'local>(
+    mut env: JNIEnv<'local>,
+    _class: JClass<'local>,
+    model: jlong,
+) -> jlongArray {
+    guard(&mut env, |env| {
+        // SAFETY: Java keeps it open meanwhile.
+        let found = unsafe { borrow::<Model>(model) }.memory();
+        let figures = [
+            found.process.map(|process| process.resident),
+            found.process.map(|process| process.peak),
+            found.budget,
+            found.dense,
+            found.cache,
+            found.scratch,
+            found.experts_limit,
+            found.experts,
+        ];
+        let figures =
+            figures.map(|bytes| bytes.and_then(|n| jlong::try_from(n).ok()).unwrap_or(-1));
+        let array = env.new_long_array(figures.len() as jint)?;
+        env.set_long_array_region(&array, 0, &figures)?;
+        Ok(boundary::Raw(array.into_raw()))
+    })
+    .0
+}

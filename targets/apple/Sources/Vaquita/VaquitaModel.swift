@@ -1,0 +1,80 @@
+import CVaquita
+import Foundation
+
+/// A model. It may be used from any thread; it closes when it and its sessions are gone.
+public final class VaquitaModel: @unchecked Sendable {
+    let handle: OpaquePointer
+
+    /// Opens a GGUF file.
+    ///
+    /// - Parameters:
+    ///   - memory: of the whole process: "2GiB", "60%" or "auto". `nil` maps the file: clean mapped pages do not count
+    ///     against an app's limit on iOS.
+    ///   - context: tokens that a conversation may have; 0: the model's.
+    ///   - sessions: at the same time, that the memory budget is to hold.
+    ///   - threads: 0: as many as there are cores.
+    public init(path: String, memory: String? = nil, context: Int = 0, sessions: Int = 1, threads: Int = 0) throws {
+        guard vaquita_abi_version() == UInt32(VAQUITA_ABI_VERSION) else {
+            throw VaquitaError(kind: .internal, description: "the library and its header are of different versions")
+        }
+        var options = vaquita_model_options()
+        try check(vaquita_model_options_init(&options, MemoryLayout<vaquita_model_options>.size))
+        options.context = context
+        options.sessions = sessions
+        options.threads = threads
+        var model: OpaquePointer?
+        // The texts live as long as the closures run.
+        if let memory {
+            try memory.withCString { text in
+                options.memory = text
+                try check(vaquita_model_open(path, &options, &model))
+            }
+        } else {
+            try check(vaquita_model_open(path, &options, &model))
+        }
+        handle = model!
+    }
+
+    deinit {
+        // Sessions hold the model, so that there are none now.
+        vaquita_model_close(handle)
+    }
+
+    /// Begins a conversation.
+    public func makeSession() throws -> VaquitaSession {
+        try VaquitaSession(model: self)
+    }
+
+    /// Changes the memory of the whole process, by the next layer, also while a session generates.
+    public func setMemoryBudget(bytes: UInt64) throws {
+        try check(vaquita_model_set_memory_budget(handle, bytes))
+    }
+
+    /// How much memory to give back.
+    public enum Trim: Int32, Sendable {
+        /// The app is in the background.
+        case background = 0
+        /// The system sent a memory warning.
+        case critical = 1
+    }
+
+    /// Gives memory back until `setMemoryBudget` says otherwise.
+    public func trim(_ level: Trim) {
+        vaquita_model_trim(handle, level.rawValue)
+    }
+
+    /// Computes with fewer threads while the device is hot; answers stay the same. Gives the number.
+    @discardableResult
+    public func thermalHint(_ state: ProcessInfo.ThermalState) -> Int {
+        let thermal: Int32
+        switch state {
+        case .nominal: thermal = VAQUITA_THERMAL_NOMINAL
+        case .fair: thermal = VAQUITA_THERMAL_FAIR
+        case .serious: thermal = VAQUITA_THERMAL_SERIOUS
+        default: thermal = VAQUITA_THERMAL_CRITICAL
+        }
+        var threads = 0
+        vaquita_model_thermal_hint(handle, thermal, &threads)
+        return threads
+    }
+}
