@@ -37,11 +37,14 @@ pub struct Compute {
     /// the file when tokens need them [default: no limit, the file is mapped]
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory)]
     memory: Option<MemoryBudget>,
+    /// The same for model files where --memory is not given: a board's default
+    #[arg(long, global = true, env = "VAQUITA_MEMORY", hide = true, value_parser = memory)]
+    default_memory: Option<MemoryBudget>,
     /// Which experts give way: reuse, lru, lfu
     #[arg(long, global = true, value_name = "POLICY", default_value = "reuse", value_parser = policy)]
     policy: PolicyKind,
     /// Reads at the same time
-    #[arg(long, global = true, value_name = "N", default_value = "3")]
+    #[arg(long, global = true, value_name = "N", default_value = "3", env = "VAQUITA_LANES")]
     lanes: NonZero<usize>,
     /// Read ahead what the next layer is likely to need: auto (where it pays), on, off
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = guessing)]
@@ -105,7 +108,7 @@ impl Compute {
             sessions,
         };
         OpenOptions {
-            memory: self.memory,
+            memory: self.memory.or(self.default_memory),
             verify: self.verify(),
             policy: self.policy,
             lanes: self.lanes.get(),
@@ -122,7 +125,7 @@ impl Compute {
     pub fn for_reference(&self) -> Self {
         let (memory, trace, route_prefer_resident, active_experts) = (None, None, None, None);
         let exact = Self { memory, trace, route_prefer_resident, active_experts, ..self.clone() };
-        Self { yield_memory: false, ..exact }
+        Self { yield_memory: false, default_memory: None, ..exact }
     }
 
     /// Whether routing is bent towards experts in memory.

@@ -50,6 +50,8 @@ enum Command {
     Bench(commands::bench::Args),
     /// Look at this machine: cores, memory, storage, meters, and how to run a model on it
     Doctor(commands::doctor::Args),
+    /// Bring the program and models to a board over ssh, and run `doctor` there
+    Deploy(commands::deploy::Args),
     /// Compare eviction policies on a recorded routing trace
     Replay(commands::replay::Args),
     /// Quantize the reference model that ships with the project and ask it questions
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(&compute, args),
         Command::Bench(args) => commands::bench::run(&compute, args),
         Command::Doctor(args) => commands::doctor::run(&compute, args),
+        Command::Deploy(args) => commands::deploy::run(args),
         Command::Replay(args) => commands::replay::run(args),
         Command::Demo(args) => commands::demo::run(&compute, args),
     };

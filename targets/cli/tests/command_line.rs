@@ -21,7 +21,7 @@ fn golden(name: &str) -> PathBuf {
 fn vaquita<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(args: I) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vaquita"));
     command.args(args).stdin(Stdio::null());
-    for name in ["VAQUITA_ISA", "VAQUITA_RECORDING"] {
+    for name in ["VAQUITA_ISA", "VAQUITA_MEMORY", "VAQUITA_LANES", "VAQUITA_RECORDING"] {
         command.env_remove(name);
     }
     command
@@ -528,6 +528,52 @@ fn the_doctor_advises_on_a_model_for_this_machine_and_a_recorded_one() {
     failure(vaquita(["doctor", "--no-storage", "nothing.gguf"]).current_dir(&folder), 1);
     let text = success(vaquita(["doctor", "--storage", "/nowhere"]).current_dir(&folder));
     assert!(text.contains("unmeasured: /nowhere:"), "{text}");
+}
+
+#[test]
+fn a_boards_default_budget_is_for_files_and_gives_way_to_the_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.gguf");
+    success(&mut quantize(&reference(), &file));
+    let ask = |model: &Path, options: &[&str]| {
+        let mut command = vaquita(["run", "-p", "723 * 8 = ?", "--temp", "0", "--json"]);
+        json(command.arg(model).args(options).env("VAQUITA_MEMORY", "1GiB"))
+    };
+    assert_eq!(ask(&file, &[])["memory"]["budget_bytes"], 1u64 << 30);
+    assert_eq!(ask(&file, &["--memory", "2GiB"])["memory"]["budget_bytes"], 2u64 << 30);
+    assert_eq!(ask(&reference(), &[])["memory"], Value::Null);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_deployment_brings_program_and_model_and_runs_the_doctor_there() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.gguf");
+    success(&mut quantize(&reference(), &file));
+    // Stands in for ssh: `ssh -- HOST SCRIPT` in a folder that stands in for the user's own. The real one is tested
+    // in targets/deploy.
+    let home = folder.path().join("home");
+    fs::create_dir(&home).unwrap();
+    let ssh = folder.path().join("ssh");
+    let script = format!("#!/bin/sh\ncd {} && exec sh -c \"$3\"\n", home.display());
+    fs::write(&ssh, script).unwrap();
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+    let deploy = |host: &str, more: &[&str]| {
+        let mut command = vaquita(["deploy", "--binary", env!("CARGO_BIN_EXE_vaquita"), "--ssh"]);
+        command.arg(&ssh).args(more).arg("--").arg(host).arg(&file);
+        command
+    };
+    let text = success(&mut deploy("pi@board", &[]));
+    assert!(text.contains("m.gguf: sent") && text.contains("tokens/s"), "{text}");
+    assert!(fs::read(home.join("vaquita/m.gguf")).unwrap() == fs::read(&file).unwrap());
+    let text = success(&mut deploy("pi@board", &[]));
+    assert!(text.contains("m.gguf: sent 0 B") && text.contains("vaquita: sent 0 B"), "{text}");
+
+    let error = failure(&mut deploy("-oProxyCommand=true", &[]), 1);
+    assert!(error.contains("is no host"), "{error}");
+    let error = failure(vaquita(["deploy", "pi@board", "no-such.gguf"]).current_dir(&folder), 2);
+    assert!(error.contains("is no model file"), "{error}");
 }
 
 #[test]

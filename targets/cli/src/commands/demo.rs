@@ -18,8 +18,10 @@ use crate::failure::{Failure, Result};
 use crate::size;
 use crate::terminal::table;
 
-/// The checkpoint that ships with the project.
+/// The checkpoint that ships with the project, where this was built.
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../calibration/reference");
+/// The same in a package, from the program's folder.
+const INSTALLED: &str = "../share/vaquita/reference";
 /// Bits per weight of the mixed file.
 const MIXED_BITS: f64 = 3.5;
 /// Kinds of question to ask, one of each.
@@ -28,8 +30,9 @@ const TASKS: [&str; 3] = ["word", "capital", "tool"];
 /// Arguments of `demo`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The checkpoint: a Hugging Face folder with graded questions in eval.jsonl
-    #[arg(long, value_name = "FOLDER", default_value = REFERENCE)]
+    /// The checkpoint: a Hugging Face folder with graded questions in eval.jsonl [default: the one that ships with
+    /// the project]
+    #[arg(long, value_name = "FOLDER", default_value_os_t = reference(), hide_default_value = true)]
     reference: PathBuf,
     /// Keep the files here [default: a temporary folder]
     #[arg(short, long, value_name = "FOLDER")]
@@ -37,6 +40,13 @@ pub struct Args {
     /// Graded questions to count accuracy over
     #[arg(long, value_name = "N", default_value_t = 200)]
     questions: usize,
+}
+
+/// An installed program has its package's checkpoint, one that was just built the repository's.
+fn reference() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    let installed = program.parent().map(|folder| folder.join(INSTALLED));
+    installed.filter(|folder| folder.is_dir()).unwrap_or_else(|| REFERENCE.into())
 }
 
 /// What `run --json` says of a model in a process of its own.

@@ -1,0 +1,81 @@
+//! `vaquita deploy`: the program and a model, on a board.
+
+use std::path::{Path, PathBuf};
+
+use vaquita_deploy::{Remote, build, quote};
+
+use crate::failure::{Failure, Result};
+use crate::size;
+use crate::terminal::Bar;
+
+/// Where the repository was when this program was built.
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Arguments of `deploy`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The board, as ssh knows it: pi@raspberrypi.local
+    host: String,
+    /// GGUF files to bring along
+    models: Vec<PathBuf>,
+    /// The folder there, from the user's own
+    #[arg(long, value_name = "FOLDER", default_value = "vaquita")]
+    to: String,
+    /// A program that is built already, instead of building it
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// The repository to build from [default: where this program was built]
+    #[arg(long, value_name = "FOLDER", default_value = SOURCE, hide_default_value = true)]
+    source: PathBuf,
+    /// The command that reaches the board, with its options
+    #[arg(long, value_name = "COMMAND", default_value = "ssh")]
+    ssh: String,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result {
+    let names: Vec<String> = args.models.iter().map(|model| name(model)).collect::<Result<_>>()?;
+    let remote = Remote::new(&args.ssh, &args.host)?;
+    let target = remote.target()?;
+    let program = match args.binary {
+        Some(program) => program,
+        None if args.source.join("Cargo.toml").is_file() => build(&args.source, target)?,
+        None => {
+            let message = format!(
+                "{} is no repository to build from; give --source or --binary",
+                args.source.display()
+            );
+            return Err(Failure::Usage(message));
+        }
+    };
+    let folder = &args.to;
+    remote.output(&format!("mkdir -p -- {}", quote(folder)))?;
+    copy(&remote, &program, folder, "vaquita")?;
+    for (model, name) in args.models.iter().zip(&names) {
+        copy(&remote, model, folder, name)?;
+    }
+    let doctor = format!("cd -- {} && ./vaquita doctor", quote(folder));
+    if names.is_empty() {
+        remote.show(&doctor)?;
+    }
+    for name in &names {
+        remote.show(&format!("{doctor} -- {}", quote(&format!("./{name}"))))?;
+    }
+    Ok(())
+}
+
+fn name(model: &Path) -> Result<String> {
+    let name = model.file_name().filter(|_| model.is_file()).and_then(|name| name.to_str());
+    let name = name.filter(|name| *name != "vaquita").map(String::from);
+    name.ok_or_else(|| Failure::Usage(format!("{} is no model file", model.display())))
+}
+
+fn copy(remote: &Remote, from: &Path, folder: &str, name: &str) -> Result {
+    let mut bar = Bar::new(name);
+    let copied =
+        remote.copy(from, &format!("{folder}/{name}"), &mut |done, all| bar.set(done, all))?;
+    drop(bar);
+    let (kept, sent) = (size::show(copied.kept_bytes), size::show(copied.sent_bytes));
+    println!("{name}: sent {sent}, {kept} were there");
+    Ok(())
+}
