@@ -133,6 +133,8 @@ pub enum Fault {
     None,
     /// It fails.
     Error(io::ErrorKind),
+    /// It fails after a while.
+    SlowError(Duration, io::ErrorKind),
     /// It takes longer.
     Stall(Duration),
     /// One bit of what it reads is wrong.
@@ -158,6 +160,10 @@ impl<F: Fn(u64) -> Fault + Send + Sync> Source for Faulty<F> {
         let number = self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         match (self.fault)(number) {
             Fault::Error(kind) => return Err(kind.into()),
+            Fault::SlowError(time, kind) => {
+                std::thread::sleep(time);
+                return Err(kind.into());
+            }
             Fault::Stall(time) => std::thread::sleep(time),
             Fault::None | Fault::Flip => {}
         }

@@ -69,6 +69,31 @@ fn a_read_error_in_the_middle_of_an_answer_ends_that_answer_and_it_can_be_tried_
 }
 
 #[test]
+fn a_read_that_still_fails_for_an_answer_that_is_over_fails_nobody_else() {
+    let fixture = fixture();
+    let failing = Arc::new(AtomicBool::new(false));
+    let (fails, first) = (failing.clone(), AtomicBool::new(true));
+    let streamed = streamed_through(&fixture.file, Setting::default(), |files| {
+        Faulty::new(files, move |_| match fails.load(Ordering::Relaxed) {
+            true if first.swap(false, Ordering::Relaxed) => Fault::Error(ErrorKind::Other),
+            true => Fault::SlowError(Duration::from_millis(300), ErrorKind::Other),
+            false => Fault::None,
+        })
+    });
+    let mut session = session(&streamed.model, 7);
+    let (prompt, rest) = fixture.tokens.split_at(PROMPT);
+    let mut logits = session.feed_all(prompt).unwrap();
+    failing.store(true, Ordering::Relaxed);
+    session.feed(&rest[..1]).unwrap_err();
+    failing.store(false, Ordering::Relaxed);
+    // The other lane is still at a read that began for the feed that failed.
+    for &token in rest {
+        logits.extend(session.feed(&[token]).unwrap());
+    }
+    assert!(bits(&logits) == fixture.expected);
+}
+
+#[test]
 fn while_one_session_meets_errors_the_others_compute_what_they_should() {
     let fixture = fixture();
     let streamed = streamed_through(&fixture.file, Setting::default(), |files| {

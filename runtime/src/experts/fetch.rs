@@ -1,6 +1,6 @@
 //! One visit of a layer: from the experts it needs to their arrival.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError};
@@ -26,6 +26,8 @@ pub(super) struct Fetch<'a> {
     ready: VecDeque<(Key, Arc<Loaded>)>,
     /// Experts that will arrive.
     pending: usize,
+    /// Those of them whose reads were begun for somebody else.
+    joined: HashSet<Key>,
     arrivals: Receiver<Arrival>,
     sender: Sender<Arrival>,
 }
@@ -37,8 +39,8 @@ impl<'a> Fetch<'a> {
         let key = |expert| Key { layer, expert };
         let todo: VecDeque<Key> = visit.wanted().into_iter().map(key).collect();
         let routed: Vec<ExpertId> = visit.slots.iter().map(|slot| slot.expert).collect();
-        let (ready, pending) = (VecDeque::new(), 0);
-        let mut fetch = Self { loader, layer, todo, ready, pending, arrivals, sender };
+        let (ready, pending, joined) = (VecDeque::new(), 0, HashSet::new());
+        let mut fetch = Self { loader, layer, todo, ready, pending, joined, arrivals, sender };
         loader.queue.forget_guesses(layer);
         {
             let mut guesses = loader.guesses();
@@ -74,6 +76,7 @@ impl<'a> Fetch<'a> {
                 self.ready.push_back((key, loaded)); // another sequence has read it
             } else if table.join(key, &self.sender) {
                 self.pending += 1;
+                self.joined.insert(key);
             } else {
                 let len = self.loader.placed(key)?.slot_bytes;
                 let room = table.make_room(len, self.layer);
@@ -113,28 +116,35 @@ impl<'a> Fetch<'a> {
     }
 
     fn wait(&mut self) -> Result<(Key, Arc<Loaded>), WeightsError> {
-        // Others hold all the memory: they compute, and then let go of it.
-        while self.pending == 0 {
-            if let Some(ready) = self.ready.pop_front() {
-                return Ok(ready);
+        loop {
+            // Others hold all the memory: they compute, and then let go of it.
+            while self.pending == 0 {
+                if let Some(ready) = self.ready.pop_front() {
+                    return Ok(ready);
+                }
+                let loader = self.loader;
+                let mut table = loader.lock();
+                self.ask(&mut table)?;
+                if self.pending == 0 && self.ready.is_empty() {
+                    let waited = loader.space.wait_timeout(table, LOOK_AGAIN);
+                    drop(waited.unwrap_or_else(PoisonError::into_inner));
+                }
             }
-            let loader = self.loader;
-            let mut table = loader.lock();
-            self.ask(&mut table)?;
-            if self.pending == 0 && self.ready.is_empty() {
-                let waited = loader.space.wait_timeout(table, LOOK_AGAIN);
-                drop(waited.unwrap_or_else(PoisonError::into_inner));
+            let arrival = self.arrivals.recv();
+            self.pending -= 1;
+            match arrival {
+                Ok((key, Ok(loaded))) => return Ok((key, loaded)),
+                // That error is somebody else's: this visit tries for itself.
+                Ok((key, Err(_))) if self.joined.remove(&key) => self.todo.push_back(key),
+                Ok((key, Err(source))) => {
+                    let (layer, expert) = (key.layer.0, key.expert.0);
+                    return Err(WeightsError::Expert { layer, expert, source });
+                }
+                // The fetch itself holds a sender, so that there is always one.
+                Err(_) => {
+                    return Err(self.loader.io_error(io::Error::other("the readers have stopped")));
+                }
             }
-        }
-        let arrival = self.arrivals.recv();
-        self.pending -= 1;
-        match arrival {
-            Ok((key, Ok(loaded))) => Ok((key, loaded)),
-            Ok((key, Err(source))) => {
-                Err(WeightsError::Expert { layer: key.layer.0, expert: key.expert.0, source })
-            }
-            // The fetch itself holds a sender, so that there is always one.
-            Err(_) => Err(self.loader.io_error(io::Error::other("the readers have stopped"))),
         }
     }
 }
