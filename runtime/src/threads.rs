@@ -92,6 +92,20 @@ impl Pool {
         self.workers.len().min(self.shared.limit.load(Ordering::Relaxed)) + 1
     }
 
+    /// Calls `task` with each chunk of `len` items of `data`, and its number, as [`run`](Self::run) does.
+    ///
+    /// # Panics
+    /// Where a task does.
+    pub fn run_chunks<T: Send>(
+        &self,
+        data: &mut [T],
+        len: usize,
+        task: &(dyn Fn(usize, &mut [T]) + Sync),
+    ) {
+        let chunks: Vec<_> = data.chunks_mut(len.max(1)).map(Mutex::new).collect();
+        self.run(chunks.len(), &|i| task(i, &mut lock(&chunks[i])));
+    }
+
     /// Calls `task(i)` once for each `i < tasks`, in any order, on all threads, and waits.
     ///
     /// # Panics

@@ -16,6 +16,9 @@ use crate::model::{ExpertId, LayerId, WeightsError};
 /// How long a visit without a slot waits before it looks again, should nobody wake it.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// An expert that can be taken.
+type Ready = (Key, Arc<Loaded>);
+
 /// One visit that is being served.
 pub(super) struct Fetch<'a> {
     loader: &'a Loader,
@@ -23,7 +26,7 @@ pub(super) struct Fetch<'a> {
     /// Experts that are neither in memory nor asked for.
     todo: VecDeque<Key>,
     /// Experts that can be taken.
-    ready: VecDeque<(Key, Arc<Loaded>)>,
+    ready: VecDeque<Ready>,
     /// Experts that will arrive.
     pending: usize,
     /// Those of them whose reads were begun for somebody else.
@@ -97,55 +100,63 @@ impl<'a> Fetch<'a> {
         Ok(())
     }
 
-    /// The next expert, in the order in which they are ready; `None` after the last.
-    pub fn next(&mut self) -> Result<Option<(Key, Arc<Loaded>)>, WeightsError> {
+    /// Experts that are ready, at least one, in the order in which they became so; `None` after the last. One at a
+    /// time while others wait for memory, which it gives back.
+    pub fn next(&mut self) -> Result<Option<Vec<Ready>>, WeightsError> {
         if !self.todo.is_empty() {
             let loader = self.loader;
             self.ask(&mut loader.lock())?;
         }
-        if let Some(ready) = self.ready.pop_front() {
-            return Ok(Some(ready));
+        while let Ok(arrival) = self.arrivals.try_recv() {
+            self.arrived(arrival)?;
         }
-        if self.pending == 0 && self.todo.is_empty() {
-            return Ok(None);
+        if self.ready.is_empty() {
+            if self.pending == 0 && self.todo.is_empty() {
+                return Ok(None);
+            }
+            let since = Instant::now();
+            let waited = self.wait();
+            Meters::add_time(&self.loader.meters.waiting_ns, since.elapsed());
+            waited?;
         }
-        let since = Instant::now();
-        let next = self.wait();
-        Meters::add_time(&self.loader.meters.waiting_ns, since.elapsed());
-        next.map(Some)
+        let count = if self.todo.is_empty() { self.ready.len() } else { 1 };
+        Ok(Some(self.ready.drain(..count).collect()))
     }
 
-    fn wait(&mut self) -> Result<(Key, Arc<Loaded>), WeightsError> {
-        loop {
-            // Others hold all the memory: they compute, and then let go of it.
-            while self.pending == 0 {
-                if let Some(ready) = self.ready.pop_front() {
-                    return Ok(ready);
-                }
-                let loader = self.loader;
-                let mut table = loader.lock();
-                self.ask(&mut table)?;
-                if self.pending == 0 && self.ready.is_empty() {
-                    let waited = loader.space.wait_timeout(table, LOOK_AGAIN);
-                    drop(waited.unwrap_or_else(PoisonError::into_inner));
-                }
-            }
-            let arrival = self.arrivals.recv();
-            self.pending -= 1;
-            match arrival {
-                Ok((key, Ok(loaded))) => return Ok((key, loaded)),
-                // That error is somebody else's: this visit tries for itself.
-                Ok((key, Err(_))) if self.joined.remove(&key) => self.todo.push_back(key),
-                Ok((key, Err(source))) => {
-                    let (layer, expert) = (key.layer.0, key.expert.0);
-                    return Err(WeightsError::Expert { layer, expert, source });
-                }
+    /// Until one is ready.
+    fn wait(&mut self) -> Result<(), WeightsError> {
+        while self.ready.is_empty() {
+            if self.pending > 0 {
                 // The fetch itself holds a sender, so that there is always one.
-                Err(_) => {
-                    return Err(self.loader.io_error(io::Error::other("the readers have stopped")));
-                }
+                let stopped = || io::Error::other("the readers have stopped");
+                let arrival = self.arrivals.recv();
+                self.arrived(arrival.map_err(|_| self.loader.io_error(stopped()))?)?;
+                continue;
+            }
+            // Others hold all the memory: they compute, and then let go of it.
+            let loader = self.loader;
+            let mut table = loader.lock();
+            self.ask(&mut table)?;
+            if self.pending == 0 && self.ready.is_empty() {
+                let waited = loader.space.wait_timeout(table, LOOK_AGAIN);
+                drop(waited.unwrap_or_else(PoisonError::into_inner));
             }
         }
+        Ok(())
+    }
+
+    fn arrived(&mut self, (key, result): Arrival) -> Result<(), WeightsError> {
+        self.pending -= 1;
+        match result {
+            Ok(loaded) => self.ready.push_back((key, loaded)),
+            // That error is somebody else's: this visit tries for itself.
+            Err(_) if self.joined.remove(&key) => self.todo.push_back(key),
+            Err(source) => {
+                let (layer, expert) = (key.layer.0, key.expert.0);
+                return Err(WeightsError::Expert { layer, expert, source });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -74,16 +74,19 @@ pub struct Preference {
     pub margin: f32,
 }
 
+/// Takes experts that are ready.
+pub type Take<'a> = &'a mut dyn FnMut(&[(ExpertId, &Expert)]);
+
 /// Gives out experts. Several sequences may do so at the same time.
 pub trait ExpertStore: Send + Sync {
-    /// Calls `take` once for each expert that `visit` needs, in whatever order they are ready. Before it waits
+    /// Gives `take` the experts that `visit` needs, each once, as many at a time as are ready. Before it waits
     /// for any, it calls `meanwhile` once: work that needs no expert. Where it fails, `take` has seen only
     /// some of them.
     fn for_each(
         &self,
         visit: &Visit,
         meanwhile: &mut dyn FnMut(),
-        take: &mut dyn FnMut(ExpertId, &Expert),
+        take: Take,
     ) -> Result<(), WeightsError>;
 
     /// Whether a guess at what `layer` will need would be of use.

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::policies::Key;
 use super::trace::{COLUMNS, FIRST_LINE};
-use super::{ExpertStore, Placement, Preference, Stats, Visit};
-use crate::model::{Config, Expert, ExpertId, LayerId, WeightsError};
+use super::{ExpertStore, Placement, Preference, Stats, Take, Visit};
+use crate::model::{Config, ExpertId, LayerId, WeightsError};
 
 /// A store that writes down what it is asked for.
 pub struct Recorder {
@@ -158,7 +158,7 @@ impl ExpertStore for Recorder {
         &self,
         visit: &Visit,
         meanwhile: &mut dyn FnMut(),
-        take: &mut dyn FnMut(ExpertId, &Expert),
+        take: Take,
     ) -> Result<(), WeightsError> {
         self.record(visit);
         self.store.for_each(visit, meanwhile, take)

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{ExpertStore, Visit};
+use super::{ExpertStore, Take, Visit};
 use crate::model::{Expert, ExpertId, LayerId, Weights, WeightsError};
 
 /// Experts as the weights have them.
@@ -40,12 +40,11 @@ impl ExpertStore for Resident {
         &self,
         visit: &Visit,
         meanwhile: &mut dyn FnMut(),
-        take: &mut dyn FnMut(ExpertId, &Expert),
+        take: Take,
     ) -> Result<(), WeightsError> {
         meanwhile();
-        for id in visit.wanted() {
-            take(id, self.get(visit.layer, id)?);
-        }
+        let get = |id| Ok((id, self.get(visit.layer, id)?));
+        take(&visit.wanted().into_iter().map(get).collect::<Result<Vec<_>, _>>()?);
         Ok(())
     }
 }

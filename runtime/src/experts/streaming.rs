@@ -17,8 +17,8 @@ use super::placement::Placement;
 use super::policies::{Key, PolicyKind};
 use super::source::Source;
 use super::stats::{Meters, Stats};
-use super::{ExpertStore, Preference, Visit};
-use crate::model::{Expert, ExpertId, GgufWeights, LayerId, WeightsError};
+use super::{ExpertStore, Preference, Take, Visit};
+use crate::model::{ExpertId, GgufWeights, LayerId, WeightsError};
 
 /// How a store works.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -156,7 +156,7 @@ impl ExpertStore for Streaming {
         &self,
         visit: &Visit,
         meanwhile: &mut dyn FnMut(),
-        take: &mut dyn FnMut(ExpertId, &Expert),
+        take: Take,
     ) -> Result<(), WeightsError> {
         let loader = &*self.loader;
         let mut fetch = Fetch::begin(loader, visit)?;
@@ -166,9 +166,11 @@ impl ExpertStore for Streaming {
             Meters::add_time(&loader.meters.computing_ns, since.elapsed());
         };
         computing(meanwhile);
-        while let Some((key, loaded)) = fetch.next()? {
-            computing(&mut || take(key.expert, &loaded.expert));
-            loader.release(loaded);
+        while let Some(batch) = fetch.next()? {
+            let experts: Vec<_> =
+                batch.iter().map(|(key, one)| (key.expert, &one.expert)).collect();
+            computing(&mut || take(&experts));
+            batch.into_iter().for_each(|(_, loaded)| loader.release(loaded));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! one scale per 32.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::{Isa, Kernel, Tier};
 use crate::blocks::GROUP;
@@ -14,11 +15,11 @@ pub struct Activations<'a> {
     /// Inputs of one token.
     pub width: usize,
     /// The quantized values; empty where `width` is no multiple of 32.
-    pub codes: Vec<i8>,
+    pub codes: Cow<'a, [i8]>,
     /// `[tokens, width / 32]`
-    pub scales: Vec<f32>,
+    pub scales: Cow<'a, [f32]>,
     /// The quantized values of each group, added up: `[tokens, width / 32]`.
-    pub sums: Vec<i32>,
+    pub sums: Cow<'a, [i32]>,
 }
 
 impl<'a> Activations<'a> {
@@ -32,6 +33,7 @@ impl<'a> Activations<'a> {
             let (codes, scales, sums) = (&mut codes[..], &mut scales[..], &mut sums[..]);
             tier.run(Quantize { values, codes, scales, sums });
         }
+        let (codes, scales, sums) = (codes.into(), scales.into(), sums.into());
         Self { values: Cow::Borrowed(values), width, codes, scales, sums }
     }
 
@@ -46,14 +48,31 @@ impl<'a> Activations<'a> {
             if from.is_empty() {
                 return Vec::new();
             }
-            tokens.iter().flat_map(|&t| &from[t * width..][..width]).copied().collect()
+            let mut rows = Vec::with_capacity(tokens.len() * width);
+            tokens.iter().for_each(|&t| rows.extend_from_slice(&from[t * width..][..width]));
+            rows
         }
         Activations {
             values: Cow::Owned(rows(&self.values, self.width, tokens)),
             width: self.width,
-            codes: rows(&self.codes, self.width, tokens),
-            scales: rows(&self.scales, self.width / GROUP, tokens),
-            sums: rows(&self.sums, self.width / GROUP, tokens),
+            codes: rows(&self.codes, self.width, tokens).into(),
+            scales: rows(&self.scales, self.width / GROUP, tokens).into(),
+            sums: rows(&self.sums, self.width / GROUP, tokens).into(),
+        }
+    }
+
+    /// The inputs of a run of tokens.
+    pub fn view(&self, tokens: Range<usize>) -> Activations<'_> {
+        fn rows<'a, T: Copy>(from: &'a [T], width: usize, tokens: &Range<usize>) -> Cow<'a, [T]> {
+            let range = tokens.start * width..tokens.end * width;
+            if from.is_empty() { Cow::Borrowed(from) } else { Cow::Borrowed(&from[range]) }
+        }
+        Activations {
+            values: rows(&self.values, self.width, &tokens),
+            width: self.width,
+            codes: rows(&self.codes, self.width, &tokens),
+            scales: rows(&self.scales, self.width / GROUP, &tokens),
+            sums: rows(&self.sums, self.width / GROUP, &tokens),
         }
     }
 }

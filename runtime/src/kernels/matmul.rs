@@ -22,19 +22,35 @@ use crate::threads::Pool;
 /// Weights that one task works through, at the least: smaller ones are not worth a hand-over.
 const TASK_WEIGHTS: usize = 1 << 15;
 
+/// Tasks of a job for each thread: a slow core takes fewer. Each is a run of rows as long as can be, since memory is
+/// read fastest in long runs.
+const TASKS_PER_THREAD: usize = 8;
+
 /// Bytes that are asked for ahead of use: memory answers late, and the processor's own guesses end with a page.
 const AHEAD: usize = 4096;
+
+/// One of the products of a job: `out = x * weights^T`.
+pub struct Product<'a> {
+    /// `[rows, cols]`
+    pub weights: &'a Matrix,
+    /// The rows of `weights` are divided among so many heads, and so are the columns of `x`: each head's rows see
+    /// its columns.
+    pub heads: usize,
+    /// `[tokens, heads * cols]`
+    pub x: &'a Activations<'a>,
+    /// `[tokens, rows]`
+    pub out: &'a mut [f32],
+}
 
 /// `out = x * weights^T`, `out` is `[tokens, rows]`.
 ///
 /// # Panics
 /// Where shapes do not fit.
 pub fn matmul(tier: Tier, pool: &Pool, weights: &Matrix, x: &Activations, out: &mut [f32]) {
-    matmul_per_head(tier, pool, weights, 1, x, out);
+    matmul_all(tier, pool, [Product { weights, heads: 1, x, out }]);
 }
 
-/// A product per head: the rows of `weights` are divided among `heads`, and so are the columns of `x`;
-/// each head's rows see its columns. `x` is `[tokens, heads * cols]`, `out` is `[tokens, rows]`.
+/// A product per head: each head's rows of `weights` see its columns of `x`, `[tokens, heads * cols]`.
 ///
 /// # Panics
 /// Where shapes do not fit.
@@ -46,25 +62,67 @@ pub fn matmul_per_head(
     x: &Activations,
     out: &mut [f32],
 ) {
-    let (rows, cols, tokens) = (weights.rows(), weights.cols(), x.tokens());
-    assert_eq!(x.width, heads * cols, "inputs do not fit the weights");
-    assert_eq!(out.len(), tokens * rows, "outputs do not fit the weights");
-    assert!(rows.is_multiple_of(heads));
-    let rows_per_head = rows / heads;
-    assert!(heads == 1 || rows_per_head.is_multiple_of(TILE_ROWS), "a tile spans two heads");
-    assert!(weights.block_type().is_plain() || !x.codes.is_empty());
+    matmul_all(tier, pool, [Product { weights, heads, x, out }]);
+}
 
-    let tiles = rows.div_ceil(TILE_ROWS);
-    let tiles_per_task = (TASK_WEIGHTS / (TILE_ROWS * cols * tokens.min(4))).max(1);
-    let out = Disjoint::new(out);
-    pool.run(tiles.div_ceil(tiles_per_task), &|task| {
-        let first = task * tiles_per_task;
-        let tiles = first..tiles.min(first + tiles_per_task);
+/// Several products as one job: a thread that is done with its share of one goes on with the next.
+///
+/// # Panics
+/// Where shapes do not fit.
+pub fn matmul_all<'a>(tier: Tier, pool: &Pool, products: impl IntoIterator<Item = Product<'a>>) {
+    let mut parts: Vec<Part> = products.into_iter().map(Part::new).collect();
+    let work: usize = parts.iter().map(Part::work).sum();
+    let share = (work / (pool.active() * TASKS_PER_THREAD)).max(TASK_WEIGHTS);
+    let mut tasks = 0;
+    for part in &mut parts {
+        part.first_task = tasks;
+        part.tiles_per_task = (part.tiles() * share).div_ceil(part.work().max(1)).max(1);
+        tasks += part.tiles().div_ceil(part.tiles_per_task);
+    }
+    pool.run(tasks, &|task| {
+        let part = &parts[parts.partition_point(|part| part.first_task <= task) - 1];
+        let first = (task - part.first_task) * part.tiles_per_task;
+        let tiles = first..part.tiles().min(first + part.tiles_per_task);
+        let Part { weights, rows_per_head, x, out, .. } = *part;
         tier.run(Tiles { weights, rows_per_head, x, out, tiles });
     });
 }
 
+/// A product and how it is divided into tasks.
+struct Part<'a> {
+    weights: &'a Matrix,
+    rows_per_head: usize,
+    x: &'a Activations<'a>,
+    out: Disjoint<'a>,
+    first_task: usize,
+    tiles_per_task: usize,
+}
+
+impl<'a> Part<'a> {
+    fn new(Product { weights, heads, x, out }: Product<'a>) -> Self {
+        let (rows, cols, tokens) = (weights.rows(), weights.cols(), x.tokens());
+        assert_eq!(x.width, heads * cols, "inputs do not fit the weights");
+        assert_eq!(out.len(), tokens * rows, "outputs do not fit the weights");
+        assert!(rows.is_multiple_of(heads));
+        let rows_per_head = rows / heads;
+        assert!(heads == 1 || rows_per_head.is_multiple_of(TILE_ROWS), "a tile spans two heads");
+        assert!(weights.block_type().is_plain() || !x.codes.is_empty());
+        let out = Disjoint::new(out);
+        Self { weights, rows_per_head, x, out, first_task: 0, tiles_per_task: 1 }
+    }
+
+    fn tiles(&self) -> usize {
+        self.weights.rows().div_ceil(TILE_ROWS)
+    }
+
+    /// Weights, each as often as it is unpacked: a few tokens share that.
+    fn work(&self) -> usize {
+        self.tiles() * TILE_ROWS * self.weights.cols() * self.x.tokens().div_ceil(4)
+    }
+}
+
 /// One token's inputs, by groups.
+#[derive(Clone, Copy)]
 struct Input<'a> {
     codes: &'a [[i8; GROUP]],
     scales: &'a [f32],
@@ -157,15 +215,14 @@ impl Tiles<'_> {
         let (scales, codes) = bytes.split_at(layout.scale_bytes);
         let scales = scales.as_chunks::<TILE_ROWS>().0;
         let cols = layout.groups * GROUP;
-        let inputs: [Input; T] = std::array::from_fn(|t| {
+        let mut inputs = [Input { codes: &[], scales: &[], sums: &[] }; T];
+        for (t, input) in inputs.iter_mut().enumerate() {
             let at = (token + t) * self.x.width + self.input_at(tile);
             let groups = at / GROUP..at / GROUP + layout.groups;
-            Input {
-                codes: self.x.codes[at..][..cols].as_chunks::<GROUP>().0,
-                scales: &self.x.scales[groups.clone()],
-                sums: &self.x.sums[groups],
-            }
-        });
+            input.codes = self.x.codes[at..][..cols].as_chunks::<GROUP>().0;
+            input.scales = &self.x.scales[groups.clone()];
+            input.sums = &self.x.sums[groups];
+        }
 
         let mut sums = [isa.splat(0.0); T];
         for (group, codes) in codes.chunks_exact(layout.group_bytes).enumerate() {

@@ -32,7 +32,7 @@ mod vnni;
 
 pub use activations::Activations;
 pub use isa::{Isa, Kernel};
-pub use matmul::{matmul, matmul_per_head};
+pub use matmul::{Product, matmul, matmul_all, matmul_per_head};
 
 /// The instruction set in use.
 #[derive(Clone, Copy, Debug)]

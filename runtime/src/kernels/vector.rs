@@ -97,11 +97,7 @@ impl Kernel for SwiGlu<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let up = self.up;
-        map_lanes(isa, self.gate, |at, x| {
-            let silu = isa.mul(x, sigmoid(isa, x));
-            isa.mul(silu, isa.load(&lane_at(up, at)))
-        });
+        gated(isa, Swish, self.gate, self.up);
     }
 }
 
@@ -122,14 +118,53 @@ impl Kernel for ClampedSwiGlu<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let (up, alpha) = (self.up, isa.splat(self.alpha));
+        let Self { gate, up, alpha, limit } = self;
+        gated(isa, ClampedSwish { alpha, limit }, gate, up);
+    }
+}
+
+/// How a gate lets the linear half through. Not a closure: one of this size is not inlined, and then calls the
+/// instructions one by one.
+trait Gate {
+    fn apply<I: Isa>(&self, isa: I, gate: I::F32x8, up: I::F32x8) -> I::F32x8;
+}
+
+struct Swish;
+
+impl Gate for Swish {
+    #[inline(always)]
+    fn apply<I: Isa>(&self, isa: I, gate: I::F32x8, up: I::F32x8) -> I::F32x8 {
+        isa.mul(isa.mul(gate, sigmoid(isa, gate)), up)
+    }
+}
+
+struct ClampedSwish {
+    alpha: f32,
+    limit: f32,
+}
+
+impl Gate for ClampedSwish {
+    #[inline(always)]
+    fn apply<I: Isa>(&self, isa: I, gate: I::F32x8, up: I::F32x8) -> I::F32x8 {
         let (low, high) = (isa.splat(-self.limit), isa.splat(self.limit));
-        map_lanes(isa, self.gate, |at, x| {
-            let gate = isa.min(x, high);
-            let up = isa.max(isa.min(isa.load(&lane_at(up, at)), high), low);
-            let swish = isa.mul(gate, sigmoid(isa, isa.mul(alpha, gate)));
-            isa.fma(swish, up, swish)
-        });
+        let gate = isa.min(gate, high);
+        let up = isa.max(isa.min(up, high), low);
+        let swish = isa.mul(gate, sigmoid(isa, isa.mul(isa.splat(self.alpha), gate)));
+        isa.fma(swish, up, swish)
+    }
+}
+
+#[inline(always)]
+fn gated<I: Isa>(isa: I, how: impl Gate, gate: &mut [f32], up: &[f32]) {
+    let (lanes, rest) = gate.as_chunks_mut::<8>();
+    let (up_lanes, up_rest) = up.as_chunks::<8>();
+    for (gate, up) in lanes.iter_mut().zip(up_lanes) {
+        isa.store(how.apply(isa, isa.load(gate), isa.load(up)), gate);
+    }
+    if !rest.is_empty() {
+        let mut lane = padded(rest);
+        isa.store(how.apply(isa, isa.load(&lane), isa.load(&padded(up_rest))), &mut lane);
+        rest.copy_from_slice(&lane[..rest.len()]);
     }
 }
 

@@ -138,8 +138,8 @@ impl Mla {
                 matmul(ctx.tier, ctx.pool, b, &low, &mut q);
             }
         }
-        let q_nope: Vec<f32> =
-            q.chunks_exact(nope + pe).flat_map(|q| &q[..nope]).copied().collect();
+        let mut q_nope = Vec::with_capacity(tokens * heads * nope);
+        q.chunks_exact(nope + pe).for_each(|q| q_nope.extend_from_slice(&q[..nope]));
         let q_nope = Activations::new(ctx.tier, &q_nope, heads * nope);
         ctx.observe(&["attn_k_b"], heads, &q_nope);
         let mut q_latent = vec![0.0; tokens * heads * rank];

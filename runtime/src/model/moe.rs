@@ -1,16 +1,21 @@
 //! Feed-forward: SwiGLU, and DeepSeekMoE, which adds the outputs of the routed experts to that of the
 //! shared ones (DeepSeek-V2, section 2.2).
 
+use std::ops::Range;
+
 use super::config::{Activation, Config};
 use super::linear::add_bias;
 use super::observer::ExpertInputs;
 use super::router::Router;
 use super::transformer::Compute;
-use super::{Expert, ExpertId, LayerId, WeightsError};
+use super::{ExpertId, LayerId, WeightsError};
 use crate::blocks::Matrix;
 use crate::experts::{ExpertStore, Visit};
 use crate::kernels::vector::{AddScaled, ClampedSwiGlu, Sigmoid, SwiGlu};
-use crate::kernels::{Activations, matmul};
+use crate::kernels::{Activations, Product, matmul, matmul_all};
+
+/// Numbers that one task puts through an activation.
+const GATED_AT_ONCE: usize = 2048;
 
 /// `down(silu(gate x) * up x)`.
 #[derive(Clone, Debug)]
@@ -74,37 +79,70 @@ impl ExpertBiases {
     }
 }
 
-/// `out = down(activation(gate x, up x))`, `[tokens, hidden_size]`.
-/// `hidden` sees what goes into `down`.
+/// A gated unit over some of the inputs' tokens: an expert, or all of a dense layer.
+struct Glu<'a> {
+    /// Gate, up and down.
+    matrices: [&'a Matrix; 3],
+    biases: Option<[Vec<f32>; 3]>,
+    tokens: Range<usize>,
+}
+
+/// The products of each unit's tokens with some of its matrices, `[tokens, rows]` for each of these: one job.
+fn products<const N: usize>(
+    ctx: &Compute,
+    units: &[Glu],
+    which: [usize; N],
+    x: &Activations,
+) -> [Vec<f32>; N] {
+    let rows = |matrix: usize| units.first().map_or(0, |unit| unit.matrices[matrix].rows());
+    let mut outs = which.map(|matrix| vec![0.0; x.tokens() * rows(matrix)]);
+    let inputs: Vec<_> = units.iter().map(|unit| x.view(unit.tokens.clone())).collect();
+    let mut products = Vec::with_capacity(N * units.len());
+    for (out, matrix) in outs.iter_mut().zip(which) {
+        let mut left = &mut out[..];
+        for (unit, x) in units.iter().zip(&inputs) {
+            let weights = unit.matrices[matrix];
+            let out = left.split_off_mut(..x.tokens() * weights.rows()).expect("rows of all units");
+            products.push(Product { weights, heads: 1, x, out });
+        }
+    }
+    matmul_all(ctx.tier, ctx.pool, products);
+    for (out, matrix) in outs.iter_mut().zip(which) {
+        for unit in units {
+            let Some(biases) = &unit.biases else { continue };
+            let bias = &biases[matrix];
+            add_bias(
+                ctx,
+                bias,
+                &mut out[unit.tokens.start * bias.len()..unit.tokens.end * bias.len()],
+            );
+        }
+    }
+    outs
+}
+
+/// `out = down(activation(gate x, up x))` of each unit, `[tokens, hidden_size]`; the units' tokens follow one
+/// another. `watch` sees what goes into `down`.
 fn glu(
     ctx: &Compute,
     activation: Activation,
-    [gate, up, down]: [&Matrix; 3],
-    biases: Option<[Vec<f32>; 3]>,
+    units: &[Glu],
     x: &Activations,
-    hidden: impl FnOnce(&Activations),
+    watch: impl FnOnce(&Activations),
 ) -> Vec<f32> {
-    let mut g = vec![0.0; x.tokens() * gate.rows()];
-    let mut u = vec![0.0; x.tokens() * up.rows()];
-    matmul(ctx.tier, ctx.pool, gate, x, &mut g);
-    matmul(ctx.tier, ctx.pool, up, x, &mut u);
-    if let Some([gate, up, _]) = &biases {
-        add_bias(ctx, gate, &mut g);
-        add_bias(ctx, up, &mut u);
-    }
-    match activation {
-        Activation::SwiGlu => ctx.tier.run(SwiGlu { gate: &mut g, up: &u }),
-        Activation::ClampedSwiGlu { alpha, limit } => {
-            ctx.tier.run(ClampedSwiGlu { gate: &mut g, up: &u, alpha, limit });
+    let [mut gate, up] = products(ctx, units, [0, 1], x);
+    ctx.pool.run_chunks(&mut gate, GATED_AT_ONCE, &|i, gate| {
+        let up = &up[i * GATED_AT_ONCE..][..gate.len()];
+        match activation {
+            Activation::SwiGlu => ctx.tier.run(SwiGlu { gate, up }),
+            Activation::ClampedSwiGlu { alpha, limit } => {
+                ctx.tier.run(ClampedSwiGlu { gate, up, alpha, limit });
+            }
         }
-    }
-    let mut out = vec![0.0; x.tokens() * down.rows()];
-    let g = Activations::new(ctx.tier, &g, gate.rows());
-    hidden(&g);
-    matmul(ctx.tier, ctx.pool, down, &g, &mut out);
-    if let Some([_, _, down]) = &biases {
-        add_bias(ctx, down, &mut out);
-    }
+    });
+    let hidden = Activations::new(ctx.tier, &gate, gate.len() / x.tokens().max(1));
+    watch(&hidden);
+    let [out] = products(ctx, units, [2], &hidden);
     out
 }
 
@@ -119,7 +157,8 @@ impl Mlp {
     ) -> Vec<f32> {
         ctx.observe(&names[..2], 1, x);
         let matrices = [&self.gate, &self.up, &self.down];
-        glu(ctx, activation, matrices, None, x, |hidden| ctx.observe(&names[2..], 1, hidden))
+        let unit = Glu { matrices, biases: None, tokens: 0..x.tokens() };
+        glu(ctx, activation, &[unit], x, |hidden| ctx.observe(&names[2..], 1, hidden))
     }
 }
 
@@ -208,30 +247,41 @@ impl Routed<'_> {
     ) -> Result<Vec<f32>, WeightsError> {
         let (width, slots, per_token) = (x.width, visit.slots, visit.per_token);
         let mut outputs = vec![0.0; slots.len() * width];
-        self.store.for_each(visit, meanwhile, &mut |id: ExpertId, expert: &Expert| {
-            let mine: Vec<usize> = (0..slots.len()).filter(|&i| slots[i].expert == id).collect();
-            let tokens: Vec<usize> = mine.iter().map(|i| i / per_token).collect();
-            let x = x.select(&tokens);
-            let matrices = [&expert.gate, &expert.up, &expert.down];
-            let biases = self.biases.map(|biases| biases.of(id));
-            let y = glu(ctx, self.activation, matrices, biases, &x, |hidden| {
-                if let Some(watch) = &ctx.watch {
+        self.store.for_each(visit, meanwhile, &mut |experts| {
+            // The slots of these experts, one expert after the other.
+            let mut order = Vec::with_capacity(slots.len());
+            let mut units = Vec::with_capacity(experts.len());
+            for (id, expert) in experts {
+                let start = order.len();
+                order.extend((0..slots.len()).filter(|&i| slots[i].expert == *id));
+                let matrices = [&expert.gate, &expert.up, &expert.down];
+                let biases = self.biases.map(|biases| biases.of(*id));
+                units.push(Glu { matrices, biases, tokens: start..order.len() });
+            }
+            let x = x.select(&order.iter().map(|i| i / per_token).collect::<Vec<_>>());
+            let y = glu(ctx, self.activation, &units, &x, |hidden| {
+                let Some(watch) = &ctx.watch else { return };
+                for ((id, _), unit) in experts.iter().zip(&units) {
+                    let mine = &order[unit.tokens.clone()];
                     let weights: Vec<f32> = mine.iter().map(|i| slots[*i].weight).collect();
-                    let (input, hidden) = (&*x.values, &*hidden.values);
+                    let [input, hidden] = [&x, hidden].map(|all| all.view(unit.tokens.clone()));
+                    let (input, hidden) = (&*input.values, &*hidden.values);
                     let inputs = ExpertInputs { weights: &weights, input, hidden };
-                    watch.observer.expert(visit.layer, id, &inputs);
+                    watch.observer.expert(visit.layer, *id, &inputs);
                 }
             });
-            for (slot, y) in mine.into_iter().zip(y.chunks_exact(width)) {
+            for (slot, y) in order.into_iter().zip(y.chunks_exact(width)) {
                 outputs[slot * width..][..width].copy_from_slice(y);
             }
         })?;
 
         let mut out = vec![0.0; x.tokens() * width];
-        for (i, (slot, y)) in slots.iter().zip(outputs.chunks_exact(width)).enumerate() {
-            let out = &mut out[i / per_token * width..][..width];
-            ctx.tier.run(AddScaled { out, factor: slot.weight, x: y });
-        }
+        ctx.pool.run_chunks(&mut out, width, &|token, out| {
+            for i in token * per_token..(token + 1) * per_token {
+                let (factor, x) = (slots[i].weight, &outputs[i * width..][..width]);
+                ctx.tier.run(AddScaled { out, factor, x });
+            }
+        });
         Ok(out)
     }
 }
