@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use vaquita_runtime::blocks::coded::Packer;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
 use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout};
+use vaquita_runtime::kernels::cached::CacheType;
 use vaquita_runtime::kernels::vector::{
     AddProduct, AddScaled, ClampedSwiGlu, Exp, Multiply, RmsNorm, Sigmoid, Softmax, SwiGlu,
 };
@@ -178,7 +179,7 @@ proptest! {
         latent: bool,
         window in prop::option::of(1usize..80),
         sink: bool,
-        half: bool,
+        ty in proptest::sample::select(CacheType::ALL.to_vec()),
         seed: u64,
     ) {
         let (tokens, key_width, value_width, heads) = (3, 40, 32, pairs * heads_per_pair);
@@ -190,13 +191,17 @@ proptest! {
         let layout = EntryLayout { width, key_value_heads: pairs, key_width, values_at, value_width };
         let mut random = Random(seed);
         let queries = random.floats(tokens * heads * key_width);
-        let entries = random.floats((past + tokens) * width);
+        let mut entries = random.floats((past + tokens) * width);
         let sinks = random.floats(heads);
-        let halves: Vec<[u8; 2]> =
-            entries.iter().map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+        let mut bytes = Vec::new();
+        for entry in entries.chunks_exact_mut(width) {
+            let at = bytes.len();
+            ty.encode(entry, &mut bytes);
+            ty.decode(&bytes[at..], entry);
+        }
         let run = |tier: Tier, threads: usize| {
             let mut out = vec![0.0; tokens * heads * value_width];
-            let entries = if half { Entries::F16(&halves) } else { Entries::F32(&entries) };
+            let entries = Entries { ty, bytes: &bytes };
             let attention = CausalAttention {
                 queries: &queries, entries, past, heads, layout, scale: 0.3, window,
                 sinks: sink.then_some(&sinks[..]),

@@ -8,29 +8,26 @@ use vaquita_quantize::{Plan, Target, Trunk};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::kernels::Tier;
 use vaquita_runtime::model::Model;
+use vaquita_runtime::session::cache::CacheType;
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 use vaquita_tests::{bits, golden, goldens, quantized, quantized_by, reference};
 
-fn logits(
-    model: &Arc<Model>,
-    tokens: &[u32],
-    tier: Tier,
-    threads: usize,
-    chunk: usize,
-) -> Vec<u32> {
-    let options = SessionOptions { tier, prefill_chunk: chunk, ..SessionOptions::default() };
-    let mut session = Session::new(model.clone(), Arc::new(Pool::new(threads)), options);
-    bits(&session.feed_all(tokens).unwrap())
-}
-
 /// Compares every way to run a file with the scalar definition, token by token on one thread.
 fn check(model: &Arc<Model>, tokens: &[u32]) {
-    let scalar = Tier::from_name("scalar").unwrap();
-    let expected = logits(model, tokens, scalar, 1, 1);
+    check_cached(model, tokens, CacheType::F16);
+}
+
+fn check_cached(model: &Arc<Model>, tokens: &[u32], cache: CacheType) {
+    let logits = |tier, threads, prefill_chunk| {
+        let options = SessionOptions { tier, prefill_chunk, cache, ..SessionOptions::default() };
+        let mut session = Session::new(model.clone(), Arc::new(Pool::new(threads)), options);
+        bits(&session.feed_all(tokens).unwrap())
+    };
+    let expected = logits(Tier::from_name("scalar").unwrap(), 1, 1);
     for tier in Tier::available() {
         for (threads, chunk) in [(1, 1), (1, 7), (2, 1), (2, tokens.len()), (3, 16), (5, 3)] {
-            let found = logits(model, tokens, tier, threads, chunk);
+            let found = logits(tier, threads, chunk);
             assert!(found == expected, "{} with {threads} threads, chunks of {chunk}", tier.name());
         }
     }
@@ -49,6 +46,18 @@ fn every_family_gives_one_answer_in_every_type() {
     for name in ["deepseek-v2-lite", "deepseek-v2", "deepseek-v3", "moonlight"] {
         let sequence = &goldens(&golden(name).join("golden.safetensors"))[0];
         files(&golden(name), &sequence.tokens);
+    }
+}
+
+#[test]
+fn eight_bit_caches_give_one_answer_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("model.gguf");
+    // Latents, keys and values of several heads, and convolutions beside them.
+    for name in ["deepseek-v2-lite", "qwen3-moe", "lfm2-moe"] {
+        let sequence = &goldens(&golden(name).join("golden.safetensors"))[0];
+        let model = quantized(&golden(name), &out, BlockType::E4, None);
+        check_cached(&model, &sequence.tokens, CacheType::Q8);
     }
 }
 

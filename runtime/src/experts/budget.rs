@@ -7,7 +7,7 @@ use super::placement::Placement;
 use crate::host::Host;
 use crate::model::config::AttentionConfig;
 use crate::model::{Config, GgufWeights, Weights, WeightsError};
-use crate::session::cache::{CacheType, entry_width, kept_positions};
+use crate::session::cache::{CacheType, entry_bytes, kept_positions};
 
 /// Share of what is available that `auto` takes, in percent: other programs grow too.
 const AUTO_PERCENT: u64 = 90;
@@ -226,8 +226,7 @@ fn dense_bytes(weights: &GgufWeights) -> u64 {
 fn cache_bytes(config: &Config, context: usize, workload: &Workload) -> u64 {
     let layer = |layer| {
         let positions = kept_positions(config, layer, context, workload.prefill_chunk.max(1));
-        (positions as u64)
-            .saturating_mul((entry_width(config, layer) * workload.cache.bytes()) as u64)
+        (positions as u64).saturating_mul(entry_bytes(config, layer, workload.cache) as u64)
     };
     (0..config.num_hidden_layers).map(layer).fold(0, u64::saturating_add)
 }

@@ -16,6 +16,7 @@
 
 use std::ops::Range;
 
+use super::cached::{self, CacheType, Cached};
 use super::disjoint::Disjoint;
 use super::vector::exp;
 use super::{Isa, Kernel, Tier};
@@ -26,21 +27,18 @@ pub const BLOCK: usize = 32;
 
 /// Cached entries, `[positions, width]`.
 #[derive(Clone, Copy, Debug)]
-pub enum Entries<'a> {
-    /// Single precision.
-    F32(&'a [f32]),
-    /// Half precision, little-endian.
-    F16(&'a [[u8; 2]]),
+pub struct Entries<'a> {
+    /// How numbers are kept.
+    pub ty: CacheType,
+    /// One entry after the other.
+    pub bytes: &'a [u8],
 }
 
-impl<'a> Entries<'a> {
+impl Entries<'_> {
     /// Those of some positions.
     fn of(self, positions: Range<usize>, width: usize) -> Self {
-        let range = positions.start * width..positions.end * width;
-        match self {
-            Self::F32(entries) => Self::F32(&entries[range]),
-            Self::F16(entries) => Self::F16(&entries[range]),
-        }
+        let len = self.ty.entry_bytes(width);
+        Self { bytes: &self.bytes[positions.start * len..positions.end * len], ..self }
     }
 }
 
@@ -136,18 +134,18 @@ impl Kernel for Attend<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        match self.entries {
-            Entries::F32(entries) => attend(isa, self, entries, |isa, x| isa.load(x)),
-            Entries::F16(entries) => attend(isa, self, entries, |isa, x| {
-                isa.load_f16(x.as_flattened().first_chunk().expect("eight halves"))
-            }),
+        match self.entries.ty {
+            CacheType::F32 => attend::<I, cached::F32>(isa, self),
+            CacheType::F16 => attend::<I, cached::F16>(isa, self),
+            CacheType::Q8 => attend::<I, cached::Q8>(isa, self),
         }
     }
 }
 
 #[inline(always)]
-fn attend<I: Isa, T>(isa: I, call: Attend, entries: &[T], load: impl Fn(I, &[T; 8]) -> I::F32x8) {
-    let Attend { query, width, key_at, value_at, scale, sink, out, .. } = call;
+fn attend<I: Isa, C: Cached>(isa: I, call: Attend) {
+    let Attend { query, entries, width, key_at, value_at, scale, sink, out } = call;
+    let entry_bytes = entries.ty.entry_bytes(width);
     let keys = key_at..key_at + query.len();
     let values = value_at..value_at + out.len();
     let query = query.as_chunks::<8>().0;
@@ -159,13 +157,13 @@ fn attend<I: Isa, T>(isa: I, call: Attend, entries: &[T], load: impl Fn(I, &[T; 
     };
     out.fill([0.0; 8]);
 
-    for block in entries.chunks(BLOCK * width) {
-        let positions = block.len() / width;
+    for block in entries.bytes.chunks(BLOCK * entry_bytes) {
+        let positions = block.len() / entry_bytes;
         let mut scores = [f32::NEG_INFINITY; BLOCK];
-        for (score, entry) in scores.iter_mut().zip(block.chunks_exact(width)) {
+        for (score, entry) in scores.iter_mut().zip(block.chunks_exact(entry_bytes)) {
             let mut dot = isa.splat(0.0);
-            for (q, k) in query.iter().zip(entry[keys.clone()].as_chunks::<8>().0) {
-                dot = isa.fma(isa.load(q), load(isa, k), dot);
+            for (q, k) in query.iter().zip(C::eights(entry, keys.clone(), width)) {
+                dot = isa.fma(isa.load(q), C::load(isa, k), dot);
             }
             *score = isa.sum(dot) * scale;
         }
@@ -185,10 +183,10 @@ fn attend<I: Isa, T>(isa: I, call: Attend, entries: &[T], load: impl Fn(I, &[T; 
         let block_total = isa.sum(sum);
 
         block_out.fill([0.0; 8]);
-        for (weight, entry) in weights.iter().zip(block.chunks_exact(width)) {
+        for (weight, entry) in weights.iter().zip(block.chunks_exact(entry_bytes)) {
             let weight = isa.splat(*weight);
-            for (o, v) in block_out.iter_mut().zip(entry[values.clone()].as_chunks::<8>().0) {
-                let sum = isa.fma(weight, load(isa, v), isa.load(o));
+            for (o, v) in block_out.iter_mut().zip(C::eights(entry, values.clone(), width)) {
+                let sum = isa.fma(weight, C::load(isa, v), isa.load(o));
                 isa.store(sum, o);
             }
         }

@@ -10,6 +10,7 @@
 
 pub mod activations;
 pub mod attention;
+pub mod cached;
 mod codes;
 mod disjoint;
 mod forward;

@@ -2,7 +2,7 @@
 //! latent and its rotary key, for grouped-query attention keys and values, for a short convolution the last few
 //! inputs.
 
-use half::f16;
+pub use crate::kernels::cached::CacheType;
 
 use crate::kernels::attention::Entries;
 use crate::model::Config;
@@ -11,25 +11,6 @@ use crate::model::config::{AttentionConfig, LayerType};
 /// Positions of a convolution that are kept besides those that the next token needs, so that a sequence can be
 /// taken back a little.
 const KEPT_FOR_CONV: usize = 64;
-
-/// Precision of cached entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheType {
-    /// 4 bytes a number: for comparisons with full precision.
-    F32,
-    /// 2 bytes a number.
-    F16,
-}
-
-impl CacheType {
-    /// Bytes of a number.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-        }
-    }
-}
 
 /// The cached entries of all layers.
 #[derive(Clone, Debug)]
@@ -41,29 +22,23 @@ pub struct KvCache {
 #[derive(Clone, Debug)]
 pub struct LayerCache {
     width: usize,
+    ty: CacheType,
     /// Positions that the next token needs, where it does not need all.
     needed: Option<usize>,
     /// Positions that are no longer kept.
     dropped: usize,
-    data: Data,
-}
-
-#[derive(Clone, Debug)]
-enum Data {
-    F32(Vec<f32>),
-    F16(Vec<[u8; 2]>),
+    data: Vec<u8>,
 }
 
 impl KvCache {
     /// An empty cache for a model.
     pub fn new(config: &Config, ty: CacheType) -> Self {
-        let layer = |layer| {
-            let data = match ty {
-                CacheType::F32 => Data::F32(Vec::new()),
-                CacheType::F16 => Data::F16(Vec::new()),
-            };
-            let needed = needed_positions(config, layer);
-            LayerCache { width: entry_width(config, layer), needed, dropped: 0, data }
+        let layer = |layer| LayerCache {
+            width: entry_width(config, layer),
+            ty: entry_type(config, layer, ty),
+            needed: needed_positions(config, layer),
+            dropped: 0,
+            data: Vec::new(),
         };
         Self { layers: (0..config.num_hidden_layers).map(layer).collect() }
     }
@@ -80,11 +55,7 @@ impl KvCache {
 
     /// Bytes that the entries take.
     pub fn bytes(&self) -> usize {
-        let bytes = |layer: &LayerCache| match &layer.data {
-            Data::F32(data) => data.capacity() * 4,
-            Data::F16(data) => data.capacity() * 2,
-        };
-        self.layers.iter().map(bytes).sum()
+        self.layers.iter().map(|layer| layer.data.capacity()).sum()
     }
 
     /// Forgets positions from `len` on, and gives how many remain: `len`, or none where a layer no longer has what
@@ -109,12 +80,25 @@ impl KvCache {
     }
 }
 
+/// Bytes that a layer keeps of a position.
+pub fn entry_bytes(config: &Config, layer: usize, ty: CacheType) -> usize {
+    entry_type(config, layer, ty).entry_bytes(entry_width(config, layer))
+}
+
 /// Numbers that a layer keeps of a position.
-pub fn entry_width(config: &Config, layer: usize) -> usize {
+fn entry_width(config: &Config, layer: usize) -> usize {
     match (&config.attention, config.layer_type(layer)) {
         (AttentionConfig::Mla(mla), _) => mla.kv_lora_rank + mla.qk_rope_head_dim,
         (AttentionConfig::Grouped(_), LayerType::Conv) => config.hidden_size,
         (AttentionConfig::Grouped(gqa), _) => 2 * gqa.num_key_value_heads * gqa.head_dim,
+    }
+}
+
+/// What a convolution keeps is little, and is not worth rounding to a byte.
+fn entry_type(config: &Config, layer: usize, ty: CacheType) -> CacheType {
+    match (config.layer_type(layer), ty) {
+        (LayerType::Conv, CacheType::Q8) => CacheType::F16,
+        _ => ty,
     }
 }
 
@@ -138,10 +122,11 @@ impl LayerCache {
     }
 
     fn kept(&self) -> usize {
-        match &self.data {
-            Data::F32(data) => data.len() / self.width,
-            Data::F16(data) => data.len() / self.width,
-        }
+        self.data.len() / self.entry_bytes()
+    }
+
+    fn entry_bytes(&self) -> usize {
+        self.ty.entry_bytes(self.width)
     }
 
     /// Whether nothing is cached.
@@ -151,47 +136,29 @@ impl LayerCache {
 
     /// Adds positions, `[tokens, width]`.
     pub fn push(&mut self, entries: &[f32]) {
-        match &mut self.data {
-            Data::F32(data) => data.extend_from_slice(entries),
-            Data::F16(data) => data.extend(entries.iter().map(|&x| f16::from_f32(x).to_le_bytes())),
+        for entry in entries.chunks_exact(self.width) {
+            self.ty.encode(entry, &mut self.data);
         }
     }
 
-    /// What the layer holds as bytes, to be taken back by [`LayerCache::restore`].
-    pub fn to_bytes(&self) -> Vec<u8> {
-        match &self.data {
-            Data::F32(data) => data.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Data::F16(data) => data.as_flattened().to_vec(),
-        }
+    /// What the layer holds, to be taken back by [`LayerCache::restore`].
+    pub fn bytes(&self) -> &[u8] {
+        &self.data
     }
 
-    /// Takes back what [`LayerCache::to_bytes`] gave after `positions` positions; says whether the bytes are as many
+    /// Takes back what [`LayerCache::bytes`] gave after `positions` positions; says whether the bytes are as many
     /// as the next token needs.
-    pub fn restore(&mut self, positions: usize, bytes: &[u8]) -> bool {
-        let whole = match &mut self.data {
-            Data::F32(data) => {
-                let (found, rest) = bytes.as_chunks();
-                *data = found.iter().map(|x| f32::from_le_bytes(*x)).collect();
-                rest.is_empty() && data.len().is_multiple_of(self.width)
-            }
-            Data::F16(data) => {
-                let (found, rest) = bytes.as_chunks();
-                *data = found.to_vec();
-                rest.is_empty() && data.len().is_multiple_of(self.width)
-            }
-        };
+    pub fn restore(&mut self, positions: usize, bytes: Vec<u8>) -> bool {
+        self.data = bytes;
         let kept = self.kept();
         let needed = self.needed.map_or(positions, |needed| needed.min(positions));
         self.dropped = positions.saturating_sub(kept);
-        whole && (needed..=positions).contains(&kept)
+        self.data.len().is_multiple_of(self.entry_bytes()) && (needed..=positions).contains(&kept)
     }
 
     /// All positions, for layers that keep all.
     pub fn entries(&self) -> Entries<'_> {
-        match &self.data {
-            Data::F32(data) => Entries::F32(data),
-            Data::F16(data) => Entries::F16(data),
-        }
+        Entries { ty: self.ty, bytes: &self.data }
     }
 
     /// One position's entry, `[width]`.
@@ -199,15 +166,8 @@ impl LayerCache {
     /// # Panics
     /// Where the position is not kept.
     pub fn read(&self, position: usize, entry: &mut [f32]) {
-        let at = (position - self.dropped) * self.width;
-        match &self.data {
-            Data::F32(data) => entry.copy_from_slice(&data[at..][..self.width]),
-            Data::F16(data) => {
-                for (x, half) in entry.iter_mut().zip(&data[at..][..self.width]) {
-                    *x = f16::from_le_bytes(*half).to_f32();
-                }
-            }
-        }
+        let len = self.entry_bytes();
+        self.ty.decode(&self.data[(position - self.dropped) * len..][..len], entry);
     }
 
     /// Lets go of what no token to come will need. Not within a forward pass: it may have to be taken back.
@@ -216,11 +176,7 @@ impl LayerCache {
         let keep = needed + KEPT_FOR_CONV;
         let kept = self.kept();
         if kept >= 2 * keep {
-            let old = (kept - keep) * self.width;
-            match &mut self.data {
-                Data::F32(data) => drop(data.drain(..old)),
-                Data::F16(data) => drop(data.drain(..old)),
-            }
+            self.data.drain(..(kept - keep) * self.entry_bytes());
             self.dropped += kept - keep;
         }
     }
@@ -231,10 +187,6 @@ impl LayerCache {
 
     fn truncate(&mut self, len: usize) {
         self.dropped = self.dropped.min(len);
-        let kept = (len - self.dropped) * self.width;
-        match &mut self.data {
-            Data::F32(data) => data.truncate(kept),
-            Data::F16(data) => data.truncate(kept),
-        }
+        self.data.truncate((len - self.dropped) * self.entry_bytes());
     }
 }

@@ -1,7 +1,7 @@
 //! A session in a file: its tokens and what attention needs of them, so that a conversation goes on without its
 //! prompt being read again.
 //!
-//! The file is little-endian: magic, version, bytes of a cached number, fingerprint of the model, counts of tokens, of the
+//! The file is little-endian: magic, version, the cache's type, fingerprint of the model, counts of tokens, of the
 //! note's bytes and of layers; the tokens; the note, which is the caller's; each layer's length and bytes; and the CRC-32
 //! of all that. It appears whole or not at all, and is checked like any file from a stranger.
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Session;
-use super::cache::KvCache;
+use super::cache::{CacheType, KvCache};
 
 const MAGIC: [u8; 8] = *b"VAQSESS\0";
 const VERSION: u32 = 1;
@@ -50,14 +50,14 @@ pub enum SaveError {
         path: PathBuf,
     },
     /// Its cache has another precision.
-    #[error("{path} has {found} bytes per cached number; this session has {expected}")]
+    #[error("{path} was saved with a cache in {found}; this session's is in {expected}")]
     CacheType {
         /// The file.
         path: PathBuf,
-        /// Bytes of its numbers.
-        found: u32,
-        /// Bytes of the session's.
-        expected: u32,
+        /// Its cache's type.
+        found: &'static str,
+        /// The session's.
+        expected: &'static str,
     },
     /// It does not fit.
     #[error("{path} holds {found} tokens; this session's context is {limit}")]
@@ -112,7 +112,7 @@ impl Session {
         let mut out = Checked::new(BufWriter::new(File::create(path)?));
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
-        out.write_all(&(self.options.cache.bytes() as u32).to_le_bytes())?;
+        out.write_all(&code(self.options.cache).to_le_bytes())?;
         for number in [model, self.tokens.len() as u64, note.len() as u64, layers as u64] {
             out.write_all(&number.to_le_bytes())?;
         }
@@ -121,9 +121,9 @@ impl Session {
         }
         out.write_all(note)?;
         for layer in 0..layers {
-            let bytes = self.cache.layer(layer).to_bytes();
+            let bytes = self.cache.layer(layer).bytes();
             out.write_all(&(bytes.len() as u64).to_le_bytes())?;
-            out.write_all(&bytes)?;
+            out.write_all(bytes)?;
         }
         let checksum = out.hasher.finalize().to_le_bytes();
         let mut file = out.inner;
@@ -138,16 +138,18 @@ impl Session {
         if file.array()? != MAGIC {
             return Err(SaveError::Magic { path: path.into() });
         }
-        let (found, width) = (file.u32()?, file.u32()?);
+        let (found, cache) = (file.u32()?, file.u32()?);
         if found != VERSION {
             return Err(SaveError::Version { path: path.into(), found });
         }
         if file.u64()? != model {
             return Err(SaveError::OtherModel { path: path.into() });
         }
-        let expected = self.options.cache.bytes() as u32;
-        if width != expected {
-            return Err(SaveError::CacheType { path: path.into(), found: width, expected });
+        if cache != code(self.options.cache) {
+            let found = CacheType::ALL.into_iter().find(|ty| code(*ty) == cache);
+            let found = found.map_or("a type unknown here", CacheType::name);
+            let expected = self.options.cache.name();
+            return Err(SaveError::CacheType { path: path.into(), found, expected });
         }
         let (count, note, layers) = (file.u64()?, file.u64()?, file.u64()?);
         let limit = self.context();
@@ -169,13 +171,22 @@ impl Session {
         for layer in 0..cache.layers() {
             let len = file.u64()?;
             let bytes = file.bytes(len)?;
-            if !cache.layer(layer).restore(tokens.len(), &bytes) {
+            if !cache.layer(layer).restore(tokens.len(), bytes) {
                 return Err(file.damaged(format!("{len} bytes in layer {layer}")));
             }
         }
         file.finish()?;
         (self.cache, self.tokens) = (cache, tokens);
         Ok(note)
+    }
+}
+
+/// How a file names the type of its cache.
+fn code(cache: CacheType) -> u32 {
+    match cache {
+        CacheType::F32 => 4,
+        CacheType::F16 => 2,
+        CacheType::Q8 => 1,
     }
 }
 

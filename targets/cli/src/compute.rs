@@ -33,6 +33,10 @@ pub struct Compute {
     /// Tokens that prompt and answer may have together [default: the model's]
     #[arg(long, global = true, value_name = "N")]
     context: Option<NonZero<usize>>,
+    /// Numbers of the context's cache: q8 takes about half the memory of f16 and costs a little precision; f32
+    /// [default: f16; a folder's f32]
+    #[arg(long, global = true, value_name = "TYPE", value_parser = cache_type)]
+    cache: Option<CacheType>,
     /// Memory of the whole process: 2GiB, 60%, or auto for what is free. Experts that do not fit are read from
     /// the file when tokens need them [default: no limit, the file is mapped]
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory)]
@@ -89,6 +93,13 @@ fn memory(text: &str) -> std::result::Result<MemoryBudget, String> {
     MemoryBudget::parse(text).map_err(|error| error.to_string())
 }
 
+fn cache_type(name: &str) -> std::result::Result<CacheType, String> {
+    CacheType::from_name(name).ok_or_else(|| {
+        let names = CacheType::ALL.map(CacheType::name);
+        format!("allowed: {}", names.join(", "))
+    })
+}
+
 fn policy(name: &str) -> std::result::Result<PolicyKind, String> {
     let names = || PolicyKind::ALL.map(PolicyKind::name).join(", ");
     PolicyKind::from_name(name).ok_or_else(|| format!("allowed: {}", names()))
@@ -125,7 +136,7 @@ impl Compute {
     pub fn for_reference(&self) -> Self {
         let (memory, trace, route_prefer_resident, active_experts) = (None, None, None, None);
         let exact = Self { memory, trace, route_prefer_resident, active_experts, ..self.clone() };
-        Self { yield_memory: false, default_memory: None, ..exact }
+        Self { yield_memory: false, default_memory: None, cache: None, ..exact }
     }
 
     /// Whether routing is bent towards experts in memory.
@@ -216,9 +227,10 @@ impl Compute {
         }
     }
 
-    /// How sessions compute.
-    pub fn session(&self, cache: CacheType) -> Result<SessionOptions> {
+    /// How sessions compute, with a cache of the given type unless another was asked for.
+    pub fn session(&self, default_cache: CacheType) -> Result<SessionOptions> {
         let context = self.context.map_or(0, NonZero::get);
+        let cache = self.cache.unwrap_or(default_cache);
         Ok(SessionOptions { context, cache, tier: self.tier()?, ..SessionOptions::default() })
     }
 }

@@ -1,0 +1,233 @@
+//! Numbers as a cache keeps them. An entry is one position's numbers, as bytes; attention reads eight of them at a
+//! time.
+
+use std::ops::Range;
+
+use half::f16;
+
+use super::Isa;
+use crate::blocks::GROUP;
+
+/// Precision of cached entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheType {
+    /// 4 bytes a number: for comparisons with full precision.
+    F32,
+    /// 2 bytes a number.
+    F16,
+    /// A byte a number, and a scale per 32: the upper half of an f32, after all the bytes.
+    Q8,
+}
+
+impl CacheType {
+    /// All of them, the most precise first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
+
+    /// Its name, as `--cache` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8 => "q8",
+        }
+    }
+
+    /// The type of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|ty| ty.name() == name)
+    }
+
+    /// Bytes of an entry of `width` numbers.
+    pub fn entry_bytes(self, width: usize) -> usize {
+        match self {
+            Self::F32 => 4 * width,
+            Self::F16 => 2 * width,
+            Self::Q8 => width + 2 * width.div_ceil(GROUP),
+        }
+    }
+
+    /// Appends an entry.
+    pub fn encode(self, entry: &[f32], to: &mut Vec<u8>) {
+        match self {
+            Self::F32 => to.extend(entry.iter().flat_map(|x| x.to_le_bytes())),
+            Self::F16 => to.extend(entry.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes())),
+            Self::Q8 => {
+                let scales: Vec<u16> = entry.chunks(GROUP).map(scale).collect();
+                for (group, scale) in entry.chunks(GROUP).zip(&scales) {
+                    let scale = upper_half(*scale);
+                    // Nothing divided by nothing is no number, and that is code 0.
+                    to.extend(group.iter().map(|x| (x / scale).round_ties_even() as i8 as u8));
+                }
+                to.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
+            }
+        }
+    }
+
+    /// The numbers of an entry.
+    pub fn decode(self, entry: &[u8], to: &mut [f32]) {
+        match self {
+            Self::F32 => {
+                for (x, bytes) in to.iter_mut().zip(entry.as_chunks().0) {
+                    *x = f32::from_le_bytes(*bytes);
+                }
+            }
+            Self::F16 => {
+                for (x, bytes) in to.iter_mut().zip(entry.as_chunks().0) {
+                    *x = f16::from_le_bytes(*bytes).to_f32();
+                }
+            }
+            Self::Q8 => {
+                let (codes, scales) = entry.split_at(to.len());
+                let groups = to.chunks_mut(GROUP).zip(codes.chunks(GROUP));
+                for ((to, codes), scale) in groups.zip(scales.as_chunks().0) {
+                    let scale = upper_half(u16::from_le_bytes(*scale));
+                    for (x, code) in to.iter_mut().zip(codes) {
+                        *x = f32::from(*code as i8) * scale;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The least scale with which the group's largest number is at most 127.
+fn scale(group: &[f32]) -> u16 {
+    let largest = group.iter().fold(0.0f32, |a, x| if x.abs() > a { x.abs() } else { a });
+    ((largest / 127.0).to_bits().saturating_add(0xffff) >> 16) as u16
+}
+
+/// The number whose lower 16 bits are zero.
+#[inline(always)]
+fn upper_half(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// How a kernel reads entries of one type.
+pub(super) trait Cached {
+    /// Eight numbers as they lie in an entry.
+    type Eight<'a>: Copy;
+
+    /// Some of an entry's numbers. The range begins and ends at multiples of 8.
+    fn eights(
+        entry: &[u8],
+        numbers: Range<usize>,
+        width: usize,
+    ) -> impl Iterator<Item = Self::Eight<'_>>;
+
+    /// As lanes.
+    fn load<I: Isa>(isa: I, eight: Self::Eight<'_>) -> I::F32x8;
+}
+
+/// [`CacheType::F32`]
+pub(super) struct F32;
+
+impl Cached for F32 {
+    type Eight<'a> = &'a [u8; 32];
+
+    #[inline(always)]
+    fn eights(entry: &[u8], numbers: Range<usize>, _: usize) -> impl Iterator<Item = &[u8; 32]> {
+        entry[4 * numbers.start..4 * numbers.end].as_chunks().0.iter()
+    }
+
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, eight: &[u8; 32]) -> I::F32x8 {
+        let mut numbers = [0.0; 8];
+        for (x, bytes) in numbers.iter_mut().zip(eight.as_chunks().0) {
+            *x = f32::from_le_bytes(*bytes);
+        }
+        isa.load(&numbers)
+    }
+}
+
+/// [`CacheType::F16`]
+pub(super) struct F16;
+
+impl Cached for F16 {
+    type Eight<'a> = &'a [u8; 16];
+
+    #[inline(always)]
+    fn eights(entry: &[u8], numbers: Range<usize>, _: usize) -> impl Iterator<Item = &[u8; 16]> {
+        entry[2 * numbers.start..2 * numbers.end].as_chunks().0.iter()
+    }
+
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, eight: &[u8; 16]) -> I::F32x8 {
+        isa.load_f16(eight)
+    }
+}
+
+/// [`CacheType::Q8`]
+pub(super) struct Q8;
+
+impl Cached for Q8 {
+    /// Codes and their scale.
+    type Eight<'a> = (&'a [u8; 8], [u8; 2]);
+
+    #[inline(always)]
+    fn eights(
+        entry: &[u8],
+        numbers: Range<usize>,
+        width: usize,
+    ) -> impl Iterator<Item = (&[u8; 8], [u8; 2])> {
+        let (codes, scales) = entry.split_at(width);
+        let (first, scales) = (numbers.start / 8, scales.as_chunks().0);
+        let eights = codes[numbers].as_chunks().0.iter().enumerate();
+        eights.map(move |(i, codes)| (codes, scales[(first + i) / (GROUP / 8)]))
+    }
+
+    #[inline(always)]
+    fn load<I: Isa>(isa: I, (codes, scale): (&[u8; 8], [u8; 2])) -> I::F32x8 {
+        // Exact, and a few instructions on every machine once the compiler has seen it.
+        let mut numbers = [0.0; 8];
+        for (x, code) in numbers.iter_mut().zip(codes) {
+            *x = f32::from(*code as i8);
+        }
+        isa.mul(isa.load(&numbers), isa.splat(upper_half(u16::from_le_bytes(scale))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(ty: CacheType, entry: &[f32]) -> Vec<f32> {
+        let (mut bytes, mut back) = (Vec::new(), vec![f32::NAN; entry.len()]);
+        ty.encode(entry, &mut bytes);
+        assert_eq!(bytes.len(), ty.entry_bytes(entry.len()));
+        ty.decode(&bytes, &mut back);
+        back
+    }
+
+    #[test]
+    fn eight_bits_are_off_by_at_most_half_a_step_of_their_group() {
+        // Groups of all magnitudes, and a last one that is short.
+        let entry: Vec<f32> = (0..200)
+            .map(|i| ((i * 37 % 101) as f32 - 50.0) * 10f32.powi(i / 32 * 12 - 36))
+            .collect();
+        let back = round_trip(CacheType::Q8, &entry);
+        for (group, back) in entry.chunks(GROUP).zip(back.chunks(GROUP)) {
+            let largest = group.iter().fold(0.0f32, |a, x| a.max(x.abs()));
+            // The scale is rounded up to 8 bits of precision.
+            let half_a_step = largest / 127.0 / 2.0 * (1.0 + 1.0 / 128.0);
+            for (x, y) in group.iter().zip(back) {
+                assert!((x - y).abs() <= half_a_step, "{x} became {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_stays_nothing_and_the_largest_numbers_stay_finite() {
+        assert_eq!(round_trip(CacheType::Q8, &[0.0, -0.0, 0.0]), [0.0; 3]);
+        let largest = round_trip(CacheType::Q8, &[f32::MAX, f32::MIN, 1.0]);
+        assert!(largest.iter().all(|x| x.is_finite()), "{largest:?}");
+        assert!(largest[0] > 0.99 * f32::MAX && largest[1] == -largest[0], "{largest:?}");
+    }
+
+    #[test]
+    fn types_are_found_by_name() {
+        for ty in CacheType::ALL {
+            assert_eq!(CacheType::from_name(ty.name()), Some(ty));
+        }
+        assert_eq!(CacheType::from_name("q4"), None);
+    }
+}
