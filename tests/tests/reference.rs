@@ -85,6 +85,16 @@ fn more_bits_diverge_less() {
 }
 
 #[test]
+fn a_cache_in_eight_bits_costs_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = quantized(&reference(), &folder.path().join("model.gguf"), BlockType::E4, None);
+    let [half, eight] = [CacheType::F16, CacheType::Q8].map(|ty| subject(model.clone(), ty));
+    let result = divergence(&eight, &half, &documents()[..100], &|_, _| {}).unwrap();
+    assert!(result.mean_kld > 0.0, "it rounds");
+    assert!(result.mean_kld <= 3e-5 && result.same_top > 0.995, "{result:?}");
+}
+
+#[test]
 fn four_bits_answer_nearly_as_well() {
     let folder = tempfile::tempdir().unwrap();
     let subject = quantized_subject(&folder.path().join("model.gguf"), BlockType::E4, None);

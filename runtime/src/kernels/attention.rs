@@ -16,7 +16,7 @@
 
 use std::ops::Range;
 
-use super::cached::{self, CacheType, Cached};
+use super::cached::{self, Cached, EntryFormat};
 use super::disjoint::Disjoint;
 use super::vector::exp;
 use super::{Isa, Kernel, Tier};
@@ -29,7 +29,7 @@ pub const BLOCK: usize = 32;
 #[derive(Clone, Copy, Debug)]
 pub struct Entries<'a> {
     /// How numbers are kept.
-    pub ty: CacheType,
+    pub format: EntryFormat,
     /// One entry after the other.
     pub bytes: &'a [u8],
 }
@@ -37,7 +37,7 @@ pub struct Entries<'a> {
 impl Entries<'_> {
     /// Those of some positions.
     fn of(self, positions: Range<usize>, width: usize) -> Self {
-        let len = self.ty.entry_bytes(width);
+        let len = self.format.bytes(width);
         Self { bytes: &self.bytes[positions.start * len..positions.end * len], ..self }
     }
 }
@@ -134,10 +134,10 @@ impl Kernel for Attend<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        match self.entries.ty {
-            CacheType::F32 => attend::<I, cached::F32>(isa, self),
-            CacheType::F16 => attend::<I, cached::F16>(isa, self),
-            CacheType::Q8 => attend::<I, cached::Q8>(isa, self),
+        match self.entries.format {
+            EntryFormat::F32 => attend::<I, cached::F32>(isa, self),
+            EntryFormat::F16 => attend::<I, cached::F16>(isa, self),
+            EntryFormat::Q8 { .. } => attend::<I, cached::Q8>(isa, self),
         }
     }
 }
@@ -145,10 +145,15 @@ impl Kernel for Attend<'_> {
 #[inline(always)]
 fn attend<I: Isa, C: Cached>(isa: I, call: Attend) {
     let Attend { query, entries, width, key_at, value_at, scale, sink, out } = call;
-    let entry_bytes = entries.ty.entry_bytes(width);
-    let keys = key_at..key_at + query.len();
+    let entry_bytes = entries.format.bytes(width);
+    let uniform = entries.format.uniform(width);
+    let halves_at = entry_bytes - 2 * (width - uniform);
+    // A key may reach into the numbers that stay in half precision; a value does not.
+    let keys_end = key_at + query.len();
+    let keys = key_at..keys_end.min(uniform);
+    let half_keys = 0..keys_end.saturating_sub(uniform);
     let values = value_at..value_at + out.len();
-    let query = query.as_chunks::<8>().0;
+    let (query, half_query) = query.as_chunks::<8>().0.split_at(keys.len() / 8);
     let out = out.as_chunks_mut::<8>().0;
     let mut block_out = vec![[0.0; 8]; out.len()];
     let (mut max, mut total) = match sink {
@@ -162,8 +167,12 @@ fn attend<I: Isa, C: Cached>(isa: I, call: Attend) {
         let mut scores = [f32::NEG_INFINITY; BLOCK];
         for (score, entry) in scores.iter_mut().zip(block.chunks_exact(entry_bytes)) {
             let mut dot = isa.splat(0.0);
-            for (q, k) in query.iter().zip(C::eights(entry, keys.clone(), width)) {
+            for (q, k) in query.iter().zip(C::eights(entry, keys.clone(), uniform)) {
                 dot = isa.fma(isa.load(q), C::load(isa, k), dot);
+            }
+            let halves = cached::F16::eights(&entry[halves_at..], half_keys.clone(), half_keys.end);
+            for (q, k) in half_query.iter().zip(halves) {
+                dot = isa.fma(isa.load(q), cached::F16::load(isa, k), dot);
             }
             *score = isa.sum(dot) * scale;
         }
@@ -185,7 +194,7 @@ fn attend<I: Isa, C: Cached>(isa: I, call: Attend) {
         block_out.fill([0.0; 8]);
         for (weight, entry) in weights.iter().zip(block.chunks_exact(entry_bytes)) {
             let weight = isa.splat(*weight);
-            for (o, v) in block_out.iter_mut().zip(C::eights(entry, values.clone(), width)) {
+            for (o, v) in block_out.iter_mut().zip(C::eights(entry, values.clone(), uniform)) {
                 let sum = isa.fma(weight, C::load(isa, v), isa.load(o));
                 isa.store(sum, o);
             }

@@ -8,41 +8,38 @@ use half::f16;
 use super::Isa;
 use crate::blocks::GROUP;
 
-/// Precision of cached entries.
+/// How an entry's numbers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheType {
-    /// 4 bytes a number: for comparisons with full precision.
+pub enum EntryFormat {
+    /// 4 bytes a number.
     F32,
     /// 2 bytes a number.
     F16,
-    /// A byte a number, and a scale per 32: the upper half of an f32, after all the bytes.
-    Q8,
+    /// A byte a number, then a scale per 32 of them (the upper half of an f32), then the last numbers in 2 bytes each.
+    Q8 {
+        /// How many those are.
+        halves: usize,
+    },
 }
 
-impl CacheType {
-    /// All of them, the most precise first.
-    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
-
-    /// Its name, as `--cache` takes it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Q8 => "q8",
-        }
-    }
-
-    /// The type of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|ty| ty.name() == name)
-    }
-
+impl EntryFormat {
     /// Bytes of an entry of `width` numbers.
-    pub fn entry_bytes(self, width: usize) -> usize {
+    pub fn bytes(self, width: usize) -> usize {
         match self {
             Self::F32 => 4 * width,
             Self::F16 => 2 * width,
-            Self::Q8 => width + 2 * width.div_ceil(GROUP),
+            Self::Q8 { halves } => {
+                let coded = width - halves;
+                coded + 2 * coded.div_ceil(GROUP) + 2 * halves
+            }
+        }
+    }
+
+    /// How many of an entry's first numbers are kept in the same way; the rest is in half precision.
+    pub(super) fn uniform(self, width: usize) -> usize {
+        match self {
+            Self::F32 | Self::F16 => width,
+            Self::Q8 { halves } => width - halves,
         }
     }
 
@@ -51,14 +48,16 @@ impl CacheType {
         match self {
             Self::F32 => to.extend(entry.iter().flat_map(|x| x.to_le_bytes())),
             Self::F16 => to.extend(entry.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes())),
-            Self::Q8 => {
-                let scales: Vec<u16> = entry.chunks(GROUP).map(scale).collect();
-                for (group, scale) in entry.chunks(GROUP).zip(&scales) {
+            Self::Q8 { halves } => {
+                let (coded, rest) = entry.split_at(entry.len() - halves);
+                let scales: Vec<u16> = coded.chunks(GROUP).map(scale).collect();
+                for (group, scale) in coded.chunks(GROUP).zip(&scales) {
                     let scale = upper_half(*scale);
                     // Nothing divided by nothing is no number, and that is code 0.
                     to.extend(group.iter().map(|x| (x / scale).round_ties_even() as i8 as u8));
                 }
                 to.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
+                Self::F16.encode(rest, to);
             }
         }
     }
@@ -76,7 +75,9 @@ impl CacheType {
                     *x = f16::from_le_bytes(*bytes).to_f32();
                 }
             }
-            Self::Q8 => {
+            Self::Q8 { halves } => {
+                let (to, rest) = to.split_at_mut(to.len() - halves);
+                let (entry, plain) = entry.split_at(entry.len() - 2 * halves);
                 let (codes, scales) = entry.split_at(to.len());
                 let groups = to.chunks_mut(GROUP).zip(codes.chunks(GROUP));
                 for ((to, codes), scale) in groups.zip(scales.as_chunks().0) {
@@ -85,6 +86,7 @@ impl CacheType {
                         *x = f32::from(*code as i8) * scale;
                     }
                 }
+                Self::F16.decode(plain, rest);
             }
         }
     }
@@ -118,7 +120,7 @@ pub(super) trait Cached {
     fn load<I: Isa>(isa: I, eight: Self::Eight<'_>) -> I::F32x8;
 }
 
-/// [`CacheType::F32`]
+/// [`EntryFormat::F32`]
 pub(super) struct F32;
 
 impl Cached for F32 {
@@ -139,7 +141,7 @@ impl Cached for F32 {
     }
 }
 
-/// [`CacheType::F16`]
+/// [`EntryFormat::F16`]
 pub(super) struct F16;
 
 impl Cached for F16 {
@@ -156,7 +158,7 @@ impl Cached for F16 {
     }
 }
 
-/// [`CacheType::Q8`]
+/// The bytes of [`EntryFormat::Q8`]
 pub(super) struct Q8;
 
 impl Cached for Q8 {
@@ -167,9 +169,9 @@ impl Cached for Q8 {
     fn eights(
         entry: &[u8],
         numbers: Range<usize>,
-        width: usize,
+        count: usize,
     ) -> impl Iterator<Item = (&[u8; 8], [u8; 2])> {
-        let (codes, scales) = entry.split_at(width);
+        let (codes, scales) = entry.split_at(count);
         let (first, scales) = (numbers.start / 8, scales.as_chunks().0);
         let eights = codes[numbers].as_chunks().0.iter().enumerate();
         eights.map(move |(i, codes)| (codes, scales[(first + i) / (GROUP / 8)]))
@@ -190,11 +192,11 @@ impl Cached for Q8 {
 mod tests {
     use super::*;
 
-    fn round_trip(ty: CacheType, entry: &[f32]) -> Vec<f32> {
+    fn round_trip(format: EntryFormat, entry: &[f32]) -> Vec<f32> {
         let (mut bytes, mut back) = (Vec::new(), vec![f32::NAN; entry.len()]);
-        ty.encode(entry, &mut bytes);
-        assert_eq!(bytes.len(), ty.entry_bytes(entry.len()));
-        ty.decode(&bytes, &mut back);
+        format.encode(entry, &mut bytes);
+        assert_eq!(bytes.len(), format.bytes(entry.len()));
+        format.decode(&bytes, &mut back);
         back
     }
 
@@ -204,7 +206,7 @@ mod tests {
         let entry: Vec<f32> = (0..200)
             .map(|i| ((i * 37 % 101) as f32 - 50.0) * 10f32.powi(i / 32 * 12 - 36))
             .collect();
-        let back = round_trip(CacheType::Q8, &entry);
+        let back = round_trip(EntryFormat::Q8 { halves: 0 }, &entry);
         for (group, back) in entry.chunks(GROUP).zip(back.chunks(GROUP)) {
             let largest = group.iter().fold(0.0f32, |a, x| a.max(x.abs()));
             // The scale is rounded up to 8 bits of precision.
@@ -216,18 +218,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_stays_nothing_and_the_largest_numbers_stay_finite() {
-        assert_eq!(round_trip(CacheType::Q8, &[0.0, -0.0, 0.0]), [0.0; 3]);
-        let largest = round_trip(CacheType::Q8, &[f32::MAX, f32::MIN, 1.0]);
-        assert!(largest.iter().all(|x| x.is_finite()), "{largest:?}");
-        assert!(largest[0] > 0.99 * f32::MAX && largest[1] == -largest[0], "{largest:?}");
+    fn the_last_numbers_of_an_entry_can_stay_in_half_precision() {
+        let entry: Vec<f32> = (0..56).map(|i| i as f32 / 7.0 - 4.0).collect();
+        let back = round_trip(EntryFormat::Q8 { halves: 16 }, &entry);
+        assert_eq!(back[..40], round_trip(EntryFormat::Q8 { halves: 0 }, &entry[..40]));
+        assert_eq!(back[40..], round_trip(EntryFormat::F16, &entry[40..]));
     }
 
     #[test]
-    fn types_are_found_by_name() {
-        for ty in CacheType::ALL {
-            assert_eq!(CacheType::from_name(ty.name()), Some(ty));
-        }
-        assert_eq!(CacheType::from_name("q4"), None);
+    fn nothing_stays_nothing_and_the_largest_numbers_stay_finite() {
+        let q8 = EntryFormat::Q8 { halves: 0 };
+        assert_eq!(round_trip(q8, &[0.0, -0.0, 0.0]), [0.0; 3]);
+        let largest = round_trip(q8, &[f32::MAX, f32::MIN, 1.0]);
+        assert!(largest.iter().all(|x| x.is_finite()), "{largest:?}");
+        assert!(largest[0] > 0.99 * f32::MAX && largest[1] == -largest[0], "{largest:?}");
     }
 }

@@ -2,15 +2,44 @@
 //! latent and its rotary key, for grouped-query attention keys and values, for a short convolution the last few
 //! inputs.
 
-pub use crate::kernels::cached::CacheType;
-
 use crate::kernels::attention::Entries;
+use crate::kernels::cached::EntryFormat;
 use crate::model::Config;
 use crate::model::config::{AttentionConfig, LayerType};
 
 /// Positions of a convolution that are kept besides those that the next token needs, so that a sequence can be
 /// taken back a little.
 const KEPT_FOR_CONV: usize = 64;
+
+/// Precision of a cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheType {
+    /// 4 bytes a number: for comparisons with full precision.
+    F32,
+    /// 2 bytes a number.
+    F16,
+    /// A byte a number, with a scale per 32; rotary keys of MLA and the inputs of convolutions as in [`F16`](Self::F16).
+    Q8,
+}
+
+impl CacheType {
+    /// All of them, the most precise first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
+
+    /// Its name, as `--cache` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8 => "q8",
+        }
+    }
+
+    /// The type of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|ty| ty.name() == name)
+    }
+}
 
 /// The cached entries of all layers.
 #[derive(Clone, Debug)]
@@ -22,7 +51,7 @@ pub struct KvCache {
 #[derive(Clone, Debug)]
 pub struct LayerCache {
     width: usize,
-    ty: CacheType,
+    format: EntryFormat,
     /// Positions that the next token needs, where it does not need all.
     needed: Option<usize>,
     /// Positions that are no longer kept.
@@ -35,7 +64,7 @@ impl KvCache {
     pub fn new(config: &Config, ty: CacheType) -> Self {
         let layer = |layer| LayerCache {
             width: entry_width(config, layer),
-            ty: entry_type(config, layer, ty),
+            format: entry_format(config, layer, ty),
             needed: needed_positions(config, layer),
             dropped: 0,
             data: Vec::new(),
@@ -82,7 +111,7 @@ impl KvCache {
 
 /// Bytes that a layer keeps of a position.
 pub fn entry_bytes(config: &Config, layer: usize, ty: CacheType) -> usize {
-    entry_type(config, layer, ty).entry_bytes(entry_width(config, layer))
+    entry_format(config, layer, ty).bytes(entry_width(config, layer))
 }
 
 /// Numbers that a layer keeps of a position.
@@ -94,11 +123,16 @@ fn entry_width(config: &Config, layer: usize) -> usize {
     }
 }
 
-/// What a convolution keeps is little, and is not worth rounding to a byte.
-fn entry_type(config: &Config, layer: usize, ty: CacheType) -> CacheType {
-    match (config.layer_type(layer), ty) {
-        (LayerType::Conv, CacheType::Q8) => CacheType::F16,
-        _ => ty,
+/// How a layer keeps a position. Two parts stay in half precision: rotary keys of MLA, which are a ninth of an entry and
+/// most of what rounding them costs, and what a convolution keeps, which is little.
+fn entry_format(config: &Config, layer: usize, ty: CacheType) -> EntryFormat {
+    match (ty, &config.attention, config.layer_type(layer)) {
+        (CacheType::F32, ..) => EntryFormat::F32,
+        (CacheType::F16, ..) | (CacheType::Q8, _, LayerType::Conv) => EntryFormat::F16,
+        (CacheType::Q8, AttentionConfig::Mla(mla), _) => {
+            EntryFormat::Q8 { halves: mla.qk_rope_head_dim }
+        }
+        (CacheType::Q8, AttentionConfig::Grouped(_), _) => EntryFormat::Q8 { halves: 0 },
     }
 }
 
@@ -126,7 +160,7 @@ impl LayerCache {
     }
 
     fn entry_bytes(&self) -> usize {
-        self.ty.entry_bytes(self.width)
+        self.format.bytes(self.width)
     }
 
     /// Whether nothing is cached.
@@ -137,7 +171,7 @@ impl LayerCache {
     /// Adds positions, `[tokens, width]`.
     pub fn push(&mut self, entries: &[f32]) {
         for entry in entries.chunks_exact(self.width) {
-            self.ty.encode(entry, &mut self.data);
+            self.format.encode(entry, &mut self.data);
         }
     }
 
@@ -158,7 +192,7 @@ impl LayerCache {
 
     /// All positions, for layers that keep all.
     pub fn entries(&self) -> Entries<'_> {
-        Entries { ty: self.ty, bytes: &self.data }
+        Entries { format: self.format, bytes: &self.data }
     }
 
     /// One position's entry, `[width]`.
@@ -167,7 +201,7 @@ impl LayerCache {
     /// Where the position is not kept.
     pub fn read(&self, position: usize, entry: &mut [f32]) {
         let len = self.entry_bytes();
-        self.ty.decode(&self.data[(position - self.dropped) * len..][..len], entry);
+        self.format.decode(&self.data[(position - self.dropped) * len..][..len], entry);
     }
 
     /// Lets go of what no token to come will need. Not within a forward pass: it may have to be taken back.
