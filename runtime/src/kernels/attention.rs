@@ -77,6 +77,9 @@ pub struct CausalAttention<'a> {
     pub sinks: Option<&'a [f32]>,
 }
 
+/// Heads that read an entry together: unpacking it once serves them all.
+const TOGETHER: usize = 4;
+
 impl CausalAttention<'_> {
     /// Fills `out`, `[tokens, heads, value_width]`; a token sees the positions up to its own.
     ///
@@ -86,47 +89,55 @@ impl CausalAttention<'_> {
         let EntryLayout { width, key_value_heads, key_width, values_at, value_width } = self.layout;
         let queries = self.queries.len() / key_width;
         assert_eq!(out.len(), queries * value_width);
+        let tokens = queries / self.heads;
         let heads_per_key = self.heads / key_value_heads;
+        let runs = heads_per_key.div_ceil(TOGETHER);
         let out = Disjoint::new(out);
-        pool.run(queries, &|i| {
-            let (token, head) = (i / self.heads, i % self.heads);
+        pool.run(tokens * key_value_heads * runs, &|i| {
+            let (token, pair, run) =
+                (i / (key_value_heads * runs), i / runs % key_value_heads, i % runs);
             let end = self.past + token + 1;
             let start = self.window.map_or(0, |window| end.saturating_sub(window));
-            let pair = head / heads_per_key;
-            // SAFETY: each task has the value of its own query.
-            let out = unsafe { out.slice(i * value_width, value_width) };
+            let head = pair * heads_per_key + run * TOGETHER;
+            let heads = TOGETHER.min(heads_per_key - run * TOGETHER);
+            let query = token * self.heads + head;
+            // SAFETY: each task has the values of its own queries.
+            let out = unsafe { out.slice(query * value_width, heads * value_width) };
             tier.run(Attend {
-                query: &self.queries[i * key_width..][..key_width],
+                queries: &self.queries[query * key_width..][..heads * key_width],
+                key_width,
                 entries: self.entries.of(start..end, width),
                 width,
                 key_at: pair * key_width,
                 value_at: values_at + pair * value_width,
                 scale: self.scale,
-                sink: self.sinks.map(|sinks| sinks[head]),
+                sinks: self.sinks.map(|sinks| &sinks[head..head + heads]),
                 out,
             });
         });
     }
 }
 
-/// One query over all the entries.
-pub struct Attend<'a> {
-    /// `[key width]`, a multiple of 8.
-    pub query: &'a [f32],
+/// A few heads of one token over all the entries that it sees.
+struct Attend<'a> {
+    /// `[heads, key_width]`
+    queries: &'a [f32],
+    /// A multiple of 8.
+    key_width: usize,
     /// `[positions, width]`
-    pub entries: Entries<'a>,
+    entries: Entries<'a>,
     /// Numbers of an entry.
-    pub width: usize,
+    width: usize,
     /// Where the key begins in an entry.
-    pub key_at: usize,
+    key_at: usize,
     /// Where the value begins.
-    pub value_at: usize,
+    value_at: usize,
     /// Factor on the scores.
-    pub scale: f32,
-    /// A score without a value.
-    pub sink: Option<f32>,
-    /// The attention's value, `[value width]`, a multiple of 8.
-    pub out: &'a mut [f32],
+    scale: f32,
+    /// A score of each head that has no value.
+    sinks: Option<&'a [f32]>,
+    /// `[heads, value width]`; the value width is a multiple of 8.
+    out: &'a mut [f32],
 }
 
 impl Kernel for Attend<'_> {
@@ -135,84 +146,173 @@ impl Kernel for Attend<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         match self.entries.format {
-            EntryFormat::F32 => attend::<I, cached::F32>(isa, self),
-            EntryFormat::F16 => attend::<I, cached::F16>(isa, self),
-            EntryFormat::Q8 { .. } => attend::<I, cached::Q8>(isa, self),
+            EntryFormat::F32 => self.heads::<I, cached::F32>(isa),
+            EntryFormat::F16 => self.heads::<I, cached::F16>(isa),
+            EntryFormat::Q8 { .. } => self.heads::<I, cached::Q8>(isa),
+        }
+    }
+}
+
+impl Attend<'_> {
+    #[inline(always)]
+    fn heads<I: Isa, C: Cached>(self, isa: I) {
+        let heads = self.queries.len() / self.key_width;
+        if heads == TOGETHER {
+            return attend::<I, C, TOGETHER>(isa, self);
+        }
+        let value_width = self.out.len() / heads;
+        let queries = self.queries.chunks_exact(self.key_width);
+        for (head, (queries, out)) in
+            queries.zip(self.out.chunks_exact_mut(value_width)).enumerate()
+        {
+            let sinks = self.sinks.map(|sinks| &sinks[head..head + 1]);
+            attend::<I, C, 1>(isa, Attend { queries, out, sinks, ..self });
         }
     }
 }
 
 #[inline(always)]
-fn attend<I: Isa, C: Cached>(isa: I, call: Attend) {
-    let Attend { query, entries, width, key_at, value_at, scale, sink, out } = call;
+fn attend<I: Isa, C: Cached, const H: usize>(isa: I, call: Attend) {
+    let Attend { queries, key_width, entries, width, key_at, value_at, scale, sinks, out } = call;
     let entry_bytes = entries.format.bytes(width);
     let uniform = entries.format.uniform(width);
     let halves_at = entry_bytes - 2 * (width - uniform);
     // A key may reach into the numbers that stay in half precision; a value does not.
-    let keys_end = key_at + query.len();
+    let keys_end = key_at + key_width;
     let keys = key_at..keys_end.min(uniform);
     let half_keys = 0..keys_end.saturating_sub(uniform);
-    let values = value_at..value_at + out.len();
-    let (query, half_query) = query.as_chunks::<8>().0.split_at(keys.len() / 8);
-    let out = out.as_chunks_mut::<8>().0;
-    let mut block_out = vec![[0.0; 8]; out.len()];
-    let (mut max, mut total) = match sink {
-        Some(sink) => (sink, 1.0f32),
-        None => (f32::NEG_INFINITY, 0.0),
-    };
-    out.fill([0.0; 8]);
+    let mut lanes = vec![[[0.0; 8]; H]; key_width / 8];
+    for (head, query) in queries.chunks_exact(key_width).enumerate() {
+        for (lanes, query) in lanes.iter_mut().zip(query.as_chunks::<8>().0) {
+            lanes[head] = *query;
+        }
+    }
+    let (query, half_query) = lanes.split_at(keys.len() / 8);
+    let value_width = out.len() / H;
+    let (mut max, mut total) = ([f32::NEG_INFINITY; H], [0.0f32; H]);
+    if let Some(sinks) = sinks {
+        max.copy_from_slice(sinks);
+        total = [1.0; H];
+    }
+    out.fill(0.0);
 
     for block in entries.bytes.chunks(BLOCK * entry_bytes) {
-        let positions = block.len() / entry_bytes;
-        let mut scores = [f32::NEG_INFINITY; BLOCK];
-        for (score, entry) in scores.iter_mut().zip(block.chunks_exact(entry_bytes)) {
-            let mut dot = isa.splat(0.0);
+        let mut scores = [[f32::NEG_INFINITY; BLOCK]; H];
+        for (at, entry) in block.chunks_exact(entry_bytes).enumerate() {
+            let mut dots = [isa.splat(0.0); H];
             for (q, k) in query.iter().zip(C::eights(entry, keys.clone(), uniform)) {
-                dot = isa.fma(isa.load(q), C::load(isa, k), dot);
+                let k = C::load(isa, k);
+                for head in 0..H {
+                    dots[head] = isa.fma(isa.load(&q[head]), k, dots[head]);
+                }
             }
             let halves = cached::F16::eights(&entry[halves_at..], half_keys.clone(), half_keys.end);
             for (q, k) in half_query.iter().zip(halves) {
-                dot = isa.fma(isa.load(q), cached::F16::load(isa, k), dot);
+                let k = cached::F16::load(isa, k);
+                for head in 0..H {
+                    dots[head] = isa.fma(isa.load(&q[head]), k, dots[head]);
+                }
             }
-            *score = isa.sum(dot) * scale;
-        }
-        let block_max =
-            scores.into_iter().fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a });
-        let mut weights = [0.0; BLOCK];
-        let mut sum = isa.splat(0.0);
-        for (score, weight) in scores.as_chunks::<8>().0.iter().zip(weights.as_chunks_mut::<8>().0)
-        {
-            let e = exp(isa, isa.sub(isa.load(score), isa.splat(block_max)));
-            isa.store(e, weight);
-        }
-        weights[positions..].fill(0.0);
-        for weight in weights.as_chunks::<8>().0 {
-            sum = isa.add(sum, isa.load(weight));
-        }
-        let block_total = isa.sum(sum);
-
-        block_out.fill([0.0; 8]);
-        for (weight, entry) in weights.iter().zip(block.chunks_exact(entry_bytes)) {
-            let weight = isa.splat(*weight);
-            for (o, v) in block_out.iter_mut().zip(C::eights(entry, values.clone(), uniform)) {
-                let sum = isa.fma(weight, C::load(isa, v), isa.load(o));
-                isa.store(sum, o);
+            for head in 0..H {
+                scores[head][at] = isa.sum(dots[head]) * scale;
             }
         }
 
-        let new_max = if block_max > max { block_max } else { max };
-        let keep = exp_one(isa, max - new_max);
-        let take = exp_one(isa, block_max - new_max);
-        total = block_total.mul_add(take, total * keep);
-        for (o, b) in out.iter_mut().zip(&block_out) {
-            let kept = isa.mul(isa.load(o), isa.splat(keep));
-            isa.store(isa.fma(isa.load(b), isa.splat(take), kept), o);
+        let mut weights = [[0.0; H]; BLOCK];
+        let (mut keep, mut take) = ([isa.splat(0.0); H], [isa.splat(0.0); H]);
+        for head in 0..H {
+            let (block_max, block_total) = softmax_part(isa, &mut scores[head]);
+            for (weights, weight) in weights.iter_mut().zip(scores[head]) {
+                weights[head] = weight;
+            }
+            let new_max = if block_max > max[head] { block_max } else { max[head] };
+            let kept = exp_one(isa, max[head] - new_max);
+            let taken = exp_one(isa, block_max - new_max);
+            total[head] = block_total.mul_add(taken, total[head] * kept);
+            max[head] = new_max;
+            (keep[head], take[head]) = (isa.splat(kept), isa.splat(taken));
         }
-        max = new_max;
+
+        let values = Values { block, entry_bytes, uniform, value_at, weights: &weights };
+        let mut at = 0;
+        while at < value_width {
+            if at + 16 <= value_width {
+                values.merge::<I, C, 2>(isa, at, &keep, &take, out);
+                at += 16;
+            } else {
+                values.merge::<I, C, 1>(isa, at, &keep, &take, out);
+                at += 8;
+            }
+        }
     }
-    for o in out {
-        let mean = isa.div(isa.load(o), isa.splat(total));
-        isa.store(mean, o);
+    for (out, total) in out.chunks_exact_mut(value_width).zip(total) {
+        for o in out.as_chunks_mut::<8>().0 {
+            let mean = isa.div(isa.load(o), isa.splat(total));
+            isa.store(mean, o);
+        }
+    }
+}
+
+/// Turns the scores of a block, minus infinity where it has none, into `exp(s - m)`; gives `m`, the largest, and the sum.
+#[inline(always)]
+fn softmax_part<I: Isa>(isa: I, scores: &mut [f32; BLOCK]) -> (f32, f32) {
+    let mut max = f32::NEG_INFINITY;
+    for score in &*scores {
+        max = if *score > max { *score } else { max };
+    }
+    let mut sum = isa.splat(0.0);
+    for lane in scores.as_chunks_mut::<8>().0 {
+        let mut weights = [0.0; 8];
+        isa.store(exp(isa, isa.sub(isa.load(lane), isa.splat(max))), &mut weights);
+        for (weight, score) in weights.iter_mut().zip(*lane) {
+            *weight = if score == f32::NEG_INFINITY { 0.0 } else { *weight };
+        }
+        sum = isa.add(sum, isa.load(&weights));
+        *lane = weights;
+    }
+    (max, isa.sum(sum))
+}
+
+/// The values of a block of positions, and what each counts for each head.
+struct Values<'a, const H: usize> {
+    block: &'a [u8],
+    entry_bytes: usize,
+    uniform: usize,
+    value_at: usize,
+    weights: &'a [[f32; H]; BLOCK],
+}
+
+impl<const H: usize> Values<'_, H> {
+    /// `out = keep * out + take * (weights . values)` for `L` lanes of each head's value, from number `at` on.
+    #[inline(always)]
+    fn merge<I: Isa, C: Cached, const L: usize>(
+        &self,
+        isa: I,
+        at: usize,
+        keep: &[I::F32x8; H],
+        take: &[I::F32x8; H],
+        out: &mut [f32],
+    ) {
+        let numbers = self.value_at + at..self.value_at + at + 8 * L;
+        let mut sums = [[isa.splat(0.0); H]; L];
+        for (weights, entry) in self.weights.iter().zip(self.block.chunks_exact(self.entry_bytes)) {
+            let mut values = C::eights(entry, numbers.clone(), self.uniform);
+            for sums in &mut sums {
+                let Some(value) = values.next() else { break };
+                let value = C::load(isa, value);
+                for head in 0..H {
+                    sums[head] = isa.fma(isa.splat(weights[head]), value, sums[head]);
+                }
+            }
+        }
+        let value_width = out.len() / H;
+        for head in 0..H {
+            let out = out[head * value_width + at..][..8 * L].as_chunks_mut::<8>().0;
+            for (out, sums) in out.iter_mut().zip(&sums) {
+                let kept = isa.mul(isa.load(out), keep[head]);
+                isa.store(isa.fma(sums[head], take[head], kept), out);
+            }
+        }
     }
 }
 
