@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use super::{Isa, Kernel, Tier};
 use crate::blocks::GROUP;
@@ -20,6 +21,22 @@ pub struct Activations<'a> {
     pub scales: Cow<'a, [f32]>,
     /// The quantized values of each group, added up: `[tokens, width / 32]`.
     pub sums: Cow<'a, [i32]>,
+    blocks: OnceLock<Blocks>,
+}
+
+/// Tokens of a block.
+pub(super) const BLOCK: usize = 8;
+
+/// The quantized values of eight tokens at a time, group by group, so that a kernel reads them in one run. The last
+/// block's missing tokens are zero.
+#[derive(Clone, Debug)]
+pub(super) struct Blocks {
+    /// `[blocks, width / 32]` of eight tokens' codes, by fours.
+    pub codes: Vec<[[[i8; 4]; 8]; BLOCK]>,
+    /// `[blocks, width / 32]` of eight.
+    pub scales: Vec<[f32; BLOCK]>,
+    /// `[blocks, width / 32]` of eight.
+    pub sums: Vec<[i32; BLOCK]>,
 }
 
 impl<'a> Activations<'a> {
@@ -34,7 +51,8 @@ impl<'a> Activations<'a> {
             tier.run(Quantize { values, codes, scales, sums });
         }
         let (codes, scales, sums) = (codes.into(), scales.into(), sums.into());
-        Self { values: Cow::Borrowed(values), width, codes, scales, sums }
+        let blocks = OnceLock::new();
+        Self { values: Cow::Borrowed(values), width, codes, scales, sums, blocks }
     }
 
     /// How many tokens.
@@ -58,6 +76,7 @@ impl<'a> Activations<'a> {
             codes: rows(&self.codes, self.width, tokens).into(),
             scales: rows(&self.scales, self.width / GROUP, tokens).into(),
             sums: rows(&self.sums, self.width / GROUP, tokens).into(),
+            blocks: OnceLock::new(),
         }
     }
 
@@ -73,7 +92,34 @@ impl<'a> Activations<'a> {
             codes: rows(&self.codes, self.width, &tokens),
             scales: rows(&self.scales, self.width / GROUP, &tokens),
             sums: rows(&self.sums, self.width / GROUP, &tokens),
+            blocks: OnceLock::new(),
         }
+    }
+
+    /// By blocks of tokens, made at first use.
+    pub(super) fn blocks(&self) -> &Blocks {
+        self.blocks.get_or_init(|| {
+            let groups = self.width / GROUP;
+            let len = self.tokens().div_ceil(BLOCK) * groups;
+            let mut blocks = Blocks {
+                codes: vec![[[[0; 4]; 8]; BLOCK]; len],
+                scales: vec![[0.0; BLOCK]; len],
+                sums: vec![[0; BLOCK]; len],
+            };
+            let codes = self.codes.as_chunks::<4>().0.as_chunks::<8>().0;
+            let tokens = codes.chunks_exact(groups).zip(self.scales.chunks_exact(groups));
+            for (t, ((codes, scales), sums)) in
+                tokens.zip(self.sums.chunks_exact(groups)).enumerate()
+            {
+                let (at, t) = (t / BLOCK * groups, t % BLOCK);
+                for group in 0..groups {
+                    blocks.codes[at + group][t] = codes[group];
+                    blocks.scales[at + group][t] = scales[group];
+                    blocks.sums[at + group][t] = sums[group];
+                }
+            }
+            blocks
+        })
     }
 }
 

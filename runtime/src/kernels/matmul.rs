@@ -11,6 +11,7 @@
 //!
 //! ggml's types are in [`super::ggml`]. Decode is the case of one token. Rows are divided among threads; nothing else is.
 
+use super::activations::BLOCK;
 use super::codes::{Codes, E2, E3, E4, E8};
 use super::disjoint::Disjoint;
 use super::ggml::{self, GgmlRows};
@@ -121,20 +122,15 @@ impl<'a> Part<'a> {
     }
 }
 
-/// One token's inputs, by groups.
-#[derive(Clone, Copy)]
-struct Input<'a> {
-    codes: &'a [[i8; GROUP]],
-    scales: &'a [f32],
-    sums: &'a [i32],
-}
+/// Half a block of tokens: where registers hold no more.
+const HALF: usize = BLOCK / 2;
 
-impl Input<'_> {
-    /// Those of a group, by fours.
-    #[inline(always)]
-    fn codes(&self, group: usize) -> &[[i8; 4]; 8] {
-        self.codes[group].as_chunks().0.as_array().expect("32 codes")
-    }
+/// The inputs of `T` tokens, by groups.
+#[derive(Clone, Copy)]
+struct Inputs<'a, const T: usize> {
+    codes: &'a [[[[i8; 4]; 8]; T]],
+    scales: &'a [[f32; T]],
+    sums: &'a [[i32; T]],
 }
 
 /// Some tiles of a product.
@@ -182,71 +178,106 @@ impl Tiles<'_> {
             Layout::new(self.weights.block_type(), self.weights.rows(), self.weights.cols())
                 .expect("checked at construction");
         let table = isa.table(&table(self.weights.data()));
+        let tokens = self.x.tokens();
         for tile in self.tiles.clone() {
             let mut token = 0;
-            while token < self.x.tokens() {
-                let left = self.x.tokens() - token;
-                if I::TOKENS >= 8 && left >= 8 {
-                    self.coded_tile::<I, C, 8>(isa, &layout, table, tile, token);
-                    token += 8;
-                } else if left >= 4 {
-                    self.coded_tile::<I, C, 4>(isa, &layout, table, tile, token);
-                    token += 4;
-                } else {
-                    self.coded_tile::<I, C, 1>(isa, &layout, table, tile, token);
+            while token < tokens {
+                let left = tokens - token;
+                if left == 1 {
+                    let inputs = self.token(&layout, tile, token);
+                    self.coded_tile::<I, C, 1, 1, 0>(isa, &layout, table, tile, token, inputs);
                     token += 1;
+                    continue;
+                }
+                let inputs = self.block(&layout, tile, token);
+                if I::TOKENS >= BLOCK && left > HALF {
+                    self.coded_tile::<I, C, BLOCK, BLOCK, 0>(
+                        isa, &layout, table, tile, token, inputs,
+                    );
+                    token += BLOCK;
+                } else if token.is_multiple_of(BLOCK) {
+                    self.coded_tile::<I, C, HALF, BLOCK, 0>(
+                        isa, &layout, table, tile, token, inputs,
+                    );
+                    token += HALF;
+                } else {
+                    self.coded_tile::<I, C, HALF, BLOCK, HALF>(
+                        isa, &layout, table, tile, token, inputs,
+                    );
+                    token += HALF;
                 }
             }
         }
     }
 
-    /// One tile times `T` tokens.
+    /// What a tile sees of one token.
     #[inline(always)]
-    fn coded_tile<I: Isa, C: Codes, const T: usize>(
+    fn token(&self, layout: &Layout, tile: usize, token: usize) -> Inputs<'_, 1> {
+        let at = (token * self.x.width + self.input_at(tile)) / GROUP;
+        let groups = at..at + layout.groups;
+        let codes = self.x.codes.as_chunks::<4>().0.as_chunks::<8>().0.as_chunks::<1>().0;
+        Inputs {
+            codes: &codes[groups.clone()],
+            scales: &self.x.scales.as_chunks::<1>().0[groups.clone()],
+            sums: &self.x.sums.as_chunks::<1>().0[groups],
+        }
+    }
+
+    /// What a tile sees of the block that `token` is in.
+    #[inline(always)]
+    fn block(&self, layout: &Layout, tile: usize, token: usize) -> Inputs<'_, BLOCK> {
+        let blocks = self.x.blocks();
+        let at = (token / BLOCK * self.x.width + self.input_at(tile)) / GROUP;
+        let groups = at..at + layout.groups;
+        Inputs {
+            codes: &blocks.codes[groups.clone()],
+            scales: &blocks.scales[groups.clone()],
+            sums: &blocks.sums[groups],
+        }
+    }
+
+    /// One tile times `T` tokens, those from `FROM` on of a block of `B`.
+    #[inline(always)]
+    fn coded_tile<I: Isa, C: Codes, const T: usize, const B: usize, const FROM: usize>(
         &self,
         isa: I,
         layout: &Layout,
         table: I::Table,
         tile: usize,
         token: usize,
+        inputs: Inputs<B>,
     ) {
         let data = self.weights.data();
         let bytes = &data[layout.tiles_at + tile * layout.tile_bytes..][..layout.tile_bytes];
         let (scales, codes) = bytes.split_at(layout.scale_bytes);
-        let scales = scales.as_chunks::<TILE_ROWS>().0;
-        let cols = layout.groups * GROUP;
-        let mut inputs = [Input { codes: &[], scales: &[], sums: &[] }; T];
-        for (t, input) in inputs.iter_mut().enumerate() {
-            let at = (token + t) * self.x.width + self.input_at(tile);
-            let groups = at / GROUP..at / GROUP + layout.groups;
-            input.codes = self.x.codes[at..][..cols].as_chunks::<GROUP>().0;
-            input.scales = &self.x.scales[groups.clone()];
-            input.sums = &self.x.sums[groups];
-        }
+        let scales = &scales.as_chunks::<TILE_ROWS>().0[..layout.groups];
 
         let mut sums = [isa.splat(0.0); T];
-        for (group, codes) in codes.chunks_exact(layout.group_bytes).enumerate() {
+        for (group, codes) in codes.chunks_exact(layout.group_bytes).take(layout.groups).enumerate()
+        {
             for line in (0..layout.group_bytes).step_by(64) {
                 isa.prefetch(codes.as_ptr().wrapping_add(AHEAD + line));
             }
             let weights = C::decode(isa, table, codes);
             let scale = isa.scales(&scales[group]);
+            let x = &inputs.codes[group];
+            let (x_scales, x_sums) = (&inputs.scales[group], &inputs.sums[group]);
             let mut products = [isa.splat_i32(0); T];
-            for t in 0..T {
-                products[t] = isa.splat_i32(-C::bias::<I>() * inputs[t].sums[group]);
+            for (product, sum) in products.iter_mut().zip(&x_sums[FROM..]) {
+                *product = isa.splat_i32(-C::bias::<I>() * sum);
             }
             let mut t = 0;
             while t + 1 < T {
-                let pair = [inputs[t].codes(group), inputs[t + 1].codes(group)];
+                let pair = [&x[FROM + t], &x[FROM + t + 1]];
                 [products[t], products[t + 1]] =
                     C::dot_pair(isa, [products[t], products[t + 1]], &weights, pair);
                 t += 2;
             }
             if t < T {
-                products[t] = C::dot(isa, products[t], &weights, inputs[t].codes(group));
+                products[t] = C::dot(isa, products[t], &weights, &x[FROM + t]);
             }
             for t in 0..T {
-                let scale = isa.mul(scale, isa.splat(inputs[t].scales[group]));
+                let scale = isa.mul(scale, isa.splat(x_scales[FROM + t]));
                 sums[t] = isa.fma(scale, isa.to_f32(products[t]), sums[t]);
             }
         }
@@ -259,9 +290,10 @@ impl Tiles<'_> {
         {
             *scale = f32::from_le_bytes(*bytes);
         }
-        for (t, sum) in sums.into_iter().enumerate() {
+        let tokens = self.x.tokens() - token;
+        for (t, sum) in sums.iter().take(tokens).enumerate() {
             let mut y = [0.0; 8];
-            isa.store(isa.mul(sum, isa.load(&row_scales)), &mut y);
+            isa.store(isa.mul(*sum, isa.load(&row_scales)), &mut y);
             // SAFETY: rows of this tile belong to this task alone.
             let out = unsafe { self.out.slice((token + t) * self.weights.rows() + row, rows) };
             out.copy_from_slice(&y[..rows]);
