@@ -6,6 +6,7 @@ use super::machine::Machine;
 use super::placement::Placement;
 use crate::host::Host;
 use crate::model::config::AttentionConfig;
+use crate::model::moe::SLOTS_AT_ONCE;
 use crate::model::{Config, GgufWeights, Weights, WeightsError};
 use crate::session::cache::{CacheType, entry_bytes, kept_positions};
 
@@ -247,13 +248,14 @@ fn scratch_bytes(config: &Config, tokens: usize) -> u64 {
         }
     };
     let moe = &config.moe;
-    let shared = moe.shared_expert_intermediate_size;
+    let widest = moe.shared_expert_intermediate_size.max(config.intermediate_size);
     let routed = (moe.num_experts_per_tok + 2) * config.hidden_size + moe.n_routed_experts;
-    let widest = shared.max(moe.moe_intermediate_size).max(config.intermediate_size);
-    let ffn = 3 * widest + routed;
-    let token = 5 * config.hidden_size + attention.max(ffn);
-    let floats = tokens.max(1) as u64 * token as u64 + 4 * config.vocab_size as u64;
-    4 * floats
+    let token = 5 * config.hidden_size + attention.max(3 * widest + routed);
+    // Experts are computed some at a time, and the last of these may have all tokens.
+    let tokens = tokens.max(1);
+    let slots = (tokens * moe.num_experts_per_tok).min(SLOTS_AT_ONCE + tokens);
+    let slot = 3 * (config.hidden_size + moe.moe_intermediate_size);
+    4 * (tokens * token + slots * slot + 4 * config.vocab_size) as u64
 }
 
 #[cfg(test)]

@@ -8,11 +8,14 @@ use super::linear::add_bias;
 use super::observer::ExpertInputs;
 use super::router::Router;
 use super::transformer::Compute;
-use super::{ExpertId, LayerId, WeightsError};
+use super::{Expert, ExpertId, LayerId, WeightsError};
 use crate::blocks::Matrix;
 use crate::experts::{ExpertStore, Visit};
 use crate::kernels::vector::{AddScaled, ClampedSwiGlu, Sigmoid, SwiGlu};
 use crate::kernels::{Activations, Product, matmul, matmul_all};
+
+/// Slots whose experts are computed side by side: enough for all threads, and few enough for caches.
+pub(crate) const SLOTS_AT_ONCE: usize = 512;
 
 /// Numbers that one task puts through an activation.
 const GATED_AT_ONCE: usize = 2048;
@@ -247,31 +250,10 @@ impl Routed<'_> {
     ) -> Result<Vec<f32>, WeightsError> {
         let (width, slots, per_token) = (x.width, visit.slots, visit.per_token);
         let mut outputs = vec![0.0; slots.len() * width];
-        self.store.for_each(visit, meanwhile, &mut |experts| {
-            // The slots of these experts, one expert after the other.
-            let mut order = Vec::with_capacity(slots.len());
-            let mut units = Vec::with_capacity(experts.len());
-            for (id, expert) in experts {
-                let start = order.len();
-                order.extend((0..slots.len()).filter(|&i| slots[i].expert == *id));
-                let matrices = [&expert.gate, &expert.up, &expert.down];
-                let biases = self.biases.map(|biases| biases.of(*id));
-                units.push(Glu { matrices, biases, tokens: start..order.len() });
-            }
-            let x = x.select(&order.iter().map(|i| i / per_token).collect::<Vec<_>>());
-            let y = glu(ctx, self.activation, &units, &x, |hidden| {
-                let Some(watch) = &ctx.watch else { return };
-                for ((id, _), unit) in experts.iter().zip(&units) {
-                    let mine = &order[unit.tokens.clone()];
-                    let weights: Vec<f32> = mine.iter().map(|i| slots[*i].weight).collect();
-                    let [input, hidden] = [&x, hidden].map(|all| all.view(unit.tokens.clone()));
-                    let (input, hidden) = (&*input.values, &*hidden.values);
-                    let inputs = ExpertInputs { weights: &weights, input, hidden };
-                    watch.observer.expert(visit.layer, *id, &inputs);
-                }
-            });
-            for (slot, y) in order.into_iter().zip(y.chunks_exact(width)) {
-                outputs[slot * width..][..width].copy_from_slice(y);
+        self.store.for_each(visit, meanwhile, &mut |mut experts| {
+            while !experts.is_empty() {
+                let done = self.some(ctx, visit, experts, x, &mut outputs);
+                experts = &experts[done..];
             }
         })?;
 
@@ -283,5 +265,48 @@ impl Routed<'_> {
             }
         });
         Ok(out)
+    }
+
+    /// The outputs of the first of `experts`, as many as have tokens enough for all threads, for their slots. Gives
+    /// how many these are.
+    fn some(
+        &self,
+        ctx: &Compute,
+        visit: &Visit,
+        experts: &[(ExpertId, &Expert)],
+        x: &Activations,
+        outputs: &mut [f32],
+    ) -> usize {
+        let slots = visit.slots;
+        // One expert's slots after the other's.
+        let mut order = Vec::new();
+        let mut units = Vec::new();
+        for (id, expert) in experts {
+            let start = order.len();
+            order.extend((0..slots.len()).filter(|&i| slots[i].expert == *id));
+            let matrices = [&expert.gate, &expert.up, &expert.down];
+            let biases = self.biases.map(|biases| biases.of(*id));
+            units.push(Glu { matrices, biases, tokens: start..order.len() });
+            if order.len() >= SLOTS_AT_ONCE {
+                break;
+            }
+        }
+        let tokens: Vec<usize> = order.iter().map(|i| i / visit.per_token).collect();
+        let x = x.select(&tokens);
+        let y = glu(ctx, self.activation, &units, &x, |hidden| {
+            let Some(watch) = &ctx.watch else { return };
+            for ((id, _), unit) in experts.iter().zip(&units) {
+                let mine = &order[unit.tokens.clone()];
+                let weights: Vec<f32> = mine.iter().map(|i| slots[*i].weight).collect();
+                let [input, hidden] = [&x, hidden].map(|all| all.view(unit.tokens.clone()));
+                let (input, hidden) = (&*input.values, &*hidden.values);
+                let inputs = ExpertInputs { weights: &weights, input, hidden };
+                watch.observer.expert(visit.layer, *id, &inputs);
+            }
+        });
+        for (slot, y) in order.iter().zip(y.chunks_exact(x.width)) {
+            outputs[slot * x.width..][..x.width].copy_from_slice(y);
+        }
+        units.len()
     }
 }
