@@ -7,6 +7,7 @@ use vaquita_runtime::session::generate::GenerateError;
 use vaquita_runtime::session::prompt::PromptError;
 
 use crate::reference_file::ReferenceError;
+use crate::statistics::CalibrationError;
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,9 @@ pub enum EvalError {
         /// Why.
         source: ReferenceError,
     },
+    /// What was found could not be written down.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     /// Text could not be made into a prompt.
     #[error(transparent)]
     Prompt(#[from] PromptError),

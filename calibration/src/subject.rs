@@ -26,22 +26,9 @@ impl Subject {
         Session::new(self.model.clone(), Arc::new(Pool::new(1)), self.options.clone())
     }
 
-    /// Texts as tokens, each after the begin-of-sentence token, cut where the context ends. Texts of
-    /// fewer than two tokens predict nothing and are left out.
+    /// Texts as tokens: see [`tokenize`].
     pub(crate) fn tokenize(&self, texts: &[String]) -> Result<Vec<Vec<u32>>, EvalError> {
-        let context = self.session().context();
-        let mut documents = Vec::with_capacity(texts.len());
-        for text in texts {
-            let mut tokens = self.prompter.document(text)?;
-            tokens.truncate(context);
-            if tokens.len() > 1 {
-                documents.push(tokens);
-            }
-        }
-        match documents.is_empty() {
-            true => Err(EvalError::Nothing { what: "a document of two tokens or more" }),
-            false => Ok(documents),
-        }
+        tokenize(&self.prompter, self.session().context(), texts)
     }
 
     /// A checksum of the vocabulary: subjects of one fingerprint mean the same by a token.
@@ -72,3 +59,24 @@ impl Subject {
 
 /// Tokens whose logits are in memory together.
 pub(crate) const CHUNK: usize = 64;
+
+/// Texts as tokens, each after the begin-of-sentence token, cut where the context ends. Texts of
+/// fewer than two tokens predict nothing and are left out.
+pub(crate) fn tokenize(
+    prompter: &Prompter,
+    context: usize,
+    texts: &[String],
+) -> Result<Vec<Vec<u32>>, EvalError> {
+    let mut documents = Vec::with_capacity(texts.len());
+    for text in texts {
+        let mut tokens = prompter.document(text)?;
+        tokens.truncate(context);
+        if tokens.len() > 1 {
+            documents.push(tokens);
+        }
+    }
+    match documents.is_empty() {
+        true => Err(EvalError::Nothing { what: "a document of two tokens or more" }),
+        false => Ok(documents),
+    }
+}

@@ -3,6 +3,8 @@
 //!
 //! Blocks keep this small: of 2,048 inputs the whole would have 4 million entries, blocks of 64 have 133,000.
 
+use rayon::prelude::*;
+
 /// Blocks of the symmetric matrix of second moments, the upper triangle of each, row by row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hessian {
@@ -44,19 +46,22 @@ impl Hessian {
         &self.sums
     }
 
-    /// Adds `factor * x x^T`.
-    pub fn add(&mut self, x: &[f32], factor: f32) {
-        let mut sums = &mut self.sums[..];
-        for x in x.chunks(self.block) {
-            for (i, xi) in x.iter().enumerate() {
-                let (row, rest) = sums.split_at_mut(x.len() - i);
-                let scaled = xi * factor;
-                for (sum, x) in row.iter_mut().zip(&x[i..]) {
-                    *sum += scaled * x;
-                }
-                sums = rest;
-            }
+    /// Adds `factor * x x^T` for each row `x` of `rows`, in order; the factor is that of the row's number. Blocks are
+    /// shared among threads, and the sums do not depend on how.
+    pub fn add_rows(&mut self, rows: &[f32], factor: impl Fn(usize) -> f32 + Sync) {
+        let (cols, block) = (self.cols.max(1), self.block);
+        let mut rest = &mut self.sums[..];
+        let mut blocks = Vec::with_capacity(self.cols.div_ceil(block.max(1)));
+        for (at, n) in (0..self.cols).step_by(block.max(1)).zip(widths(self.cols, block)) {
+            let (sums, after) = std::mem::take(&mut rest).split_at_mut(n * (n + 1) / 2);
+            blocks.push((at, n, sums));
+            rest = after;
         }
+        blocks.par_iter_mut().for_each(|(at, n, sums)| {
+            for (row, x) in rows.chunks_exact(cols).enumerate() {
+                add_product(sums, &x[*at..*at + *n], factor(row));
+            }
+        });
     }
 
     /// Adds `factor` times another of the same shape; one of another shape adds nothing.
@@ -87,9 +92,21 @@ impl Hessian {
     }
 }
 
+/// Adds `factor * x x^T` to an upper triangle.
+fn add_product(mut sums: &mut [f32], x: &[f32], factor: f32) {
+    for (i, xi) in x.iter().enumerate() {
+        let (row, rest) = sums.split_at_mut(x.len() - i);
+        let scaled = xi * factor;
+        for (sum, x) in row.iter_mut().zip(&x[i..]) {
+            *sum += scaled * x;
+        }
+        sums = rest;
+    }
+}
+
 /// The widths of the blocks of `cols` inputs.
 fn widths(cols: usize, block: usize) -> impl Iterator<Item = usize> {
-    (0..cols).step_by(block).map(move |at| block.min(cols - at))
+    (0..cols).step_by(block.max(1)).map(move |at| block.min(cols - at))
 }
 
 #[cfg(test)]
@@ -99,8 +116,7 @@ mod tests {
     #[test]
     fn a_sum_of_products_computed_by_hand() {
         let mut hessian = Hessian::new(3, 2);
-        hessian.add(&[1.0, 2.0, 3.0], 2.0);
-        hessian.add(&[1.0, 0.0, 1.0], 1.0);
+        hessian.add_rows(&[1.0, 2.0, 3.0, 1.0, 0.0, 1.0], |row| [2.0, 1.0][row]);
         assert_eq!(hessian.packed(), [3.0, 4.0, 8.0, 19.0]);
         let blocks: Vec<_> = hessian.blocks().collect();
         assert_eq!(blocks, [(vec![3.0, 4.0, 4.0, 8.0], 2), (vec![19.0], 1)]);

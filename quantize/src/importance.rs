@@ -17,6 +17,11 @@ pub trait Importance: Sync {
         None
     }
 
+    /// Whether texts came to a layer's matrices, or, without a layer, to the output head.
+    fn reaches(&self, _layer: Option<usize>) -> bool {
+        true
+    }
+
     /// The second moments of a tensor's inputs, for error feedback.
     fn tensor_hessian(&self, _name: &str, _cols: usize) -> Option<Hessian> {
         None

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Statistics;
 
 /// Coverage of all layers with experts that ran.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Coverage {
     /// By layer.
     pub layers: Vec<LayerCoverage>,

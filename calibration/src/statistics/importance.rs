@@ -98,6 +98,14 @@ impl Importance for Weighing {
         Some(self.statistics.experts.get(&spec.layer.0)?.get(spec.expert.0)?.tokens)
     }
 
+    fn reaches(&self, layer: Option<usize>) -> bool {
+        let of = |name: &str| {
+            name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse().ok())
+        };
+        let experts = layer.is_some_and(|layer| self.layers.contains_key(&layer));
+        experts || self.statistics.matrices.keys().any(|name| of(name) == layer)
+    }
+
     fn tensor_hessian(&self, name: &str, cols: usize) -> Option<Hessian> {
         let products = self.statistics.matrices.get(name)?.products.as_ref();
         products.filter(|products| products.cols() == cols).cloned()

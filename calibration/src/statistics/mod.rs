@@ -1,24 +1,28 @@
 //! Calibration: what the inputs of every matrix look like while a model reads texts, and how much work each expert
 //! gets. The quantizer weighs errors by it.
 //!
-//! [`collect`] runs a model and adds up, [`Statistics`] is the sum, `file` stores it, [`Weighing`] turns it into
-//! what the quantizer goes by, and [`Coverage`] says which experts saw how much.
+//! A [`Walk`] takes all texts through a model layer by layer and adds up, [`Statistics`] is the sum, [`calibrate`] makes
+//! a `file` of it, [`Weighing`] turns it into what the quantizer goes by, and [`Coverage`] says which experts saw how
+//! much.
 
 mod collect;
 mod coverage;
 mod file;
 mod importance;
+mod states;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::collections::BTreeMap;
 
 use vaquita_quantize::hessian::Hessian;
 
-pub use collect::{block_within, collect};
+pub use collect::calibrate;
 pub use coverage::{Coverage, LayerCoverage};
-pub use file::{CalibrationError, Origin};
+pub use file::{CalibrationError, CalibrationFile, LayerShape, Origin, Shape, Writer};
 pub use importance::Weighing;
+pub use walk::{Reader, STATES_IN_MEMORY, Walk, WalkOptions};
 
 /// Sums over the inputs of one matrix.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,16 +64,16 @@ impl Moments {
         self.squares.resize(width, 0.0);
         let products = || block.map(|block| Hessian::new(width, block));
         self.products = self.products.take().or_else(products);
+        let factor = |row: usize| factors.map_or(1.0, |all| all.get(row).copied().unwrap_or(0.0));
         for (row, values) in values.chunks_exact(width.max(1)).enumerate() {
-            let factor = factors.map_or(1.0, |all| all.get(row).copied().unwrap_or(0.0));
-            let factor = f64::from(factor);
+            let factor = f64::from(factor(row));
             self.weight += factor;
             for (sum, value) in self.squares.iter_mut().zip(values) {
                 *sum += f64::from(*value) * f64::from(*value) * factor;
             }
-            if let Some(products) = &mut self.products {
-                products.add(values, factor as f32);
-            }
+        }
+        if let Some(products) = &mut self.products {
+            products.add_rows(values, factor);
         }
     }
 
@@ -81,24 +85,6 @@ impl Moments {
         }
         if let Some(other) = &other.products {
             self.products.get_or_insert_default().merge(other, 1.0);
-        }
-    }
-}
-
-impl Statistics {
-    fn merge(&mut self, other: &Self) {
-        for (name, moments) in &other.matrices {
-            self.matrices.entry(name.clone()).or_default().merge(moments);
-        }
-        for (layer, experts) in &other.experts {
-            let mine = self.experts.entry(*layer).or_default();
-            mine.resize(mine.len().max(experts.len()), ExpertMoments::default());
-            for (mine, other) in mine.iter_mut().zip(experts) {
-                mine.tokens += other.tokens;
-                mine.mass += other.mass;
-                mine.input.merge(&other.input);
-                mine.hidden.merge(&other.hidden);
-            }
         }
     }
 }

@@ -1,31 +1,90 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use vaquita_quantize::container::Inventory;
+use vaquita_quantize::hessian::Hessian;
 use vaquita_quantize::importance::Importance;
-use vaquita_quantize::sources;
-use vaquita_runtime::model::{ExpertId, ExpertSpec, HfExpert, LayerId, Model, Projection};
+use vaquita_quantize::sources::{self, Source};
+use vaquita_runtime::model::{
+    Compute, ExpertId, ExpertSpec, HfExpert, LayerId, Logits, Model, Projection,
+};
 use vaquita_runtime::session::SessionOptions;
+use vaquita_runtime::session::cache::{CacheType, KvCache};
 use vaquita_runtime::session::prompt::Prompter;
+use vaquita_runtime::threads::Pool;
 use vaquita_runtime::tokenizer::Tokenizer;
 
+use super::walk::Sums;
 use super::*;
-use crate::{Subject, read_documents};
+use crate::read_documents;
 
-fn subject() -> Subject {
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/reference"));
-    let source = sources::open(folder).unwrap();
-    Subject {
-        model: Arc::new(Model::load(source.weights).unwrap()),
-        prompter: Prompter::new(Arc::new(Tokenizer::from_folder(folder).unwrap())).unwrap(),
-        options: SessionOptions::default(),
+fn folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/reference"))
+}
+
+fn source() -> Source {
+    sources::open(folder()).unwrap()
+}
+
+fn reader(threads: usize) -> Reader {
+    let tokenizer = Arc::new(Tokenizer::from_folder(folder()).unwrap());
+    let options = SessionOptions { cache: CacheType::F32, ..SessionOptions::default() };
+    let prompter = Prompter::new(tokenizer).unwrap();
+    Reader { weights: source().weights, prompter, options, pool: Arc::new(Pool::new(threads)) }
+}
+
+/// The texts, token by token.
+fn tokens() -> Vec<Vec<u32>> {
+    let reader = reader(1);
+    texts().iter().map(|text| reader.prompter.document(text).unwrap()).collect()
+}
+
+/// Everything that a walk finds.
+fn walked(threads: usize, block: Option<usize>, states_in_memory: usize) -> Statistics {
+    let folder = std::env::temp_dir();
+    let options = WalkOptions { block, folder, states_in_memory };
+    let mut walk = Walk::new(reader(threads), &texts(), options).unwrap();
+    let mut all = Statistics::default();
+    while walk.next().is_some() {
+        all.extend(walk.layer(&|_, _| {}).unwrap());
     }
+    all.extend(walk.output().unwrap());
+    all
 }
 
 fn texts() -> Vec<String> {
-    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/reference"));
-    let mut texts = read_documents(&folder.join("calibration.jsonl")).unwrap();
+    let mut texts = read_documents(&folder().join("calibration.jsonl")).unwrap();
     texts.truncate(6);
     texts
+}
+
+impl Statistics {
+    fn extend(&mut self, other: Self) {
+        self.matrices.extend(other.matrices);
+        self.experts.extend(other.experts);
+    }
+
+    /// Writes a file of what there is.
+    fn write(&self, origin: &Origin, path: &Path) -> Result<(), CalibrationError> {
+        let products = |moments: &Moments| moments.products.as_ref().map(Hessian::block);
+        let experts = || self.experts.values().flatten();
+        let blocks = self.matrices.values().chain(experts().map(|expert| &expert.input));
+        let layers = self.experts.iter().map(|(layer, experts)| LayerShape {
+            layer: *layer,
+            experts: experts.len(),
+            input: experts[0].input.squares.len(),
+            hidden: experts[0].hidden.squares.len(),
+        });
+        let matrices = self.matrices.iter();
+        let shape = Shape {
+            matrices: matrices.map(|(name, one)| (name.clone(), one.squares.len())).collect(),
+            layers: layers.collect(),
+            block: blocks.filter_map(products).next(),
+        };
+        let mut writer = Writer::create(path, origin, &shape)?;
+        writer.write(self)?;
+        writer.finish()
+    }
 }
 
 fn spec(expert: usize) -> ExpertSpec {
@@ -52,10 +111,10 @@ fn by_hand() -> Statistics {
 
 #[test]
 fn every_token_reaches_every_matrix_and_as_many_experts_as_it_should() {
-    let (subject, texts) = (subject(), texts());
-    let found = collect(&subject, &texts, None, &|_, _| {}).unwrap();
-    let tokens: usize = subject.tokenize(&texts).unwrap().iter().map(Vec::len).sum();
-    let config = subject.model.config();
+    let found = walked(1, None, STATES_IN_MEMORY);
+    let tokens: usize = tokens().iter().map(Vec::len).sum();
+    let source = source();
+    let config = source.weights.config();
     for layer in 0..config.num_hidden_layers {
         for name in ["attn_kv_a_mqa", "attn_q_a", "attn_q_b", "attn_output"] {
             let moments = &found.matrices[&format!("blk.{layer}.{name}.weight")];
@@ -73,6 +132,7 @@ fn every_token_reaches_every_matrix_and_as_many_experts_as_it_should() {
             assert_eq!(expert.hidden.squares.len(), config.moe.moe_intermediate_size);
         }
     }
+    assert_eq!(found.matrices["output.weight"].weight, tokens as f64);
     assert_eq!(found.experts.len(), 3);
     let coverage = found.coverage();
     assert_eq!(coverage.layers.len(), 3);
@@ -80,13 +140,49 @@ fn every_token_reaches_every_matrix_and_as_many_experts_as_it_should() {
 }
 
 #[test]
-fn the_sums_do_not_depend_on_the_number_of_threads() {
-    let (subject, texts) = (subject(), texts());
-    let with = |threads| {
+fn layer_by_layer_is_the_whole_model_document_by_document_to_the_last_bit() {
+    let Reader { weights, options, pool, .. } = reader(2);
+    let model = Model::load(weights).unwrap();
+    let sums = Sums::new(model.config(), Some(64));
+    for document in tokens() {
+        let ctx = Compute::new(options.tier, &pool).watched_by(&sums);
+        let mut cache = KvCache::new(model.config(), options.cache);
+        for chunk in document.chunks(7) {
+            model.forward(&ctx, chunk, &mut cache, Logits::All).unwrap();
+        }
+    }
+    assert!(walked(2, Some(64), STATES_IN_MEMORY) == sums.into_statistics());
+}
+
+#[test]
+fn neither_threads_nor_where_states_are_kept_change_a_bit() {
+    let with = |threads, states_in_memory| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| collect(&subject, &texts, Some(64), &|_, _| {}).unwrap())
+        pool.install(|| walked(threads, Some(64), states_in_memory))
     };
-    assert!(with(1) == with(3));
+    let one = with(1, STATES_IN_MEMORY);
+    assert!(one == with(3, STATES_IN_MEMORY));
+    assert!(one == with(2, 0));
+}
+
+#[test]
+fn a_calibrated_model_gives_the_file_of_its_statistics() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.calibration");
+    let origin = Origin::new("crc32:01234567", &texts());
+    let options = WalkOptions::beside(&path, Some(64));
+    let coverage = calibrate(reader(2), &origin, &texts(), options, &path, &|_, _| {}).unwrap();
+    let found = walked(1, Some(64), STATES_IN_MEMORY);
+    assert_eq!(coverage, found.coverage());
+    let file = CalibrationFile::open(&path).unwrap();
+    for (name, moments) in &found.rounded().matrices {
+        assert!(file.matrix(name).unwrap() == *moments, "{name}");
+    }
+    for (layer, experts) in &found.rounded().experts {
+        assert!(file.layer(*layer).unwrap() == *experts, "{layer}");
+    }
+    assert!(file.reaches(Some(3)) && file.reaches(None) && !file.reaches(Some(4)));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
 }
 
 #[test]
@@ -110,17 +206,19 @@ fn a_file_gives_back_what_was_written_and_refuses_what_is_not_one() {
         .insert("output.weight".into(), Moments { weight: 1.0, squares, products: Some(products) });
     let origin = Origin::new("crc32:01234567", &["a".into(), "b".into()]);
     statistics.write(&origin, &path).unwrap();
-    let (found, from) = Statistics::read(&path).unwrap();
+    let file = CalibrationFile::open(&path).unwrap();
+    let from = file.origin();
     assert_eq!((&from.source, &from.text), (&origin.source, &origin.text));
     assert_eq!(from.documents, 2);
-    assert_eq!(found.matrices, statistics.matrices);
-    assert_eq!(found.coverage(), statistics.coverage());
-    let weighings = [Weighing::new(found), Weighing::new(statistics.clone())];
+    assert_eq!(file.matrix("output.weight").as_ref(), statistics.matrices.get("output.weight"));
+    let weighing = Weighing::new(statistics.clone());
     for expert in 0..3 {
+        let spec = spec(expert);
+        assert_eq!(file.tokens(&spec), weighing.tokens(&spec));
         for projection in Projection::ALL {
-            let (spec, [a, b]) = (spec(expert), &weighings);
-            assert_eq!(a.expert(&spec, projection), b.expert(&spec, projection));
-            let [a, b] = [a, b].map(|one| one.expert_hessian(&spec, projection).unwrap());
+            assert_eq!(file.expert(&spec, projection), weighing.expert(&spec, projection));
+            let a = file.expert_hessian(&spec, projection).unwrap();
+            let b = weighing.expert_hessian(&spec, projection).unwrap();
             assert_eq!(a.packed(), b.packed());
         }
     }
@@ -128,17 +226,17 @@ fn a_file_gives_back_what_was_written_and_refuses_what_is_not_one() {
     let bytes = std::fs::read(&path).unwrap();
     for len in [0, 7, 100, bytes.len() - 1] {
         std::fs::write(&path, &bytes[..len]).unwrap();
-        assert!(Statistics::read(&path).is_err(), "{len}");
+        assert!(CalibrationFile::open(&path).is_err(), "{len}");
     }
     let nan = statistics.experts.get_mut(&1).unwrap();
     nan[0].input.squares[0] = f64::NAN;
     statistics.write(&origin, &path).unwrap();
-    let message = Statistics::read(&path).unwrap_err().to_string();
+    let message = CalibrationFile::open(&path).map(drop).unwrap_err().to_string();
     assert!(message.contains("layer.1.input has NaN"), "{message}");
     let other =
         safetensors::serialize(Vec::<(String, safetensors::tensor::TensorView)>::new(), None);
     std::fs::write(&path, other.unwrap()).unwrap();
-    let message = Statistics::read(&path).unwrap_err().to_string();
+    let message = CalibrationFile::open(&path).map(drop).unwrap_err().to_string();
     assert!(message.contains("its format"), "{message}");
 }
 
@@ -164,20 +262,32 @@ fn products_that_do_not_fit_are_refused() {
     let path = folder.path().join("a.calibration");
     let mut statistics = by_hand();
     statistics.experts.get_mut(&1).unwrap()[0].input.products = Some(Hessian::new(5, 2));
+    let message = statistics.write(&Origin::default(), &path).unwrap_err().to_string();
+    assert!(message.contains("layer.1.input does not fit the model"), "{message}");
+    assert!(!path.exists());
+
+    // A file that says one thing of its blocks and holds another.
+    statistics.experts.get_mut(&1).unwrap()[0].input.products = Some(Hessian::new(2, 2));
+    statistics.experts.get_mut(&1).unwrap()[0].hidden.products = Some(Hessian::new(1, 2));
     statistics.write(&Origin::default(), &path).unwrap();
-    let message = Statistics::read(&path).unwrap_err().to_string();
+    let bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(11).position(|bytes| bytes == b"\"block\":\"2\"").unwrap();
+    let mut changed = bytes.clone();
+    changed[at + 9] = b'1';
+    std::fs::write(&path, changed).unwrap();
+    let message = CalibrationFile::open(&path).map(drop).unwrap_err().to_string();
     assert!(message.contains("layer.1.input_products does not fit 2 inputs"), "{message}");
 }
 
 #[test]
-fn blocks_of_products_are_as_wide_as_memory_allows() {
-    let subject = subject();
-    let config = subject.model.config();
-    assert_eq!(block_within(1 << 30, config), Some(256));
-    assert_eq!(block_within(1 << 20, config), None);
-    let widths = [20, 40, 80].map(|mib| block_within(mib << 20, config).unwrap());
+fn blocks_of_products_are_as_wide_as_a_layer_has_memory_for() {
+    let source = source();
+    let shape = Shape::of(&Inventory::new(&*source.weights).unwrap(), None);
+    assert_eq!(shape.block_within(1 << 30), Some(256));
+    assert_eq!(shape.block_within(1 << 18), None);
+    let widths = [1, 2, 8].map(|mib| shape.block_within(mib << 20).unwrap());
     assert!(widths.is_sorted() && widths[0] < widths[2], "{widths:?}");
-    let found = collect(&subject, &texts(), Some(64), &|_, _| {}).unwrap();
+    let found = walked(1, Some(64), STATES_IN_MEMORY);
     let moments = &found.experts[&2][3].input;
     let products = moments.products.as_ref().unwrap();
     assert_eq!((products.cols(), products.block()), (256, 64));

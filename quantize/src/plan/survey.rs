@@ -110,9 +110,7 @@ impl Survey {
                 measured.extend(of_part);
                 progress.add(part.iter().map(container::expert_parameters).sum());
             }
-            let reached = material.importance.is_none_or(|all| {
-                specs.iter().any(|spec| all.expert(spec, Projection::Gate).is_some())
-            });
+            let reached = material.importance.is_none_or(|all| all.reaches(Some(layer.0)));
             let share = if reached { 1.0 } else { UNREACHED };
             let energies = [0, 1, 2].map(|p| {
                 let sum: f64 = measured.iter().map(|expert| expert[p][0].energy).sum();
@@ -193,7 +191,7 @@ fn measure_tensor(
     let matrix = material.weights.tensor(spec)?.ok_or_else(missing)?;
     // Calibration sees the inputs of matrices, and an embedding has none.
     let reached = spec.role == Role::Embedding
-        || material.importance.is_none_or(|all| all.tensor(&spec.name, spec.cols).is_some());
+        || material.importance.is_none_or(|all| all.reaches(spec.layer()));
     let share = if reached { share } else { share * UNREACHED };
     let sample = Sample::new(&matrix, SAMPLE_ROWS);
     let choice = |ty| {

@@ -168,19 +168,26 @@ impl HfFolder {
         [outputs, inputs]: [usize; 2],
         expert: ExpertId,
     ) -> Result<(BlockType, Vec<u8>), WeightsError> {
-        let part = |bytes: &[u8]| {
-            let len = bytes.len() / self.config.moe.n_routed_experts;
-            expert.0 * len..(expert.0 + 1) * len
+        // What is made of a part is a copy, so that its pages can go.
+        let part = |stored: &Stored, copy: &dyn Fn(&[u8]) -> Vec<u8>| {
+            let len = stored.bytes.len() / self.config.moe.n_routed_experts;
+            let part = stored.bytes.slice(expert.0 * len..(expert.0 + 1) * len);
+            let part = part.unwrap_or_else(|| Vec::new().into());
+            let copied = copy(&part);
+            part.release();
+            copied
         };
         Ok(match self.stack(name, [outputs, inputs])? {
             Stack::Plain(stored, ty) => {
-                let bytes = &stored.bytes[part(&stored.bytes)];
-                let width = bytes.len() / (outputs * inputs);
-                (ty, rearrange::transposed(bytes, [inputs, outputs], width))
+                let copy = |bytes: &[u8]| {
+                    let width = bytes.len() / (outputs * inputs);
+                    rearrange::transposed(bytes, [inputs, outputs], width)
+                };
+                (ty, part(&stored, &copy))
             }
             Stack::Mxfp4 { blocks, scales } => {
-                let (blocks, scales) = (&blocks.bytes[part(&blocks.bytes)], &scales.bytes);
-                (BlockType::Mxfp4, rearrange::mxfp4(blocks, &scales[part(scales)]))
+                let scales = part(&scales, &|bytes| bytes.to_vec());
+                (BlockType::Mxfp4, part(&blocks, &|bytes| rearrange::mxfp4(bytes, &scales)))
             }
         })
     }
@@ -228,8 +235,9 @@ impl Weights for HfFolder {
         if spec.optional && self.shards.get(name).is_none() {
             return Ok(None);
         }
-        let (ty, bytes) = self.read(name, &stored_shape)?;
+        let (ty, stored) = self.read(name, &stored_shape)?;
         let width = if ty == BlockType::F32 { 4 } else { 2 };
+        let bytes = stored.clone();
         let bytes = match &spec.hf {
             HfTensor::Whole(_) | HfTensor::Made(_) => bytes,
             HfTensor::KvBKey(_, kv_b) => rearrange::kv_b_key(kv_b, &bytes, width).into(),
@@ -243,6 +251,9 @@ impl Weights for HfFolder {
                 rearrange::every_second(&bytes, *first, width).into()
             }
         };
+        if !matches!(spec.hf, HfTensor::Whole(_)) {
+            stored.release(); // what was made of it is a copy
+        }
         self.matrix(name, ty, shape, bytes).map(Some)
     }
 

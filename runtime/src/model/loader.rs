@@ -1,36 +1,45 @@
 //! Builds the layers of a model from its tensors, which it finds by their names in GGUF.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::config::{AttentionConfig, GroupedConfig, LayerType, MlaConfig};
 use super::gqa::Gqa;
+use super::layer::Layer;
 use super::linear::Linear;
 use super::mixer::Mixer;
 use super::mla::{Mla, Query};
 use super::moe::{ExpertBiases, FeedForward, Mlp, Moe, Shared};
 use super::router::Router;
 use super::short_conv::ShortConv;
-use super::transformer::Layer;
-use super::{TensorSpec, Weights, WeightsError};
+use super::{LayerId, TensorSpec, Weights, WeightsError};
 use crate::blocks::Matrix;
 
 pub(super) struct Loader<'a> {
     weights: &'a dyn Weights,
     specs: HashMap<String, TensorSpec>,
+    /// The matrices that were given out.
+    lent: RefCell<Vec<Matrix>>,
 }
 
 impl<'a> Loader<'a> {
     pub fn new(weights: &'a dyn Weights) -> Self {
         let config = weights.config();
         let specs = config.family.tensors(config);
-        Self { weights, specs: specs.into_iter().map(|spec| (spec.name.clone(), spec)).collect() }
+        let specs = specs.into_iter().map(|spec| (spec.name.clone(), spec)).collect();
+        Self { weights, specs, lent: RefCell::default() }
+    }
+
+    /// Every matrix that was given out.
+    pub fn into_lent(self) -> Vec<Matrix> {
+        self.lent.into_inner()
     }
 
     fn find(&self, name: &str) -> Result<Option<Matrix>, WeightsError> {
-        match self.specs.get(name) {
-            Some(spec) => self.weights.tensor(spec),
-            None => Ok(None),
-        }
+        let Some(spec) = self.specs.get(name) else { return Ok(None) };
+        let found = self.weights.tensor(spec)?;
+        self.lent.borrow_mut().extend(found.clone());
+        Ok(found)
     }
 
     pub fn matrix(&self, name: &str) -> Result<Matrix, WeightsError> {
@@ -51,14 +60,14 @@ impl<'a> Loader<'a> {
         Ok(self.find("rope_freqs.weight")?.map(|factors| factors.decode()))
     }
 
-    pub fn layer(&self, layer: usize) -> Result<Layer, WeightsError> {
-        let layer = InLayer { loader: self, layer };
+    pub fn layer(&self, id: LayerId) -> Result<Layer, WeightsError> {
+        let layer = InLayer { loader: self, layer: id.0 };
         let ffn_norm = match layer.optional_vector("post_attention_norm.weight")? {
             Some(norm) => norm,
             None => layer.vector("ffn_norm.weight")?,
         };
         let mixer_norm = layer.vector("attn_norm.weight")?;
-        Ok(Layer { mixer_norm, mixer: layer.mixer()?, ffn_norm, ffn: layer.feed_forward()? })
+        Ok(Layer { id, mixer_norm, mixer: layer.mixer()?, ffn_norm, ffn: layer.feed_forward()? })
     }
 }
 

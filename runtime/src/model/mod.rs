@@ -1,7 +1,8 @@
 //! The network, in the order and with the names of the DeepSeek-V2 and V3 papers.
 //!
 //! [`config`] has the constants, [`spec`] the tensors, [`families`] one file per family. The forward pass
-//! is in [`transformer`], which is built of a [`mixer`] ([`mla`], [`gqa`] or [`short_conv`]), [`router`] and [`moe`]. Threads, I/O and
+//! is in [`transformer`], which is built of layers of a [`mixer`] ([`mla`], [`gqa`] or [`short_conv`]), [`router`] and [`moe`];
+//! [`layerwise`] has one of them in memory at a time. Threads, I/O and
 //! unsafe code are elsewhere. Weights come through [`weights`]: from a GGUF file by [`gguf_weights`] (mapped)
 //! and [`gguf_records`] (read), from a checkpoint folder by the quantizer's sources.
 
@@ -10,6 +11,8 @@ pub mod families;
 pub mod gguf_records;
 pub mod gguf_weights;
 pub mod gqa;
+mod layer;
+pub mod layerwise;
 pub mod linear;
 mod loader;
 pub mod mixer;

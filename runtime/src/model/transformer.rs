@@ -4,15 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::layer::Layer;
 use super::loader::Loader;
-use super::mixer::Mixer;
 use super::moe::FeedForward;
 use super::observer::{Observer, Watch};
 use super::rope::Rope;
 use super::{Config, LayerId, Weights, WeightsError};
 use crate::blocks::Matrix;
 use crate::experts::{ExpertStore, Resident, Visit};
-use crate::kernels::vector::{AddScaled, rms_norm};
+use crate::kernels::vector::rms_norm;
 use crate::kernels::{Activations, Tier, matmul};
 use crate::session::cache::KvCache;
 use crate::threads::Pool;
@@ -53,7 +53,7 @@ impl<'a> Compute<'a> {
         }
     }
 
-    fn in_layer(&self, layer: LayerId) -> Self {
+    pub(super) fn in_layer(&self, layer: LayerId) -> Self {
         let watch = self.watch.map(|watch| Watch { layer: Some(layer), ..watch });
         Self { watch, ..*self }
     }
@@ -94,15 +94,6 @@ pub enum ModelError {
     Cancelled,
 }
 
-/// One decoder layer.
-#[derive(Clone, Debug)]
-pub(super) struct Layer {
-    pub mixer_norm: Vec<f32>,
-    pub mixer: Mixer,
-    pub ffn_norm: Vec<f32>,
-    pub ffn: FeedForward,
-}
-
 /// A model that can run. It has no state of its own: sequences live in a [`KvCache`].
 pub struct Model {
     config: Config,
@@ -128,8 +119,9 @@ impl Model {
     ) -> Result<Self, ModelError> {
         let loader = Loader::new(weights);
         let config = weights.config().clone();
-        let layers =
-            (0..config.num_hidden_layers).map(|i| loader.layer(i)).collect::<Result<_, _>>()?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|i| loader.layer(LayerId(i)))
+            .collect::<Result<_, _>>()?;
         let embedding = loader.matrix("token_embd.weight")?;
         let output = match config.tie_word_embeddings {
             true => embedding.clone(),
@@ -176,30 +168,20 @@ impl Model {
         wanted: Logits,
     ) -> Result<Vec<f32>, ModelError> {
         let width = self.config.hidden_size;
-        let eps = self.config.rms_norm_eps;
-        let mut x = self.embed(tokens)?;
+        let mut x = embed(&self.config, &self.embedding, tokens)?;
         for (i, layer) in self.layers.iter().enumerate() {
             ctx.check_cancelled()?;
-            let ctx = &ctx.in_layer(LayerId(i));
-            let normed = rms_norm(ctx.tier, &x, &layer.mixer_norm, eps);
-            let normed = Activations::new(ctx.tier, &normed, width);
-            cache.layer(i).drop_old();
-            let y = layer.mixer.forward(ctx, &self.config, &self.rope, &normed, cache.layer(i));
-            ctx.tier.run(AddScaled { out: &mut x, factor: 1.0, x: &y });
-
+            layer.mix(ctx, &self.config, &self.rope, &mut x, cache.layer(i));
             if tokens.len() == 1 {
                 self.guess(ctx, i + 1, &x);
             }
-            let normed = rms_norm(ctx.tier, &x, &layer.ffn_norm, eps);
-            let normed = Activations::new(ctx.tier, &normed, width);
-            let y = layer.ffn.forward(ctx, &self.config, LayerId(i), &*self.experts, &normed)?;
-            ctx.tier.run(AddScaled { out: &mut x, factor: 1.0, x: &y });
+            layer.feed_forward(ctx, &self.config, &*self.experts, &mut x)?;
         }
         let from = match wanted {
             Logits::Last => x.len().saturating_sub(width),
             Logits::All => 0,
         };
-        let normed = rms_norm(ctx.tier, &x[from..], &self.norm, eps);
+        let normed = rms_norm(ctx.tier, &x[from..], &self.norm, self.config.rms_norm_eps);
         let normed = Activations::new(ctx.tier, &normed, width);
         ctx.observe(&["output"], 1, &normed);
         let mut logits = vec![0.0; normed.tokens() * self.config.vocab_size];
@@ -221,18 +203,23 @@ impl Model {
             self.experts.guess(&Visit { layer: LayerId(layer), slots: &slots, per_token });
         }
     }
+}
 
-    fn embed(&self, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
-        let (vocab_size, width) = (self.config.vocab_size, self.config.hidden_size);
-        if let Some(&found) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
-            return Err(ModelError::Token { found, vocab_size });
-        }
-        let mut x = vec![0.0; tokens.len() * width];
-        for (token, x) in tokens.iter().zip(x.chunks_exact_mut(width)) {
-            self.embedding.decode_row(*token as usize, x);
-        }
-        Ok(x)
+/// The first hidden states, `[tokens, hidden_size]`.
+pub(super) fn embed(
+    config: &Config,
+    embedding: &Matrix,
+    tokens: &[u32],
+) -> Result<Vec<f32>, ModelError> {
+    let (vocab_size, width) = (config.vocab_size, config.hidden_size);
+    if let Some(&found) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+        return Err(ModelError::Token { found, vocab_size });
     }
+    let mut x = vec![0.0; tokens.len() * width];
+    for (token, x) in tokens.iter().zip(x.chunks_exact_mut(width)) {
+        embedding.decode_row(*token as usize, x);
+    }
+    Ok(x)
 }
 
 impl std::fmt::Debug for Model {

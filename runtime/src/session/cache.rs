@@ -62,14 +62,8 @@ pub struct LayerCache {
 impl KvCache {
     /// An empty cache for a model.
     pub fn new(config: &Config, ty: CacheType) -> Self {
-        let layer = |layer| LayerCache {
-            width: entry_width(config, layer),
-            format: entry_format(config, layer, ty),
-            needed: needed_positions(config, layer),
-            dropped: 0,
-            data: Vec::new(),
-        };
-        Self { layers: (0..config.num_hidden_layers).map(layer).collect() }
+        let layers = 0..config.num_hidden_layers;
+        Self { layers: layers.map(|layer| LayerCache::new(config, layer, ty)).collect() }
     }
 
     /// Positions cached.
@@ -150,6 +144,17 @@ fn needed_positions(config: &Config, layer: usize) -> Option<usize> {
 }
 
 impl LayerCache {
+    /// An empty cache for one layer of a model.
+    pub fn new(config: &Config, layer: usize, ty: CacheType) -> Self {
+        Self {
+            width: entry_width(config, layer),
+            format: entry_format(config, layer, ty),
+            needed: needed_positions(config, layer),
+            dropped: 0,
+            data: Vec::new(),
+        }
+    }
+
     /// Positions of the sequence.
     pub fn len(&self) -> usize {
         self.dropped + self.kept()

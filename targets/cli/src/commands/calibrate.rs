@@ -2,13 +2,17 @@
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use vaquita_calibration::read_documents;
-use vaquita_calibration::statistics::{Coverage, Origin, block_within, collect};
-use vaquita_quantize::sources;
+use vaquita_calibration::statistics::{Coverage, Origin, Reader, Shape, WalkOptions, calibrate};
+use vaquita_quantize::container::Inventory;
+use vaquita_quantize::sources::{self, Source};
+use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::session::prompt::Prompter;
 
 use super::eval::with_bar;
-use crate::bundle::Bundle;
+use crate::bundle::open_tokenizer;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::size;
@@ -22,21 +26,65 @@ const DEFAULT_TEXT: &str = "calibration/reference/calibration.jsonl";
 pub struct Args {
     /// A Hugging Face folder or a GGUF file
     source: PathBuf,
-    /// Documents: JSON lines with `text`
+    /// Documents: JSON lines with `text`, or plain text
     #[arg(long, value_name = "FILE", default_value = DEFAULT_TEXT)]
     text: PathBuf,
     /// The file to write
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// Memory for the products of inputs, which error feedback needs: blocks of 32 to 256 inputs, as fit; or none
+    #[command(flatten)]
+    collected: Collected,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// How much is collected.
+#[derive(clap::Args)]
+pub struct Collected {
+    /// Memory for the products of a layer's inputs, which error feedback needs: blocks of 32 to 256 inputs, as fit; or
+    /// none
     #[arg(long, value_name = "SIZE", value_parser = size_or_none, default_value = "2GiB")]
     products: u64,
     /// Only the first N documents
     #[arg(long, value_name = "N")]
     limit: Option<NonZero<usize>>,
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
+}
+
+impl Collected {
+    /// The texts of a file.
+    pub fn texts(&self, path: &Path) -> Result<Vec<String>> {
+        let mut texts = read_documents(path)?;
+        texts.truncate(self.limit.map_or(usize::MAX, NonZero::get));
+        Ok(texts)
+    }
+
+    /// Inputs of a block of products.
+    pub fn block(&self, inventory: &Inventory) -> Option<usize> {
+        let block = Shape::of(inventory, None).block_within(self.products);
+        if block.is_none() && self.products > 0 {
+            eprintln!(
+                "note: --products {} is too little; errors will not be fed back",
+                size::show(self.products)
+            );
+        }
+        block
+    }
+}
+
+/// What reads texts with a source's weights, a layer at a time.
+pub fn reader(compute: &Compute, path: &Path, source: &Source) -> Result<Reader> {
+    if let Some(option) = compute.file_option() {
+        let message = format!(
+            "{option} is for commands that run a file; this one has one layer at a time in memory"
+        );
+        return Err(Failure::Usage(message));
+    }
+    let cache = if path.is_dir() { CacheType::F32 } else { CacheType::F16 };
+    let weights = source.weights.clone();
+    let prompter = Prompter::for_model(Arc::new(open_tokenizer(path)?), weights.config())
+        .map_err(|error| Failure::Error(format!("{}: {error}", path.display())))?;
+    Ok(Reader { weights, prompter, options: compute.session(cache)?, pool: compute.pool()? })
 }
 
 /// Runs the command.
@@ -45,20 +93,15 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         return Err(Failure::Usage(format!("{DEFAULT_TEXT} is not here; name a file with --text")));
     }
     compute.install()?;
-    let mut texts = read_documents(&args.text)?;
-    texts.truncate(args.limit.map_or(usize::MAX, NonZero::get));
-    let fingerprint = sources::open(&args.source)?.identity.fingerprint;
-    let subject = Bundle::open_for_all_threads(compute, &args.source)?.subject();
-    let block = block_within(args.products, subject.model.config());
-    if block.is_none() && args.products > 0 {
-        eprintln!(
-            "note: --products {} is too little; errors will not be fed back",
-            size::show(args.products)
-        );
-    }
-    let statistics = with_bar("calibrating", |bar| Ok(collect(&subject, &texts, block, bar)?))?;
-    statistics.write(&Origin::new(&fingerprint, &texts), &args.out)?;
-    let coverage = statistics.coverage();
+    let texts = args.collected.texts(&args.text)?;
+    let source = sources::open(&args.source)?;
+    let reader = reader(compute, &args.source, &source)?;
+    let block = args.collected.block(&Inventory::new(&*source.weights)?);
+    let origin = Origin::new(&source.identity.fingerprint, &texts);
+    let options = WalkOptions::beside(&args.out, block);
+    let coverage = with_bar("calibrating", |bar| {
+        Ok(calibrate(reader, &origin, &texts, options, &args.out, bar)?)
+    })?;
     if args.json {
         println!("{}", serde_json::to_string(&coverage)?);
     } else {

@@ -3,7 +3,6 @@
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use vaquita_quantize::importance::Importance;
 use vaquita_quantize::plan::Point;
 use vaquita_quantize::{Allocation, Material, Survey, Target, sources};
 
@@ -40,11 +39,11 @@ pub struct Args {
 pub fn run(compute: &Compute, args: Args) -> Result {
     compute.install()?;
     let mut opened = sources::open(&args.source)?;
-    let calibration = args.calibration.as_deref().map(Calibration::read).transpose()?;
+    let calibration = args.calibration.as_deref().map(Calibration::open).transpose()?;
     if let Some(calibration) = &calibration {
         calibration.describe(&args.source, &mut opened.identity)?;
     }
-    let importance = calibration.as_ref().map(|one| one.weighing() as &dyn Importance);
+    let importance = calibration.as_ref().map(Calibration::importance);
     let tokenizer = super::quantize::tokenizer_metadata(&args.source)?;
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
     let material = Material { weights, identity, tokenizer: &tokenizer, importance };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use vaquita_calibration::statistics::{Origin, Statistics, Weighing};
+use vaquita_calibration::statistics::CalibrationFile;
 use vaquita_quantize::importance::Importance;
 use vaquita_quantize::sources::Identity;
 use vaquita_quantize::{
@@ -136,7 +136,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         return Err(Failure::Usage("--plan frequency needs --calibration".into()));
     }
     compute.install()?;
-    let calibration = args.calibration.as_deref().map(Calibration::read).transpose()?;
+    let calibration = args.calibration.as_deref().map(Calibration::open).transpose()?;
     let ty = args.ty.unwrap_or(BlockType::E4);
     let types = match target {
         Some(target) => Types::Mixed(target, args.plan.allocation()),
@@ -157,25 +157,23 @@ pub fn run(compute: &Compute, args: Args) -> Result {
 /// What errors are weighed by.
 pub struct Calibration<'a> {
     path: &'a Path,
-    weighing: Weighing,
-    origin: Origin,
+    file: CalibrationFile,
 }
 
 impl<'a> Calibration<'a> {
-    /// Reads a file.
-    pub fn read(path: &'a Path) -> Result<Self> {
-        let (statistics, origin) = Statistics::read(path)?;
-        Ok(Self { path, weighing: Weighing::new(statistics), origin })
+    /// Opens a file.
+    pub fn open(path: &'a Path) -> Result<Self> {
+        Ok(Self { path, file: CalibrationFile::open(path)? })
     }
 
     /// What the quantizer goes by.
-    pub fn weighing(&self) -> &Weighing {
-        &self.weighing
+    pub fn importance(&self) -> &dyn Importance {
+        &self.file
     }
 
     /// Says in a source's identity what it was calibrated with, where that was the same source.
     pub fn describe(&self, source: &Path, identity: &mut Identity) -> Result {
-        let Self { path, origin, .. } = self;
+        let (path, origin) = (self.path, self.file.origin());
         if origin.source != identity.fingerprint {
             let (path, source) = (path.display(), source.display());
             return Err(Failure::Error(format!(
@@ -209,7 +207,7 @@ pub fn make(
     if let Some(calibration) = calibration {
         calibration.describe(source, &mut opened.identity)?;
     }
-    let importance = calibration.map(|one| &one.weighing as &dyn Importance);
+    let importance = calibration.map(Calibration::importance);
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
     let tokenizer = tokenizer_metadata(source)?;
     let plan = match types {

@@ -1,0 +1,200 @@
+//! Statistics as a file: safetensors, so that any tool can look into it. docs/format.md describes it.
+//!
+//! What will be in a file, its [`Shape`], is known before anything is computed, so that the [`Writer`] writes it layer
+//! by layer. [`CalibrationFile`] checks a file and reads it a layer at a time.
+
+mod reader;
+mod writer;
+
+use std::path::PathBuf;
+
+use vaquita_quantize::container::Inventory;
+use vaquita_quantize::hessian::Hessian;
+use vaquita_runtime::model::{Projection, Role};
+
+use super::{ExpertMoments, Moments};
+
+pub use reader::CalibrationFile;
+pub use writer::Writer;
+
+const FORMAT: &str = "vaquita-calibration";
+const VERSION: &str = "1";
+/// Inputs of a block of products, at the most.
+const MAX_BLOCK: usize = 4096;
+
+/// What statistics were made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Fingerprint of the model's files.
+    pub source: String,
+    /// CRC-32 of the texts.
+    pub text: String,
+    /// How many texts.
+    pub documents: usize,
+    /// CRC-32 of the file that they were read from; empty before.
+    pub statistics: String,
+}
+
+impl Origin {
+    /// Of a model with that fingerprint, over these texts.
+    pub fn new(source: &str, texts: &[String]) -> Self {
+        let mut hasher = crc32fast::Hasher::new();
+        for text in texts {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        }
+        let text = format!("crc32:{:08x}", hasher.finalize());
+        Self { source: source.into(), text, documents: texts.len(), statistics: String::new() }
+    }
+}
+
+/// Why a calibration file cannot be written or used.
+#[derive(Debug, thiserror::Error)]
+pub enum CalibrationError {
+    /// Reading or writing failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not a whole safetensors file.
+    #[error("{path} is not a whole calibration file ({source}); make it again with `calibrate`")]
+    Container {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: safetensors::SafeTensorError,
+    },
+    /// Not what a calibration file has.
+    #[error("{path}: {found}; make it again with `calibrate`")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        found: String,
+    },
+}
+
+/// What is in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Matrices that are not of routed experts, and their inputs.
+    pub matrices: Vec<(String, usize)>,
+    /// Layers with routed experts.
+    pub layers: Vec<LayerShape>,
+    /// Inputs of a block of products; there are none without.
+    pub block: Option<usize>,
+}
+
+/// A layer's routed experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerShape {
+    /// The layer.
+    pub layer: usize,
+    /// How many there are.
+    pub experts: usize,
+    /// Inputs of gate and up.
+    pub input: usize,
+    /// Inputs of down.
+    pub hidden: usize,
+}
+
+impl Shape {
+    /// That of the layers of a model that are run for every token.
+    pub fn of(inventory: &Inventory, block: Option<usize>) -> Self {
+        let config = inventory.config;
+        let run = |layer: usize| layer < config.num_hidden_layers;
+        let seen = |role: Role| {
+            matches!(role, Role::Output | Role::Attention | Role::DenseFfn | Role::SharedExpert)
+        };
+        let matrices = inventory.tensors.iter();
+        let matrices = matrices.filter(|spec| seen(spec.role) && spec.layer().is_none_or(run));
+        let layers = vaquita_quantize::plan::expert_layers(config).filter(|layer| run(layer.0));
+        let layers = layers.filter_map(|layer| {
+            let spec = vaquita_quantize::plan::expert_specs(config, layer).next()?;
+            let [input, hidden] = [Projection::Gate, Projection::Down].map(|p| spec.shape(p).1);
+            Some(LayerShape { layer: layer.0, experts: config.moe.n_routed_experts, input, hidden })
+        });
+        let matrices = matrices.map(|spec| (spec.name.clone(), spec.cols)).collect();
+        Self { matrices, layers: layers.collect(), block }
+    }
+
+    /// The widest block of products, a power of two from 32 to 256, with which those of no layer take more than so
+    /// many bytes; `None` where none does.
+    pub fn block_within(&self, bytes: u64) -> Option<usize> {
+        let layer_of = |name: &str| {
+            let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next());
+            layer.and_then(|layer| layer.parse::<usize>().ok())
+        };
+        [256, 128, 64, 32].into_iter().find(|block| {
+            let entries = |cols: usize| Hessian::packed_len(cols, *block) as u64 * 4;
+            let mut layers = std::collections::BTreeMap::<Option<usize>, u64>::new();
+            for (name, cols) in &self.matrices {
+                *layers.entry(layer_of(name)).or_default() += entries(*cols);
+            }
+            for one in &self.layers {
+                let expert = entries(one.input) + entries(one.hidden);
+                *layers.entry(Some(one.layer)).or_default() += expert * one.experts as u64;
+            }
+            layers.values().all(|needed| *needed <= bytes)
+        })
+    }
+}
+
+/// The name of an input, and where it is.
+type Part = (&'static str, fn(&ExpertMoments) -> &Moments);
+
+/// The two inputs of an expert.
+const PARTS: [Part; 2] = [("input", |expert| &expert.input), ("hidden", |expert| &expert.hidden)];
+
+impl Moments {
+    /// The squares as a file has them.
+    fn mean_squares(&self) -> impl Iterator<Item = f32> + '_ {
+        let weight = if self.weight > 0.0 { self.weight } else { 1.0 };
+        self.squares.iter().map(move |sum| (sum / weight) as f32)
+    }
+
+    /// The products as a file has them.
+    fn mean_products(&self) -> impl Iterator<Item = f32> + '_ {
+        let weight = if self.weight > 0.0 { self.weight } else { 1.0 };
+        let sums = self.products.iter().flat_map(|products| products.packed());
+        sums.map(move |sum| (f64::from(*sum) / weight) as f32)
+    }
+
+    /// What a file's means stand for.
+    fn from_means(weight: f64, squares: &[f32], products: Option<Hessian>) -> Self {
+        let squares = squares.iter().map(|mean| f64::from(*mean) * weight).collect();
+        Self { weight, squares, products }
+    }
+
+    /// What a file would give back.
+    fn rounded(&self, weight: f64) -> Self {
+        let means: Vec<f32> = self.mean_squares().collect();
+        let products = self.products.as_ref().and_then(|products| {
+            let sums = self.mean_products().map(|mean| mean * weight as f32).collect();
+            Hessian::from_packed(products.cols(), products.block(), sums)
+        });
+        Self::from_means(weight, &means, products)
+    }
+}
+
+impl super::Statistics {
+    /// What a file would give back, so that quantizing by either makes the same file.
+    pub fn rounded(&self) -> Self {
+        let matrices = self.matrices.iter();
+        let experts = self.experts.iter().map(|(layer, experts)| {
+            let experts = experts.iter().map(|one| ExpertMoments {
+                input: one.input.rounded(one.input.weight),
+                hidden: one.hidden.rounded(one.input.weight),
+                ..*one
+            });
+            (*layer, experts.collect())
+        });
+        Self {
+            matrices: matrices.map(|(name, one)| (name.clone(), one.rounded(1.0))).collect(),
+            experts: experts.collect(),
+        }
+    }
+}

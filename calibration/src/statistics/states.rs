@@ -1,0 +1,66 @@
+//! The hidden states of all tokens between two layers: in memory, or in a file that has no name, where they are many.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::Path;
+
+/// `[tokens, width]`, read and written a few tokens at a time.
+pub(super) struct States {
+    width: usize,
+    place: Place,
+}
+
+enum Place {
+    Memory(Vec<f32>),
+    File(File),
+}
+
+impl States {
+    /// Zeros. Above `most_in_memory` bytes they are in a file in `folder`, which is gone when this is.
+    pub fn new(
+        tokens: usize,
+        width: usize,
+        folder: &Path,
+        most_in_memory: usize,
+    ) -> io::Result<Self> {
+        let bytes = tokens.saturating_mul(width).saturating_mul(4);
+        let place = if bytes <= most_in_memory {
+            Place::Memory(vec![0.0; tokens * width])
+        } else {
+            let file = tempfile::tempfile_in(folder)?;
+            file.set_len(bytes as u64)?;
+            Place::File(file)
+        };
+        Ok(Self { width, place })
+    }
+
+    /// Those of some tokens.
+    pub fn read(&mut self, tokens: Range<usize>) -> io::Result<Vec<f32>> {
+        let range = tokens.start * self.width..tokens.end * self.width;
+        match &mut self.place {
+            Place::Memory(states) => Ok(states[range].to_vec()),
+            Place::File(file) => {
+                let mut bytes = vec![0; range.len() * 4];
+                file.seek(SeekFrom::Start(range.start as u64 * 4))?;
+                file.read_exact(&mut bytes)?;
+                let fours = bytes.as_chunks::<4>().0.iter();
+                Ok(fours.map(|bytes| f32::from_le_bytes(*bytes)).collect())
+            }
+        }
+    }
+
+    /// Changes those of the tokens from `first` on.
+    pub fn write(&mut self, first: usize, states: &[f32]) -> io::Result<()> {
+        let start = first * self.width;
+        match &mut self.place {
+            Place::Memory(all) => all[start..][..states.len()].copy_from_slice(states),
+            Place::File(file) => {
+                let bytes: Vec<u8> = states.iter().flat_map(|x| x.to_le_bytes()).collect();
+                file.seek(SeekFrom::Start(start as u64 * 4))?;
+                file.write_all(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! All tokens through one layer, then through the next: what is in memory is one layer, the activations, and what is
+//! collected of that layer.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+use vaquita_runtime::experts::{ExpertStore, Visit};
+use vaquita_runtime::model::layerwise::Layerwise;
+use vaquita_runtime::model::observer::{ExpertInputs, Observer};
+use vaquita_runtime::model::{
+    Compute, Config, Expert, ExpertId, LayerId, ModelError, Weights, WeightsError,
+};
+use vaquita_runtime::session::cache::LayerCache;
+use vaquita_runtime::session::prompt::Prompter;
+use vaquita_runtime::session::{SessionError, SessionOptions};
+use vaquita_runtime::threads::Pool;
+
+use super::states::States;
+use super::{ExpertMoments, Statistics};
+use crate::{EvalError, OnProgress, subject};
+
+/// Bytes of hidden states above which they are kept in a file.
+pub const STATES_IN_MEMORY: usize = 256 << 20;
+/// Bytes of activations within a layer: more tokens side by side fetch each expert fewer times.
+const SCRATCH: usize = 256 << 20;
+
+/// What reads texts.
+pub struct Reader {
+    /// The model.
+    pub weights: Arc<dyn Weights>,
+    /// Text to tokens.
+    pub prompter: Prompter,
+    /// How it computes.
+    pub options: SessionOptions,
+    /// The threads.
+    pub pool: Arc<Pool>,
+}
+
+/// What is collected, and what for.
+#[derive(Clone, Debug)]
+pub struct WalkOptions {
+    /// Inputs of a block of products; none are collected without.
+    pub block: Option<usize>,
+    /// Where hidden states go that are too many for memory.
+    pub folder: PathBuf,
+    /// How many bytes are too many.
+    pub states_in_memory: usize,
+}
+
+impl WalkOptions {
+    /// For a calibration that ends in a file of that name.
+    pub fn beside(out: &Path, block: Option<usize>) -> Self {
+        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).to_path_buf();
+        Self { block, folder, states_in_memory: STATES_IN_MEMORY }
+    }
+}
+
+/// Texts on their way through a model.
+pub struct Walk {
+    model: Layerwise,
+    options: SessionOptions,
+    pool: Arc<Pool>,
+    block: Option<usize>,
+    folder: PathBuf,
+    states: States,
+    /// Where each document ends, in tokens of all.
+    ends: Vec<usize>,
+    layers_done: usize,
+}
+
+impl Walk {
+    /// Cuts texts into tokens, each text after the begin-of-sentence token, and embeds them.
+    pub fn new(reader: Reader, texts: &[String], options: WalkOptions) -> Result<Self, EvalError> {
+        let Reader { weights, prompter, options: session, pool } = reader;
+        let model = Layerwise::new(weights.clone(), Arc::new(OneByOne { weights }));
+        let model = model.map_err(in_model)?;
+        let context = match session.context {
+            0 => model.config().max_position_embeddings,
+            context => context,
+        };
+        let documents = subject::tokenize(&prompter, context, texts)?;
+        let WalkOptions { block, folder, states_in_memory } = options;
+        let in_states = |source| EvalError::Io { path: folder.clone(), source };
+        let tokens = documents.iter().map(Vec::len).sum();
+        let width = model.config().hidden_size;
+        let mut states =
+            States::new(tokens, width, &folder, states_in_memory).map_err(in_states)?;
+        let mut ends = Vec::with_capacity(documents.len());
+        let mut end = 0;
+        for document in &documents {
+            let embedded = model.embed(document).map_err(SessionError::from)?;
+            states.write(end, &embedded).map_err(in_states)?;
+            end += document.len();
+            ends.push(end);
+        }
+        Ok(Self { model, options: session, pool, block, folder, states, ends, layers_done: 0 })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &Config {
+        self.model.config()
+    }
+
+    /// Tokens of all documents.
+    pub fn tokens(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// The layer that comes next; `None` after the last.
+    pub fn next(&self) -> Option<LayerId> {
+        (self.layers_done < self.config().num_hidden_layers).then_some(LayerId(self.layers_done))
+    }
+
+    /// Takes all tokens through the next layer, and gives what its matrices saw.
+    pub fn layer(&mut self, on_progress: OnProgress) -> Result<Statistics, EvalError> {
+        let sums = Sums::new(self.config(), self.block);
+        self.through(Some(&sums), on_progress)?;
+        Ok(sums.into_statistics())
+    }
+
+    /// The same without looking.
+    pub fn skip_layer(&mut self, on_progress: OnProgress) -> Result<(), EvalError> {
+        self.through(None, on_progress)
+    }
+
+    fn through(&mut self, sums: Option<&Sums>, on_progress: OnProgress) -> Result<(), EvalError> {
+        let Some(id) = self.next() else { return Ok(()) };
+        let (tokens, config) = (self.tokens(), self.model.config());
+        let (width, chunk) = (config.hidden_size, self.options.prefill_chunk.max(1));
+        let ctx = Compute::new(self.options.tier, &self.pool);
+        let ctx = match sums {
+            Some(sums) => ctx.watched_by(sums),
+            None => ctx,
+        };
+        let in_states = |source| EvalError::Io { path: self.folder.clone(), source };
+        let layer = self.model.layer(id).map_err(in_model)?;
+        let empty = || LayerCache::new(config, id.0, self.options.cache);
+        let (mut document, mut cache) = (0, empty());
+        for batch in batches(tokens, config) {
+            let mut x = self.states.read(batch.clone()).map_err(in_states)?;
+            let mut at = batch.start;
+            while at < batch.end {
+                if at == self.ends[document] {
+                    (document, cache) = (document + 1, empty());
+                }
+                let end = (at + chunk).min(self.ends[document]).min(batch.end);
+                let x = &mut x[(at - batch.start) * width..(end - batch.start) * width];
+                layer.mix(&ctx, x, &mut cache);
+                at = end;
+            }
+            layer.feed_forward(&ctx, &mut x).map_err(in_model)?;
+            self.states.write(batch.start, &x).map_err(in_states)?;
+            on_progress(id.0 * tokens + batch.end, config.num_hidden_layers * tokens);
+        }
+        drop(layer);
+        self.layers_done += 1;
+        Ok(())
+    }
+
+    /// What the output head sees, after the last layer.
+    pub fn output(&mut self) -> Result<Statistics, EvalError> {
+        let sums = Sums::new(self.config(), self.block);
+        let ctx = Compute::new(self.options.tier, &self.pool).watched_by(&sums);
+        for batch in batches(self.tokens(), self.model.config()) {
+            let x = self.states.read(batch);
+            let x = x.map_err(|source| EvalError::Io { path: self.folder.clone(), source })?;
+            self.model.show_output(&ctx, &x).map_err(in_model)?;
+        }
+        Ok(sums.into_statistics())
+    }
+}
+
+pub(super) fn in_model(source: WeightsError) -> EvalError {
+    EvalError::Session(ModelError::from(source).into())
+}
+
+/// Runs of tokens that are computed side by side.
+fn batches(tokens: usize, config: &Config) -> impl Iterator<Item = Range<usize>> + use<> {
+    let outputs = (config.moe.num_experts_per_tok + 4) * config.hidden_size;
+    let hidden = 4 * (config.intermediate_size + config.hidden_size);
+    let batch = (SCRATCH / 4 / outputs.max(hidden).max(1)).max(1);
+    (0..tokens).step_by(batch).map(move |at| at..tokens.min(at + batch))
+}
+
+/// Experts that are fetched for one visit and let go of after it.
+struct OneByOne {
+    weights: Arc<dyn Weights>,
+}
+
+impl ExpertStore for OneByOne {
+    fn for_each(
+        &self,
+        visit: &Visit,
+        meanwhile: &mut dyn FnMut(),
+        take: &mut dyn FnMut(ExpertId, &Expert),
+    ) -> Result<(), WeightsError> {
+        meanwhile();
+        let config = self.weights.config();
+        // Some sources compute what they give out, which all threads can share.
+        for ids in visit.wanted().chunks(rayon::current_num_threads()) {
+            let fetch = |id: &ExpertId| {
+                self.weights.expert(&config.family.expert(config, visit.layer, *id))
+            };
+            let experts: Vec<Expert> = ids.par_iter().map(fetch).collect::<Result<_, _>>()?;
+            for (id, expert) in ids.iter().zip(&experts) {
+                take(*id, expert);
+                for matrix in [&expert.gate, &expert.up, &expert.down] {
+                    matrix.release();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds up what it sees. Everything is added in the order of the tokens, so that the result does not depend on
+/// threads, nor on how many tokens are computed side by side.
+pub(super) struct Sums {
+    experts: usize,
+    block: Option<usize>,
+    statistics: Mutex<Statistics>,
+}
+
+impl Sums {
+    pub fn new(config: &Config, block: Option<usize>) -> Self {
+        let experts = config.moe.n_routed_experts;
+        Self { experts, block, statistics: Mutex::default() }
+    }
+
+    pub fn into_statistics(self) -> Statistics {
+        self.statistics.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Observer for Sums {
+    fn matrix(&self, name: &str, width: usize, inputs: &[f32]) {
+        let mut sums = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.matrices.entry(name.to_string()).or_default().add(inputs, width, None, self.block);
+    }
+
+    fn expert(&self, layer: LayerId, expert: ExpertId, inputs: &ExpertInputs) {
+        let mut sums = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
+        let layer = sums.experts.entry(layer.0).or_default();
+        layer.resize(self.experts, ExpertMoments::default());
+        let Some(sums) = layer.get_mut(expert.0) else { return };
+        let factors: Vec<f32> = inputs.weights.iter().map(|weight| weight * weight).collect();
+        let tokens = inputs.weights.len().max(1);
+        sums.tokens += inputs.weights.len() as u64;
+        inputs.weights.iter().for_each(|weight| sums.mass += f64::from(*weight));
+        sums.input.add(inputs.input, inputs.input.len() / tokens, Some(&factors), self.block);
+        sums.hidden.add(inputs.hidden, inputs.hidden.len() / tokens, Some(&factors), self.block);
+    }
+}

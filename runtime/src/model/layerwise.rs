@@ -1,0 +1,91 @@
+//! A model of which one layer at a time is in memory: all tokens go through a layer before the next one is loaded.
+//! Hidden states and caches are the caller's. The arithmetic, and so every bit of it, is that of
+//! [`Model`](super::Model).
+
+use std::sync::Arc;
+
+use super::layer::Layer;
+use super::loader::Loader;
+use super::rope::Rope;
+use super::transformer::{Compute, ModelError, embed};
+use super::{Config, LayerId, Weights, WeightsError};
+use crate::blocks::Matrix;
+use crate::experts::ExpertStore;
+use crate::kernels::Activations;
+use crate::kernels::vector::rms_norm;
+use crate::session::cache::LayerCache;
+
+/// A model without its layers.
+pub struct Layerwise {
+    weights: Arc<dyn Weights>,
+    experts: Arc<dyn ExpertStore>,
+    rope: Rope,
+}
+
+/// One of its layers. Mapped weights are released when it is dropped.
+pub struct LoadedLayer<'a> {
+    model: &'a Layerwise,
+    layer: Layer,
+    lent: Vec<Matrix>,
+}
+
+impl Layerwise {
+    /// A model of these weights that gets its routed experts from a store.
+    pub fn new(
+        weights: Arc<dyn Weights>,
+        experts: Arc<dyn ExpertStore>,
+    ) -> Result<Self, WeightsError> {
+        let config = weights.config();
+        let factors = Loader::new(&*weights).rope_factors()?;
+        let rope = Rope::new(&config.rope, config.attention.rope_dim(), factors.as_deref());
+        Ok(Self { weights, experts, rope })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &Config {
+        self.weights.config()
+    }
+
+    /// The hidden states before the first layer, `[tokens, hidden_size]`.
+    pub fn embed(&self, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
+        let embedding = Loader::new(&*self.weights).matrix("token_embd.weight")?;
+        let x = embed(self.config(), &embedding, tokens);
+        embedding.release();
+        x
+    }
+
+    /// Loads a layer.
+    pub fn layer(&self, layer: LayerId) -> Result<LoadedLayer<'_>, WeightsError> {
+        let loader = Loader::new(&*self.weights);
+        let layer = loader.layer(layer)?;
+        Ok(LoadedLayer { model: self, layer, lent: loader.into_lent() })
+    }
+
+    /// Shows who watches `ctx` what the output head sees of the hidden states after the last layer.
+    pub fn show_output(&self, ctx: &Compute, x: &[f32]) -> Result<(), WeightsError> {
+        let norm = Loader::new(&*self.weights).output_norm()?;
+        let normed = rms_norm(ctx.tier, x, &norm, self.config().rms_norm_eps);
+        let normed = Activations::new(ctx.tier, &normed, self.config().hidden_size);
+        ctx.observe(&["output"], 1, &normed);
+        Ok(())
+    }
+}
+
+impl LoadedLayer<'_> {
+    /// Lets tokens of one sequence, which follow the positions in `cache`, see each other: the first half of the
+    /// layer. `x`, `[tokens, hidden_size]`, is changed in place.
+    pub fn mix(&self, ctx: &Compute, x: &mut [f32], cache: &mut LayerCache) {
+        self.layer.mix(ctx, self.model.config(), &self.model.rope, x, cache);
+    }
+
+    /// The second half, for tokens of whatever sequences: the more, the fewer times an expert is fetched.
+    pub fn feed_forward(&self, ctx: &Compute, x: &mut [f32]) -> Result<(), WeightsError> {
+        self.layer.feed_forward(ctx, self.model.config(), &*self.model.experts, x)
+    }
+}
+
+impl Drop for LoadedLayer<'_> {
+    fn drop(&mut self) {
+        self.lent.iter().for_each(Matrix::release);
+    }
+}
