@@ -1,7 +1,7 @@
-//! Texts to measure on: one JSON object per line.
+//! Texts to measure on: one JSON object per line, or plain text.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -14,10 +14,63 @@ struct Document {
     text: String,
 }
 
-/// The `text` of each line.
+/// Bytes of a paragraph above which it becomes several documents.
+const LONGEST_PARAGRAPH: usize = 8192;
+
+/// The documents of a file. Of JSON lines, which end in `.jsonl` or begin with a brace, these are the `text` of each;
+/// of plain text the paragraphs, which blank lines part, long ones cut between words.
 pub fn read_documents(path: &Path) -> Result<Vec<String>, EvalError> {
-    let documents: Vec<Document> = read_jsonl(path, "`text`")?;
-    Ok(documents.into_iter().map(|document| document.text).collect())
+    if is_jsonl(path)? {
+        let documents: Vec<Document> = read_jsonl(path, "`text`")?;
+        return Ok(documents.into_iter().map(|document| document.text).collect());
+    }
+    let text = std::fs::read_to_string(path).map_err(|source| match source.kind() {
+        ErrorKind::InvalidData => EvalError::NotText { path: path.into() },
+        _ => EvalError::Io { path: path.into(), source },
+    })?;
+    Ok(paragraphs(&text))
+}
+
+fn is_jsonl(path: &Path) -> Result<bool, EvalError> {
+    let io = |source| EvalError::Io { path: path.into(), source };
+    let mut file = BufReader::new(File::open(path).map_err(io)?);
+    if path.extension().is_some_and(|end| end == "jsonl") {
+        return Ok(true);
+    }
+    let first =
+        file.by_ref().bytes().find(|byte| !matches!(byte, Ok(b) if b.is_ascii_whitespace()));
+    Ok(matches!(first.transpose().map_err(io)?, Some(b'{')))
+}
+
+/// Runs of lines that are not blank, cut where they are too long.
+fn paragraphs(text: &str) -> Vec<String> {
+    let mut found = vec![String::new()];
+    for line in text.lines() {
+        match found.last_mut() {
+            Some(last) if !line.trim().is_empty() => {
+                if !last.is_empty() {
+                    last.push('\n');
+                }
+                last.push_str(line);
+            }
+            _ => found.push(String::new()),
+        }
+    }
+    found.iter().flat_map(|paragraph| pieces(paragraph)).filter(|piece| !piece.is_empty()).collect()
+}
+
+/// A paragraph, cut before the last white space that keeps a piece short enough; within a word where there is none.
+fn pieces(mut text: &str) -> Vec<String> {
+    let mut pieces = Vec::new();
+    while text.len() > LONGEST_PARAGRAPH {
+        let most = text.floor_char_boundary(LONGEST_PARAGRAPH);
+        let space = text[..most].rfind(char::is_whitespace).filter(|at| *at > 0);
+        let (piece, rest) = text.split_at(space.unwrap_or(most));
+        pieces.push(piece.trim().to_string());
+        text = rest.trim_start();
+    }
+    pieces.push(text.trim().to_string());
+    pieces
 }
 
 /// Each line, empty ones left out. `fields` names what a line must have, for the error.
@@ -43,9 +96,13 @@ pub fn read_jsonl<T: DeserializeOwned>(
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Vec<String>, EvalError> {
+    fn read(text: impl AsRef<[u8]>) -> Result<Vec<String>, EvalError> {
+        read_as("texts.jsonl", text)
+    }
+
+    fn read_as(name: &str, text: impl AsRef<[u8]>) -> Result<Vec<String>, EvalError> {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("texts.jsonl");
+        let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
         read_documents(&path)
     }
@@ -63,5 +120,26 @@ mod tests {
         let message = read("{\"text\": \"a\"}\n{\"body\": 1}\n").unwrap_err().to_string();
         assert!(message.contains("texts.jsonl, line 2: missing field `text`"), "{message}");
         assert!(read_documents(Path::new("/nowhere.jsonl")).is_err());
+    }
+
+    #[test]
+    fn plain_texts_documents_are_its_paragraphs() {
+        let text = "\n\nOne line,\nand another.\r\n \t\n\nThe second.\n";
+        assert_eq!(read_as("book.txt", text).unwrap(), ["One line,\nand another.", "The second."]);
+        assert!(read_as("empty.txt", "\n \n").unwrap().is_empty());
+        // What begins with a brace is taken as JSON lines, whatever its name.
+        assert_eq!(read_as("texts.txt", " {\"text\": \"a\"}\n").unwrap(), ["a"]);
+        let message = read_as("book.txt", b"caf\xe9").unwrap_err().to_string();
+        assert!(message.contains("book.txt") && message.contains("UTF-8"), "{message}");
+    }
+
+    #[test]
+    fn a_long_paragraph_is_cut_between_words_and_loses_none() {
+        let words: Vec<String> = (0..5000).map(|n| format!("wörd{n}")).collect();
+        let pieces = read_as("book.txt", words.join(" ")).unwrap();
+        assert!(pieces.len() > 4 && pieces.iter().all(|one| one.len() <= LONGEST_PARAGRAPH));
+        assert_eq!(pieces.join(" "), words.join(" "));
+        let pieces = read_as("book.txt", "ö".repeat(LONGEST_PARAGRAPH)).unwrap();
+        assert_eq!(pieces.concat(), "ö".repeat(LONGEST_PARAGRAPH));
     }
 }

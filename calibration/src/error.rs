@@ -32,6 +32,12 @@ pub enum EvalError {
         /// What it must have.
         fields: &'static str,
     },
+    /// A file of neither JSON lines nor text.
+    #[error("{path} is not UTF-8 text; give JSON lines with `text`, or plain text")]
+    NotText {
+        /// The file.
+        path: PathBuf,
+    },
     /// Nothing to measure on.
     #[error("{what} is needed; the file has none")]
     Nothing {

@@ -8,7 +8,9 @@ use std::path::Path;
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::{ALIGNMENT_KEY, GgmlType, GgufError, Metadata, TensorPlan, Writer};
 use vaquita_runtime::model::gguf_weights::{LAYOUT_VERSION, record_layout};
-use vaquita_runtime::model::{Config, ExpertSpec, Projection, TensorSpec, Weights, WeightsError};
+use vaquita_runtime::model::{
+    Config, ExpertSpec, LayerId, Projection, TensorSpec, Weights, WeightsError,
+};
 
 use crate::plan::{Plan, expert_layers, expert_specs};
 use crate::sources::Identity;
@@ -73,6 +75,7 @@ pub fn padded(len: u64) -> u64 {
 }
 
 /// One tensor of the file and what it holds.
+#[derive(Clone, Debug)]
 pub enum Item {
     /// A tensor of that type.
     Tensor(TensorSpec, BlockType),
@@ -86,6 +89,23 @@ impl Item {
         match self {
             Self::Tensor(spec, _) => spec.name.clone(),
             Self::Expert(spec, _) => spec.record_name(),
+        }
+    }
+
+    /// The layer it is of; `None` for embedding and output head.
+    pub fn layer(&self) -> Option<usize> {
+        match self {
+            Self::Tensor(spec, _) => spec.layer(),
+            Self::Expert(spec, _) => Some(spec.layer.0),
+        }
+    }
+
+    /// Its type, or those of gate, up and down where they differ.
+    pub fn type_name(&self) -> String {
+        match self {
+            Self::Tensor(_, ty) => ty.name().into(),
+            Self::Expert(_, [gate, up, down]) if gate == up && up == down => gate.name().into(),
+            Self::Expert(_, types) => types.map(BlockType::name).join(" "),
         }
     }
 
@@ -108,8 +128,6 @@ pub struct Layout {
     pub items: Vec<Item>,
     /// Bytes of the whole file.
     pub file_bytes: u64,
-    /// Bytes of the experts' records, without what pads them.
-    pub expert_bytes: u64,
 }
 
 impl Layout {
@@ -122,54 +140,47 @@ impl Layout {
     ) -> Result<Self, ContainerError> {
         let config = inventory.config;
         let (mut items, mut tensors, mut coded) = (Vec::new(), Vec::new(), Coded::default());
-        for spec in &inventory.tensors {
-            let ty = plan.tensor_type(spec);
-            let (rows, cols) = (spec.rows, spec.cols);
-            let bytes = ty.byte_len(rows, cols).ok_or_else(|| unfit(&spec.name))?;
-            let (dims, ggml) = match GgmlType::of(ty) {
-                Some(plain) if rows == 1 => (vec![cols as u64], plain),
-                Some(plain) => (vec![cols as u64, rows as u64], plain),
-                None => {
-                    coded.names.push(spec.name.clone());
-                    coded.types.push(ty.name().to_string());
-                    coded.shapes.extend([rows as u64, cols as u64]);
-                    (vec![bytes as u64], GGML_I8)
-                }
+        let layers = (0..config.num_layers_stored()).map(Some);
+        // What is of no layer comes last, as the output head does when a model is run.
+        for layer in layers.chain([None]) {
+            for spec in inventory.tensors.iter().filter(|spec| spec.layer() == layer) {
+                let ty = plan.tensor_type(spec);
+                let (rows, cols) = (spec.rows, spec.cols);
+                let bytes = ty.byte_len(rows, cols).ok_or_else(|| unfit(&spec.name))?;
+                let (dims, ggml) = match GgmlType::of(ty) {
+                    Some(plain) if rows == 1 => (vec![cols as u64], plain),
+                    Some(plain) => (vec![cols as u64, rows as u64], plain),
+                    None => {
+                        coded.names.push(spec.name.clone());
+                        coded.types.push(ty.name().to_string());
+                        coded.shapes.extend([rows as u64, cols as u64]);
+                        (vec![bytes as u64], GGML_I8)
+                    }
+                };
+                tensors.push(TensorPlan { name: spec.name.clone(), dims, ty: ggml });
+                items.push(Item::Tensor(spec.clone(), ty));
+            }
+            let Some(layer) = layer.filter(|layer| config.is_moe(*layer)).map(LayerId) else {
+                continue;
             };
-            tensors.push(TensorPlan { name: spec.name.clone(), dims, ty: ggml });
-            items.push(Item::Tensor(spec.clone(), ty));
-        }
-        let mut expert_bytes = 0u64;
-        for layer in expert_layers(config) {
             for spec in expert_specs(config, layer) {
                 let name = spec.record_name();
                 let types = plan.expert_types(layer, spec.expert).ok_or_else(|| unfit(&name))?;
                 let shapes = Projection::ALL.map(|projection| spec.shape(projection));
                 let (_, len) = record_layout(types, shapes).ok_or_else(|| unfit(&name))?;
                 coded.experts.extend(types.map(|ty| ty as u8));
-                expert_bytes += len as u64;
                 tensors.push(TensorPlan { name, dims: vec![len as u64], ty: GGML_I8 });
                 items.push(Item::Expert(spec, types));
             }
         }
         let metadata = metadata(config, identity, tokenizer, plan, coded, tensors.len());
-        let header = header_bytes(&metadata, &tensors)?;
-        let mut sizes = tensors.iter().map(|tensor| tensor.ty.byte_len(&tensor.dims).map(padded));
-        let file_bytes = sizes
-            .try_fold(header, |sum, len| sum.checked_add(len?))
-            .ok_or_else(|| unfit("the file"))?;
-        Ok(Self { metadata, tensors, items, file_bytes, expert_bytes })
+        let file_bytes = file_bytes(&metadata, &tensors)?;
+        Ok(Self { metadata, tensors, items, file_bytes })
     }
-}
 
-impl Layout {
     /// What the file will be, but for the weights: no two jobs whose files may differ have the same.
     pub fn fingerprint(&self) -> Result<String, ContainerError> {
-        let mut header = Cursor::new(Vec::new());
-        let tensors = self.tensors.clone();
-        Writer::new(&mut header, Path::new("header"), &self.metadata, tensors)?;
-        let header = header.get_ref();
-        Ok(format!("crc32:{:08x} of {} bytes", crc32fast::hash(header), header.len()))
+        fingerprint(&self.metadata, &self.tensors)
     }
 
     /// Where the first `items` items end, padding and header included; `None` where there are not so many.
@@ -233,9 +244,29 @@ fn metadata(
     metadata
 }
 
-/// Bytes before the first tensor.
-fn header_bytes(metadata: &Metadata, tensors: &[TensorPlan]) -> Result<u64, GgufError> {
+/// A checksum of a header.
+pub(crate) fn fingerprint(
+    metadata: &Metadata,
+    tensors: &[TensorPlan],
+) -> Result<String, ContainerError> {
+    let header = header(metadata, tensors)?;
+    Ok(format!("crc32:{:08x} of {} bytes", crc32fast::hash(&header), header.len()))
+}
+
+/// Bytes of a whole file.
+pub(crate) fn file_bytes(
+    metadata: &Metadata,
+    tensors: &[TensorPlan],
+) -> Result<u64, ContainerError> {
+    let header = header(metadata, tensors)?.len() as u64;
+    let mut sizes = tensors.iter().map(|tensor| tensor.ty.byte_len(&tensor.dims).map(padded));
+    let sum = sizes.try_fold(header, |sum, len| sum.checked_add(len?));
+    sum.ok_or_else(|| unfit("the file"))
+}
+
+/// What comes before the first tensor.
+fn header(metadata: &Metadata, tensors: &[TensorPlan]) -> Result<Vec<u8>, GgufError> {
     let mut header = Cursor::new(Vec::new());
     Writer::new(&mut header, Path::new("header"), metadata, tensors.to_vec())?;
-    Ok(header.get_ref().len() as u64)
+    Ok(header.into_inner())
 }

@@ -1,6 +1,9 @@
 //! How much an error in a column of a matrix matters: what calibration tells the quantizer.
 
+use std::error::Error;
+
 use crate::hessian::Hessian;
+use crate::progress::Progress;
 use vaquita_runtime::model::{ExpertSpec, Projection};
 
 /// Weights for the squared errors of columns. `None` means that nothing is known: all columns count the same.
@@ -15,6 +18,16 @@ pub trait Importance: Sync {
     /// Tokens that an expert saw.
     fn tokens(&self, _spec: &ExpertSpec) -> Option<u64> {
         None
+    }
+
+    /// A layer's turn to be encoded has come, or, without a layer, that of embedding and output head. Layers come in
+    /// ascending order; after a resumption some have been encoded already.
+    fn prepare(
+        &self,
+        _layer: Option<usize>,
+        _progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(())
     }
 
     /// Whether texts came to a layer's matrices, or, without a layer, to the output head.

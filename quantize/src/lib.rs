@@ -2,7 +2,7 @@
 //!
 //! [`sources`] read a checkpoint, [`plan`] says which block type everything gets, [`encoders`] turn weights
 //! into the bytes of a type, and [`quantize`] puts it together into a file that appears only when it is whole
-//! and has been read back. [`export`] writes the layout that other programs know. Work is spread with rayon, over the pool that the caller installs.
+//! and has been read back; [`parts`] of it can be made apart and joined. [`export`] writes the layout that other programs know. Work is spread with rayon, over the pool that the caller installs.
 
 pub mod container;
 pub mod encoders;
@@ -11,13 +11,15 @@ pub mod hessian;
 pub mod importance;
 mod journal;
 pub mod partial;
+pub mod parts;
 pub mod pipeline;
 pub mod plan;
 mod progress;
 pub mod report;
 pub mod sources;
 
-pub use pipeline::{Job, QuantizeError, quantize};
+pub use parts::{JoinError, Part, join};
+pub use pipeline::{Job, QuantizeError, quantize, quantize_part};
 pub use plan::{Allocation, Material, Plan, PlanError, Survey, Target, Trunk, mixed};
 pub use progress::{Progress, Stage};
-pub use report::{LayerReport, Report};
+pub use report::{LayerReport, Report, TensorReport};

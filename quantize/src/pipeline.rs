@@ -1,6 +1,5 @@
 //! From a source to a file: encode, write, check, give it its name.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
@@ -10,17 +9,16 @@ use rayon::prelude::*;
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::{Gguf, GgufError, Metadata, Writer};
 use vaquita_runtime::model::gguf_weights::{OpenError, record_layout};
-use vaquita_runtime::model::{
-    ExpertSpec, GgufWeights, Projection, Role, Verify, Weights, WeightsError,
-};
+use vaquita_runtime::model::{ExpertSpec, GgufWeights, Projection, Verify, Weights, WeightsError};
 
 use crate::container::{CHECKSUMS_KEY, ContainerError, Inventory, Item, Layout};
 use crate::encoders::{self, Distortion, EncodeError, Feedback, Guide};
 use crate::importance::Importance;
 use crate::journal::{Entry, Journal};
+use crate::parts::Part;
 use crate::plan::Plan;
 use crate::progress::{Progress, Stage};
-use crate::report::{Errors, Report};
+use crate::report::Report;
 use crate::sources::Identity;
 
 /// Weights that are encoded side by side before they are written; bounds memory.
@@ -77,6 +75,9 @@ pub enum QuantizeError {
         /// Why.
         source: EncodeError,
     },
+    /// Calibrating meanwhile failed.
+    #[error(transparent)]
+    Calibrate(Box<dyn std::error::Error + Send + Sync>),
     /// Reading the source failed.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -118,22 +119,45 @@ pub struct Job<'a> {
 /// Writes the file, going on where an earlier run of the same job was killed or found the disk full. An existing
 /// file under that name stays until the new one is whole.
 pub fn quantize(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Report, QuantizeError> {
+    make(job, None, progress)
+}
+
+/// Writes one part of the file, to be [joined](crate::parts::join) with the others; it can be resumed likewise.
+pub fn quantize_part(
+    job: &Job,
+    part: Part,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, QuantizeError> {
+    make(job, Some(part), progress)
+}
+
+fn make(
+    job: &Job,
+    part: Option<Part>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, QuantizeError> {
     let start = Instant::now();
     refuse_source(job.out, job.identity)?;
     let inventory = Inventory::new(job.weights)?;
     let layout = Layout::new(&inventory, job.identity, job.tokenizer, job.plan)?;
+    let layout = match part {
+        Some(part) => layout.part(part)?,
+        None => layout,
+    };
     let (mut journal, file, done) = open(job, &layout)?;
     let written = write(job, &layout, &mut journal, file, done, progress).and_then(|written| {
         let checksums: Vec<u32> = written.entries.iter().map(|entry| entry.checksum()).collect();
-        verify(job.out, journal.partial(), &checksums, progress)?;
+        verify(job.out, journal.partial(), &checksums, part.is_none(), progress)?;
         Ok(written)
     });
-    let Written { entries, resumed, file_bytes } = match written {
+    let Written { entries, resumed } = match written {
         Ok(written) => written,
         // What is on disk is of use to the next run.
-        Err(error @ (QuantizeError::Full { .. } | QuantizeError::Write { .. }))
-            if !journal.is_empty() =>
-        {
+        Err(
+            error @ (QuantizeError::Full { .. }
+            | QuantizeError::Write { .. }
+            | QuantizeError::Calibrate(_)),
+        ) if !journal.is_empty() => {
             return Err(error);
         }
         Err(error) => {
@@ -143,35 +167,15 @@ pub fn quantize(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Report,
     };
     let in_io = |source| QuantizeError::Write { out: job.out.to_path_buf(), source };
     journal.keep().map_err(in_io)?;
-
-    let mut errors = Errors::default();
-    let mut trunk_types = BTreeMap::new();
-    for (item, entry) in layout.items.iter().zip(entries) {
-        match item {
-            Item::Tensor(spec, ty) => {
-                errors.add_tensor(&spec.name, entry.distortion());
-                if !matches!(spec.role, Role::Vector | Role::Router) {
-                    *trunk_types.entry(ty.name().into()).or_default() += 1;
-                }
-            }
-            Item::Expert(spec, _) => errors.add_expert(spec.layer.0, entry.distortion()),
-        }
-    }
-    let expert_parameters: u64 = layout.items.iter().map(expert_parameters).sum();
-    let bits = |bytes: u64, weights: u64| bytes as f64 * 8.0 / weights.max(1) as f64;
-    let types = job.plan.counts().into_iter();
-    Ok(Report {
-        plan: job.plan.name().into(),
-        file_bytes,
-        parameters: inventory.parameters,
-        resumed_parameters: resumed,
-        bits_per_weight: bits(file_bytes, inventory.parameters),
-        expert_bits_per_weight: bits(layout.expert_bytes, expert_parameters),
-        expert_types: types.map(|(ty, count)| (ty.name().into(), count)).collect(),
-        trunk_types,
-        layers: errors.layers(),
-        seconds: start.elapsed().as_secs_f64(),
-    })
+    let distortions: Vec<Distortion> = entries.iter().map(|entry| entry.distortion()).collect();
+    let plan = match part {
+        Some(part) => format!("{}, {part}", job.plan.name()),
+        None => job.plan.name().into(),
+    };
+    let mut report = Report::new(plan, &layout, &distortions);
+    report.resumed_parameters = resumed;
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok(report)
 }
 
 /// The file in the making, its journal, and what is done of it.
@@ -195,7 +199,6 @@ fn open(job: &Job, layout: &Layout) -> Result<(Journal, File, Vec<Entry>), Quant
 struct Written {
     entries: Vec<Entry>,
     resumed: u64,
-    file_bytes: u64,
 }
 
 /// Writes all items that are not done, a step at a time, and then the checksums into the header.
@@ -218,6 +221,10 @@ fn write(
     let total = layout.items.iter().map(Item::parameters).sum();
     let mut reporter = Progress { stage: Stage::Writing, done: resumed, total }.with(progress);
     for step in steps(left) {
+        if let Some(importance) = job.importance {
+            let layer = step.first().and_then(Item::layer);
+            importance.prepare(layer, reporter.callback()).map_err(QuantizeError::Calibrate)?;
+        }
         let encoded: Vec<(Vec<u8>, Distortion)> =
             step.par_iter().map(|item| encode(job, item)).collect::<Result<_, _>>()?;
         let before = entries.len();
@@ -236,11 +243,7 @@ fn write(
     // An earlier run may have got further than its journal says.
     file.set_len(layout.file_bytes).map_err(in_io)?;
     file.sync_all().map_err(in_io)?;
-    Ok(Written { entries, resumed, file_bytes: layout.file_bytes })
-}
-
-fn expert_parameters(item: &Item) -> u64 {
-    if let Item::Expert(..) = item { item.parameters() } else { 0 }
+    Ok(Written { entries, resumed })
 }
 
 /// A source must not be replaced by what is made from it, under whatever name it is reached.
@@ -275,13 +278,9 @@ pub(crate) fn in_write(out: &Path, needed: u64, error: GgufError) -> QuantizeErr
     }
 }
 
-/// Runs of items that are encoded side by side and then made durable: of one layer's experts, or of the trunk.
+/// Runs of items of one layer that are encoded side by side and then made durable.
 fn steps(items: &[Item]) -> impl Iterator<Item = &[Item]> {
-    let layer = |item: &Item| match item {
-        Item::Tensor(..) => None,
-        Item::Expert(spec, _) => Some(spec.layer),
-    };
-    items.chunk_by(move |a, b| layer(a) == layer(b)).flat_map(|run| {
+    items.chunk_by(|a, b| a.layer() == b.layer()).flat_map(|run| {
         let mut weights = 0;
         run.chunk_by(move |a, _| {
             weights += a.parameters();
@@ -351,16 +350,19 @@ fn encode_expert(
     Ok((record, distortion))
 }
 
-/// Opens the file as a model and compares every tensor with what was written.
-fn verify(
+/// Compares every tensor with what was written, and opens a whole file as a model.
+pub(crate) fn verify(
     out: &Path,
     partial: &Path,
     checksums: &[u32],
+    whole: bool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), QuantizeError> {
     let differs = |name: &str| QuantizeError::Verify { out: out.to_path_buf(), name: name.into() };
-    let weights = GgufWeights::new(Gguf::open(partial)?, Verify::Never)?;
-    let gguf = weights.gguf();
+    if whole {
+        GgufWeights::open(partial, Verify::Never)?;
+    }
+    let gguf = Gguf::open(partial)?;
     if gguf.metadata().u32s(CHECKSUMS_KEY)?.as_deref() != Some(checksums) {
         return Err(differs(CHECKSUMS_KEY));
     }

@@ -5,6 +5,8 @@
 pub enum Stage {
     /// Measuring what each type would lose.
     Planning,
+    /// Reading texts.
+    Calibrating,
     /// Encoding and writing.
     Writing,
     /// Reading the file back.
@@ -16,6 +18,7 @@ impl Stage {
     pub fn name(self) -> &'static str {
         match self {
             Self::Planning => "planning",
+            Self::Calibrating => "calibrating",
             Self::Writing => "quantizing",
             Self::Verifying => "verifying",
         }
@@ -48,6 +51,11 @@ pub(crate) struct Reporter<'a> {
 }
 
 impl Reporter<'_> {
+    /// Where other work reports meanwhile.
+    pub fn callback(&mut self) -> &mut dyn FnMut(Progress) {
+        self.callback
+    }
+
     /// So much more is done.
     pub fn add(&mut self, done: u64) {
         self.progress.done += done;

@@ -79,6 +79,10 @@ impl Importance for Partial {
     fn expert(&self, spec: &ExpertSpec, projection: Projection) -> Option<Vec<f32>> {
         if spec.layer.0 == 4 { None } else { Lopsided.expert(spec, projection) }
     }
+
+    fn reaches(&self, layer: Option<usize>) -> bool {
+        layer != Some(4)
+    }
 }
 
 #[test]
@@ -119,8 +123,6 @@ fn a_curve_says_what_files_will_be() {
     let job = Job { weights, identity, tokenizer, importance: None, plan: &plan, out };
     let report = quantize(&job, &mut |_| {}).unwrap();
     assert!(curve[1].file_bytes.abs_diff(report.file_bytes) <= 4096, "{report:?} {curve:?}");
-    let map = survey.map(&plan, Some(&Lopsided));
-    assert_eq!(map.matches("<title>").count(), 4 * 32);
 }
 
 #[test]

@@ -17,6 +17,6 @@ pub mod kernels;
 pub mod measure;
 pub mod model;
 pub mod session;
-mod svg;
+pub mod svg;
 pub mod threads;
 pub mod tokenizer;

@@ -6,8 +6,8 @@ use std::fmt::Write;
 const WIDTH: f64 = 720.0;
 const MARGIN: (f64, f64) = (70.0, 40.0);
 
-/// Text that stands in a drawing.
-pub(crate) fn escape(text: &str) -> String {
+/// Text that stands in a drawing or a page, between tags.
+pub fn escape(text: &str) -> String {
     let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     escaped.chars().filter(|c| !c.is_control()).collect()
 }

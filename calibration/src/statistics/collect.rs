@@ -7,7 +7,7 @@ use vaquita_quantize::container::Inventory;
 use super::file::{Shape, Writer};
 use super::walk::{Reader, Walk, WalkOptions};
 use super::{Coverage, Origin};
-use crate::{EvalError, OnProgress};
+use crate::EvalError;
 
 /// Calibrates a model on texts and writes the file, which appears when it is whole.
 pub fn calibrate(
@@ -16,7 +16,7 @@ pub fn calibrate(
     texts: &[String],
     options: WalkOptions,
     out: &Path,
-    on_progress: OnProgress,
+    on_progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Coverage, EvalError> {
     let inventory = Inventory::new(&*reader.weights).map_err(super::walk::in_model)?;
     let shape = Shape::of(&inventory, options.block);

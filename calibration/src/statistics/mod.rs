@@ -3,13 +3,14 @@
 //!
 //! A [`Walk`] takes all texts through a model layer by layer and adds up, [`Statistics`] is the sum, [`calibrate`] makes
 //! a `file` of it, [`Weighing`] turns it into what the quantizer goes by, and [`Coverage`] says which experts saw how
-//! much.
+//! much. [`Streamed`] does it all while a file is quantized.
 
 mod collect;
 mod coverage;
 mod file;
 mod importance;
 mod states;
+mod streamed;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -22,6 +23,7 @@ pub use collect::calibrate;
 pub use coverage::{Coverage, LayerCoverage};
 pub use file::{CalibrationError, CalibrationFile, LayerShape, Origin, Shape, Writer};
 pub use importance::Weighing;
+pub use streamed::Streamed;
 pub use walk::{Reader, STATES_IN_MEMORY, Walk, WalkOptions};
 
 /// Sums over the inputs of one matrix.

@@ -46,7 +46,7 @@ fn walked(threads: usize, block: Option<usize>, states_in_memory: usize) -> Stat
     let mut walk = Walk::new(reader(threads), &texts(), options).unwrap();
     let mut all = Statistics::default();
     while walk.next().is_some() {
-        all.extend(walk.layer(&|_, _| {}).unwrap());
+        all.extend(walk.layer(&mut |_, _| {}).unwrap());
     }
     all.extend(walk.output().unwrap());
     all
@@ -171,7 +171,7 @@ fn a_calibrated_model_gives_the_file_of_its_statistics() {
     let path = folder.path().join("a.calibration");
     let origin = Origin::new("crc32:01234567", &texts());
     let options = WalkOptions::beside(&path, Some(64));
-    let coverage = calibrate(reader(2), &origin, &texts(), options, &path, &|_, _| {}).unwrap();
+    let coverage = calibrate(reader(2), &origin, &texts(), options, &path, &mut |_, _| {}).unwrap();
     let found = walked(1, Some(64), STATES_IN_MEMORY);
     assert_eq!(coverage, found.coverage());
     let file = CalibrationFile::open(&path).unwrap();

@@ -19,7 +19,7 @@ use vaquita_runtime::threads::Pool;
 
 use super::states::States;
 use super::{ExpertMoments, Statistics};
-use crate::{EvalError, OnProgress, subject};
+use crate::{EvalError, subject};
 
 /// Bytes of hidden states above which they are kept in a file.
 pub const STATES_IN_MEMORY: usize = 256 << 20;
@@ -104,6 +104,11 @@ impl Walk {
         self.model.config()
     }
 
+    /// Inputs of a block of products.
+    pub fn block(&self) -> Option<usize> {
+        self.block
+    }
+
     /// Tokens of all documents.
     pub fn tokens(&self) -> usize {
         self.ends.last().copied().unwrap_or(0)
@@ -114,19 +119,30 @@ impl Walk {
         (self.layers_done < self.config().num_hidden_layers).then_some(LayerId(self.layers_done))
     }
 
-    /// Takes all tokens through the next layer, and gives what its matrices saw.
-    pub fn layer(&mut self, on_progress: OnProgress) -> Result<Statistics, EvalError> {
+    /// Takes all tokens through the next layer, and gives what its matrices saw. Progress is in tokens, one for each
+    /// layer that it passes.
+    pub fn layer(
+        &mut self,
+        on_progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Statistics, EvalError> {
         let sums = Sums::new(self.config(), self.block);
         self.through(Some(&sums), on_progress)?;
         Ok(sums.into_statistics())
     }
 
     /// The same without looking.
-    pub fn skip_layer(&mut self, on_progress: OnProgress) -> Result<(), EvalError> {
+    pub fn skip_layer(
+        &mut self,
+        on_progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), EvalError> {
         self.through(None, on_progress)
     }
 
-    fn through(&mut self, sums: Option<&Sums>, on_progress: OnProgress) -> Result<(), EvalError> {
+    fn through(
+        &mut self,
+        sums: Option<&Sums>,
+        on_progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), EvalError> {
         let Some(id) = self.next() else { return Ok(()) };
         let (tokens, config) = (self.tokens(), self.model.config());
         let (width, chunk) = (config.hidden_size, self.options.prefill_chunk.max(1));

@@ -187,7 +187,7 @@ mod tests {
                     (state >> 8) as f32 / (1 << 24) as f32 - 0.3
                 })
                 .collect();
-            hessian.add(&x, 1.0);
+            hessian.add_rows(&x, |_| 1.0);
         }
         let feedback = Feedback::new(&hessian);
         assert_eq!(feedback.cols(), 6);

@@ -243,7 +243,7 @@ fn feedback_brings_outputs_closer() {
         (BlockType::E2, 48, 0.8), // groups that lie in two blocks
     ] {
         let mut hessian = Hessian::new(128, block);
-        inputs.iter().for_each(|x| hessian.add(x, 1.0));
+        inputs.iter().for_each(|x| hessian.add_rows(x, |_| 1.0));
         let feedback = Feedback::new(&hessian);
         let (plain, _) = encode(ty, &rows, Guide::default()).unwrap();
         let guide = Guide { importance: None, feedback: Some(&feedback) };

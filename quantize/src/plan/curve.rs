@@ -1,13 +1,9 @@
-//! What a plan is expected to cost, before anything is quantized: size against error, and a map of bits.
-
-use std::fmt::Write;
+//! What a plan is expected to cost, before anything is quantized: size against error.
 
 use serde::Serialize;
-use vaquita_runtime::model::ExpertSpec;
 
-use super::survey::{Item, Survey, TYPES, combination, fitted};
+use super::survey::{Survey, TYPES, combination, fitted};
 use super::{Allocation, Material, Plan, PlanError, Target, fit};
-use crate::importance::Importance;
 
 /// One plan of a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -56,43 +52,5 @@ impl Survey {
         }
         let bits_per_weight = file_bytes as f64 * 8.0 / self.parameters.max(1) as f64;
         Point { file_bytes, bits_per_weight, predicted_error: cost }
-    }
-
-    /// An SVG map of a plan: a row per layer, a cell per expert, darker for more bits; under each, where calibration
-    /// knows it, a bar for the tokens that it saw.
-    pub fn map(&self, plan: &Plan, importance: Option<&dyn Importance>) -> String {
-        const CELL: usize = 12;
-        let columns = self.experts.iter().map(Vec::len).max().unwrap_or(0);
-        let (width, height) = (70 + columns * CELL, 30 + self.experts.len() * 2 * CELL);
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"10\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n<text x=\"4\" y=\"14\">{}</text>\n",
-            plan.name()
-        );
-        for (row, layer) in self.experts.iter().enumerate() {
-            let y = 24 + row * 2 * CELL;
-            let tokens = |item: &Item<ExpertSpec>| {
-                importance.and_then(|all| all.tokens(&item.spec)).unwrap_or(0)
-            };
-            let most = layer.iter().map(tokens).max().unwrap_or(0).max(1);
-            let name = layer.first().map_or(0, |item| item.spec.layer.0);
-            // Writing to a string does not fail.
-            let _ = writeln!(svg, "<text x=\"4\" y=\"{}\">layer {name}</text>", y + CELL);
-            for (column, item) in layer.iter().enumerate() {
-                let types = plan.expert_types(item.spec.layer, item.spec.expert);
-                let types = types.unwrap_or([TYPES[0]; 3]);
-                let bits: usize = types.iter().map(|ty| ty.code_bits().unwrap_or(16)).sum();
-                let shade = 240usize.saturating_sub((bits - 6) * 12);
-                let (x, heat) = (60 + column * CELL, tokens(item) * 8 / most);
-                let names = types.map(|ty| ty.name()).join(" ");
-                let _ = writeln!(
-                    svg,
-                    "<rect x=\"{x}\" y=\"{y}\" width=\"11\" height=\"11\" fill=\"rgb({shade},{shade},240)\"><title>expert {column}: {names}, {} tokens</title></rect><rect x=\"{x}\" y=\"{}\" width=\"11\" height=\"{heat}\" fill=\"#c0562f\"/>",
-                    tokens(item),
-                    y + 12,
-                );
-            }
-        }
-        svg.push_str("</svg>\n");
-        svg
     }
 }

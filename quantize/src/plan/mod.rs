@@ -11,12 +11,14 @@ use vaquita_runtime::model::{Config, ExpertId, ExpertSpec, LayerId, Projection, 
 mod allocation;
 mod curve;
 mod knapsack;
+mod map;
 pub mod mixed;
 mod survey;
 mod trunk;
 
 pub use allocation::Allocation;
 pub use curve::Point;
+pub use map::map;
 pub use mixed::{PlanError, Target, mixed};
 pub use survey::{Material, Survey};
 pub use trunk::Trunk;

@@ -92,6 +92,10 @@ impl GgufWeights {
     /// Takes an opened file.
     pub fn new(gguf: Gguf, verify: Verify) -> Result<Self, OpenError> {
         let path = gguf.path().to_path_buf();
+        if let Some(part) = gguf.metadata().u64("vaquita.part.number")? {
+            let problem = format!("says that this is only part {part} of a file: `join` the parts");
+            return Err(OpenError::Layout { path, key: "vaquita.part.number".into(), problem });
+        }
         let mut config = config_from_gguf(gguf.metadata())
             .map_err(|source| OpenError::Config { path: path.clone(), source })?;
         // Published files say that the output head is the embedding by leaving it out.

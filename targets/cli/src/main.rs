@@ -30,6 +30,8 @@ struct Cli {
 enum Command {
     /// Quantize a checkpoint (a Hugging Face folder or a GGUF file)
     Quantize(commands::quantize::Args),
+    /// Put the parts of a file together that `quantize --part` made
+    Join(commands::join::Args),
     /// Show which sizes the mixed plan can reach, and at what error, without quantizing
     Plan(commands::plan::Args),
     /// See how a model uses its experts, for `quantize --calibration`
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
     let Cli { compute, command } = Cli::parse();
     let done = match command {
         Command::Quantize(args) => commands::quantize::run(&compute, args),
+        Command::Join(args) => commands::join::run(&compute, args),
         Command::Plan(args) => commands::plan::run(&compute, args),
         Command::Calibrate(args) => commands::calibrate::run(&compute, args),
         Command::Export(args) => commands::export::run(&compute, args),

@@ -662,7 +662,7 @@ fn a_killed_quantizer_goes_on_and_the_file_is_the_same() {
 
     // At moments that no two runs of this test have in common.
     let mut random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
-    for kill in 0..8 {
+    for kill in 0..10 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let part = (random >> 33) as f64 / f64::from(u32::MAX >> 1);
         let mut command = quantize(&reference(), &out);

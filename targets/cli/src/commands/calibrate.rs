@@ -21,6 +21,9 @@ use crate::terminal::table;
 /// Where the text is when no other is named, in the project's folder.
 const DEFAULT_TEXT: &str = "calibration/reference/calibration.jsonl";
 
+/// Memory for products where none is named.
+const DEFAULT_PRODUCTS: u64 = 2 << 30;
+
 /// Arguments of `calibrate`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -43,15 +46,20 @@ pub struct Args {
 #[derive(clap::Args)]
 pub struct Collected {
     /// Memory for the products of a layer's inputs, which error feedback needs: blocks of 32 to 256 inputs, as fit; or
-    /// none
-    #[arg(long, value_name = "SIZE", value_parser = size_or_none, default_value = "2GiB")]
-    products: u64,
+    /// none [default: 2GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size_or_none)]
+    products: Option<u64>,
     /// Only the first N documents
     #[arg(long, value_name = "N")]
     limit: Option<NonZero<usize>>,
 }
 
 impl Collected {
+    /// Whether the command line says anything of it.
+    pub fn is_given(&self) -> bool {
+        self.products.is_some() || self.limit.is_some()
+    }
+
     /// The texts of a file.
     pub fn texts(&self, path: &Path) -> Result<Vec<String>> {
         let mut texts = read_documents(path)?;
@@ -61,12 +69,11 @@ impl Collected {
 
     /// Inputs of a block of products.
     pub fn block(&self, inventory: &Inventory) -> Option<usize> {
-        let block = Shape::of(inventory, None).block_within(self.products);
-        if block.is_none() && self.products > 0 {
-            eprintln!(
-                "note: --products {} is too little; errors will not be fed back",
-                size::show(self.products)
-            );
+        let products = self.products.unwrap_or(DEFAULT_PRODUCTS);
+        let block = Shape::of(inventory, None).block_within(products);
+        if block.is_none() && products > 0 {
+            let products = size::show(products);
+            eprintln!("note: --products {products} is too little; errors will not be fed back");
         }
         block
     }
@@ -100,7 +107,9 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let origin = Origin::new(&source.identity.fingerprint, &texts);
     let options = WalkOptions::beside(&args.out, block);
     let coverage = with_bar("calibrating", |bar| {
-        Ok(calibrate(reader, &origin, &texts, options, &args.out, bar)?)
+        Ok(calibrate(reader, &origin, &texts, options, &args.out, &mut |done, total| {
+            bar(done, total)
+        })?)
     })?;
     if args.json {
         println!("{}", serde_json::to_string(&coverage)?);

@@ -10,7 +10,7 @@ use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::session::chat::Message;
 
 use super::eval::with_bar;
-use super::quantize::{Types, make};
+use super::quantize::{Order, Types, make};
 use crate::answer::{Sampling, stream};
 use crate::bundle::Bundle;
 use crate::compute::Compute;
@@ -81,7 +81,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let mixed = Types::Mixed(Target::BitsPerWeight(MIXED_BITS), Allocation::PerExpert);
     for (name, types) in [("e4", e4), ("mixed", mixed)] {
         let file = out.join(format!("reference-{name}.gguf"));
-        let report = make(&args.reference, &file, &types, None)?;
+        let report = make(compute, &Order::new(&args.reference, &file, types))?;
         println!(
             "  {name:<6} {}  {:.2} bits per weight, {:.2} in the experts",
             size::show(report.file_bytes),

@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod eval;
 pub mod export;
 pub mod inspect;
+pub mod join;
 pub mod plan;
 pub mod quantize;
 pub mod replay;

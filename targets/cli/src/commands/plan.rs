@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use vaquita_quantize::plan::Point;
+use vaquita_quantize::plan::{Point, map};
 use vaquita_quantize::{Allocation, Material, Survey, Target, sources};
 
 use super::quantize::{Calibration, with_bars};
@@ -39,10 +39,10 @@ pub struct Args {
 pub fn run(compute: &Compute, args: Args) -> Result {
     compute.install()?;
     let mut opened = sources::open(&args.source)?;
-    let calibration = args.calibration.as_deref().map(Calibration::open).transpose()?;
-    if let Some(calibration) = &calibration {
-        calibration.describe(&args.source, &mut opened.identity)?;
-    }
+    let calibration = args.calibration.as_deref();
+    let calibration = calibration
+        .map(|path| Calibration::open(path, &args.source, &mut opened.identity))
+        .transpose()?;
     let importance = calibration.as_ref().map(Calibration::importance);
     let tokenizer = super::quantize::tokenizer_metadata(&args.source)?;
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
@@ -52,7 +52,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     if let (Some(path), Some(bits)) = (&args.map, args.target_bpw) {
         let target = Target::BitsPerWeight(bits);
         let plan = survey.plan(&material, target, Allocation::PerExpert)?;
-        write_whole(path, survey.map(&plan, importance).as_bytes())?;
+        write_whole(path, map(weights.config(), &plan, importance).as_bytes())?;
     }
     if args.json {
         println!("{}", serde_json::to_string(&serde_json::json!({ "curve": curve }))?);

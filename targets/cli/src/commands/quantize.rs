@@ -4,18 +4,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use vaquita_calibration::statistics::CalibrationFile;
+use vaquita_calibration::statistics::{CalibrationFile, Origin, Streamed, Walk, WalkOptions};
+use vaquita_quantize::container::Inventory;
 use vaquita_quantize::importance::Importance;
-use vaquita_quantize::sources::Identity;
+use vaquita_quantize::sources::{Identity, Source};
 use vaquita_quantize::{
-    Allocation, Job, Material, Plan, Progress, Report, Survey, Target, Trunk, quantize, sources,
+    Allocation, Job, Material, Part, Plan, Progress, Report, Survey, Target, Trunk, quantize,
+    quantize_part, report, sources,
 };
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::{Gguf, Metadata};
 use vaquita_runtime::tokenizer::Tokenizer;
 
+use super::calibrate::{Collected, reader};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
+use crate::files::write_whole;
 use crate::size;
 use crate::terminal::{Bar, table};
 
@@ -40,9 +44,24 @@ pub struct Args {
     /// What `calibrate` found, to weigh errors by
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
+    /// Calibrate on these texts meanwhile, layer by layer: JSON lines with `text`, or plain text
+    #[arg(long, value_name = "TEXT", conflicts_with = "calibration")]
+    calibrate: Option<PathBuf>,
+    #[command(flatten)]
+    collected: Collected,
+    /// Make only part K of N, for `join`: parts can be made side by side on several machines
+    #[arg(long, value_name = "K/N", value_parser = part, conflicts_with = "calibrate")]
+    part: Option<Part>,
+    /// Write a page with sizes, errors, and bits and heat of every expert: one HTML file
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+fn part(text: &str) -> std::result::Result<Part, String> {
+    Part::parse(text).ok_or_else(|| "write it like 2/8: the second of eight".into())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -135,14 +154,22 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     if args.plan == PlanKind::Frequency && args.calibration.is_none() {
         return Err(Failure::Usage("--plan frequency needs --calibration".into()));
     }
+    if args.calibrate.is_none() && args.collected.is_given() {
+        return Err(Failure::Usage("--products and --limit are for --calibrate".into()));
+    }
     compute.install()?;
-    let calibration = args.calibration.as_deref().map(Calibration::open).transpose()?;
     let ty = args.ty.unwrap_or(BlockType::E4);
     let types = match target {
         Some(target) => Types::Mixed(target, args.plan.allocation()),
         None => Types::Uniform(ty, args.trunk.beside(ty)),
     };
-    let report = make(&args.source, &args.out, &types, calibration.as_ref())?;
+    let weighed = match (&args.calibration, &args.calibrate) {
+        (Some(file), _) => Weighed::By(file),
+        (_, Some(texts)) => Weighed::Meanwhile(texts, &args.collected),
+        _ => Weighed::Not,
+    };
+    let order = Order { weighed, part: args.part, ..Order::new(&args.source, &args.out, types) };
+    let report = make(compute, &Order { page: args.report.as_deref(), ..order })?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -155,25 +182,18 @@ pub fn run(compute: &Compute, args: Args) -> Result {
 }
 
 /// What errors are weighed by.
-pub struct Calibration<'a> {
-    path: &'a Path,
-    file: CalibrationFile,
+pub enum Calibration {
+    /// What `calibrate` found.
+    File(CalibrationFile),
+    /// What texts show meanwhile.
+    Streamed(Box<Streamed>),
 }
 
-impl<'a> Calibration<'a> {
-    /// Opens a file.
-    pub fn open(path: &'a Path) -> Result<Self> {
-        Ok(Self { path, file: CalibrationFile::open(path)? })
-    }
-
-    /// What the quantizer goes by.
-    pub fn importance(&self) -> &dyn Importance {
-        &self.file
-    }
-
-    /// Says in a source's identity what it was calibrated with, where that was the same source.
-    pub fn describe(&self, source: &Path, identity: &mut Identity) -> Result {
-        let (path, origin) = (self.path, self.file.origin());
+impl Calibration {
+    /// Opens a file that was made from this source, and says in the source's identity what it was calibrated with.
+    pub fn open(path: &Path, source: &Path, identity: &mut Identity) -> Result<Self> {
+        let file = CalibrationFile::open(path)?;
+        let origin = file.origin();
         if origin.source != identity.fingerprint {
             let (path, source) = (path.display(), source.display());
             return Err(Failure::Error(format!(
@@ -184,7 +204,33 @@ impl<'a> Calibration<'a> {
             "{} documents, {}, statistics {}",
             origin.documents, origin.text, origin.statistics
         ));
-        Ok(())
+        Ok(Self::File(file))
+    }
+
+    /// Has texts read while `out` is quantized, and says so likewise.
+    fn stream(
+        compute: &Compute,
+        order: &Order,
+        texts: &Path,
+        collected: &Collected,
+        source: &mut Source,
+    ) -> Result<Self> {
+        let texts = collected.texts(texts)?;
+        let reader = reader(compute, order.source, source)?;
+        let block = collected.block(&Inventory::new(&*source.weights)?);
+        let walk = Walk::new(reader, &texts, WalkOptions::beside(order.out, block))?;
+        let origin = Origin::new(&source.identity.fingerprint, &texts);
+        let streamed = Streamed::new(walk, &origin);
+        source.identity.calibration = Some(streamed.description().into());
+        Ok(Self::Streamed(Box::new(streamed)))
+    }
+
+    /// What the quantizer goes by.
+    pub fn importance(&self) -> &dyn Importance {
+        match self {
+            Self::File(file) => file,
+            Self::Streamed(streamed) => &**streamed,
+        }
     }
 }
 
@@ -196,18 +242,45 @@ pub enum Types {
     Mixed(Target, Allocation),
 }
 
-/// Quantizes with a progress bar.
-pub fn make(
-    source: &Path,
-    out: &Path,
-    types: &Types,
-    calibration: Option<&Calibration>,
-) -> Result<Report> {
-    let mut opened = sources::open(source)?;
-    if let Some(calibration) = calibration {
-        calibration.describe(source, &mut opened.identity)?;
+/// What is to be quantized, and how.
+pub struct Order<'a> {
+    source: &'a Path,
+    out: &'a Path,
+    types: Types,
+    weighed: Weighed<'a>,
+    part: Option<Part>,
+    page: Option<&'a Path>,
+}
+
+/// By what errors are to be weighed.
+enum Weighed<'a> {
+    /// By nothing.
+    Not,
+    /// By a file.
+    By(&'a Path),
+    /// By what these texts show.
+    Meanwhile(&'a Path, &'a Collected),
+}
+
+impl<'a> Order<'a> {
+    /// A whole file, without calibration.
+    pub fn new(source: &'a Path, out: &'a Path, types: Types) -> Self {
+        Self { source, out, types, weighed: Weighed::Not, part: None, page: None }
     }
-    let importance = calibration.map(Calibration::importance);
+}
+
+/// Quantizes with a progress bar.
+pub fn make(compute: &Compute, order: &Order) -> Result<Report> {
+    let Order { source, out, types, weighed, part, page } = order;
+    let mut opened = sources::open(source)?;
+    let calibration = match weighed {
+        Weighed::Not => None,
+        Weighed::By(file) => Some(Calibration::open(file, source, &mut opened.identity)?),
+        Weighed::Meanwhile(texts, collected) => {
+            Some(Calibration::stream(compute, order, texts, collected, &mut opened)?)
+        }
+    };
+    let importance = calibration.as_ref().map(Calibration::importance);
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
     let tokenizer = tokenizer_metadata(source)?;
     let plan = match types {
@@ -219,7 +292,26 @@ pub fn make(
         Types::Uniform(ty, trunk) => Plan::with_trunk(weights.config(), *ty, *trunk),
     };
     let job = Job { weights, identity, tokenizer: &tokenizer, importance, plan: &plan, out };
-    Ok(with_bars(|progress| quantize(&job, progress))?)
+    let report = with_bars(|progress| match part {
+        Some(part) => quantize_part(&job, *part, progress),
+        None => quantize(&job, progress),
+    })?;
+    if let Some(page) = page {
+        let name = out.file_name().unwrap_or(out.as_os_str()).to_string_lossy();
+        let html = report::page(&name, &report, weights.config(), &plan, importance);
+        write_whole(page, html.as_bytes())?;
+    }
+    if let Some(Calibration::Streamed(streamed)) = &calibration {
+        for layer in streamed.coverage().layers.iter().filter(|layer| !layer.unseen.is_empty()) {
+            let unseen: Vec<String> = layer.unseen.iter().map(usize::to_string).collect();
+            eprintln!(
+                "note: no text reached experts {} of layer {}",
+                unseen.join(", "),
+                layer.layer
+            );
+        }
+    }
+    Ok(report)
 }
 
 /// Does long work with a bar for each of its stages.
@@ -284,6 +376,10 @@ fn describe(out: &Path, report: &Report) -> String {
             percent(layer.other_error),
         ]
     }));
+    text.push_str(&table(&rows));
+    let mut rows = vec![["worst tensors", "type", "error"].map(String::from).to_vec()];
+    let worst = report.worst.iter();
+    rows.extend(worst.map(|one| vec![one.name.clone(), one.ty.clone(), percent(one.error)]));
     text.push_str(&table(&rows));
     text.push_str(&format!("{:.1} s\n", report.seconds));
     text

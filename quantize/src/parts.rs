@@ -1,0 +1,298 @@
+//! A file in parts that are made apart, as by the jobs of an array on a cluster, and put together.
+//!
+//! A part is a GGUF file of a contiguous share of the tensors. Its metadata is that of the whole file and three keys:
+//! which part it is, of how many, and the fingerprint of the whole file's header, which is the same in all parts of one
+//! job and no other. So parts can be made, killed and resumed like a whole file, and hold all that joining them needs.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+use vaquita_runtime::gguf::{Gguf, GgufError, Metadata, TensorPlan, Writer};
+
+use crate::container::{self, CHECKSUMS_KEY, ContainerError, Item, Layout};
+use crate::partial::PartialFile;
+use crate::pipeline::{QuantizeError, verify};
+use crate::progress::{Progress, Stage};
+
+const NUMBER_KEY: &str = "vaquita.part.number";
+const COUNT_KEY: &str = "vaquita.part.count";
+const JOB_KEY: &str = "vaquita.part.job";
+/// More parts than anyone has machines for.
+const MAX_PARTS: usize = 4096;
+
+/// One of several shares of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    number: usize,
+    count: usize,
+}
+
+impl Part {
+    /// The `number`-th, from 1, of `count`.
+    pub fn new(number: usize, count: usize) -> Option<Self> {
+        let fits = (1..=count).contains(&number) && count <= MAX_PARTS;
+        fits.then_some(Self { number, count })
+    }
+
+    /// Reads `2/8`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (number, count) = text.split_once('/')?;
+        Self::new(number.parse().ok()?, count.parse().ok()?)
+    }
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "part {} of {}", self.number, self.count)
+    }
+}
+
+impl Layout {
+    /// The share of one part: parts have about as many weights each, and some none, where there are more parts than
+    /// tensors.
+    pub fn part(self, part: Part) -> Result<Self, ContainerError> {
+        let job = self.fingerprint()?;
+        let total: u64 = self.items.iter().map(Item::parameters).sum();
+        let share = |parts: usize| (u128::from(total) * parts as u128 / part.count as u128) as u64;
+        let mut before = 0;
+        let mine = self.items.iter().zip(self.tensors).filter(|(item, _)| {
+            // An item belongs where its middle is.
+            let middle = before + item.parameters() / 2;
+            before += item.parameters();
+            let in_first = part.number == 1 || middle >= share(part.number - 1);
+            in_first && (part.number == part.count || middle < share(part.number))
+        });
+        let (items, tensors): (Vec<Item>, Vec<TensorPlan>) =
+            mine.map(|(item, tensor)| (item.clone(), tensor)).unzip();
+        let mut metadata = self.metadata;
+        metadata.insert(NUMBER_KEY, part.number as u32);
+        metadata.insert(COUNT_KEY, part.count as u32);
+        metadata.insert(JOB_KEY, job);
+        metadata.insert(CHECKSUMS_KEY, vec![0u32; tensors.len()]);
+        let file_bytes = container::file_bytes(&metadata, &tensors)?;
+        Ok(Self { metadata, tensors, items, file_bytes })
+    }
+}
+
+/// Why parts cannot be joined.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// A file that is no part.
+    #[error("{path} is not a part of a file: `quantize --part` makes such")]
+    NotAPart {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A part of something else.
+    #[error(
+        "{path} is a part of another file than {first}: make all parts of one source, with the same options and the same calibration"
+    )]
+    Foreign {
+        /// The part.
+        path: PathBuf,
+        /// One of the others.
+        first: PathBuf,
+    },
+    /// The same part twice.
+    #[error("{path} and {other} are both part {number}; leave one out")]
+    Doubled {
+        /// The part.
+        path: PathBuf,
+        /// The same.
+        other: PathBuf,
+        /// Its number.
+        number: usize,
+    },
+    /// Parts that are not there.
+    #[error("of {count} parts these are missing: {missing}; make them with `quantize --part`")]
+    Missing {
+        /// How many there should be.
+        count: usize,
+        /// Their numbers.
+        missing: String,
+    },
+    /// A part that is not what was written.
+    #[error("{path} is damaged: {what}; make it again with `quantize --part`")]
+    Damaged {
+        /// The part.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The output is one of the parts.
+    #[error("{out} is one of the parts; choose another output file")]
+    OverPart {
+        /// The output.
+        out: PathBuf,
+    },
+    /// The disk is full.
+    #[error(
+        "the disk of {out} is full; the file takes {needed} bytes beside its parts: free some, or choose another disk"
+    )]
+    Full {
+        /// The output.
+        out: PathBuf,
+        /// Bytes of the whole file.
+        needed: u64,
+    },
+    /// Writing failed.
+    #[error("writing {out}: {source}")]
+    Write {
+        /// The output.
+        out: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A part cannot be read.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// The header cannot be written.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// The finished file is not sound.
+    #[error(transparent)]
+    Verify(#[from] QuantizeError),
+}
+
+/// A part, opened.
+struct Opened {
+    path: PathBuf,
+    gguf: Gguf,
+    number: usize,
+    count: usize,
+    job: String,
+    checksums: Vec<u32>,
+}
+
+impl Opened {
+    fn open(path: &Path) -> Result<Self, JoinError> {
+        let gguf = Gguf::open(path)?;
+        let metadata = gguf.metadata();
+        let (number, count) = (metadata.usize(NUMBER_KEY)?, metadata.usize(COUNT_KEY)?);
+        let job = metadata.str(JOB_KEY)?.map(str::to_string);
+        let path = path.to_path_buf();
+        let (Some(number), Some(count), Some(job)) = (number, count, job) else {
+            return Err(JoinError::NotAPart { path });
+        };
+        let checksums = metadata.u32s(CHECKSUMS_KEY)?.unwrap_or_default();
+        if Part::new(number, count).is_none() || checksums.len() != gguf.tensors().len() {
+            let what = format!("it says that it is part {number} of {count}");
+            return Err(JoinError::Damaged { path, what });
+        }
+        Ok(Self { path, gguf, number, count, job, checksums })
+    }
+}
+
+/// Puts the parts of a file together, in whatever order they are given, and gives the file's size. Each part's
+/// checksums are verified on the way. The file appears when it is whole, and is that of an undivided run to the last
+/// byte.
+pub fn join(
+    paths: &[PathBuf],
+    out: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<u64, JoinError> {
+    let canonical = |path: &Path| path.canonicalize().ok();
+    if paths.iter().any(|path| canonical(path).is_some() && canonical(path) == canonical(out)) {
+        return Err(JoinError::OverPart { out: out.into() });
+    }
+    let parts = ordered(paths)?;
+    let (metadata, tensors) = whole(&parts)?;
+    let needed = container::file_bytes(&metadata, &tensors)?;
+    let in_io = |source: io::Error| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            JoinError::Full { out: out.into(), needed }
+        }
+        _ => JoinError::Write { out: out.into(), source },
+    };
+    let in_write = |error| match error {
+        GgufError::Io { source, .. } => in_io(source),
+        other => JoinError::Gguf(other),
+    };
+    let (partial, file) = PartialFile::create(out).map_err(in_io)?;
+    let buffered = BufWriter::with_capacity(1 << 20, file);
+    let mut writer = Writer::new(buffered, out, &metadata, tensors).map_err(in_write)?;
+    let mut reporter = Progress { stage: Stage::Writing, done: 0, total: needed }.with(progress);
+    let mut checksums = Vec::new();
+    for part in &parts {
+        for (tensor, checksum) in part.gguf.tensors().iter().zip(&part.checksums) {
+            let bytes = part.gguf.bytes(tensor);
+            if crc32fast::hash(&bytes) != *checksum {
+                let what = format!("{} does not match its checksum", tensor.name);
+                return Err(JoinError::Damaged { path: part.path.clone(), what });
+            }
+            writer.write_tensor(&tensor.name, &bytes).map_err(in_write)?;
+            bytes.release();
+            checksums.push(*checksum);
+            reporter.add(container::padded(tensor.len));
+        }
+    }
+    writer.patch_u32_array(CHECKSUMS_KEY, &checksums).map_err(in_write)?;
+    let file: File = writer
+        .finish()
+        .map_err(in_write)?
+        .into_inner()
+        .map_err(|error| in_io(error.into_error()))?;
+    file.sync_all().map_err(in_io)?;
+    verify(out, partial.path(), &checksums, true, progress)?;
+    partial.keep().map_err(in_io)?;
+    Ok(needed)
+}
+
+/// Opens parts and puts them in order: all of one job, each once.
+fn ordered(paths: &[PathBuf]) -> Result<Vec<Opened>, JoinError> {
+    let mut parts: BTreeMap<usize, Opened> = BTreeMap::new();
+    let mut first: Option<(PathBuf, usize, String)> = None;
+    for path in paths {
+        let part = Opened::open(path)?;
+        let (first, count, job) =
+            first.get_or_insert_with(|| (path.clone(), part.count, part.job.clone()));
+        if (&part.job, part.count) != (job, *count) {
+            let (path, first) = (path.clone(), first.clone());
+            return Err(JoinError::Foreign { path, first });
+        }
+        if let Some(other) = parts.get(&part.number) {
+            let (path, other) = (path.clone(), other.path.clone());
+            return Err(JoinError::Doubled { path, other, number: part.number });
+        }
+        parts.insert(part.number, part);
+    }
+    let count = first.map_or(0, |(_, count, _)| count);
+    let missing: Vec<String> =
+        (1..=count).filter(|number| !parts.contains_key(number)).map(|n| n.to_string()).collect();
+    match missing.is_empty() {
+        true => Ok(parts.into_values().collect()),
+        false => Err(JoinError::Missing { count, missing: missing.join(", ") }),
+    }
+}
+
+/// The header of the whole file, which has the fingerprint that its parts name.
+fn whole(parts: &[Opened]) -> Result<(Metadata, Vec<TensorPlan>), JoinError> {
+    let tensors: Vec<TensorPlan> = parts
+        .iter()
+        .flat_map(|part| part.gguf.tensors())
+        .map(|tensor| TensorPlan {
+            name: tensor.name.clone(),
+            dims: tensor.dims.clone(),
+            ty: tensor.ty,
+        })
+        .collect();
+    let of_part = |part: &Opened| {
+        let mut metadata = part.gguf.metadata().clone();
+        for key in [NUMBER_KEY, COUNT_KEY, JOB_KEY] {
+            metadata.remove(key);
+        }
+        metadata.insert(CHECKSUMS_KEY, vec![0u32; tensors.len()]);
+        metadata
+    };
+    let mut metadata = Metadata::new();
+    for part in parts {
+        metadata = of_part(part);
+        if container::fingerprint(&metadata, &tensors)? != part.job {
+            let what = "its header is not that of the job that it names".into();
+            return Err(JoinError::Damaged { path: part.path.clone(), what });
+        }
+    }
+    Ok((metadata, tensors))
+}

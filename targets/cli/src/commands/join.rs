@@ -1,0 +1,37 @@
+//! `vaquita join`: parts of a file become the file.
+
+use std::path::PathBuf;
+
+use vaquita_quantize::join;
+
+use super::quantize::with_bars;
+use crate::compute::Compute;
+use crate::failure::Result;
+use crate::size;
+
+/// Arguments of `join`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What `quantize --part` made, all parts in any order
+    #[arg(required = true)]
+    parts: Vec<PathBuf>,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(compute: &Compute, args: Args) -> Result {
+    compute.install()?;
+    let file_bytes = with_bars(|progress| join(&args.parts, &args.out, progress))?;
+    if args.json {
+        println!("{}", serde_json::json!({ "parts": args.parts.len(), "file_bytes": file_bytes }));
+    } else {
+        let (out, parts) = (args.out.display(), args.parts.len());
+        println!("{out}: {}, of {parts} parts", size::show(file_bytes));
+    }
+    Ok(())
+}
