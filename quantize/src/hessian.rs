@@ -58,9 +58,13 @@ impl Hessian {
             rest = after;
         }
         blocks.par_iter_mut().for_each(|(at, n, sums)| {
-            for (row, x) in rows.chunks_exact(cols).enumerate() {
-                add_product(sums, &x[*at..*at + *n], factor(row));
+            let x = |row: usize| (&rows[row * cols + *at..][..*n], factor(row));
+            let count = rows.len() / cols;
+            let fours = count / 4 * 4;
+            for row in (0..fours).step_by(4) {
+                add_products(sums, [row, row + 1, row + 2, row + 3].map(x));
             }
+            (fours..count).for_each(|row| add_products(sums, [x(row)]));
         });
     }
 
@@ -92,13 +96,16 @@ impl Hessian {
     }
 }
 
-/// Adds `factor * x x^T` to an upper triangle.
-fn add_product(mut sums: &mut [f32], x: &[f32], factor: f32) {
-    for (i, xi) in x.iter().enumerate() {
-        let (row, rest) = sums.split_at_mut(x.len() - i);
-        let scaled = xi * factor;
-        for (sum, x) in row.iter_mut().zip(&x[i..]) {
-            *sum += scaled * x;
+/// Adds `factor * x x^T` of several rows to an upper triangle, one after the other: an entry is loaded and stored once
+/// for all of them.
+fn add_products<const N: usize>(mut sums: &mut [f32], rows: [(&[f32], f32); N]) {
+    let cols = rows.map(|(x, _)| x.len()).into_iter().min().unwrap_or(0);
+    for i in 0..cols {
+        let (row, rest) = sums.split_at_mut(cols - i);
+        let scaled = rows.map(|(x, factor)| x[i] * factor);
+        let tails = rows.map(|(x, _)| &x[i..cols]);
+        for (j, sum) in row.iter_mut().enumerate() {
+            *sum = (0..N).fold(*sum, |sum, r| sum + scaled[r] * tails[r][j]);
         }
         sums = rest;
     }
@@ -120,6 +127,16 @@ mod tests {
         assert_eq!(hessian.packed(), [3.0, 4.0, 8.0, 19.0]);
         let blocks: Vec<_> = hessian.blocks().collect();
         assert_eq!(blocks, [(vec![3.0, 4.0, 4.0, 8.0], 2), (vec![19.0], 1)]);
+        // Four rows at once are four rows one by one.
+        let rows: Vec<f32> = (0..27).map(|n| (n as f32 * 0.37).sin()).collect();
+        let factor = |row: usize| 0.1 + row as f32;
+        let [mut together, mut apart] = [Hessian::new(3, 2), Hessian::new(3, 2)];
+        together.add_rows(&rows, factor);
+        for (row, x) in rows.chunks(3).enumerate() {
+            apart.add_rows(x, |_| factor(row));
+        }
+        assert_eq!(together, apart);
+
         let mut sum = Hessian::default();
         sum.merge(&hessian, 1.0);
         sum.merge(&hessian, 0.5);

@@ -175,10 +175,11 @@ fn a_calibrated_model_gives_the_file_of_its_statistics() {
     let found = walked(1, Some(64), STATES_IN_MEMORY);
     assert_eq!(coverage, found.coverage());
     let file = CalibrationFile::open(&path).unwrap();
-    for (name, moments) in &found.rounded().matrices {
+    let found = found.rounded();
+    for (name, moments) in &found.matrices {
         assert!(file.matrix(name).unwrap() == *moments, "{name}");
     }
-    for (layer, experts) in &found.rounded().experts {
+    for (layer, experts) in &found.experts {
         assert!(file.layer(*layer).unwrap() == *experts, "{layer}");
     }
     assert!(file.reaches(Some(3)) && file.reaches(None) && !file.reaches(Some(4)));

@@ -238,7 +238,7 @@ fn a_calibration_says_what_experts_saw_and_brings_the_file_closer() {
     let folder = tempfile::tempdir().unwrap();
     let [calibration, plain, weighted] =
         ["a.calibration", "plain.gguf", "weighted.gguf"].map(|name| folder.path().join(name));
-    let mut calibrate = vaquita(["calibrate", "--limit", "100", "--json"]);
+    let mut calibrate = vaquita(["calibrate", "--limit", "100", "--json", "--threads", "1"]);
     calibrate.arg(reference()).arg("-o").arg(&calibration);
     let coverage = json(calibrate.arg("--text").arg(reference().join("calibration.jsonl")));
     assert_eq!(coverage["layers"].as_array().unwrap().len(), 3);

@@ -182,19 +182,15 @@ impl Moments {
 
 impl super::Statistics {
     /// What a file would give back, so that quantizing by either makes the same file.
-    pub fn rounded(&self) -> Self {
-        let matrices = self.matrices.iter();
-        let experts = self.experts.iter().map(|(layer, experts)| {
-            let experts = experts.iter().map(|one| ExpertMoments {
-                input: one.input.rounded(one.input.weight),
-                hidden: one.hidden.rounded(one.input.weight),
-                ..*one
-            });
-            (*layer, experts.collect())
-        });
-        Self {
-            matrices: matrices.map(|(name, one)| (name.clone(), one.rounded(1.0))).collect(),
-            experts: experts.collect(),
+    pub fn rounded(mut self) -> Self {
+        for moments in self.matrices.values_mut() {
+            *moments = moments.rounded(1.0);
         }
+        for expert in self.experts.values_mut().flatten() {
+            let weight = expert.input.weight;
+            expert.input = expert.input.rounded(weight);
+            expert.hidden = expert.hidden.rounded(weight);
+        }
+        self
     }
 }
