@@ -22,6 +22,9 @@ pub struct Writer {
     places: HashMap<String, u64>,
 }
 
+/// The name of a number of eight bytes, and where it is.
+type Eight = (&'static str, fn(&ExpertMoments) -> [u8; 8]);
+
 /// A tensor of the header.
 struct Planned {
     name: String,
@@ -84,7 +87,7 @@ impl Writer {
             let shape = self.shape.layers.iter().find(|one| one.layer == *layer).copied();
             let shape = shape.filter(|shape| shape.experts == experts.len());
             let shape = shape.ok_or_else(|| self.unfit(&format!("layer {layer}")))?;
-            let eights: [(_, fn(&ExpertMoments) -> [u8; 8]); 3] = [
+            let eights: [Eight; 3] = [
                 ("tokens", |one| one.tokens.to_le_bytes()),
                 ("mass", |one| one.mass.to_le_bytes()),
                 ("weight", |one| one.input.weight.to_le_bytes()),
