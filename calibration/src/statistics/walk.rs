@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
-use vaquita_runtime::experts::{ExpertStore, Visit};
+use vaquita_runtime::experts::{ExpertStore, Take, Visit};
 use vaquita_runtime::model::layerwise::Layerwise;
 use vaquita_runtime::model::observer::{ExpertInputs, Observer};
 use vaquita_runtime::model::{
@@ -211,7 +211,7 @@ impl ExpertStore for OneByOne {
         &self,
         visit: &Visit,
         meanwhile: &mut dyn FnMut(),
-        take: &mut dyn FnMut(ExpertId, &Expert),
+        take: Take,
     ) -> Result<(), WeightsError> {
         meanwhile();
         let config = self.weights.config();
@@ -222,7 +222,7 @@ impl ExpertStore for OneByOne {
             };
             let experts: Vec<Expert> = ids.par_iter().map(fetch).collect::<Result<_, _>>()?;
             for (id, expert) in ids.iter().zip(&experts) {
-                take(*id, expert);
+                take(&[(*id, expert)]);
                 for matrix in [&expert.gate, &expert.up, &expert.down] {
                     matrix.release();
                 }
