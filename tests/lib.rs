@@ -13,6 +13,23 @@ use vaquita_runtime::gguf::Metadata;
 use vaquita_runtime::model::{GgufWeights, Model, Verify};
 use vaquita_runtime::tokenizer::Tokenizer;
 
+/// The checkpoints in `golden`: one of every architecture.
+pub const FAMILIES: [&str; 13] = [
+    "deepseek-v2",
+    "deepseek-v2-lite",
+    "deepseek-v3",
+    "glm-4.7-flash",
+    "gpt-oss",
+    "lfm2-moe",
+    "mixtral",
+    "moonlight",
+    "olmoe",
+    "qwen2-moe",
+    "qwen3-moe",
+    "r1-distill-llama",
+    "r1-distill-qwen",
+];
+
 /// A folder of tiny random checkpoints with the logits that transformers computes.
 pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)

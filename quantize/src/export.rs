@@ -34,7 +34,7 @@ pub struct Export<'a> {
     pub weights: &'a dyn Weights,
     /// What it is.
     pub identity: &'a Identity,
-    /// `tokenizer.*` metadata for the file.
+    /// `tokenizer.*` metadata for the file, and `general.*` of its origin.
     pub tokenizer: &'a Metadata,
     /// The type of matrices, one of [`TYPES`]; vectors and routers are F32.
     pub ty: BlockType,
@@ -202,7 +202,7 @@ fn metadata(job: &Export, config: &Config) -> Metadata {
     for (key, value) in job.tokenizer.iter() {
         metadata.insert(key, value.clone());
     }
-    if job.tokenizer.is_empty() {
+    if job.tokenizer.get("tokenizer.ggml.model").is_none() {
         metadata.insert("tokenizer.ggml.model", "no_vocab"); // what llama.cpp calls its absence
     }
     metadata

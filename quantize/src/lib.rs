@@ -2,9 +2,11 @@
 //!
 //! [`sources`] read a checkpoint, [`plan`] says which block type everything gets, [`encoders`] turn weights
 //! into the bytes of a type, and [`quantize`] puts it together into a file that appears only when it is whole
-//! and has been read back; [`parts`] of it can be made apart and joined. [`export`] writes the layout that other programs know. Work is spread with rayon, over the pool that the caller installs.
+//! and has been read back; [`parts`] of it can be made apart and joined. [`convert`] keeps the weights of a GGUF file as they
+//! are and only rearranges them; [`export`] writes the layout that other programs know. Work is spread with rayon, over the pool that the caller installs.
 
 pub mod container;
+pub mod convert;
 pub mod encoders;
 pub mod export;
 pub mod hessian;

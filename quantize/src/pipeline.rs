@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rayon::prelude::*;
-use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::blocks::{BlockType, Matrix};
 use vaquita_runtime::gguf::{Gguf, GgufError, Metadata, Writer};
 use vaquita_runtime::model::gguf_weights::{OpenError, record_layout};
 use vaquita_runtime::model::{ExpertSpec, GgufWeights, Projection, Verify, Weights, WeightsError};
@@ -106,7 +106,7 @@ pub struct Job<'a> {
     pub weights: &'a dyn Weights,
     /// What the source is.
     pub identity: &'a Identity,
-    /// `tokenizer.*` metadata for the file.
+    /// `tokenizer.*` metadata for the file, and `general.*` of its origin.
     pub tokenizer: &'a Metadata,
     /// How much each column matters, where that is known.
     pub importance: Option<&'a dyn Importance>,
@@ -302,11 +302,23 @@ fn encode(job: &Job, item: &Item) -> Result<(Vec<u8>, Distortion), QuantizeError
             let hessian = job.importance.and_then(|all| all.tensor_hessian(&spec.name, spec.cols));
             let feedback = hessian.filter(|_| bears_feedback(*ty)).as_ref().map(Feedback::new);
             let guide = Guide { importance: importance.as_deref(), feedback: feedback.as_ref() };
-            let encoded = encoders::encode(*ty, &matrix, guide).map_err(in_encode);
+            let encoded = encode_matrix(*ty, &matrix, guide).map_err(in_encode);
             matrix.release();
             encoded
         }
         Item::Expert(spec, types) => encode_expert(job, spec, *types),
+    }
+}
+
+/// A matrix in a type: as it is where it has that type already, or one with the same values.
+fn encode_matrix(
+    ty: BlockType,
+    matrix: &Matrix,
+    guide: Guide,
+) -> Result<(Vec<u8>, Distortion), EncodeError> {
+    match encoders::exact(ty, matrix) {
+        Some(bytes) => Ok((bytes, encoders::unchanged(matrix)?)),
+        None => encoders::encode(ty, matrix, guide),
     }
 }
 
@@ -342,7 +354,7 @@ fn encode_expert(
             feedback = hessian.as_ref().map(Feedback::new);
         }
         let guide = Guide { importance: importance.as_deref(), feedback: feedback.as_ref() };
-        let (bytes, lost) = encoders::encode(types[at], &matrices[at], guide).map_err(in_encode)?;
+        let (bytes, lost) = encode_matrix(types[at], &matrices[at], guide).map_err(in_encode)?;
         matrices[at].release();
         record[ranges[at].clone()].copy_from_slice(&bytes);
         distortion += lost;

@@ -15,24 +15,8 @@ use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 use vaquita_tests::store::{Setting, streamed};
 use vaquita_tests::{
-    bits, golden, goldens, largest_error, mean_divergence, open_folder, quantized,
+    FAMILIES, bits, golden, goldens, largest_error, mean_divergence, open_folder, quantized,
 };
-
-const FAMILIES: [&str; 13] = [
-    "deepseek-v2",
-    "deepseek-v2-lite",
-    "deepseek-v3",
-    "glm-4.7-flash",
-    "gpt-oss",
-    "lfm2-moe",
-    "mixtral",
-    "moonlight",
-    "olmoe",
-    "qwen2-moe",
-    "qwen3-moe",
-    "r1-distill-llama",
-    "r1-distill-qwen",
-];
 
 fn session(model: &Arc<Model>, cache: CacheType, tier: Tier, chunk: usize) -> Session {
     let options = SessionOptions { cache, tier, prefill_chunk: chunk, ..SessionOptions::default() };

@@ -1,11 +1,12 @@
 //! Encoders: from weights to the bytes of a block type, with the error that this leaves.
 //!
-//! [`encode`] is the way in. [`tables`] has the value tables of the coded types, `search` the choice of a
+//! [`encode`] is the way in, [`exact`] that for what needs no rounding. [`tables`] has the value tables of the coded types, `search` the choice of a
 //! group's scale, [`Feedback`] carries errors on, `coded` puts rows together, `plain` converts numbers.
 
 use vaquita_runtime::blocks::BlockType;
 
 mod coded;
+mod exact;
 mod feedback;
 mod plain;
 mod rows;
@@ -14,6 +15,7 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use exact::{exact, holds_mxfp4, unchanged};
 pub use feedback::Feedback;
 pub use rows::{Rows, Sample, Slice};
 

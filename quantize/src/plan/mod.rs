@@ -1,12 +1,16 @@
 //! Bit plans: the block type of every tensor, and of every projection of every expert.
 //!
 //! [`Plan::uniform`] gives all experts one type, and the [`Trunk`] what goes with it; [`mixed()`] gives each matrix
-//! what it needs under a size, going by a [`Survey`].
+//! what it needs under a size, going by a [`Survey`]; [`Plan::as_stored`] leaves each what it has.
 
 use std::collections::HashMap;
 
-use vaquita_runtime::blocks::{BlockType, GROUP};
-use vaquita_runtime::model::{Config, ExpertId, ExpertSpec, LayerId, Projection, TensorSpec};
+use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
+use vaquita_runtime::model::{
+    Config, Expert, ExpertId, ExpertSpec, LayerId, Projection, TensorSpec, Weights, WeightsError,
+};
+
+use crate::encoders::holds_mxfp4;
 
 mod allocation;
 mod curve;
@@ -27,7 +31,7 @@ pub use trunk::Trunk;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     name: String,
-    /// Of matrices that are not routed experts; the others are F32.
+    /// Of tensors that are not routed experts; those it does not name are F32.
     tensors: HashMap<String, BlockType>,
     first_layer: usize,
     experts: Vec<Vec<[BlockType; 3]>>,
@@ -52,6 +56,29 @@ impl Plan {
         Self::new(config, name, types, |spec| {
             Projection::ALL.map(|projection| fit(ty, spec.shape(projection).1))
         })
+    }
+
+    /// The types that a source has already, so that no weight changes: MXFP4 becomes e4 where that holds it exactly.
+    pub fn as_stored(weights: &dyn Weights) -> Result<Self, WeightsError> {
+        let config = weights.config();
+        let ty = |matrix: &Matrix| match matrix.block_type() {
+            BlockType::Mxfp4 if holds_mxfp4(matrix) => BlockType::E4,
+            ty => ty,
+        };
+        let mut tensors = HashMap::new();
+        for spec in config.family.tensors(config) {
+            if let Some(matrix) = weights.tensor(&spec)? {
+                tensors.insert(spec.name, ty(&matrix));
+            }
+        }
+        let types = |spec: ExpertSpec| {
+            let Expert { gate, up, down } = weights.expert(&spec)?;
+            Ok([&gate, &up, &down].map(ty))
+        };
+        let layer = |layer| expert_specs(config, layer).map(types).collect();
+        let experts = expert_layers(config).map(layer).collect::<Result<_, WeightsError>>()?;
+        let first_layer = config.moe.first_k_dense_replace;
+        Ok(Self { name: "as stored".into(), tensors, first_layer, experts })
     }
 
     /// A plan that asks for the type of every tensor and every expert.
@@ -95,7 +122,7 @@ impl Plan {
     /// How many projections of experts have each type; types that none has are left out.
     pub fn counts(&self) -> Vec<(BlockType, usize)> {
         let all = || self.experts.iter().flatten().flatten();
-        let counts = BlockType::WRITTEN.map(|ty| (ty, all().filter(|found| **found == ty).count()));
+        let counts = BlockType::ALL.map(|ty| (ty, all().filter(|found| **found == ty).count()));
         counts.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 }

@@ -120,6 +120,7 @@ pub fn open(path: &Path) -> Result<Source, SourceError> {
         return Ok(Source { weights: Arc::new(folder), identity });
     }
     let weights = GgufWeights::open(path, Verify::First)?;
-    let identity = Identity::new(path, vec![path.to_path_buf()])?;
+    let files = weights.gguf().files().map(|(file, _)| file.to_path_buf()).collect();
+    let identity = Identity::new(path, files)?;
     Ok(Source { weights: Arc::new(weights), identity })
 }

@@ -36,6 +36,8 @@ enum Command {
     Plan(commands::plan::Args),
     /// See how a model uses its experts, for `quantize --calibration`
     Calibrate(commands::calibrate::Args),
+    /// Rearrange a GGUF file so that experts can be read one by one, no weight changed
+    Convert(commands::convert::Args),
     /// Write a model in the layout that llama.cpp and its kin read
     Export(commands::export::Args),
     /// Answer one prompt
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Join(args) => commands::join::run(&compute, args),
         Command::Plan(args) => commands::plan::run(&compute, args),
         Command::Calibrate(args) => commands::calibrate::run(&compute, args),
+        Command::Convert(args) => commands::convert::run(&compute, args),
         Command::Export(args) => commands::export::run(&compute, args),
         Command::Run(args) => commands::run::run(&compute, args),
         Command::Chat(args) => commands::chat::run(&compute, args),

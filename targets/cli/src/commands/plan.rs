@@ -44,7 +44,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         .map(|path| Calibration::open(path, &args.source, &mut opened.identity))
         .transpose()?;
     let importance = calibration.as_ref().map(Calibration::importance);
-    let tokenizer = super::quantize::tokenizer_metadata(&args.source)?;
+    let tokenizer = super::quantize::carried_metadata(&args.source)?;
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
     let material = Material { weights, identity, tokenizer: &tokenizer, importance };
     let survey = with_bars(|progress| Survey::new(&material, progress))?;

@@ -86,8 +86,9 @@ impl PlanKind {
     }
 }
 
+/// Types of what is not a routed expert.
 #[derive(clap::Args)]
-struct TrunkArgs {
+pub struct TrunkArgs {
     /// Type of all but the routed experts and the output head [default: e4 and e8 below experts of e4, e3, e2]
     #[arg(long, value_name = "TYPE", value_parser = expert_type)]
     trunk: Option<BlockType>,
@@ -97,7 +98,13 @@ struct TrunkArgs {
 }
 
 impl TrunkArgs {
-    fn beside(&self, experts: BlockType) -> Trunk {
+    /// Whether any was asked for.
+    pub fn is_given(&self) -> bool {
+        self.trunk.or(self.output_type).is_some()
+    }
+
+    /// The trunk beside experts of a type.
+    pub fn beside(&self, experts: BlockType) -> Trunk {
         let default = Trunk::beside(experts);
         Trunk {
             output: self.output_type.unwrap_or(default.output),
@@ -125,7 +132,8 @@ impl TargetArgs {
     }
 }
 
-fn expert_type(name: &str) -> std::result::Result<BlockType, String> {
+/// A type that experts may have.
+pub fn expert_type(name: &str) -> std::result::Result<BlockType, String> {
     const TYPES: [BlockType; 5] =
         [BlockType::E4, BlockType::E3, BlockType::E2, BlockType::E8, BlockType::F16];
     let found = TYPES.into_iter().find(|ty| ty.name() == name);
@@ -145,7 +153,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         (_, Some(_)) if args.ty.is_some() => {
             return Err(Failure::Usage("--type is for --plan uniform; mixed chooses types".into()));
         }
-        (_, Some(_)) if args.trunk.trunk.or(args.trunk.output_type).is_some() => {
+        (_, Some(_)) if args.trunk.is_given() => {
             let message = "--trunk and --output-type are for --plan uniform; mixed chooses types";
             return Err(Failure::Usage(message.into()));
         }
@@ -240,6 +248,8 @@ pub enum Types {
     Uniform(BlockType, Trunk),
     /// By a plan under a target.
     Mixed(Target, Allocation),
+    /// Not at all: they are those of the source.
+    AsStored,
 }
 
 /// What is to be quantized, and how.
@@ -282,7 +292,7 @@ pub fn make(compute: &Compute, order: &Order) -> Result<Report> {
     };
     let importance = calibration.as_ref().map(Calibration::importance);
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
-    let tokenizer = tokenizer_metadata(source)?;
+    let tokenizer = carried_metadata(source)?;
     let plan = match types {
         Types::Mixed(target, allocation) => {
             let material = Material { weights, identity, tokenizer: &tokenizer, importance };
@@ -290,6 +300,7 @@ pub fn make(compute: &Compute, order: &Order) -> Result<Report> {
             survey.plan(&material, *target, *allocation)?
         }
         Types::Uniform(ty, trunk) => Plan::with_trunk(weights.config(), *ty, *trunk),
+        Types::AsStored => Plan::as_stored(weights)?,
     };
     let job = Job { weights, identity, tokenizer: &tokenizer, importance, plan: &plan, out };
     let report = with_bars(|progress| match part {
@@ -328,9 +339,9 @@ pub fn with_bars<T>(work: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
     })
 }
 
-/// What the file will say of its tokenizer. A checkpoint may come without one; its file then runs with
-/// token ids only.
-pub fn tokenizer_metadata(source: &Path) -> Result<Metadata> {
+/// What the file will say of its tokenizer, and of its origin where the source does: name, licence, authors. A
+/// checkpoint may come without a tokenizer; its file then runs with token ids only.
+pub fn carried_metadata(source: &Path) -> Result<Metadata> {
     let mut metadata = Metadata::new();
     if source.is_dir() {
         if source.join("tokenizer.json").exists() {
@@ -338,16 +349,25 @@ pub fn tokenizer_metadata(source: &Path) -> Result<Metadata> {
         }
     } else {
         let gguf = Gguf::open(source)?;
-        for (key, value) in gguf.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer."))
-        {
+        for (key, value) in gguf.metadata().iter().filter(|(key, _)| is_carried(key)) {
             metadata.insert(key, value.clone());
         }
     }
     Ok(metadata)
 }
 
+/// Whether a key of one GGUF file holds for another made of it: not where it is about types and layout.
+fn is_carried(key: &str) -> bool {
+    const OF_THE_FILE: [&str; 4] =
+        ["architecture", "alignment", "file_type", "quantization_version"];
+    match key.strip_prefix("general.") {
+        Some(rest) => !OF_THE_FILE.contains(&rest),
+        None => key.starts_with("tokenizer."),
+    }
+}
+
 /// The report, for people.
-fn describe(out: &Path, report: &Report) -> String {
+pub fn describe(out: &Path, report: &Report) -> String {
     let types = |counts: &BTreeMap<String, usize>| -> String {
         let counts: Vec<String> =
             counts.iter().map(|(ty, count)| format!("{ty} {count}")).collect();

@@ -1,0 +1,49 @@
+//! `vaquita convert`: a GGUF file of llama.cpp's layout becomes an expert-major one.
+
+use std::path::PathBuf;
+
+use vaquita_quantize::convert;
+use vaquita_runtime::blocks::BlockType;
+
+use super::quantize::{TrunkArgs, Types, describe, expert_type, make};
+use crate::compute::Compute;
+use crate::failure::{Failure, Result};
+
+/// Arguments of `convert`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A GGUF file, or the first of a split one
+    source: PathBuf,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    /// Requantize the routed experts to this type [default: no weight changes]
+    #[arg(long = "type", value_name = "TYPE", value_parser = expert_type)]
+    ty: Option<BlockType>,
+    #[command(flatten)]
+    trunk: TrunkArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(compute: &Compute, args: Args) -> Result {
+    if args.ty.is_none() && args.trunk.is_given() {
+        let message = "--trunk and --output-type go with --type; without it no weight changes";
+        return Err(Failure::Usage(message.into()));
+    }
+    convert::check(&args.source, args.ty.is_none())?;
+    compute.install()?;
+    let types = match args.ty {
+        Some(ty) => Types::Uniform(ty, args.trunk.beside(ty)),
+        None => Types::AsStored,
+    };
+    let report = make(&args.source, &args.out, &types, None)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{}", describe(&args.out, &report));
+    }
+    Ok(())
+}
