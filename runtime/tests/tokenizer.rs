@@ -82,6 +82,62 @@ fn every_trained_tokenizer_gives_pythons_ids() {
 }
 
 #[test]
+fn tokens_at_random_decode_as_in_python_invalid_utf_8_included() {
+    for name in TRAINED {
+        let (tokenizer, _) = trained(name);
+        let samples = golden(name)["decoded"].as_array().unwrap().clone();
+        assert!(samples.iter().any(|sample| sample["text"].as_str().unwrap().contains('\u{fffd}')));
+        for sample in samples {
+            let ids: Vec<u32> = serde_json::from_value(sample["ids"].clone()).unwrap();
+            assert_eq!(tokenizer.decode(&ids), sample["text"].as_str().unwrap(), "{name} {ids:?}");
+        }
+    }
+}
+
+/// Of Llama 2 and Mixtral 8x7B, and of Mistral since its third version.
+const SENTENCE_PIECE: [&str; 2] = ["llama-spm", "mistral-spm"];
+
+#[test]
+fn sentence_piece_tokenizers_give_pythons_ids_and_lose_nothing() {
+    for name in SENTENCE_PIECE {
+        let (tokenizer, cases) = trained(name);
+        assert_matches_python(&tokenizer, &cases, name);
+        let mut metadata = Metadata::new();
+        tokenizer.write_metadata(&mut metadata);
+        assert_matches_python(&Tokenizer::from_metadata(&metadata).unwrap(), &cases, name);
+        for case in cases.iter().filter(|case| !case["text"].as_str().unwrap().contains('<')) {
+            let text = case["text"].as_str().unwrap();
+            let decoded = tokenizer.decode(&tokenizer.encode(text, true).unwrap());
+            let expected = [format!(" {text}"), text.into()];
+            assert!(expected.contains(&decoded), "{name}: {text:?} became {decoded:?}");
+        }
+    }
+}
+
+#[test]
+fn scores_alone_give_pythons_ids() {
+    let (tokenizer, cases) = trained("llama-spm");
+    let keys = &golden("llama-spm")["ggml"];
+    let mut published = Metadata::new();
+    published.insert("tokenizer.ggml.model", "llama");
+    let list = |key: &str| keys[key].as_array().unwrap().iter();
+    let tokens: Vec<String> =
+        list("tokens").map(|token| token.as_str().unwrap().to_string()).collect();
+    let scores: Vec<f32> = list("scores").map(|score| score.as_f64().unwrap() as f32).collect();
+    let kinds: Vec<i32> = list("token_type").map(|kind| kind.as_i64().unwrap() as i32).collect();
+    published.insert("tokenizer.ggml.tokens", tokens);
+    published.insert("tokenizer.ggml.scores", scores);
+    published.insert("tokenizer.ggml.token_type", kinds);
+    published.insert("tokenizer.ggml.bos_token_id", 1u32);
+    for (metadata, whose) in [(published, "a published file"), (ggml_keys(&tokenizer), "ours")] {
+        let from_keys = Tokenizer::from_metadata(&metadata).unwrap();
+        assert_matches_python(&from_keys, &cases, whose);
+        assert_eq!(from_keys.vocab_size(), tokenizer.vocab_size());
+        assert_eq!(from_keys.add_bos(), whose != "ours", "as Llama's do, where nothing says so");
+    }
+}
+
+#[test]
 fn the_pre_tokenizer_is_recognised_from_tokenizer_json() {
     for name in TRAINED {
         let metadata = ggml_keys(&trained(name).0);

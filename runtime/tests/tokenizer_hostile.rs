@@ -304,10 +304,23 @@ fn sentencepiece_with_byte_fallback_keeps_every_byte() {
     assert_eq!(metadata.str("tokenizer.ggml.model").unwrap(), Some("llama"));
     let again = Tokenizer::from_metadata(&metadata).unwrap();
     assert_eq!(again.encode(" aé<s>", true).unwrap(), [258, 0xc3, 0xa9, 259]);
-    // ggml's keys alone hold no merges.
+    // ggml's keys alone hold no merges: they follow from the scores.
     metadata.remove("tokenizer.huggingface.json");
+    let again = Tokenizer::from_metadata(&metadata).unwrap();
+    assert_eq!(again.encode(" aé<s>", true).unwrap(), [258, 0xc3, 0xa9, 259]);
+
+    let complaint = |key: &str, value: Vec<f32>| {
+        let mut metadata = metadata.clone();
+        metadata.insert(key, value);
+        Tokenizer::from_metadata(&metadata).unwrap_err().to_string()
+    };
+    let text = complaint("tokenizer.ggml.scores", vec![0.0; 7]);
+    assert!(text.contains("260 elements"), "{text}");
+    let mut tokens = metadata.strings("tokenizer.ggml.tokens").unwrap().unwrap().to_vec();
+    tokens[258] = "a".repeat(300);
+    metadata.insert("tokenizer.ggml.tokens", tokens);
     let text = Tokenizer::from_metadata(&metadata).unwrap_err().to_string();
-    assert!(text.contains("tokenizer.ggml.model is \"llama\""), "{text}");
+    assert!(text.contains("merges follow from scores"), "{text}");
 }
 
 /// Metadata of the small tokenizer, ggml's keys only.

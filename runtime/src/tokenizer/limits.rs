@@ -6,6 +6,8 @@ pub const TOKENS: usize = 1 << 20;
 pub const MERGES: usize = 1 << 21;
 /// Bytes of one token.
 pub const TOKEN_BYTES: usize = 4096;
+/// Bytes of one token where merges follow from scores; SentencePiece's own are far shorter.
+pub const PIECE_BYTES: usize = 256;
 /// Bytes of a tokenizer.json.
 pub const JSON_BYTES: u64 = 256 << 20;
 /// Bytes of a tokenizer_config.json.

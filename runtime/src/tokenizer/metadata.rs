@@ -7,7 +7,7 @@ use tokenizers::AddedToken;
 
 use super::alphabet::Alphabet;
 use super::definition::{Added, Definition, Merge, Model, Steps, Vocabulary};
-use super::{Tokenizer, TokenizerError, limits, pre_tokenizers};
+use super::{Tokenizer, TokenizerError, limits, pre_tokenizers, sentencepiece};
 use crate::gguf::Metadata;
 
 /// A whole tokenizer.json.
@@ -21,6 +21,7 @@ const MERGES: &str = "tokenizer.ggml.merges";
 const BOS: &str = "tokenizer.ggml.bos_token_id";
 const EOS: &str = "tokenizer.ggml.eos_token_id";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
+const PREFIX_SPACE: &str = "tokenizer.ggml.add_space_prefix";
 const TEMPLATE: &str = "tokenizer.chat_template";
 
 /// `tokenizer.ggml.token_type`.
@@ -37,8 +38,8 @@ pub(super) fn read(metadata: &Metadata) -> Result<Tokenizer, TokenizerError> {
     let (mut tokenizer, add_bos) = match metadata.str(HUGGINGFACE)? {
         Some(json) => (Tokenizer::from_json(json.as_bytes())?, false),
         None => {
-            let entry = entry(metadata)?;
-            (Tokenizer::from_definition(definition(metadata, entry)?)?, entry.add_bos)
+            let (definition, add_bos) = definition(metadata)?;
+            (Tokenizer::from_definition(definition)?, add_bos)
         }
     };
     tokenizer.bos = id(metadata, BOS, &tokenizer)?;
@@ -68,55 +69,98 @@ fn id(
     }
 }
 
-/// The registry's entry for these keys.
-fn entry(metadata: &Metadata) -> Result<&'static pre_tokenizers::Entry, TokenizerError> {
+/// The tokenizer.json that llama.cpp's keys amount to, and whether a BOS goes first where they do not say.
+fn definition(metadata: &Metadata) -> Result<(Definition, bool), TokenizerError> {
     let model = metadata.str(MODEL)?.ok_or(TokenizerError::Missing { key: MODEL })?;
-    if model != "gpt2" {
-        let allowed = format!("gpt2, or any with {HUGGINGFACE}");
-        return Err(TokenizerError::value(MODEL, format!("{model:?}"), allowed));
+    match model {
+        "gpt2" => {
+            let pre = metadata.str(PRE)?.ok_or(TokenizerError::Missing { key: PRE })?;
+            let entry = pre_tokenizers::by_name(pre).ok_or_else(|| {
+                TokenizerError::value(PRE, format!("{pre:?}"), pre_tokenizers::names())
+            })?;
+            Ok((byte_level(metadata, entry)?, entry.add_bos))
+        }
+        "llama" => Ok((sentence_piece(metadata)?, true)),
+        other => {
+            let allowed = format!("gpt2, llama, or any with {HUGGINGFACE}");
+            Err(TokenizerError::value(MODEL, format!("{other:?}"), allowed))
+        }
     }
-    let pre = metadata.str(PRE)?.ok_or(TokenizerError::Missing { key: PRE })?;
-    pre_tokenizers::by_name(pre)
-        .ok_or_else(|| TokenizerError::value(PRE, format!("{pre:?}"), pre_tokenizers::names()))
 }
 
-/// The tokenizer.json that llama.cpp's keys amount to.
-fn definition(
+/// Tokens by what is done with them.
+#[derive(Default)]
+struct Tokens {
+    vocab: Vec<(String, u32)>,
+    added: Vec<Added>,
+    unknown: Option<(String, u32)>,
+}
+
+impl Tokens {
+    fn read(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        let tokens = metadata.strings(TOKENS)?.ok_or(TokenizerError::Missing { key: TOKENS })?;
+        let kinds = metadata.u32s(TOKEN_TYPE)?.unwrap_or_else(|| vec![kind::NORMAL; tokens.len()]);
+        check_count(TOKENS, tokens.len(), limits::TOKENS)?;
+        check_as_many(TOKEN_TYPE, kinds.len(), tokens.len())?;
+        let mut this = Self::default();
+        for (id, (token, kind)) in (0u32..).zip(tokens.iter().zip(kinds)) {
+            match kind {
+                // llama.cpp tolerates empty tokens too; no text has them.
+                _ if token.is_empty() => this.vocab.push((format!("[EMPTY_{id}]"), id)),
+                kind::UNKNOWN | kind::CONTROL | kind::USER_DEFINED => {
+                    if kind == kind::UNKNOWN {
+                        this.unknown.get_or_insert_with(|| (token.clone(), id));
+                    }
+                    let token = AddedToken::from(token.clone(), kind != kind::USER_DEFINED);
+                    this.added.push(Added { id, token: token.normalized(false) });
+                }
+                0 | kind::NORMAL | kind::UNUSED | kind::BYTE => {
+                    this.vocab.push((token.clone(), id));
+                }
+                other => {
+                    let what = format!("{TOKEN_TYPE}[{id}]");
+                    return Err(TokenizerError::value(what, other.to_string(), "0 to 6"));
+                }
+            }
+        }
+        Ok(this)
+    }
+}
+
+fn check_count(key: &str, found: usize, limit: usize) -> Result<(), TokenizerError> {
+    if found <= limit {
+        return Ok(());
+    }
+    let allowed = format!("at most {limit} elements");
+    Err(TokenizerError::value(key, format!("{found} elements"), allowed))
+}
+
+fn check_as_many(key: &str, found: usize, tokens: usize) -> Result<(), TokenizerError> {
+    if found == tokens {
+        return Ok(());
+    }
+    let allowed = format!("{tokens} elements, as many as {TOKENS}");
+    Err(TokenizerError::value(key, format!("{found} elements"), allowed))
+}
+
+/// SentencePiece's BPE, of Llama 2 and Mixtral.
+fn sentence_piece(metadata: &Metadata) -> Result<Definition, TokenizerError> {
+    let Tokens { vocab, added, unknown } = Tokens::read(metadata)?;
+    let scores = metadata.f32s(SCORES)?.ok_or(TokenizerError::Missing { key: SCORES })?;
+    check_as_many(SCORES, scores.len(), vocab.len() + added.len())?;
+    let prefix_space = metadata.bool(PREFIX_SPACE)?.unwrap_or(true);
+    let scores = scores.to_vec();
+    sentencepiece::definition(sentencepiece::Keys { vocab, added, scores, unknown, prefix_space })
+}
+
+/// Byte-level BPE.
+fn byte_level(
     metadata: &Metadata,
     entry: &pre_tokenizers::Entry,
 ) -> Result<Definition, TokenizerError> {
-    let tokens = metadata.strings(TOKENS)?.ok_or(TokenizerError::Missing { key: TOKENS })?;
     let merges = metadata.strings(MERGES)?.ok_or(TokenizerError::Missing { key: MERGES })?;
-    let kinds = metadata.u32s(TOKEN_TYPE)?.unwrap_or_else(|| vec![kind::NORMAL; tokens.len()]);
-    let counts = [(TOKENS, tokens.len(), limits::TOKENS), (MERGES, merges.len(), limits::MERGES)];
-    for (key, found, limit) in counts {
-        if found > limit {
-            let allowed = format!("at most {limit} elements");
-            return Err(TokenizerError::value(key, format!("{found} elements"), allowed));
-        }
-    }
-    if kinds.len() != tokens.len() {
-        let (found, allowed) = (kinds.len(), tokens.len());
-        let allowed = format!("{allowed} elements, as many as {TOKENS}");
-        return Err(TokenizerError::value(TOKEN_TYPE, format!("{found} elements"), allowed));
-    }
-    let mut vocab = Vec::with_capacity(tokens.len());
-    let mut added_tokens = Vec::new();
-    for (id, (token, kind)) in (0u32..).zip(tokens.iter().zip(kinds)) {
-        match kind {
-            // llama.cpp tolerates empty tokens too; no text has them.
-            _ if token.is_empty() => vocab.push((format!("[EMPTY_{id}]"), id)),
-            kind::UNKNOWN | kind::CONTROL | kind::USER_DEFINED => {
-                let token = AddedToken::from(token.clone(), kind != kind::USER_DEFINED);
-                added_tokens.push(Added { id, token: token.normalized(false) });
-            }
-            0 | kind::NORMAL | kind::UNUSED | kind::BYTE => vocab.push((token.clone(), id)),
-            other => {
-                let what = format!("{TOKEN_TYPE}[{id}]");
-                return Err(TokenizerError::value(what, other.to_string(), "0 to 6"));
-            }
-        }
-    }
+    check_count(MERGES, merges.len(), limits::MERGES)?;
+    let Tokens { vocab, added, .. } = Tokens::read(metadata)?;
     let split = |regex: &&str| {
         let pattern = json!({"Regex": regex});
         json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false})
@@ -127,7 +171,7 @@ fn definition(
     parts.push(bytes.clone());
     Ok(Definition {
         version: "1.0".into(),
-        added_tokens,
+        added_tokens: added,
         steps: Steps {
             normalizer: entry.nfc.then(|| json!({"type": "NFC"})),
             pre_tokenizer: Some(json!({"type": "Sequence", "pretokenizers": parts})),
@@ -150,7 +194,7 @@ fn definition(
 }
 
 pub(super) fn write(tokenizer: &Tokenizer, metadata: &mut Metadata) {
-    for key in [PRE, MERGES, SCORES, BOS, EOS, TEMPLATE, HUGGINGFACE] {
+    for key in [PRE, MERGES, SCORES, PREFIX_SPACE, BOS, EOS, TEMPLATE, HUGGINGFACE] {
         metadata.remove(key);
     }
     let definition = tokenizer.definition();
@@ -163,10 +207,10 @@ pub(super) fn write(tokenizer: &Tokenizer, metadata: &mut Metadata) {
             metadata.insert(MERGES, merges.collect::<Vec<_>>());
         }
         Alphabet::ByteFallback => {
-            // SentencePiece scores BPE by rank, and ids are in the order of rank.
             metadata.insert(MODEL, "llama");
-            let scores = (0..tokens.len()).map(|id| -(id as f32));
-            metadata.insert(SCORES, scores.collect::<Vec<_>>());
+            metadata.insert(SCORES, sentencepiece::scores(&tokens, &definition.model.merges));
+            let prefix_space = sentencepiece::has_prefix_space(&tokenizer.steps);
+            metadata.insert(PREFIX_SPACE, prefix_space);
         }
     }
     metadata.insert(TOKENS, tokens);

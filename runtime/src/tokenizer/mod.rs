@@ -14,6 +14,7 @@ mod metadata;
 mod normalizer;
 mod pre_tokenizer;
 mod pre_tokenizers;
+mod sentencepiece;
 mod split;
 
 use std::fmt;

@@ -1,10 +1,14 @@
 """Trains one small byte-level BPE per pre-tokenizer of the registry on a mixed text, and writes with it what the Python
-`tokenizers` package makes of nasty texts: <out>/<name>.json = {"tokenizer": {...}, "cases": [{text, ids, plain}]}.
-`ids` recognises special tokens in the text, `plain` does not. `reference.json` has cases only, for the reference model's
-tokenizer. Usage: make_tokenizers.py OUT REFERENCE_TOKENIZER_JSON"""
-import json, sys
+`tokenizers` package makes of nasty texts: <out>/<name>.json = {"tokenizer": {...}, "cases": [{text, ids, plain}],
+"decoded": [{ids, text}]}. `ids` recognises special tokens in the text, `plain` does not; `decoded` are tokens at random, so
+that most end within characters. `llama-spm` and `mistral-spm` are trained by the `sentencepiece` package and made into merges
+by `transformers`; "ggml" are the keys that a GGUF file has of them. `reference.json` has cases only, for the reference model's
+tokenizer. Needs tokenizers, transformers and sentencepiece. Usage: make_tokenizers.py OUT REFERENCE_TOKENIZER_JSON"""
+import io, json, random, sys
+import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Metaspace, Sequence, Split
+from transformers.tokenization_utils_base import generate_merges
 
 out, reference = sys.argv[1], sys.argv[2]
 LETTERS = "\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373\u0376\u0377\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556\u10a0-\u10c5\u13a0-\u13f5\u13f8-\u13fd\u1c90-\u1cba\u1cbd-\u1cbf\u1d00-\u1d2b\u1d6b-\u1d77\u1d79-\u1d9a\u1e00-\u1f15\u1f18-\u1f1d\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57\u1f59\u1f5b\u1f5d\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe\u1fc2-\u1fc4\u1fc6-\u1fcc\u1fd0-\u1fd3\u1fd6-\u1fdb\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6-\u1ffc\u2102\u2107\u210a-\u2113\u2115\u2119-\u211d\u2124\u2126\u2128\u212a-\u212d\u212f-\u2134\u2139\u213c-\u213f\u2145-\u2149\u214e\u2183\u2184\u2c00-\u2c7b\u2c7e-\u2ce4\u2ceb-\u2cee\u2cf2\u2cf3\ua640-\ua66d\ua680-\ua69b\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e\uab70-\uabbf\ufb00-\ufb06\ufb13-\ufb17\uff21-\uff3a\uff41-\uff5a\U00010400-\U0001044f\U000104b0-\U000104d3\U000104d8-\U000104fb\U00010c80-\U00010cb2\U00010cc0-\U00010cf2\U000118a0-\U000118df\U0001e900-\U0001e943]+"
@@ -55,6 +59,11 @@ def cases(tokenizer, texts):
     tokenizer.encode_special_tokens = False
     return result
 
+def decoded(tokenizer):
+    dice = random.Random(7)
+    samples = [[dice.randrange(tokenizer.get_vocab_size()) for _ in range(dice.randrange(1, 12))] for _ in range(30)]
+    return [dict(ids=ids, text=tokenizer.decode(ids, skip_special_tokens=False)) for ids in samples]
+
 def write(path, value):
     with open(path, "w") as file:
         file.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
@@ -67,7 +76,30 @@ for name, (steps, nfc, ignore) in MODELS.items():
     trainer = trainers.BpeTrainer(vocab_size=600, show_progress=False, initial_alphabet=sorted(ByteLevel.alphabet()), special_tokens=SPECIAL)
     tokenizer.train_from_iterator(TEXT, trainer)
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in ["<think>", "</think>"]])
-    write(f"{out}/{name}.json", dict(tokenizer=json.loads(tokenizer.to_str()), cases=cases(tokenizer, CASES)))
+    write(f"{out}/{name}.json", dict(tokenizer=json.loads(tokenizer.to_str()), cases=cases(tokenizer, CASES), decoded=decoded(tokenizer)))
+# As in the tokenizer.json of Llama 2 and Mixtral 8x7B, and as in that of Mistral since its third version.
+PREFIX = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+SPACES = {"llama-spm": (PREFIX, None), "mistral-spm": (None, Metaspace(replacement="▁", prepend_scheme="first", split=False))}
+trained = io.BytesIO()
+sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(TEXT * 3), model_writer=trained, model_type="bpe", vocab_size=700, byte_fallback=True,
+    character_coverage=0.98, normalization_rule_name="identity", remove_extra_whitespaces=False, user_defined_symbols=["<think>", "</think>"], minloglevel=2)
+pieces = sentencepiece.SentencePieceProcessor(model_proto=trained.getvalue())
+count = pieces.get_piece_size()
+vocab = {pieces.id_to_piece(i): i for i in range(count)}
+scores = {pieces.id_to_piece(i): pieces.get_score(i) for i in range(count)}
+special = lambda i: pieces.is_control(i) or pieces.is_unknown(i)
+kind = lambda i: 2 if pieces.is_unknown(i) else 3 if pieces.is_control(i) else 6 if pieces.is_byte(i) else 4 if pieces.id_to_piece(i) in ("<think>", "</think>") else 1
+ggml = dict(tokens=list(vocab), scores=list(scores.values()), token_type=[kind(i) for i in range(count)])
+for name, (normalizer, step) in SPACES.items():
+    merges = generate_merges(vocab, scores)
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    if normalizer: tokenizer.normalizer = normalizer
+    if step: tokenizer.pre_tokenizer = step
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tokenizer.add_special_tokens([AddedToken(pieces.id_to_piece(i), normalized=False) for i in range(count) if special(i)])
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in ["<think>", "</think>"]])
+    write(f"{out}/{name}.json", dict(tokenizer=json.loads(tokenizer.to_str()), cases=cases(tokenizer, CASES + ["<s>hi</s> a<unk>", "a <think> b</think> c"]), ggml=ggml))
+
 tokenizer = Tokenizer.from_file(reference)
 R = ["<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"]
 write(f"{out}/reference.json", dict(cases=cases(tokenizer, CASES + [R[0] + R[1] + "2+2?" + R[2] + "<think>\n4</think>4" + R[3], "<｜User", "｜User｜>", " ".join(R), "<｜User｜><｜User｜>x"])))
