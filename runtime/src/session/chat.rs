@@ -1,16 +1,17 @@
 //! Conversations as text: the model's own Jinja template, rendered with limits.
 //!
-//! Templates come with model files, so they are not trusted: fuel bounds what they compute, and the
-//! output is bounded too. Blocks are trimmed, `tojson` writes and methods work as in `transformers`.
+//! What templates can use is in [`super::jinja`]; here is what they get. They do not agree on how a call of a tool is
+//! given to them, and each gets it as it wants it.
 
 use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use minijinja::value::{Kwargs, Serde, Value};
-use minijinja::{Environment, ErrorKind};
-use serde::{Deserialize, Serialize};
+use minijinja::value::Serde;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value as Json;
 
-/// Steps a template may take.
-const FUEL: u64 = 20_000_000;
+use super::jinja::{environment, without_generation_blocks};
+
 /// Bytes it may write.
 const MAX_OUTPUT: usize = 64 << 20;
 /// Bytes it may have.
@@ -25,13 +26,25 @@ pub struct Message {
     /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
     /// The text.
+    #[serde(default, deserialize_with = "text_or_null")]
     pub content: String,
     /// What an assistant thought, for templates that want it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
-    /// Calls an assistant made, as OpenAI's interface writes them.
+    /// Calls an assistant made, as OpenAI's interface writes them; arguments may be text or an object.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tool_calls: Option<serde_json::Value>,
+    pub tool_calls: Option<Json>,
+    /// Which call a tool answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+    /// The tool that answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// OpenAI's interface writes `null` beside calls.
+fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl Message {
@@ -68,9 +81,11 @@ pub struct ChatOptions<'a> {
     /// Text of the end-of-sentence token.
     pub eos: &'a str,
     /// Tools the model may call, as OpenAI's interface describes them.
-    pub tools: Option<&'a serde_json::Value>,
+    pub tools: Option<&'a Json>,
     /// More variables of the template, such as `enable_thinking`.
-    pub extra: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    pub extra: Option<&'a serde_json::Map<String, Json>>,
+    /// The time that templates are told, in seconds since 1970 (UTC); the system's where it is `None`.
+    pub now: Option<u64>,
 }
 
 /// A parsed template.
@@ -86,7 +101,7 @@ impl ChatTemplate {
         if source.len() > MAX_TEMPLATE {
             return Err(ChatError::TooLong { found: source.len() });
         }
-        environment().template_from_str(&source).map_err(failed)?;
+        environment(0).template_from_str(&without_generation_blocks(&source)).map_err(failed)?;
         Ok(Self { source })
     }
 
@@ -102,8 +117,39 @@ impl ChatTemplate {
 
     /// The text of a conversation.
     pub fn render(&self, messages: &[Message], options: &ChatOptions) -> Result<String, ChatError> {
-        let environment = environment();
-        let template = environment.template_from_str(&self.source).map_err(failed)?;
+        let messages: Vec<Json> = messages.iter().map(|message| self.given(message)).collect();
+        let rendered = self.render_json(&messages, options);
+        // A template that writes arguments as JSON wants an object, or it writes the text of one as a string.
+        let (objects, texts) = with_objects(&messages);
+        let quoted =
+            |text: &String| texts.iter().any(|one| text.contains(&Json::from(*one).to_string()));
+        if !texts.is_empty() && rendered.as_ref().map_or(true, quoted) {
+            return self.render_json(&objects, options).or(rendered);
+        }
+        rendered
+    }
+
+    /// A message as the template gets it.
+    fn given(&self, message: &Message) -> Json {
+        let mut json = serde_json::to_value(message).unwrap_or_default();
+        // DeepSeek's know calls by their being instead of text.
+        let calls = message.tool_calls.is_some() && message.content.is_empty();
+        if calls && ["content'] is none", "content is none"].iter().any(|s| self.source.contains(s))
+        {
+            json["content"] = Json::Null;
+        }
+        // gpt-oss's name for it.
+        if let Some(thoughts) = &message.reasoning_content {
+            json["thinking"] = thoughts.as_str().into();
+        }
+        json
+    }
+
+    fn render_json(&self, messages: &[Json], options: &ChatOptions) -> Result<String, ChatError> {
+        let since_1970 = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let environment = environment(options.now.unwrap_or_else(|| since_1970().as_secs()));
+        let source = without_generation_blocks(&self.source);
+        let template = environment.template_from_str(&source).map_err(failed)?;
         let mut variables = options.extra.cloned().unwrap_or_default();
         let known = serde_json::json!({
             "messages": messages,
@@ -119,58 +165,21 @@ impl ChatTemplate {
     }
 }
 
-fn environment<'a>() -> Environment<'a> {
-    let mut environment = Environment::new();
-    let mut syntax = environment.syntax().clone();
-    syntax = syntax.to_builder().trim_blocks(true).lstrip_blocks(true).build().unwrap_or(syntax);
-    environment.set_syntax(syntax);
-    environment.set_fuel(Some(FUEL));
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function("raise_exception", |message: String| -> Result<(), _> {
-        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-    });
-    environment.add_filter("tojson", to_json);
-    environment
-}
-
-/// `json.dumps(value, ensure_ascii=False, indent=indent)` of Python.
-fn to_json(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    // `transformers` takes these too; neither changes what is written here.
-    let _: (Option<bool>, Option<Value>) =
-        (options.get("ensure_ascii")?, options.get("separators")?);
-    options.assert_all_used()?;
-    let mut out = Vec::new();
-    let written = match indent {
-        Some(indent) => {
-            let indent = vec![b' '; indent.min(16)];
-            let format = serde_json::ser::PrettyFormatter::with_indent(&indent);
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, format))
+/// The messages with the arguments of calls as objects where they are the text of one, and these texts.
+fn with_objects(messages: &[Json]) -> (Vec<Json>, Vec<&str>) {
+    let mut objects = messages.to_vec();
+    let mut texts = Vec::new();
+    for (message, object) in messages.iter().zip(&mut objects) {
+        let calls = message["tool_calls"].as_array().map_or(&[][..], Vec::as_slice);
+        for (number, call) in calls.iter().enumerate() {
+            let Some(text) = call["function"]["arguments"].as_str() else { continue };
+            if let Ok(arguments @ Json::Object(_)) = serde_json::from_str(text) {
+                object["tool_calls"][number]["function"]["arguments"] = arguments;
+                texts.push(text);
+            }
         }
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)),
-    };
-    let bad = |error: &dyn std::fmt::Display| {
-        minijinja::Error::new(ErrorKind::BadSerialization, format!("tojson: {error}"))
-    };
-    written.map_err(|error| bad(&error))?;
-    String::from_utf8(out).map_err(|error| bad(&error))
-}
-
-/// JSON with a space after each comma and colon.
-struct Spaced;
-
-impl serde_json::ser::Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { out.write_all(b", ") }
     }
-
-    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { out.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        out.write_all(b": ")
-    }
+    (objects, texts)
 }
 
 /// Refuses more than [`MAX_OUTPUT`].
@@ -210,19 +219,7 @@ mod tests {
 
     fn render(source: &str) -> Result<String, ChatError> {
         let messages = [Message::new("user", "Hi")];
-        let tools = json!([{"name": "f", "arguments": {"z": 1, "a": [true, "é<"]}}]);
-        let options = ChatOptions { tools: Some(&tools), ..ChatOptions::default() };
-        ChatTemplate::new(source)?.render(&messages, &options)
-    }
-
-    #[test]
-    fn json_is_written_as_python_writes_it() {
-        assert_eq!(
-            render("{{ tools | tojson }}").unwrap(),
-            r#"[{"name": "f", "arguments": {"z": 1, "a": [true, "é<"]}}]"#
-        );
-        let indented = render("{{ tools[0].arguments.a | tojson(indent=2) }}").unwrap();
-        assert_eq!(indented, "[\n  true,\n  \"é<\"\n]");
+        ChatTemplate::new(source)?.render(&messages, &ChatOptions::default())
     }
 
     #[test]
@@ -251,6 +248,28 @@ mod tests {
         assert!(render(forever).is_err());
         assert!(render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}").is_err());
         assert!(render("{% for a in range(99999) %}{{ 'x' * 10000 }}{% endfor %}").is_err());
+    }
+
+    #[test]
+    fn arguments_are_given_as_a_template_wants_them() {
+        let render = |arguments: Json, source: &str| {
+            let calls = json!([{"function": {"name": "f", "arguments": arguments}}]);
+            let message = Message { tool_calls: Some(calls), ..Message::new("assistant", "") };
+            ChatTemplate::new(source).unwrap().render(&[message], &ChatOptions::default()).unwrap()
+        };
+        let arguments = "messages[0].tool_calls[0].function.arguments";
+        let object = json!({"a": "b"});
+        for given in [object.to_string().into(), object] {
+            let as_json = format!("{{{{ {arguments} | tojson }}}}");
+            assert_eq!(render(given.clone(), &as_json), r#"{"a": "b"}"#);
+            let by_key =
+                format!("{{% for k, v in {arguments}.items() %}}{{{{ k ~ v }}}}{{% endfor %}}");
+            assert_eq!(render(given, &by_key), "ab");
+        }
+        let as_text = format!("{{{{ '<' + {arguments} + '>' }}}}");
+        assert_eq!(render(r#"{"a":"b"}"#.into(), &as_text), r#"<{"a":"b"}>"#);
+        let none = "{{ 'call' if messages[0].content is none else 'text' }}";
+        assert_eq!(render("".into(), none), "call");
     }
 
     #[test]

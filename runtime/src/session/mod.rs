@@ -7,6 +7,7 @@
 pub mod cache;
 pub mod chat;
 pub mod generate;
+mod jinja;
 pub mod prompt;
 mod random;
 pub mod reasoning;

@@ -104,8 +104,13 @@ impl Prompter {
             String::from_utf8_lossy(&bytes).into_owned()
         };
         let (bos, eos) = (text_of(self.tokenizer.bos()), text_of(self.tokenizer.eos()));
-        let options =
-            ChatOptions { add_generation_prompt: true, bos: &bos, eos: &eos, tools, extra: None };
+        let options = ChatOptions {
+            add_generation_prompt: true,
+            bos: &bos,
+            eos: &eos,
+            tools,
+            ..ChatOptions::default()
+        };
         let text = template.render(messages, &options)?;
         let tokens = self.tokenizer.encode(&text, true)?;
         Ok(Prompt { tokens, reasoning_open: reasoning::is_open(&text) })
