@@ -218,7 +218,7 @@ fn dense_bytes(weights: &GgufWeights) -> u64 {
     let config = weights.config();
     let tensors = config.family.tensors(config).into_iter();
     let loaded = tensors.filter(|spec| spec.layer().is_none_or(|l| l < config.num_hidden_layers));
-    let bytes = loaded.filter_map(|spec| Some(weights.gguf().tensor(&spec.name)?.len));
+    let bytes = loaded.filter_map(|spec| weights.tensor_bytes(&spec));
     // A tensor begins anywhere in its first page.
     bytes.map(|len| len.saturating_add(8192) / 4096 * 4096).sum()
 }

@@ -59,6 +59,16 @@ pub enum GgufError {
         /// What was being read.
         what: String,
     },
+    /// A file of a split model is not there.
+    #[error("{path} is missing, part {number} of {count} of the model; put it beside the others")]
+    MissingPart {
+        /// The file.
+        path: PathBuf,
+        /// Which it is, from 1 on.
+        number: u64,
+        /// How many there are.
+        count: u64,
+    },
     /// A value is outside what is allowed.
     #[error("{path}: {what} is {found}; allowed: {allowed}")]
     Value {

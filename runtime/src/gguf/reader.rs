@@ -49,18 +49,7 @@ impl Gguf {
     /// Reads the header of one file from its bytes; `path` is only for messages.
     pub fn parse(bytes: Bytes, path: &Path) -> Result<Self, GgufError> {
         let mut cursor = Cursor { bytes: &bytes, at: 0, path };
-        if cursor.take(4, "the magic number")? != MAGIC {
-            return Err(GgufError::Magic { path: path.into() });
-        }
-        let version = cursor.u32("the version")?;
-        if version != VERSION && version != 2 {
-            return Err(GgufError::Version { path: path.into(), found: version });
-        }
-        // the smallest tensor info is 8 (name) + 4 (dims) + 8 (one dim) + 4 (type) + 8 (offset) bytes
-        let tensors = cursor.count("the number of tensors", limits::TENSORS, 32)?;
-        let entries =
-            cursor.count("the number of metadata entries", limits::METADATA_ENTRIES, 13)?;
-        let metadata = cursor.metadata(entries)?;
+        let (tensors, metadata) = cursor.start()?;
         let alignment = alignment(&metadata, path)?;
         let mut infos = Vec::with_capacity(tensors);
         for i in 0..tensors {
@@ -78,6 +67,12 @@ impl Gguf {
         let path = path.to_path_buf();
         let part = Part { path: path.clone(), len: bytes.len() as u64, bytes: Some(bytes) };
         Ok(Self { path, metadata, tensors: infos, by_name, parts: vec![part], alignment })
+    }
+
+    /// What the bytes at the start of a file say of it, whether or not its tensors are sound or even there.
+    pub fn parse_metadata(bytes: &[u8], path: &Path) -> Result<Metadata, GgufError> {
+        let (_, metadata) = Cursor { bytes, at: 0, path }.start()?;
+        Ok(metadata)
     }
 
     /// The (first) file.
@@ -211,6 +206,21 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    /// Everything before the tensors: how many there are, and the metadata.
+    fn start(&mut self) -> Result<(usize, Metadata), GgufError> {
+        if self.take(4, "the magic number")? != MAGIC {
+            return Err(GgufError::Magic { path: self.path.into() });
+        }
+        let version = self.u32("the version")?;
+        if version != VERSION && version != 2 {
+            return Err(GgufError::Version { path: self.path.into(), found: version });
+        }
+        // the smallest tensor info is 8 (name) + 4 (dims) + 8 (one dim) + 4 (type) + 8 (offset) bytes
+        let tensors = self.count("the number of tensors", limits::TENSORS, 32)?;
+        let entries = self.count("the number of metadata entries", limits::METADATA_ENTRIES, 13)?;
+        Ok((tensors, self.metadata(entries)?))
+    }
+
     fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8], GgufError> {
         let rest = &self.bytes[self.at..];
         let Some(taken) = rest.get(..len) else {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::{Gguf, GgufError, limits};
+use super::{Gguf, GgufError, Metadata, limits};
 use crate::bytes::Bytes;
 
 const SPLIT_NO: &str = "split.no";
@@ -12,6 +12,12 @@ const SPLIT_COUNT: &str = "split.count";
 const SPLIT_TENSORS: &str = "split.tensors.count";
 
 impl Gguf {
+    /// What the start of a file says of it, where [`Gguf::open`] may fail for what follows, or for a part that is
+    /// missing.
+    pub fn open_metadata(path: &Path) -> Result<Metadata, GgufError> {
+        Self::parse_metadata(&map(path)?, path)
+    }
+
     /// Opens a file, and with the first of a split model the others, which lie beside it.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
         let mut first = open_one(path)?;
@@ -26,6 +32,9 @@ impl Gguf {
         let stem = stem_of_first(path, count)?;
         for no in 1..count {
             let path = part_path(path, &stem, no, count);
+            if !path.exists() {
+                return Err(GgufError::MissingPart { path, number: no + 1, count });
+            }
             let part = open_one(&path)?;
             let found = part.metadata.u64(SPLIT_NO)?.unwrap_or(0);
             if found != no {
@@ -60,12 +69,16 @@ impl Gguf {
 }
 
 fn open_one(path: &Path) -> Result<Gguf, GgufError> {
+    Gguf::parse(map(path)?, path)
+}
+
+fn map(path: &Path) -> Result<Bytes, GgufError> {
     let io = |source| GgufError::Io { path: path.into(), source };
     let file = File::open(path).map_err(io)?;
     if file.metadata().map_err(io)?.is_dir() {
         return Err(io(std::io::ErrorKind::IsADirectory.into()));
     }
-    Gguf::parse(Bytes::map(&file).map_err(io)?, path)
+    Bytes::map(&file).map_err(io)
 }
 
 /// What comes before `-00001-of-0000N.gguf`.

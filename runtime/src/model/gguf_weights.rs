@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::families::{ConfigError, config_from_gguf};
 use super::{
-    Config, Expert, ExpertId, ExpertSpec, LayerId, Projection, TensorSpec, Weights, WeightsError,
+    Config, Expert, ExpertId, ExpertSpec, HfTensor, LayerId, Projection, TensorSpec, Weights,
+    WeightsError, kv_b,
 };
 use crate::blocks::{BlockType, Matrix};
 use crate::bytes::Bytes;
@@ -239,6 +240,30 @@ impl GgufWeights {
         self.matrix(&spec.name, ty, [rows, cols], bytes)
     }
 
+    /// Half of a `kv_b_proj` that the file has whole.
+    fn half_of_kv_b(&self, spec: &TensorSpec) -> Result<Option<Matrix>, WeightsError> {
+        let Some((whole, kv_b)) = kv_b::whole(spec) else { return Ok(None) };
+        let Some((info, bytes)) = self.read(&whole.name)? else { return Ok(None) };
+        let matrix = self.plain(&whole, info, bytes)?;
+        let half = kv_b::half(spec, &matrix, kv_b);
+        let in_matrix =
+            |source| WeightsError::Matrix { path: self.path(), name: whole.name.clone(), source };
+        half.map(Some).map_err(in_matrix)
+    }
+
+    /// Bytes that a tensor takes in memory of its own, as far as the header says.
+    pub fn tensor_bytes(&self, spec: &TensorSpec) -> Option<u64> {
+        if let Some(info) = self.gguf.tensor(&spec.name) {
+            return Some(info.len);
+        }
+        let (whole, _) = kv_b::whole(spec)?;
+        let info = self.gguf.tensor(&whole.name)?;
+        match spec.hf {
+            HfTensor::KvBKey(..) => Some(4 * spec.rows as u64 * spec.cols as u64),
+            _ => Some(info.len),
+        }
+    }
+
     pub(super) fn shape_error(
         &self,
         name: &str,
@@ -351,7 +376,10 @@ impl Weights for GgufWeights {
 
     fn tensor(&self, spec: &TensorSpec) -> Result<Option<Matrix>, WeightsError> {
         let Some((info, bytes)) = self.read(&spec.name)? else {
-            return if spec.optional { Ok(None) } else { Err(self.missing(&spec.name)) };
+            return match self.half_of_kv_b(spec)? {
+                None if !spec.optional => Err(self.missing(&spec.name)),
+                half => Ok(half),
+            };
         };
         let coded = self.layout.as_ref().and_then(|layout| layout.tensors.get(&spec.name));
         let Some(&(ty, rows, cols)) = coded else { return self.plain(spec, info, bytes).map(Some) };

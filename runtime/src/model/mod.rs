@@ -11,6 +11,7 @@ pub mod families;
 pub mod gguf_records;
 pub mod gguf_weights;
 pub mod gqa;
+mod kv_b;
 mod layer;
 pub mod layerwise;
 pub mod linear;

@@ -1,9 +1,16 @@
-//! Reasoning told apart from the answer: what stands between `<think>` and `</think>`.
+//! Reasoning told apart from the answer: what stands between `<think>` and `</think>`, and in gpt-oss's answers, which
+//! consist of messages in channels, what is in the channel `analysis`.
 
 use super::stop::partial_suffix;
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
+/// Comes before the name of a message's channel. An answer in channels begins with it.
+const CHANNEL: &str = "<|channel|>";
+/// Ends a message's header.
+const MESSAGE: &str = "<|message|>";
+/// Ends a message; a header follows.
+const END: &str = "<|end|>";
 
 /// A piece of streamed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +27,12 @@ enum State {
     Start,
     Reasoning,
     Answer,
+    /// In the header of a message in a channel.
+    Header,
+    /// In a message that is reasoning, or one that is not.
+    Message {
+        reasoning: bool,
+    },
 }
 
 /// Splits text as it is streamed, wherever it is cut. Tags are dropped, and newlines beside them.
@@ -50,8 +63,10 @@ impl ReasoningSplitter {
     pub fn flush(&mut self) -> Option<Part> {
         let rest = std::mem::take(&mut self.pending);
         let part = match self.state {
-            State::Reasoning => Part::Reasoning(rest),
-            State::Start | State::Answer => Part::Answer(rest),
+            State::Reasoning | State::Message { reasoning: true } => Part::Reasoning(rest),
+            // Half a header says nothing.
+            State::Header => return None,
+            State::Start | State::Answer | State::Message { .. } => Part::Answer(rest),
         };
         (part != Part::Reasoning(String::new()) && part != Part::Answer(String::new()))
             .then_some(part)
@@ -75,7 +90,11 @@ impl ReasoningSplitter {
                     self.enter(State::Reasoning);
                     return true;
                 }
-                if OPEN.starts_with(text) {
+                if text.starts_with(CHANNEL) {
+                    self.state = State::Header;
+                    return true;
+                }
+                if OPEN.starts_with(text) || CHANNEL.starts_with(text) {
                     return false;
                 }
                 self.state = State::Answer;
@@ -101,6 +120,31 @@ impl ReasoningSplitter {
             State::Answer => {
                 parts.push(Part::Answer(std::mem::take(&mut self.pending)));
                 false
+            }
+            State::Header => {
+                let Some(at) = self.pending.find(MESSAGE) else { return false };
+                let header: String = self.pending.drain(..at + MESSAGE.len()).collect();
+                let channel = header.split_once(CHANNEL).map_or("", |(_, channel)| channel);
+                // A call of a tool: whoever acts on it needs to know of which.
+                let call = header.contains("to=");
+                if call {
+                    parts.push(Part::Answer(header.clone()));
+                }
+                self.state = State::Message { reasoning: channel.starts_with("analysis") && !call };
+                true
+            }
+            State::Message { reasoning } => {
+                let end = self.pending.find(END);
+                let certain = self.pending.len() - partial_suffix(&self.pending, END);
+                let text: String = self.pending.drain(..end.unwrap_or(certain)).collect();
+                if !text.is_empty() {
+                    parts.push(if reasoning { Part::Reasoning(text) } else { Part::Answer(text) });
+                }
+                if end.is_some() {
+                    self.pending.drain(..END.len());
+                    self.state = State::Header;
+                }
+                end.is_some()
             }
         }
     }
@@ -153,6 +197,23 @@ mod tests {
     }
 
     #[test]
+    fn channels_are_told_apart_and_their_headers_dropped() {
+        let thoughts = "<|channel|>analysis<|message|>1+1\nis <|2<|end|>";
+        let answer = "<|start|>assistant<|channel|>final<|message|>Two.\n";
+        let expected = ("1+1\nis <|2".to_string(), "Two.\n".to_string());
+        assert_eq!(split(false, &[thoughts, answer]), expected);
+        assert_eq!(split(false, &["<|channel|>final<|message|>Hi"]), ("".into(), "Hi".into()));
+        assert_eq!(split(false, &[thoughts, "<|start|>assistant<|chan"]).1, "");
+        let call =
+            "<|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{}";
+        assert_eq!(split(false, &[thoughts, call]).1, call);
+        let mut splitter = ReasoningSplitter::new(false);
+        let pieces = ["<|channel|>", "analysis", "<|message|>", "a", " b<|", "end|>"];
+        let parts: Vec<Part> = pieces.iter().flat_map(|piece| splitter.push(piece)).collect();
+        assert_eq!(parts, [Part::Reasoning("a".into()), Part::Reasoning(" b".into())]);
+    }
+
+    #[test]
     fn a_block_that_never_ends_is_reasoning_to_the_end() {
         assert_eq!(split(true, &["hm\n</thi"]), ("hm\n</thi".into(), "".into()));
     }
@@ -178,7 +239,7 @@ mod tests {
         fn cuts_do_not_matter(
             open: bool,
             words in prop::collection::vec(
-                prop::sample::select(vec!["<think>", "</think>", "\n", " ", "a", "<", "</thin", "é"]), 0..12),
+                prop::sample::select(vec!["<think>", "</think>", "\n", " ", "a", "<", "</thin", "é", "<|channel|>", "<|message|>", "<|end|>", "analysis"]), 0..12),
             cuts in prop::collection::vec(0usize..60, 0..4),
         ) {
             let text = words.concat();

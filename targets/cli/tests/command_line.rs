@@ -735,3 +735,94 @@ fn a_reader_that_leaves_is_no_error() {
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// A stacked file of a golden checkpoint, as llama.cpp has them.
+fn exported(name: &str, folder: &Path) -> PathBuf {
+    let file = folder.join(format!("{name}.gguf"));
+    success(vaquita(["export", "--type", "f16"]).arg(golden(name)).arg("-o").arg(&file));
+    file
+}
+
+#[test]
+fn a_file_is_converted_without_changing_a_weight_or_requantized() {
+    let folder = tempfile::tempdir().unwrap();
+    let stacked = exported("qwen3-moe", folder.path());
+    let made = folder.path().join("made.gguf");
+    let convert = |options: &[&str]| {
+        let mut command = vaquita(["convert"]);
+        command.arg(&stacked).arg("-o").arg(&made).args(options);
+        command
+    };
+    let report = json(convert(&[]).arg("--json"));
+    assert_eq!(report["plan"], "as stored");
+    assert!(report["layers"].as_array().unwrap().iter().all(|layer| layer["other_error"] == 0.0));
+    let logits = |file: &Path| {
+        let out = folder.path().join("logits.safetensors");
+        success(vaquita(["eval", "logits", "--tokens", "1,2,3,4,5"]).arg(file).arg("-o").arg(&out));
+        fs::read(out).unwrap()
+    };
+    assert!(logits(&made) == logits(&stacked));
+    let found = json(vaquita(["inspect", "--json"]).arg(&made));
+    assert_eq!((&found["runs"], &found["name"]), (&true.into(), &"qwen3-moe".into()));
+
+    let report = json(convert(&["--type", "e4", "--json"]).env("VAQUITA_ISA", "scalar"));
+    assert_eq!(report["plan"], "e4");
+    let error = failure(&mut convert(&["--trunk", "e8"]), 2);
+    assert!(error.contains("go with --type"), "{error}");
+    let error = failure(vaquita(["convert"]).arg(golden("qwen3-moe")).arg("-o").arg(&made), 1);
+    assert!(error.contains("vaquita quantize"), "{error}");
+    let error = failure(vaquita(["convert"]).arg(&stacked).arg("-o").arg(&stacked), 1);
+    assert!(error.contains("part of the source"), "{error}");
+}
+
+#[test]
+fn inspect_says_of_any_file_what_it_is_and_why_it_does_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let sound = fs::read(exported("olmoe", folder.path())).unwrap();
+    let file = folder.path().join("odd.gguf");
+    let inspected = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        json(vaquita(["inspect", "--json"]).arg(&file))
+    };
+    let replaced = |from: &[u8], to: &[u8], nth: usize| {
+        let mut bytes = sound.clone();
+        let at = bytes.windows(from.len()).enumerate().filter(|(_, found)| *found == from);
+        let at = at.map(|(at, _)| at).nth(nth).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to);
+        bytes
+    };
+    assert_eq!(inspected(&sound)["runs"], true);
+    let stack = b"blk.1.ffn_up_exps.weight";
+    // Name, number of extents, extents, type.
+    let type_at =
+        sound.windows(stack.len()).position(|found| found == stack).unwrap() + stack.len();
+    let typed = |ty: u32| {
+        let mut bytes = sound.clone();
+        bytes[type_at + 28..][..4].copy_from_slice(&ty.to_le_bytes());
+        bytes
+    };
+    let cases = [
+        (replaced(b"olmoe", b"mamba", 0), "mamba", "unknown architecture"),
+        (sound[..sound.len() / 2].to_vec(), "olmoe", "truncated or damaged"),
+        (typed(99), "olmoe", "the type of tensor blk.1.ffn_up_exps.weight is 99"),
+        (typed(24), "olmoe", "tensor blk.1.ffn_up_exps.weight has type I8"),
+        (
+            replaced(stack, b"blk.1.ffn_UP_exps.weight", 0),
+            "olmoe",
+            "blk.1.ffn_up_exps.weight is missing",
+        ),
+        (replaced(b"output_norm", b"output_morn", 0), "olmoe", "output_norm.weight is missing"),
+    ];
+    for (bytes, architecture, problem) in cases {
+        let found = inspected(&bytes);
+        assert_eq!((&found["runs"], &found["architecture"]), (&false.into(), &architecture.into()));
+        assert!(found["problem"].as_str().unwrap().contains(problem), "{problem}: {found}");
+    }
+    let part = "deepseek-v3-00001-of-00002.gguf";
+    fs::copy(golden("gguf").join(part), folder.path().join(part)).unwrap();
+    let found = json(vaquita(["inspect", "--json"]).arg(folder.path().join(part)));
+    assert_eq!(found["architecture"], "deepseek2");
+    assert!(found["problem"].as_str().unwrap().contains("part 2 of 2"), "{found}");
+    fs::write(&file, b"PK").unwrap();
+    assert!(failure(vaquita(["inspect"]).arg(&file), 1).contains("odd.gguf"));
+}

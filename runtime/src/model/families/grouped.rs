@@ -202,7 +202,7 @@ impl Family for Grouped {
             rms_norm_eps: k.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6),
             tie_word_embeddings: tied,
             bos_token_id: metadata.u32("tokenizer.ggml.bos_token_id")?,
-            eos_token_ids: metadata.u32("tokenizer.ggml.eos_token_id")?.into_iter().collect(),
+            eos_token_ids: keys::ends(metadata)?,
             attention: AttentionConfig::Grouped(self.attention_from_gguf(
                 &k,
                 hidden_size,

@@ -1,5 +1,7 @@
 //! Reads the values of a configuration, from `config.json` and from GGUF metadata, within ceilings.
 
+use std::collections::HashSet;
+
 use serde_json::Value as Json;
 
 use super::ConfigError;
@@ -7,6 +9,9 @@ use crate::gguf::Metadata;
 use crate::model::config::{
     Config, Llama3Config, RopeConfig, RopeScaling, Scoring, TopkMethod, YarnConfig,
 };
+
+/// Where a model has several tokens that end an answer (Llama 3), all of them.
+const EOS_TOKEN_IDS: &str = "vaquita.eos_token_ids";
 
 /// llama.cpp's numbers for scores.
 const GATING_SOFTMAX: u32 = 1;
@@ -257,10 +262,25 @@ impl Keys<'_> {
     }
 }
 
+/// Tokens that end an answer: the one that every file names, and where there are more those.
+pub fn ends(metadata: &Metadata) -> Result<Vec<u32>, ConfigError> {
+    let mut ends: Vec<u32> = Vec::new();
+    for name in ["eos", "eot", "eom"] {
+        ends.extend(metadata.u32(&format!("tokenizer.ggml.{name}_token_id"))?);
+    }
+    ends.extend(metadata.u32s(EOS_TOKEN_IDS)?.unwrap_or_default());
+    let mut seen = HashSet::new();
+    ends.retain(|id| seen.insert(*id));
+    Ok(ends)
+}
+
 /// Writes what all architectures have in common: the rotary embedding, the scoring of experts, the norms.
 pub fn write_common(architecture: &str, config: &Config, metadata: &mut Metadata) {
     let key = |name: &str| format!("{architecture}.{name}");
     let (rope, moe) = (&config.rope, &config.moe);
+    if config.eos_token_ids.len() > 1 {
+        metadata.insert(EOS_TOKEN_IDS, config.eos_token_ids.clone());
+    }
     if moe.n_routed_experts > 0 {
         let gating = match moe.scoring_func {
             Scoring::Softmax => GATING_SOFTMAX,

@@ -120,7 +120,11 @@ pub fn config_from_gguf(
     let nextn = k.size_or("nextn_predict_layers", 0, [0, 16])?;
     let blocks = k.size("block_count", [1 + nextn, limits::LAYERS])?;
     let qk_rope_head_dim = k.size("rope.dimension_count", width)?;
-    let head_dim = k.size("attention.key_length_mla", [qk_rope_head_dim + 1, limits::WIDTH])?;
+    // Files from before MLA was run in its absorbed form give the widths of heads under the usual keys.
+    let absorbed = metadata.get(&key("attention.key_length_mla")).is_some();
+    let suffix = if absorbed { "_mla" } else { "" };
+    let key_length = format!("attention.key_length{suffix}");
+    let head_dim = k.size(&key_length, [qk_rope_head_dim + 1, limits::WIDTH])?;
     let n_routed_experts = k.size("expert_count", [1, limits::EXPERTS])?;
     let n_shared_experts = k.size_or("expert_shared_count", 0, [0, 1024])?;
     let moe_intermediate_size = k.size("expert_feed_forward_length", width)?;
@@ -133,7 +137,7 @@ pub fn config_from_gguf(
         rms_norm_eps: k.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6),
         tie_word_embeddings: metadata.bool("vaquita.tie_word_embeddings")?.unwrap_or(false),
         bos_token_id: metadata.u32("tokenizer.ggml.bos_token_id")?,
-        eos_token_ids: metadata.u32("tokenizer.ggml.eos_token_id")?.into_iter().collect(),
+        eos_token_ids: keys::ends(metadata)?,
         attention: AttentionConfig::Mla(MlaConfig {
             num_attention_heads: k.size("attention.head_count", [1, limits::HEADS])?,
             q_lora_rank: match k.size_or("attention.q_lora_rank", 0, [0, limits::WIDTH])? {
@@ -143,7 +147,7 @@ pub fn config_from_gguf(
             kv_lora_rank: k.size("attention.kv_lora_rank", width)?,
             qk_nope_head_dim: head_dim - qk_rope_head_dim,
             qk_rope_head_dim,
-            v_head_dim: k.size("attention.value_length_mla", width)?,
+            v_head_dim: k.size(&format!("attention.value_length{suffix}"), width)?,
         }),
         rope: k.rope(true, true)?,
         intermediate_size: k.size("feed_forward_length", width)?,

@@ -96,10 +96,9 @@ impl ConfigError {
         Self::Value { key: key.into(), found: found.to_string(), allowed: allowed.to_string() }
     }
 
-    fn unknown_architecture(found: &str) -> Self {
-        let names: Vec<&str> =
-            FAMILIES.iter().flat_map(|family| family.model_types()).copied().collect();
-        Self::UnknownArchitecture { found: found.into(), known: names.join(", ") }
+    fn unknown_architecture(found: &str, mut known: Vec<&str>) -> Self {
+        known.dedup();
+        Self::UnknownArchitecture { found: found.into(), known: known.join(", ") }
     }
 }
 
@@ -114,7 +113,9 @@ pub fn config_from_hf(json: &Json) -> Result<Config, ConfigError> {
     let model_type = json.get("model_type").and_then(Json::as_str);
     let model_type = model_type.ok_or(ConfigError::Missing { key: "model_type".into() })?;
     let family = FAMILIES.iter().find(|family| family.model_types().contains(&model_type));
-    family.ok_or_else(|| ConfigError::unknown_architecture(model_type))?.config_from_hf(json)
+    let known = || FAMILIES.iter().flat_map(|family| family.model_types()).copied().collect();
+    let unknown = || ConfigError::unknown_architecture(model_type, known());
+    family.ok_or_else(unknown)?.config_from_hf(json)
 }
 
 /// The configuration in GGUF metadata.
@@ -124,9 +125,9 @@ pub fn config_from_gguf(metadata: &Metadata) -> Result<Config, ConfigError> {
         architecture.ok_or(ConfigError::Missing { key: "general.architecture".into() })?;
     let mut candidates = FAMILIES.iter().filter(|family| family.architecture() == architecture);
     let family = candidates.find(|family| family.matches_gguf(metadata));
-    family
-        .ok_or_else(|| ConfigError::unknown_architecture(architecture))?
-        .config_from_gguf(metadata)
+    let known = || FAMILIES.iter().map(|family| family.architecture()).collect();
+    let unknown = || ConfigError::unknown_architecture(architecture, known());
+    family.ok_or_else(unknown)?.config_from_gguf(metadata)
 }
 
 #[cfg(test)]
@@ -182,6 +183,8 @@ mod tests {
         assert_eq!(config.activation, Activation::ClampedSwiGlu { alpha: 1.702, limit: 5.0 });
         assert_eq!(config.layer_type(0), LayerType::Sliding);
         assert_eq!(config.layer_type(1), LayerType::Full);
+        let config = read("r1-distill-llama", "eos_token_id", json!([7, 9, 3]));
+        assert_eq!(config.eos_token_ids, [7, 9, 3]);
         let config = read("lfm2-moe", "use_expert_bias", json!(false));
         assert_eq!(config.moe.topk_method, TopkMethod::Greedy);
         assert_eq!(config.layer_type(0), LayerType::Conv);

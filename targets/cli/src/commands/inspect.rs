@@ -7,10 +7,10 @@ use serde::Serialize;
 use vaquita_quantize::container::{Inventory, expert_parameters};
 use vaquita_quantize::plan::{expert_layers, expert_specs};
 use vaquita_quantize::sources;
-use vaquita_runtime::gguf::Gguf;
+use vaquita_runtime::gguf::{Gguf, Metadata};
 use vaquita_runtime::model::config::AttentionConfig;
 use vaquita_runtime::model::gguf_weights::record_layout;
-use vaquita_runtime::model::{Config, GgufWeights, Projection, Verify, Weights};
+use vaquita_runtime::model::{Config, GgufWeights, Projection, Verify, Weights, WeightsError};
 
 use crate::failure::Result;
 use crate::size;
@@ -77,6 +77,26 @@ struct Tensor {
     bytes: u64,
 }
 
+impl Summary {
+    /// What metadata says.
+    fn of(metadata: &Metadata) -> Self {
+        const MADE: [&str; 4] = [
+            "vaquita.quantizer",
+            "vaquita.plan",
+            "vaquita.source.name",
+            "vaquita.source.fingerprint",
+        ];
+        let text = |key: &str| metadata.str(key).ok().flatten().map(String::from);
+        let made = MADE.into_iter().filter_map(|key| Some((key.into(), text(key)?)));
+        Self {
+            architecture: text("general.architecture"),
+            name: text("general.name"),
+            made: made.collect(),
+            ..Self::default()
+        }
+    }
+}
+
 impl Shape {
     fn new(config: &Config) -> Self {
         let (kv_lora_rank, key_value_heads) = match &config.attention {
@@ -139,15 +159,19 @@ fn folder(path: &Path) -> Result<Summary> {
 }
 
 fn file(path: &Path) -> Result<Summary> {
-    let gguf = Gguf::open(path)?;
-    let mut summary = Summary { file_bytes: gguf.file_bytes(), ..Summary::default() };
-    let metadata = gguf.metadata();
-    let text = |key| metadata.str(key).ok().flatten().map(String::from);
-    summary.architecture = text("general.architecture");
-    summary.name = text("general.name");
-    let keys =
-        ["vaquita.quantizer", "vaquita.plan", "vaquita.source.name", "vaquita.source.fingerprint"];
-    summary.made = keys.into_iter().filter_map(|key| Some((key.into(), text(key)?))).collect();
+    let gguf = match Gguf::open(path) {
+        Ok(gguf) => gguf,
+        // What it is may be known all the same.
+        Err(error) => {
+            let Ok(metadata) = Gguf::open_metadata(path) else { return Err(error.into()) };
+            let mut summary = Summary::of(&metadata);
+            summary.file_bytes = std::fs::metadata(path)?.len();
+            summary.problem = Some(error.to_string());
+            return Ok(summary);
+        }
+    };
+    let mut summary = Summary::of(gguf.metadata());
+    summary.file_bytes = gguf.file_bytes();
     for tensor in gguf.tensors() {
         summary.parameters += tensor.dims.iter().product::<u64>();
         summary.tensors.push(Tensor {
@@ -171,10 +195,11 @@ fn add_model(summary: &mut Summary, weights: &GgufWeights) {
     summary.family = Some(config.family.name().into());
     summary.shape = Some(Shape::new(config));
     match Inventory::new(weights) {
-        Ok(inventory) => {
-            summary.runs = true;
-            summary.parameters = inventory.parameters;
-        }
+        Ok(inventory) => summary.parameters = inventory.parameters,
+        Err(error) => summary.problem = Some(error.to_string()),
+    }
+    match check_tensors(weights) {
+        Ok(()) => summary.runs = summary.problem.is_none(),
         Err(error) => summary.problem = Some(error.to_string()),
     }
     let (mut bytes, mut parameters, mut known) = (0, 0, true);
@@ -198,6 +223,22 @@ fn add_model(summary: &mut Summary, weights: &GgufWeights) {
             tensor.ty = ty.name().into();
         }
     }
+}
+
+/// Asks for every tensor that a run needs. They are views of the file: nothing is read but a few headers.
+fn check_tensors(weights: &GgufWeights) -> std::result::Result<(), WeightsError> {
+    let config = weights.config();
+    let runs = |layer: usize| layer < config.num_hidden_layers;
+    for spec in config.family.tensors(config) {
+        if spec.layer().is_none_or(runs) {
+            weights.tensor(&spec)?;
+        }
+    }
+    let layers = expert_layers(config).filter(|layer| runs(layer.0));
+    for spec in layers.flat_map(|layer| expert_specs(config, layer)) {
+        weights.expert(&spec)?;
+    }
+    Ok(())
 }
 
 fn bits(bytes: u64, parameters: u64) -> f64 {
