@@ -1,12 +1,13 @@
 """Each golden architecture in llama.cpp and in vaquita, from the same files: exported by vaquita, quantized by llama.cpp.
 
-    python families.py VAQUITA GOLDENS SCRATCH [NAME...]
+    python families.py VAQUITA GOLDENS REFERENCE SCRATCH [NAME...]
 
 Prints a line per file with the KL divergence of vaquita's logits from llama.cpp's, and fails where its mean is above 1e-3.
 Both quantize activations, each in its own way, and the routers of random checkpoints are so undecided that the least difference
 sends tokens to other experts, which says nothing about arithmetic. So the choice of experts is compared in F32, and in the
-quantized files every token visits all of them, weighted by the router as ever. Needs llama-cpp-python, gguf, numpy and
-safetensors."""
+quantized files every token visits all of them, weighted by the router as ever. The reference model is trained, and compared as
+it is; its rows are wide enough for the K types, where llama.cpp takes others for the tiny ones. Needs llama-cpp-python, gguf,
+numpy and safetensors."""
 
 import ctypes
 import subprocess
@@ -39,8 +40,7 @@ def rewrite(source: Path, out: Path, name: str, all_experts: bool) -> None:
     changed = {}
     if all_experts and known(f"{arch}.expert_count"):
         changed[f"{arch}.expert_used_count"] = known(f"{arch}.expert_count")
-        if known(f"{arch}.expert_group_count"):
-            changed[f"{arch}.expert_group_used_count"] = known(f"{arch}.expert_group_count")
+        changed[f"{arch}.expert_group_count"] = changed[f"{arch}.expert_group_used_count"] = 1
     if DIFFERS.get(name) == YARN:
         changed["vaquita.rope.truncate"] = True
     layers = known(f"{arch}.block_count")
@@ -56,8 +56,10 @@ def rewrite(source: Path, out: Path, name: str, all_experts: bool) -> None:
     for tensor in reader.tensors:
         writer.add_tensor(tensor.name, tensor.data)
         last = f"blk.{layers - 1}."
+        # What repeated layers add is small, or errors would add up over them.
+        small = 0.1 if "attn_output" in tensor.name or "ffn_down" in tensor.name else 1.0
         for layer in range(layers, layers + repeats) if tensor.name.startswith(last) else []:
-            writer.add_tensor(tensor.name.replace(last, f"blk.{layer}."), tensor.data)
+            writer.add_tensor(tensor.name.replace(last, f"blk.{layer}."), tensor.data * np.float32(small))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -119,18 +121,20 @@ def divergences(logits: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    vaquita, goldens, scratch = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    names = sys.argv[4:] or sorted(p.parent.name for p in goldens.glob("*/golden.safetensors"))
+    vaquita, scratch = sys.argv[1], Path(sys.argv[4])
+    checkpoints = {p.parent.name: p.parent for p in sorted(Path(sys.argv[2]).glob("*/golden.safetensors"))}
+    checkpoints["reference"] = Path(sys.argv[3])
     llama.llama_log_set(quiet, ctypes.c_void_p(0))
     failed = []
-    for name in names:
+    for name in sys.argv[5:] or checkpoints:
         if name in DIFFERS:
             print(f"{name}: {DIFFERS[name]}")
-        tokens = load_file(goldens / name / "golden.safetensors")["input_ids"][0].tolist()
+        golden = load_file(checkpoints[name] / "golden.safetensors")
+        tokens = golden["input_ids.0" if name == "reference" else "input_ids"].reshape(-1)[:64].tolist()
         exported, chosen, every = (scratch / f"{name}{kind}.gguf" for kind in ["", "-chosen", "-all"])
-        subprocess.run([vaquita, "export", str(goldens / name), "-o", str(exported), "--type", "f32"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run([vaquita, "export", str(checkpoints[name]), "-o", str(exported), "--type", "f32"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         rewrite(exported, chosen, name, all_experts=DIFFERS.get(name) == GROUPS)
-        rewrite(exported, every, name, all_experts=True)
+        rewrite(exported, every, name, all_experts=name != "reference")
         files = {"F32": chosen}
         for ty, ftype in TYPES.items():
             files[ty] = scratch / f"{name}-{ty}.gguf"

@@ -13,7 +13,7 @@ use vaquita_runtime::session::cache::CacheType;
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 use vaquita_tests::store::{Setting, streamed};
-use vaquita_tests::{bits, golden, goldens, mean_divergence, open_folder};
+use vaquita_tests::{bits, golden, goldens, mean_divergence, open_folder, reference};
 
 fn exported(source: &Path, out: &Path, ty: BlockType) -> Arc<Model> {
     let source = sources::open(source).unwrap();
@@ -73,5 +73,5 @@ fn llama_cpp_has_the_same_answer_from_the_same_files() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(python);
     command.arg(tests.join("peer/families.py")).arg(program).arg(tests.join("golden"));
-    assert!(command.arg(scratch.path()).status().unwrap().success());
+    assert!(command.arg(reference()).arg(scratch.path()).status().unwrap().success());
 }
