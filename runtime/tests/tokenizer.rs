@@ -224,6 +224,20 @@ fn tokens_of_the_configuration_are_strings_or_objects() {
 }
 
 #[test]
+fn a_turn_ends_by_control_tokens_of_known_names() {
+    let mut json = golden("gpt-2")["tokenizer"].clone();
+    let added = json["added_tokens"].as_array_mut().unwrap();
+    for (id, name, special) in [(900, "<|call|>", true), (901, "<|eot_id|>", false)] {
+        added.push(json!({"id": id, "content": name, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": special}));
+    }
+    let t = Tokenizer::from_json(&serde_json::to_vec(&json).unwrap()).unwrap();
+    assert!(t.ends_turn(900));
+    assert!(!t.ends_turn(901), "text that anyone may write");
+    assert!(!t.ends_turn(t.token_to_id("<|user|>").unwrap()) && !t.ends_turn(5000));
+}
+
+#[test]
 fn a_post_processor_that_begins_with_bos_asks_for_it() {
     let dir = folder(json!({"bos_token": "<|bos|>"}), None);
     let path = dir.path().join("tokenizer.json");

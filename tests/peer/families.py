@@ -39,7 +39,10 @@ def rewrite(source: Path, out: Path, name: str, all_experts: bool) -> None:
     arch = known("general.architecture")
     changed = {}
     if all_experts and known(f"{arch}.expert_count"):
-        changed[f"{arch}.expert_used_count"] = known(f"{arch}.expert_count")
+        used, count = known(f"{arch}.expert_used_count"), known(f"{arch}.expert_count")
+        changed[f"{arch}.expert_used_count"] = count
+        if arch == "deepseek2":  # the only one of which llama.cpp scales the experts: as much comes from all as from the chosen
+            changed[f"{arch}.expert_weights_scale"] = known(f"{arch}.expert_weights_scale") * used / count
         changed[f"{arch}.expert_group_count"] = changed[f"{arch}.expert_group_used_count"] = 1
     if DIFFERS.get(name) == YARN:
         changed["vaquita.rope.truncate"] = True

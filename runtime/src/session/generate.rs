@@ -153,8 +153,8 @@ pub fn generate(
             break StopReason::Length;
         }
         let token = sampler.sample(&mut logits, session.tokens())?;
-        if tokenizer.eos() == Some(token) || session.model().config().eos_token_ids.contains(&token)
-        {
+        let ends = &session.model().config().eos_token_ids;
+        if tokenizer.eos() == Some(token) || ends.contains(&token) || tokenizer.ends_turn(token) {
             break StopReason::EndOfSentence;
         }
         generation.tokens.push(token);

@@ -113,6 +113,6 @@ impl Prompter {
         };
         let text = template.render(messages, &options)?;
         let tokens = self.tokenizer.encode(&text, true)?;
-        Ok(Prompt { tokens, reasoning_open: reasoning::is_open(&text) })
+        Ok(Prompt { tokens, reasoning_open: reasoning::opens(&text) })
     }
 }

@@ -155,7 +155,13 @@ impl ReasoningSplitter {
     }
 }
 
-/// Whether a prompt ends inside a `<think>` block, as those of R1's template do.
+/// Whether the prompt of a conversation ends by opening a `<think>` block, as those of R1's template do. What a user says of
+/// such blocks does not matter.
+pub fn opens(prompt: &str) -> bool {
+    prompt.trim_end().ends_with(OPEN)
+}
+
+/// Whether a text that is to be continued as it is ends inside a `<think>` block.
 pub fn is_open(prompt: &str) -> bool {
     prompt.rfind(OPEN) > prompt.rfind(CLOSE)
 }
@@ -232,6 +238,13 @@ mod tests {
         assert!(is_open("<think>a</think>b<think>\n"));
         assert!(!is_open("<think>a</think>b"));
         assert!(!is_open("a"));
+    }
+
+    #[test]
+    fn a_conversation_opens_a_block_only_at_its_end() {
+        assert!(opens("<|user|>a<|assistant|><think>\n"));
+        assert!(!opens("<|user|>What is <think> for?<|assistant|>"));
+        assert!(!opens("<|assistant|><think>\n\n</think>\n\n"));
     }
 
     proptest! {

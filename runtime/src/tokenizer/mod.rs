@@ -210,6 +210,15 @@ impl Tokenizer {
         self.added.get(id).is_some_and(|token| token.special)
     }
 
+    /// Whether an id is a control token by which a turn ends, by its name: many files name one of several, or the one that
+    /// ends a text.
+    pub fn ends_turn(&self, id: u32) -> bool {
+        const NAMES: [&str; 5] =
+            ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|return|>", "<|call|>"];
+        let control = self.added.get(id).filter(|token| token.special);
+        control.is_some_and(|token| NAMES.contains(&token.content.as_str()))
+    }
+
     /// What begins a text.
     pub fn bos(&self) -> Option<u32> {
         self.bos
