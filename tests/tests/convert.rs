@@ -102,7 +102,7 @@ fn blocks(ty: BlockType) -> Vec<u8> {
 }
 
 /// A tiny OLMoE whose experts have rows of whole blocks of 256, in F32, with a stack retyped.
-fn with_stacks_of(ty: BlockType, out: &Path) {
+fn with_stacks_of(ty: BlockType, blocks: &[u8], out: &Path) {
     const WIDTH: usize = 256;
     let (layers, experts, vocabulary) = (2, 4, 64);
     let mut metadata = Metadata::new();
@@ -145,7 +145,6 @@ fn with_stacks_of(ty: BlockType, out: &Path) {
     let plan: Vec<_> = plan.map(|(name, dims, ty)| TensorPlan { name, dims, ty }).collect();
     let file = BufWriter::new(std::fs::File::create(out).unwrap());
     let mut writer = Writer::new(file, out, &metadata, plan.clone()).unwrap();
-    let blocks = blocks(ty);
     for (number, tensor) in plan.iter().enumerate() {
         let len = tensor.ty.byte_len(&tensor.dims).unwrap() as usize;
         let bytes: Vec<u8> = match tensor.ty {
@@ -177,13 +176,32 @@ fn experts_of_every_type_of_ggml_are_carried_in_records() {
     let (stacked, records) = (folder.path().join("stacked.gguf"), folder.path().join("made.gguf"));
     let types = BlockType::ALL.into_iter().filter(|ty| !BlockType::WRITTEN.contains(ty));
     for ty in types {
-        with_stacks_of(ty, &stacked);
+        with_stacks_of(ty, &blocks(ty), &stacked);
         let made = converted(&stacked, &records).unwrap();
         let source = GgufWeights::open(&stacked, Verify::First).unwrap();
         for (layer, expert) in [(0, 0), (0, 3), (1, 2)] {
             assert!(decoded(&made, layer, expert) == decoded(&source, layer, expert), "{ty}");
         }
         answers_alike(&stacked, &records, &[1, 5, 60, 2]);
+    }
+}
+
+#[test]
+fn mxfp4_whose_scales_are_near_each_other_becomes_e4_with_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let (stacked, records) = (folder.path().join("stacked.gguf"), folder.path().join("made.gguf"));
+    let mut near = blocks(BlockType::Mxfp4);
+    for (number, block) in near.chunks_exact_mut(17).enumerate() {
+        block[0] = 118 + (number % 7) as u8;
+    }
+    with_stacks_of(BlockType::Mxfp4, &near, &stacked);
+    let made = converted(&stacked, &records).unwrap();
+    let source = GgufWeights::open(&stacked, Verify::First).unwrap();
+    for (layer, expert) in [(0, 1), (1, 3)] {
+        let config = made.config();
+        let spec = config.family.expert(config, LayerId(layer), ExpertId(expert));
+        assert_eq!(made.expert_types(&spec), Some([BlockType::E4; 3]));
+        assert!(decoded(&made, layer, expert) == decoded(&source, layer, expert));
     }
 }
 
@@ -212,7 +230,7 @@ fn what_would_gain_nothing_is_refused_with_what_to_do() {
 fn weights_that_are_no_numbers_leave_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let (stacked, made) = (folder.path().join("stacked.gguf"), folder.path().join("made.gguf"));
-    with_stacks_of(BlockType::Q8_0, &stacked);
+    with_stacks_of(BlockType::Q8_0, &blocks(BlockType::Q8_0), &stacked);
     let gguf = Gguf::open(&stacked).unwrap();
     let at = gguf.tensor("blk.1.ffn_up_exps.weight").unwrap().offset as usize;
     let mut bytes = std::fs::read(&stacked).unwrap();
