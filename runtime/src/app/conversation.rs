@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use super::{AppError, AppModel};
 use crate::experts::Stats;
-use crate::measure::sampler::Sampler;
 use crate::session::Session;
 use crate::session::chat::Message;
 use crate::session::generate::{Event, Generation, GenerationOptions, StopReason, generate};
@@ -155,7 +154,7 @@ impl Conversation {
         }
         let start = Instant::now();
         let streaming = self.model.streaming();
-        let energy = Sampler::auto();
+        let energy = self.model.sampler();
         let prompter = &self.model.prompter;
         let prompt = prompter.chat(&self.said.messages, self.said.tools.as_ref())?;
         let options =

@@ -9,7 +9,7 @@ mod model;
 use std::io;
 
 pub use conversation::{Canceller, Conversation, Turn};
-pub use model::{AppModel, MemoryUse, ModelOptions, Thermal};
+pub use model::{AppModel, MemoryUse, MeterMaker, ModelOptions, Thermal};
 
 use crate::experts::budget::{BudgetTextError, TooSmall};
 use crate::experts::open::OpenModelError;

@@ -1,8 +1,8 @@
 //! A model file, opened for an app.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{AppError, Conversation};
 use crate::experts::Stats;
@@ -12,8 +12,11 @@ use crate::experts::open::{self, MemoryControl, OpenModelError, OpenOptions, Tri
 use crate::gguf::Gguf;
 use crate::host::Host;
 use crate::measure::memory::{self, Memory};
+use crate::measure::meter::Meter;
+use crate::measure::sampler::Sampler;
 use crate::model::Model;
 use crate::model::gguf_weights::OpenError;
+use crate::session::cache::CacheType;
 use crate::session::prompt::Prompter;
 use crate::session::{Session, SessionOptions};
 use crate::threads::Pool;
@@ -30,13 +33,18 @@ pub struct ModelOptions {
     pub sessions: usize,
     /// Threads; 0 takes as many as there are cores.
     pub threads: usize,
+    /// Precision of the caches.
+    pub cache: CacheType,
 }
 
 impl Default for ModelOptions {
     fn default() -> Self {
-        Self { memory: None, context: 0, sessions: 1, threads: 0 }
+        Self { memory: None, context: 0, sessions: 1, threads: 0, cache: CacheType::F16 }
     }
 }
+
+/// Makes the meter of an answer.
+pub type MeterMaker = Arc<dyn Fn() -> Box<dyn Meter> + Send + Sync>;
 
 /// How hot the device is: a phone's own levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +86,7 @@ pub struct AppModel {
     memory: Arc<MemoryControl>,
     pool: Arc<Pool>,
     options: SessionOptions,
+    meter: Mutex<Option<MeterMaker>>,
     /// Most conversations at the same time, where a budget was planned for them.
     limit: Option<usize>,
     live: AtomicUsize,
@@ -88,7 +97,8 @@ impl AppModel {
     pub fn open(path: &Path, options: &ModelOptions) -> Result<Arc<Self>, AppError> {
         let process = Machine::read(&Host::live()).map_or(0, |machine| machine.process);
         let sessions = options.sessions.max(1);
-        let session = SessionOptions { context: options.context, ..SessionOptions::default() };
+        let ModelOptions { context, cache, .. } = *options;
+        let session = SessionOptions { context, cache, ..SessionOptions::default() };
         let workload = Workload {
             context: session.context,
             prefill_chunk: session.prefill_chunk,
@@ -119,6 +129,7 @@ impl AppModel {
             memory: opened.memory,
             pool: Arc::new(Pool::new(threads)),
             options: session,
+            meter: Mutex::new(None),
             live: AtomicUsize::new(0),
         }))
     }
@@ -168,6 +179,20 @@ impl AppModel {
             Thermal::Critical => 1,
         });
         self.pool.active()
+    }
+
+    /// From the next answer on, energy is measured with a meter of the app's own; `None`: with the machine's.
+    pub fn set_meter(&self, meter: Option<MeterMaker>) {
+        *self.meter.lock().unwrap_or_else(PoisonError::into_inner) = meter;
+    }
+
+    /// Measures an answer's energy.
+    pub(super) fn sampler(&self) -> Sampler {
+        let maker = self.meter.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match maker {
+            Some(make) => Sampler::start(Some(make()), Arc::new(Host::live())),
+            None => Sampler::auto(),
+        }
     }
 
     /// What the expert store did so far, where experts are streamed.

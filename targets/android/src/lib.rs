@@ -16,6 +16,7 @@ use jni::sys::{jint, jlong, jlongArray};
 use vaquita_runtime::app::{AppModel, ModelOptions, Thermal};
 use vaquita_runtime::experts::budget::MemoryBudget;
 use vaquita_runtime::experts::open::TrimLevel;
+use vaquita_runtime::session::cache::CacheType;
 
 use crate::boundary::{Failure, borrow, guard, optional_text, text};
 
@@ -36,9 +37,15 @@ pub extern "system" fn Java_dev_vaquita_Native_open<'local>(
     context: jint,
     sessions: jint,
     threads: jint,
+    cache: JString<'local>,
 ) -> jlong {
     guard(&mut env, |env| {
         let path = text(env, &path, "path")?;
+        let cache = optional_text(env, &cache)?.map_or(Ok(CacheType::F16), |name| {
+            let names = CacheType::ALL.map(CacheType::name).join(", ");
+            CacheType::from_name(&name)
+                .ok_or_else(|| Failure::argument(format!("cache is {name:?}; allowed: {names}")))
+        });
         let memory = optional_text(env, &memory)?;
         let memory = memory.map(|memory| MemoryBudget::parse(&memory)).transpose();
         let options = ModelOptions {
@@ -46,6 +53,7 @@ pub extern "system" fn Java_dev_vaquita_Native_open<'local>(
             context: count(context, "context")?,
             sessions: count(sessions, "sessions")?,
             threads: count(threads, "threads")?,
+            cache: cache?,
         };
         let model: Model = AppModel::open(Path::new(&path), &options)?;
         Ok(Box::into_raw(Box::new(model)) as jlong)

@@ -45,6 +45,16 @@
 #define VAQUITA_EVENT_ANSWER 3
 
 /**
+ * The meter gives the power now, in watts.
+ */
+#define VAQUITA_METER_WATTS 0
+
+/**
+ * The meter gives a counter, in joules, that does not go back.
+ */
+#define VAQUITA_METER_JOULES 1
+
+/**
  * Give back experts beyond one token's: the app is in the background.
  */
 #define VAQUITA_TRIM_BACKGROUND 0
@@ -247,6 +257,12 @@ typedef struct vaquita_event {
 typedef int32_t (*vaquita_on_event)(const struct vaquita_event *event, void *user_data);
 
 /**
+ * Reads a meter. NaN or a negative number: it cannot be read, and that answer's energy is unmeasured. It must not
+ * unwind.
+ */
+typedef double (*vaquita_read_meter)(void *user_data);
+
+/**
  * How a model is opened. vaquita_model_options_init() fills in the defaults.
  */
 typedef struct vaquita_model_options {
@@ -271,6 +287,11 @@ typedef struct vaquita_model_options {
    * Threads; 0: as many as there are cores.
    */
   size_t threads;
+  /**
+   * Numbers of the sessions' caches: "f16", or "q8", which takes about half the memory and costs a little precision.
+   * Null: "f16".
+   */
+  const char *cache;
 } vaquita_model_options;
 
 /**
@@ -353,7 +374,7 @@ typedef struct vaquita_stats {
    */
   double tokens_per_second;
   /**
-   * Joules until the first token, of all that the machine's meter covers.
+   * Joules until the first token, of all that the machine's meter, or the app's, covers.
    */
   double prompt_joules;
   /**
@@ -412,6 +433,19 @@ int32_t vaquita_session_generate(const struct vaquita_session *session,
                                  const struct vaquita_generate_options *options,
                                  vaquita_on_event on_event,
                                  void *user_data);
+
+/**
+ * From the next answer on, energy in vaquita_stats is measured with a meter of the app's own: `unit` is VAQUITA_METER_*.
+ * `read` is called every tenth of a second for each session that generates, in threads of the library. It and `user_data` must stay good until the model is closed or has another meter, and the
+ * answers that began before have ended. Null: the machine's own meter, if there is one.
+ *
+ * # Safety
+ * `model` is null or an open model; `read` and `user_data` as above.
+ */
+int32_t vaquita_model_set_meter(const struct vaquita_model *model,
+                                int32_t unit,
+                                vaquita_read_meter read,
+                                void *user_data);
 
 /**
  * Fills in the defaults. `struct_size` is sizeof(vaquita_model_options).

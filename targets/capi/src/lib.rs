@@ -6,6 +6,7 @@
 
 mod arguments;
 mod generate;
+mod meter;
 mod model;
 mod session;
 mod stats;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use vaquita_runtime::app::{AppModel, Thermal};
 use vaquita_runtime::experts::budget::MemoryBudget;
 use vaquita_runtime::experts::open::TrimLevel;
+use vaquita_runtime::session::cache::CacheType;
 
 use crate::arguments::{Versioned, give, given, optional_text, reference, text};
 use crate::status::{Failure, Result, VAQUITA_ERROR_BUSY, guard};
@@ -46,9 +47,12 @@ pub struct ModelOptions {
     pub sessions: usize,
     /// Threads; 0: as many as there are cores.
     pub threads: usize,
+    /// Numbers of the sessions' caches: "f16", or "q8", which takes about half the memory and costs a little precision.
+    /// Null: "f16".
+    pub cache: *const c_char,
 }
 
-// SAFETY: it begins with its size; the rest is numbers and a pointer.
+// SAFETY: it begins with its size; the rest is numbers and pointers.
 unsafe impl Versioned for ModelOptions {
     const NAME: &str = "vaquita_model_options";
 }
@@ -56,7 +60,7 @@ unsafe impl Versioned for ModelOptions {
 impl Default for ModelOptions {
     fn default() -> Self {
         let struct_size = size_of::<Self>();
-        Self { struct_size, memory: null(), context: 0, sessions: 1, threads: 0 }
+        Self { struct_size, memory: null(), context: 0, sessions: 1, threads: 0, cache: null() }
     }
 }
 
@@ -137,14 +141,24 @@ pub unsafe extern "C" fn vaquita_model_open(
             (text(path, "path")?, given(options, ModelOptions::default())?, model.as_mut())
         };
         let out = out.ok_or_else(|| Failure::argument("model is null"))?;
-        // SAFETY: `memory` is a text or null.
-        let memory = unsafe { optional_text(given.memory, "memory") }?;
+        // SAFETY: `memory` and `cache` are texts or null.
+        let (memory, cache) = unsafe {
+            (optional_text(given.memory, "memory")?, optional_text(given.cache, "cache")?)
+        };
+        let cache = match cache {
+            None => CacheType::F16,
+            Some(name) => CacheType::from_name(name).ok_or_else(|| {
+                let names = CacheType::ALL.map(CacheType::name).join(", ");
+                Failure::argument(format!("cache is {name:?}; allowed: {names}"))
+            })?,
+        };
         let memory = memory.map(MemoryBudget::parse).transpose();
         let options = vaquita_runtime::app::ModelOptions {
             memory: memory.map_err(|error| Failure::argument(error.to_string()))?,
             context: given.context,
             sessions: given.sessions,
             threads: given.threads,
+            cache,
         };
         let inner = AppModel::open(Path::new(path), &options)?;
         *out = Box::into_raw(Box::new(Model { inner }));

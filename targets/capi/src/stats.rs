@@ -41,7 +41,7 @@ pub struct Stats {
     pub prompt_tokens_per_second: f64,
     /// Tokens generated per second, after the first.
     pub tokens_per_second: f64,
-    /// Joules until the first token, of all that the machine's meter covers.
+    /// Joules until the first token, of all that the machine's meter, or the app's, covers.
     pub prompt_joules: f64,
     /// Joules per token after the first.
     pub joules_per_token: f64,

@@ -283,6 +283,63 @@ static void memory_and_heat(void) {
     OK(vaquita_model_close(model));
 }
 
+static double read_meter(void *user_data) {
+    double (*meter)[2] = user_data; /* what it says, and by how much that rises with each reading */
+    return (*meter)[0] += (*meter)[1];
+}
+
+static void own_meter(vaquita_model *model) {
+    double five_watts[2] = {5, 0}, counter[2] = {100, 0.25}, broken[2] = {NAN, 0};
+    vaquita_session *session = create(model);
+    said_t said[4] = {{0}};
+    OK(vaquita_model_set_meter(model, VAQUITA_METER_WATTS, read_meter, five_watts));
+    ask(session, "723 * 8 = ?", &said[0]);
+    vaquita_stats stats = stats_of(session);
+    double part = stats.prompt_joules / (5 * stats.first_token_seconds);
+    CHECK(part > 0.5 && part < 1.5 && stats.joules_per_token > 0);
+    OK(vaquita_session_reset(session));
+    OK(vaquita_model_set_meter(model, VAQUITA_METER_JOULES, read_meter, counter));
+    ask(session, "723 * 8 = ?", &said[1]);
+    stats = stats_of(session);
+    /* Every reading counts a quarter of a joule; the first is where it begins. */
+    double all = stats.prompt_joules + stats.joules_per_token * (double)(stats.tokens - 1);
+    CHECK(fabs(all - (counter[0] - 100.25)) < 1e-6);
+    OK(vaquita_session_reset(session));
+    OK(vaquita_model_set_meter(model, VAQUITA_METER_WATTS, read_meter, broken));
+    ask(session, "723 * 8 = ?", &said[2]);
+    CHECK(isnan(stats_of(session).joules_per_token) && isnan(stats_of(session).prompt_joules));
+    OK(vaquita_model_set_meter(model, VAQUITA_METER_WATTS, NULL, NULL));
+    OK(vaquita_session_reset(session));
+    ask(session, "723 * 8 = ?", &said[3]);
+    FAILS(vaquita_model_set_meter(model, 7, read_meter, NULL), VAQUITA_ERROR_ARGUMENT, "VAQUITA_METER_");
+    OK(vaquita_session_close(session));
+}
+
+static void small_caches(void) {
+    long bytes[2];
+    for (int i = 0; i < 2; i++) {
+        vaquita_model_options options;
+        OK(vaquita_model_options_init(&options, sizeof options));
+        options.cache = i == 0 ? NULL : "q8";
+        options.context = 512;
+        options.threads = threads;
+        options.memory = "1GiB";
+        vaquita_model *model = NULL;
+        OK(vaquita_model_open(path, &options, &model));
+        vaquita_memory memory = {.struct_size = sizeof memory};
+        OK(vaquita_model_memory(model, &memory));
+        bytes[i] = (long)memory.cache;
+        vaquita_session *session = create(model);
+        said_t said = {0};
+        ask(session, "723 * 8 = ?", &said);
+        CHECK(strcmp(said.answer, "5784") == 0);
+        OK(vaquita_session_close(session));
+        OK(vaquita_model_close(model));
+    }
+    /* 128 of a position's 160 numbers are in 8 bits with scales of 2 bytes per 32. */
+    CHECK(bytes[1] * 320 == bytes[0] * 200);
+}
+
 static void bad_arguments(vaquita_model *model) {
     vaquita_model *other = NULL;
     vaquita_session *session = create(model);
@@ -298,6 +355,9 @@ static void bad_arguments(vaquita_model *model) {
     options.memory = "lots";
     FAILS(vaquita_model_open(path, &options, &other), VAQUITA_ERROR_ARGUMENT, "lots");
     options.memory = NULL;
+    options.cache = "q3";
+    FAILS(vaquita_model_open(path, &options, &other), VAQUITA_ERROR_ARGUMENT, "allowed: f32, f16, q8");
+    options.cache = NULL;
     options.context = 1 << 30;
     FAILS(vaquita_model_open(path, &options, &other), VAQUITA_ERROR_ARGUMENT, "takes up to");
     options.struct_size = sizeof options + 8;
@@ -380,10 +440,12 @@ int main(int count, char **arguments) {
     RUN(cancelling(model));
     RUN(save_and_restore(model, arguments[2]));
     RUN(two_sessions(model));
+    RUN(own_meter(model));
     RUN(bad_arguments(model));
     RUN(older_headers(model));
     OK(vaquita_model_close(model));
     RUN(memory_and_heat());
+    RUN(small_caches());
     RUN(open_and_close(strtol(arguments[3], NULL, 10)));
     puts("all checks passed");
     return 0;

@@ -217,6 +217,10 @@ public final class Check {
         options.memory = "4GiB";
         VaquitaModel model = VaquitaModel.open(path, options);
         check(model.memory().budget == 4L << 30 && model.memory().dense > 0, "budget");
+        options.cache = "q8";
+        try (VaquitaModel small = VaquitaModel.open(path, options)) {
+            check(small.memory().cache < model.memory().cache * 7 / 10, "a small cache");
+        }
         check(model.onThermalStatusChanged(4) == 1, "critical");
         check(model.onThermalStatusChanged(0) == 2, "nominal");
         model.onTrimMemory(20);
@@ -233,6 +237,9 @@ public final class Check {
         options.memory = null;
         fails(VaquitaException.Kind.NOT_FOUND, "nothing.gguf", () -> VaquitaModel.open("/nothing.gguf", options));
         fails(VaquitaException.Kind.ARGUMENT, "null", () -> VaquitaModel.open(null, options));
+        options.cache = "q3";
+        fails(VaquitaException.Kind.ARGUMENT, "allowed: f32, f16, q8", () -> VaquitaModel.open(path, options));
+        options.cache = null;
         options.threads = -1;
         fails(VaquitaException.Kind.ARGUMENT, "threads", () -> VaquitaModel.open(path, options));
     }

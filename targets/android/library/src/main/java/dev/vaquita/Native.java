@@ -8,7 +8,8 @@ final class Native {
 
     private Native() {}
 
-    static native long open(String path, String memory, int context, int sessions, int threads);
+    static native long open(
+            String path, String memory, int context, int sessions, int threads, String cache);
 
     static native void closeModel(long model);
 

@@ -15,6 +15,12 @@ public final class VaquitaModel implements AutoCloseable {
 
         /** Threads; 0: as many as there are cores. */
         public int threads = 0;
+
+        /**
+         * Numbers of the sessions' caches: "f16", or "q8", which takes about half the memory and costs a little
+         * precision; null: "f16".
+         */
+        public String cache = null;
     }
 
     /** How hot the device is: all threads compute, three quarters, half, or one. */
@@ -40,7 +46,8 @@ public final class VaquitaModel implements AutoCloseable {
     /** Opens a GGUF file. It is to be closed. */
     public static VaquitaModel open(String path, Options options) {
         return new VaquitaModel(
-                Native.open(path, options.memory, options.context, options.sessions, options.threads));
+                Native.open(
+                        path, options.memory, options.context, options.sessions, options.threads, options.cache));
     }
 
     /** Begins a conversation. It is to be closed. */

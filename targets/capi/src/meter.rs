@@ -1,0 +1,83 @@
+//! An app's own energy meter.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use vaquita_runtime::measure::custom::Custom;
+use vaquita_runtime::measure::meter::Reading;
+
+use crate::arguments::reference;
+use crate::model::Model;
+use crate::status::{Failure, guard};
+
+/// The meter gives the power now, in watts.
+pub const VAQUITA_METER_WATTS: i32 = 0;
+/// The meter gives a counter, in joules, that does not go back.
+pub const VAQUITA_METER_JOULES: i32 = 1;
+
+/// Reads a meter. NaN or a negative number: it cannot be read, and that answer's energy is unmeasured. It must not
+/// unwind.
+pub type ReadMeter = Option<unsafe extern "C" fn(user_data: *mut c_void) -> f64>;
+
+/// A callback with what it is called with.
+#[derive(Clone, Copy)]
+struct Callback {
+    read: unsafe extern "C" fn(user_data: *mut c_void) -> f64,
+    user_data: *mut c_void,
+}
+
+// SAFETY: vaquita_model_set_meter() says that the callback runs in threads of the library, several at a time.
+unsafe impl Send for Callback {}
+// SAFETY: as above.
+unsafe impl Sync for Callback {}
+
+impl Callback {
+    fn read(&self) -> Result<f64, String> {
+        // SAFETY: both stay good as long as the meter is set, as vaquita_model_set_meter() says.
+        let value = unsafe { (self.read)(self.user_data) };
+        if value >= 0.0 { Ok(value) } else { Err(format!("the app's meter says {value}")) }
+    }
+
+    fn meter(self, counts: bool) -> Custom<impl FnMut() -> Result<Reading, String> + Send> {
+        let mut before = None;
+        Custom::new("the app's meter", "as the app says", move || {
+            let now = self.read()?;
+            if !counts {
+                return Ok(Reading::Watts(now));
+            }
+            let since = before.replace(now).map_or(0.0, |before| now - before);
+            Ok(Reading::Joules(since))
+        })
+    }
+}
+
+/// From the next answer on, energy in vaquita_stats is measured with a meter of the app's own: `unit` is VAQUITA_METER_*.
+/// `read` is called every tenth of a second for each session that generates, in threads of the library. It and `user_data` must stay good until the model is closed or has another meter, and the
+/// answers that began before have ended. Null: the machine's own meter, if there is one.
+///
+/// # Safety
+/// `model` is null or an open model; `read` and `user_data` as above.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_model_set_meter(
+    model: *const Model,
+    unit: i32,
+    read: ReadMeter,
+    user_data: *mut c_void,
+) -> i32 {
+    guard(|| {
+        let counts = match unit {
+            VAQUITA_METER_WATTS => false,
+            VAQUITA_METER_JOULES => true,
+            _ => return Err(Failure::argument(format!("unit is {unit}; see VAQUITA_METER_*"))),
+        };
+        // SAFETY: the caller's promise.
+        let model = unsafe { reference(model, "model") }?;
+        let callback = read.map(|read| Callback { read, user_data });
+        model.inner.set_meter(callback.map(|callback| {
+            let make: vaquita_runtime::app::MeterMaker =
+                Arc::new(move || Box::new(callback.meter(counts)));
+            make
+        }));
+        Ok(())
+    })
+}
