@@ -1,1 +1,70 @@
 //! Helpers shared by the benches.
+
+use std::hint::black_box;
+
+use vaquita_runtime::blocks::{BlockType, Matrix};
+use vaquita_runtime::kernels::{Isa, Kernel};
+use vaquita_runtime::threads::Pool;
+
+/// Weights whose codes are arbitrary: speed does not depend on them. Plain numbers are all 0x3c3c..., which is
+/// an ordinary one in each type: denormals would be slow.
+///
+/// # Panics
+/// Where the type cannot have that shape.
+pub fn matrix(ty: BlockType, rows: usize, cols: usize) -> Matrix {
+    let len = ty.byte_len(rows, cols).expect("the shape fits the type");
+    let mut bytes = vec![0x3c; len];
+    if ty.is_coded() {
+        bytes.iter_mut().enumerate().skip(64).for_each(|(i, byte)| *byte = (i * 31 % 61) as u8);
+    }
+    Matrix::new(ty, rows, cols, bytes.into()).expect("the length is right")
+}
+
+/// Reads all of `bytes` on all threads, and nothing else: what any decode is bounded by.
+pub fn read(pool: &Pool, bytes: &[u8]) {
+    let chunk = bytes.len().div_ceil(pool.threads());
+    pool.run(pool.threads(), &|i| {
+        let part = bytes.chunks(chunk).nth(i).unwrap_or_default();
+        let words = part.as_chunks::<8>().0.iter();
+        black_box(words.fold(0u64, |sum, word| sum ^ u64::from_le_bytes(*word)));
+    });
+}
+
+/// An instruction set's products of int8, with weights in registers and inputs in the nearest cache: what any prompt
+/// is bounded by.
+pub struct Int8Peak {
+    /// How often it goes round.
+    pub rounds: usize,
+}
+
+impl Int8Peak {
+    /// Operations of a round: eight tokens, eight rows, 32 columns, a multiplication and an addition each.
+    pub const OPERATIONS: usize = 8 * 8 * 32 * 2;
+}
+
+impl Kernel for Int8Peak {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let codes: [[u8; 32]; 8] = black_box([[1; 32]; 8]);
+        let inputs = [[[1i8; 4]; 8]; 8];
+        let mut weights = [isa.load_bytes(&codes[0]); 8];
+        for (weights, codes) in weights.iter_mut().zip(&codes) {
+            *weights = isa.load_bytes(codes);
+        }
+        let mut sums = [[isa.splat_i32(0); 2]; 4];
+        for _ in 0..self.rounds {
+            // The compiler does not know that they stay the same.
+            let inputs = black_box(&inputs);
+            for (sums, pair) in sums.iter_mut().zip(inputs.as_chunks::<2>().0) {
+                *sums = isa.dot_table_pair(*sums, &weights, [&pair[0], &pair[1]]);
+            }
+        }
+        for sum in sums.as_flattened() {
+            let mut out = [0; 8];
+            isa.store_i32(*sum, &mut out);
+            black_box(out);
+        }
+    }
+}

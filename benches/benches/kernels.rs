@@ -1,29 +1,21 @@
 //! Matrix products of each block type, in weights per second, beside the rate at which plain reads go through
-//! the same bytes.
+//! the same bytes; products of int8; attention over caches. Shares of what the machine has: `--bin shares`.
 //!
 //! `cargo bench -p vaquita-benches --bench kernels`
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use vaquita_runtime::blocks::{BlockType, Matrix};
+use vaquita_benches::{Int8Peak, matrix, read};
+use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout};
+use vaquita_runtime::kernels::cached::EntryFormat;
 use vaquita_runtime::kernels::{Activations, Tier, matmul};
 use vaquita_runtime::threads::Pool;
 
 /// The shape of DeepSeek-V2-Lite's gate and up projections, eight experts of them.
 const ROWS: usize = 8 * 1408;
 const COLS: usize = 2048;
-
-/// Weights whose codes are arbitrary: speed does not depend on them. Plain numbers are all 0x3c3c..., which is
-/// an ordinary one in each type: denormals would be slow.
-fn matrix(ty: BlockType) -> Matrix {
-    let len = ty.byte_len(ROWS, COLS).expect("the shape fits every type");
-    let mut bytes = vec![0x3c; len];
-    if ty.is_coded() {
-        bytes.iter_mut().enumerate().skip(64).for_each(|(i, byte)| *byte = (i * 31 % 61) as u8);
-    }
-    Matrix::new(ty, ROWS, COLS, bytes.into()).expect("the length is right")
-}
 
 fn products(c: &mut Criterion) {
     let x: Vec<f32> = (0..16 * COLS).map(|i| (i % 17) as f32 - 8.0).collect();
@@ -32,7 +24,7 @@ fn products(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("matmul-{tokens}"));
         group.sample_size(20).throughput(Throughput::Elements((ROWS * COLS * tokens) as u64));
         for ty in BlockType::ALL {
-            let weights = matrix(ty);
+            let weights = matrix(ty, ROWS, COLS);
             for tier in Tier::available().into_iter().skip_while(|tier| tier.name() == "scalar") {
                 let x = Activations::new(tier, &x[..tokens * COLS], COLS);
                 let mut out = vec![0.0; tokens * ROWS];
@@ -44,23 +36,63 @@ fn products(c: &mut Criterion) {
     }
 }
 
-/// What any decode is bounded by: summing the bytes of an e4 matrix with all threads.
+/// What any decode is bounded by: reading the bytes of an e4 matrix with all threads.
 fn memory(c: &mut Criterion) {
-    let weights = matrix(BlockType::E4);
+    let weights = matrix(BlockType::E4, ROWS, COLS);
     let pool = Pool::new(Pool::default_threads());
     let mut group = c.benchmark_group("memory");
     group.sample_size(20).throughput(Throughput::Bytes(weights.data().len() as u64));
-    group.bench_function("read", |b| {
-        let chunk = weights.data().len().div_ceil(pool.threads());
-        b.iter(|| {
-            pool.run(pool.threads(), &|i| {
-                let part = weights.data().chunks(chunk).nth(i).unwrap_or_default();
-                let words = part.as_chunks::<8>().0.iter();
-                black_box(words.fold(0u64, |sum, word| sum ^ u64::from_le_bytes(*word)));
-            });
-        });
-    });
+    group.bench_function("read", |b| b.iter(|| read(&pool, weights.data())));
 }
 
-criterion_group!(benches, products, memory);
+/// What any prompt is bounded by: one thread's products of int8, in operations per second.
+fn int8(c: &mut Criterion) {
+    let rounds = 1 << 12;
+    let mut group = c.benchmark_group("int8");
+    group.sample_size(20).throughput(Throughput::Elements((rounds * Int8Peak::OPERATIONS) as u64));
+    for tier in Tier::available().into_iter().skip_while(|tier| tier.name() == "scalar") {
+        group.bench_function(tier.name(), |b| b.iter(|| tier.run(Int8Peak { rounds })));
+    }
+}
+
+/// One token's heads over the latents of DeepSeek-V2-Lite, in cached numbers per second.
+fn attention(c: &mut Criterion) {
+    const HEADS: usize = 16;
+    const POSITIONS: usize = 4096;
+    let layout = EntryLayout {
+        width: 576,
+        key_value_heads: 1,
+        key_width: 576,
+        values_at: 0,
+        value_width: 512,
+    };
+    let pool = Pool::new(Pool::default_threads());
+    let numbers: Vec<f32> = (0..layout.width).map(|i| (i * 31 % 61) as f32 / 61.0).collect();
+    let queries = numbers.repeat(HEADS);
+    let mut group = c.benchmark_group("attention");
+    group.sample_size(20).throughput(Throughput::Elements((HEADS * POSITIONS * 576) as u64));
+    let formats = [("f16", EntryFormat::F16), ("q8", EntryFormat::Q8 { halves: 64 })];
+    for tier in Tier::available().into_iter().skip_while(|tier| tier.name() == "scalar") {
+        for (name, format) in formats {
+            let mut bytes = Vec::new();
+            (0..POSITIONS).for_each(|_| format.encode(&numbers, &mut bytes));
+            let mut out = vec![0.0; HEADS * 512];
+            let attention = CausalAttention {
+                queries: &queries,
+                entries: Entries { format, bytes: &bytes },
+                past: POSITIONS - 1,
+                heads: HEADS,
+                layout,
+                scale: 0.01,
+                window: None,
+                sinks: None,
+            };
+            group.bench_function(BenchmarkId::new(tier.name(), name), |b| {
+                b.iter(|| attention.run(tier, &pool, &mut out));
+            });
+        }
+    }
+}
+
+criterion_group!(benches, products, memory, int8, attention);
 criterion_main!(benches);
