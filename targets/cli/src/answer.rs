@@ -18,6 +18,7 @@ use vaquita_runtime::session::sampler::SamplingOptions;
 
 use crate::bundle::Bundle;
 use crate::failure::{Failure, Result};
+use crate::streamed::Streamed;
 use crate::terminal::{self, Bar};
 
 /// How tokens are picked.
@@ -258,34 +259,17 @@ impl Answer {
             "memory": self.plan.map(memory_json),
             "major_page_faults": self.faults.map(|faults| faults.major),
             "minor_page_faults": self.faults.map(|faults| faults.minor),
-            "streaming": self.streaming.map(|stats| self.streaming_json(&stats)),
+            "streaming": self.streamed(),
             "lossy": self.lossy,
         })
     }
 
-    /// What reading experts cost: `null` in [`json`](Self::json) where all are mapped.
-    fn streaming_json(&self, stats: &Stats) -> Value {
+    /// What reading experts cost; `None` where all are mapped.
+    fn streamed(&self) -> Option<Streamed> {
         let generation = &self.generation;
         let tokens = generation.prompt_tokens - generation.cached_tokens + generation.tokens.len();
         let elapsed = generation.prefill + generation.decode;
-        let reached = tokens as f64 / elapsed.as_secs_f64();
-        let bound = stats.bound(tokens as u64, elapsed, None);
-        json!({
-            "hit_rate": stats.hit_rate(),
-            "bytes_read": stats.bytes_read,
-            "bytes_read_per_token": stats.bytes_read as f64 / tokens.max(1) as f64,
-            "read_bytes_per_second": stats.read_rate(),
-            "waiting_seconds": stats.waiting.as_secs_f64(),
-            "computing_seconds": stats.computing.as_secs_f64(),
-            "evictions": stats.evictions,
-            "evictions_per_token": stats.evictions as f64 / tokens.max(1) as f64,
-            "prefetched": stats.guessed,
-            "prefetched_used": stats.guesses_used,
-            "resident_bytes": stats.resident_bytes,
-            "limit_bytes": stats.limit_bytes,
-            "bound_tokens_per_second": bound,
-            "share_of_bound": bound.map(|bound| reached / bound),
-        })
+        self.streaming.map(|stats| Streamed::new(&stats, tokens, elapsed))
     }
 
     /// One line for people: speed, memory, energy.
@@ -306,13 +290,11 @@ impl Answer {
             tokens,
             rate(generation.decode_rate()),
         );
-        if let Some(stats) = &self.streaming {
-            let hits = stats.hit_rate().map_or("-".into(), |rate| format!("{:.1}%", rate * 100.0));
-            let read = crate::size::show(stats.bytes_read);
-            let waited = stats.waiting.as_secs_f64();
-            text.push_str(&format!(
-                ", experts in memory {hits}, read {read}, waited {waited:.1} s"
-            ));
+        if let Some(streamed) = self.streamed() {
+            text.push_str(&format!(", {}", streamed.summary()));
+            if let Some(faults) = self.faults {
+                text.push_str(&format!(", {} major page faults", faults.major));
+            }
         }
         if let Some(lossy) = &self.lossy {
             text.push_str(&format!(", {lossy}"));

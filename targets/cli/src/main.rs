@@ -8,6 +8,7 @@ mod energy;
 mod failure;
 mod files;
 mod size;
+mod streamed;
 mod terminal;
 
 use std::process::ExitCode;

@@ -282,6 +282,23 @@ fn a_budget_streams_experts_and_the_answer_stays_the_same() {
     let streamed = json(vaquita(ask).arg(&file).args(["--memory", &budget]));
     assert_eq!(streamed["token_ids"], mapped["token_ids"]);
     assert!(streamed["streaming"]["bytes_read"].as_u64().unwrap() > 0, "{streamed}");
+    assert!(streamed["streaming"]["share_of_bound"].as_f64().unwrap() > 0.0, "{streamed}");
+
+    let bench = |form: &str| {
+        let mut command = vaquita(["bench", "-p", "8", "-n", "16", "-r", "1", "--context", "128"]);
+        command.args(["--memory", &budget, "-o", form]).arg(&file);
+        command
+    };
+    for row in json(&mut bench("json")).as_array().unwrap() {
+        let streaming = &row["streaming"];
+        assert_eq!(streaming["hit_rate"], row["hit_rate"]);
+        for key in ["read_bytes_per_second", "evictions_per_token", "share_of_bound"] {
+            assert!(streaming[key].as_f64().unwrap() > 0.0, "{key}: {row}");
+        }
+        assert!(row["memory"]["minor_page_faults"].is_u64() || cfg!(not(target_os = "linux")));
+    }
+    let text = success(&mut bench("md"));
+    assert!(text.contains("tg16: experts in memory") && text.contains("of the bound of"), "{text}");
     failure(vaquita(ask).arg(reference()).args(["--memory", "1GiB"]), 2);
     failure(vaquita(ask).arg(&file).args(["--memory", "lots"]), 2);
 }

@@ -3,7 +3,7 @@
 mod row;
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use vaquita_runtime::kernels::Tier;
@@ -20,6 +20,7 @@ use crate::compute::Compute;
 use crate::energy::{Energy, EnergyArgs};
 use crate::failure::{Failure, Result};
 use crate::files::write_whole;
+use crate::streamed::Streamed;
 use crate::terminal::Bar;
 use row::{MemoryRow, Parts, Row, costs, csv, markdown};
 
@@ -115,17 +116,11 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             memory: MemoryRow::default(),
             hit_rate: None,
             bytes_read_per_token: None,
+            streaming: None,
             lossy: loaded.lossy.clone(),
         };
-        let before = loaded.streaming();
         let begin = measure(&mut row, &mut session, &loaded, (test, &args), &energy)?;
         marks.push((begin, row.test.clone()));
-        if let (Some(after), Some(before)) = (loaded.streaming(), before) {
-            let stats = after.since(&before);
-            let tokens = test.tokens() * (args.repetitions + 1) + args.depth;
-            row.hit_rate = stats.hit_rate();
-            row.bytes_read_per_token = Some(stats.bytes_read as f64 / tokens as f64);
-        }
         rows.push(row);
     }
     if let Some(out) = &args.plot {
@@ -178,17 +173,26 @@ fn measure(
     bar.set(0, args.repetitions as u64);
     let throttling = Throttling::read(&energy.host);
     let (readings, faults) = (sampler.readings(), memory::faults());
-    let (mut intervals, mut first) = (Vec::new(), None);
+    let streaming = loaded.streaming();
+    let (mut intervals, mut first, mut elapsed) = (Vec::new(), None, Duration::ZERO);
     for repetition in 1..=args.repetitions {
         session.truncate(args.depth);
         let before = sampler.mark();
         let start = Instant::now();
         run_once(session, test, timed, sampler)?;
-        let seconds = start.elapsed().as_secs_f64();
+        let time = start.elapsed();
+        elapsed += time;
         intervals.push(sampler.mark().since(&before));
         first.get_or_insert(before);
-        row.samples_ts.push(test.tokens() as f64 / seconds);
+        row.samples_ts.push(test.tokens() as f64 / time.as_secs_f64());
         bar.set(repetition as u64, args.repetitions as u64);
+    }
+    if let (Some(after), Some(before)) = (loaded.streaming(), streaming) {
+        let tokens = test.tokens() * args.repetitions;
+        let streamed = Streamed::new(&after.since(&before), tokens, elapsed);
+        row.hit_rate = streamed.hit_rate;
+        row.bytes_read_per_token = Some(streamed.bytes_read_per_token);
+        row.streaming = Some(streamed);
     }
     (row.avg_ts, row.stddev_ts) = mean_and_deviation(&row.samples_ts);
     let cost = energy.source.clone().and_then(|source| {

@@ -5,6 +5,7 @@ use vaquita_runtime::measure::cost::Cost;
 use vaquita_runtime::measure::thermal::Thermal;
 
 use crate::size;
+use crate::streamed::Streamed;
 use crate::terminal::table;
 
 /// One test's result.
@@ -31,6 +32,8 @@ pub struct Row {
     /// Bytes of experts read per token, where they are streamed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_read_per_token: Option<f64>,
+    /// All that streaming cost; `null` where experts are mapped.
+    pub streaming: Option<Streamed>,
     /// What makes its answers other than the model's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lossy: Option<String>,
@@ -115,6 +118,11 @@ pub fn markdown(rows: &[Row]) -> String {
             row.estimate(),
             or_unmeasured(row.peak_rss_bytes, size::show),
         ));
+    }
+    for row in rows {
+        if let Some(streamed) = &row.streaming {
+            text.push_str(&format!("{}: {}\n", row.test, streamed.summary()));
+        }
     }
     text
 }
