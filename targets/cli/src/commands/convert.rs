@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use vaquita_quantize::convert;
 use vaquita_runtime::blocks::BlockType;
 
-use super::quantize::{TrunkArgs, Types, describe, expert_type, make};
+use super::quantize::{Order, TrunkArgs, Types, describe, expert_type, make};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 
@@ -39,7 +39,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         Some(ty) => Types::Uniform(ty, args.trunk.beside(ty)),
         None => Types::AsStored,
     };
-    let report = make(&args.source, &args.out, &types, None)?;
+    let report = make(compute, &Order::new(&args.source, &args.out, types))?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
