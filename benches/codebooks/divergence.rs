@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use vaquita_calibration::divergence::{Divergence, divergence};
-use vaquita_calibration::statistics::{Statistics, Weighing};
+use vaquita_calibration::statistics::CalibrationFile;
 use vaquita_calibration::{Subject, read_documents};
 use vaquita_quantize::importance::Importance;
 use vaquita_quantize::plan::{expert_layers, expert_specs};
@@ -32,7 +32,7 @@ pub struct Bench {
     prompter: Prompter,
     full: Subject,
     texts: Vec<String>,
-    weighing: Option<Weighing>,
+    calibration: Option<CalibrationFile>,
     specs: Vec<ExpertSpec>,
 }
 
@@ -43,14 +43,11 @@ impl Bench {
         let full = subject(&prompter, folder.clone())?;
         let mut texts = read_documents(&path.join("heldout.jsonl"))?;
         texts.truncate(documents);
-        let weighing = match calibration {
-            Some(file) => Some(Weighing::new(Statistics::read(file)?.0)),
-            None => None,
-        };
+        let calibration = calibration.map(CalibrationFile::open).transpose()?;
         let config = folder.config();
         let layers = expert_layers(config).filter(|layer| layer.0 < config.num_hidden_layers);
         let specs = layers.flat_map(|layer| expert_specs(config, layer)).collect();
-        Ok(Self { folder, prompter, full, texts, weighing, specs })
+        Ok(Self { folder, prompter, full, texts, calibration, specs })
     }
 
     /// Whole matrices of the experts: of every so many, one projection.
@@ -95,8 +92,8 @@ impl Bench {
         let mut error = 0.0;
         let mut write = |projection| {
             let matrix = projection_of(&expert, projection);
-            let weighing = self.weighing.as_ref();
-            let hessian = weighing.and_then(|all| all.expert_hessian(spec, projection));
+            let calibration = self.calibration.as_ref();
+            let hessian = calibration.and_then(|all| all.expert_hessian(spec, projection));
             let mut data = Data { cols: matrix.cols(), values: matrix.decode() };
             let rotations = if rotated { data.rotations() } else { [None, None] };
             data.rotate(&rotations);
