@@ -56,6 +56,13 @@ impl Isa for Avx2 {
     const BYTE_BIAS: i32 = 0;
     const TOKENS: usize = 4;
 
+    type Wide = Self;
+
+    #[inline(always)]
+    fn wide(self) -> Self {
+        self
+    }
+
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
         avx2!(_mm256_set1_ps(x))

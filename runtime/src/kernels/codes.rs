@@ -1,30 +1,31 @@
-//! How coded weights are unpacked: the codes of a group become eight registers of 8 rows x 4 columns.
+//! How coded weights are unpacked: the codes of a group become eight registers of 8 rows x 4 columns, or of the rows of
+//! several tiles, whose groups lie `stride` bytes apart.
 
-use super::Isa;
+use super::Wide;
 
 /// How the codes of a group become weights: eight registers of 8 rows x 4 columns.
 pub trait Codes {
-    fn decode<I: Isa>(isa: I, table: I::Table, group: &[u8]) -> [I::U8x32; 8];
+    fn decode<W: Wide>(isa: W, table: W::Table, group: &[u8], stride: usize) -> [W::U8; 8];
 
     /// What decoded weights are above their value.
     #[inline(always)]
-    fn bias<I: Isa>() -> i32 {
-        I::TABLE_BIAS
+    fn bias<W: Wide>() -> i32 {
+        W::TABLE_BIAS
     }
 
     #[inline(always)]
-    fn dot<I: Isa>(isa: I, acc: I::I32x8, weights: &[I::U8x32; 8], a: &[[i8; 4]; 8]) -> I::I32x8 {
+    fn dot<W: Wide>(isa: W, acc: W::I32, weights: &[W::U8; 8], a: &[[i8; 4]; 8]) -> W::I32 {
         isa.dot_table(acc, weights, a)
     }
 
     /// [`dot`](Self::dot) with two tokens.
     #[inline(always)]
-    fn dot_pair<I: Isa>(
-        isa: I,
-        acc: [I::I32x8; 2],
-        weights: &[I::U8x32; 8],
+    fn dot_pair<W: Wide>(
+        isa: W,
+        acc: [W::I32; 2],
+        weights: &[W::U8; 8],
         a: [&[[i8; 4]; 8]; 2],
-    ) -> [I::I32x8; 2] {
+    ) -> [W::I32; 2] {
         isa.dot_table_pair(acc, weights, a)
     }
 }
@@ -36,34 +37,27 @@ pub struct E8;
 
 impl Codes for E2 {
     #[inline(always)]
-    fn decode<I: Isa>(isa: I, table: I::Table, group: &[u8]) -> [I::U8x32; 8] {
-        let [a, b] = runs(group);
-        look_up(isa, table, low_bits(isa, a, b))
+    fn decode<W: Wide>(isa: W, table: W::Table, group: &[u8], stride: usize) -> [W::U8; 8] {
+        look_up(isa, table, low_bits(isa, group, stride))
     }
 }
 
 // Loops and literals, no closures: a closure that is not inlined is compiled without the instructions that its
 // caller may use, and calls them one by one.
 
-/// The runs of 32 bytes that a group consists of.
-#[inline(always)]
-fn runs<const N: usize>(group: &[u8]) -> &[[u8; 32]; N] {
-    group.as_chunks().0.first_chunk().expect("the layout says so")
-}
-
 /// The weights that codes name.
 #[inline(always)]
-fn look_up<I: Isa>(isa: I, table: I::Table, mut codes: [I::U8x32; 8]) -> [I::U8x32; 8] {
+fn look_up<W: Wide>(isa: W, table: W::Table, mut codes: [W::U8; 8]) -> [W::U8; 8] {
     for codes in &mut codes {
         *codes = isa.lookup(table, *codes);
     }
     codes
 }
 
-/// The 2-bit codes of two runs.
+/// The 2-bit codes of a group's first two runs of 32 bytes.
 #[inline(always)]
-fn low_bits<I: Isa>(isa: I, first: &[u8; 32], second: &[u8; 32]) -> [I::U8x32; 8] {
-    let (a, b) = (isa.load_bytes(first), isa.load_bytes(second));
+fn low_bits<W: Wide>(isa: W, group: &[u8], stride: usize) -> [W::U8; 8] {
+    let (a, b) = (isa.load_bytes(group, stride), isa.load_bytes(&group[32..], stride));
     [
         isa.shift_and::<0>(a, 3),
         isa.shift_and::<2>(a, 3),
@@ -78,10 +72,9 @@ fn low_bits<I: Isa>(isa: I, first: &[u8; 32], second: &[u8; 32]) -> [I::U8x32; 8
 
 impl Codes for E3 {
     #[inline(always)]
-    fn decode<I: Isa>(isa: I, table: I::Table, group: &[u8]) -> [I::U8x32; 8] {
-        let [a, b, c] = runs(group);
-        let low = low_bits(isa, a, b);
-        let high = isa.load_bytes(c);
+    fn decode<W: Wide>(isa: W, table: W::Table, group: &[u8], stride: usize) -> [W::U8; 8] {
+        let low = low_bits(isa, group, stride);
+        let high = isa.load_bytes(&group[64..], stride);
         let codes = [
             isa.or_shifted::<2>(low[0], isa.shift_and::<0>(high, 1)),
             isa.or_shifted::<2>(low[1], isa.shift_and::<1>(high, 1)),
@@ -98,10 +91,13 @@ impl Codes for E3 {
 
 impl Codes for E4 {
     #[inline(always)]
-    fn decode<I: Isa>(isa: I, table: I::Table, group: &[u8]) -> [I::U8x32; 8] {
-        let [a, b, c, d] = runs(group);
-        let [a, b, c, d] =
-            [isa.load_bytes(a), isa.load_bytes(b), isa.load_bytes(c), isa.load_bytes(d)];
+    fn decode<W: Wide>(isa: W, table: W::Table, group: &[u8], stride: usize) -> [W::U8; 8] {
+        let [a, b, c, d] = [
+            isa.load_bytes(group, stride),
+            isa.load_bytes(&group[32..], stride),
+            isa.load_bytes(&group[64..], stride),
+            isa.load_bytes(&group[96..], stride),
+        ];
         let codes = [
             isa.shift_and::<0>(a, 15),
             isa.shift_and::<4>(a, 15),
@@ -118,32 +114,31 @@ impl Codes for E4 {
 
 impl Codes for E8 {
     #[inline(always)]
-    fn decode<I: Isa>(isa: I, _: I::Table, group: &[u8]) -> [I::U8x32; 8] {
-        let runs: &[[u8; 32]; 8] = runs(group);
-        let mut weights = [isa.load_weights(&runs[0]); 8];
-        for (weights, run) in weights.iter_mut().zip(runs) {
-            *weights = isa.load_weights(run);
+    fn decode<W: Wide>(isa: W, _: W::Table, group: &[u8], stride: usize) -> [W::U8; 8] {
+        let mut weights = [isa.load_weights(group, stride); 8];
+        for (run, weights) in weights.iter_mut().enumerate().skip(1) {
+            *weights = isa.load_weights(&group[32 * run..], stride);
         }
         weights
     }
 
     #[inline(always)]
-    fn bias<I: Isa>() -> i32 {
-        I::BYTE_BIAS
+    fn bias<W: Wide>() -> i32 {
+        W::BYTE_BIAS
     }
 
     #[inline(always)]
-    fn dot<I: Isa>(isa: I, acc: I::I32x8, weights: &[I::U8x32; 8], a: &[[i8; 4]; 8]) -> I::I32x8 {
+    fn dot<W: Wide>(isa: W, acc: W::I32, weights: &[W::U8; 8], a: &[[i8; 4]; 8]) -> W::I32 {
         isa.dot_bytes(acc, weights, a)
     }
 
     #[inline(always)]
-    fn dot_pair<I: Isa>(
-        isa: I,
-        acc: [I::I32x8; 2],
-        weights: &[I::U8x32; 8],
+    fn dot_pair<W: Wide>(
+        isa: W,
+        acc: [W::I32; 2],
+        weights: &[W::U8; 8],
         a: [&[[i8; 4]; 8]; 2],
-    ) -> [I::I32x8; 2] {
+    ) -> [W::I32; 2] {
         isa.dot_bytes_pair(acc, weights, a)
     }
 }

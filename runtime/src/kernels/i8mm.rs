@@ -76,6 +76,13 @@ impl Isa for I8mm {
     const BYTE_BIAS: i32 = 0;
     const TOKENS: usize = 4;
 
+    type Wide = Self;
+
+    #[inline(always)]
+    fn wide(self) -> Self {
+        self
+    }
+
     forward! {
         fn splat(x: f32) -> F32x8;
         fn load(from: &[f32; 8]) -> F32x8;

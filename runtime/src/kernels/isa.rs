@@ -22,6 +22,11 @@ pub trait Isa: Copy + Send + Sync {
     /// Tokens that share the unpacking of weights: as many as registers hold.
     const TOKENS: usize;
 
+    /// What multiplies coded weights: this, or wider registers where there are any.
+    type Wide: Wide;
+    /// That.
+    fn wide(self) -> Self::Wide;
+
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F32x8;
     /// From memory.
@@ -155,6 +160,175 @@ pub trait Isa: Copy + Send + Sync {
     fn halves(self, low: f32, high: f32) -> Self::F32x8;
     /// Eight scale bytes, decoded (see `blocks::coded`).
     fn scales(self, bytes: &[u8; 8]) -> Self::F32x8;
+}
+
+/// The operations of products of coded weights, over the rows of one tile or of several side by side, in registers of
+/// so many times eight lanes. Each lane computes what it does in [`Isa`], which is one of these. Bytes of tiles lie
+/// `stride` apart.
+pub trait Wide: Copy + Send + Sync {
+    /// Tiles side by side.
+    const TILES: usize;
+    /// [`Isa::TOKENS`]
+    const TOKENS: usize;
+    /// [`Isa::TABLE_BIAS`]
+    const TABLE_BIAS: i32;
+    /// [`Isa::BYTE_BIAS`]
+    const BYTE_BIAS: i32;
+    /// An f32 per row.
+    type F32: Copy;
+    /// An i32 per row.
+    type I32: Copy;
+    /// Four bytes per row.
+    type U8: Copy;
+    /// A table of 16 weights.
+    type Table: Copy;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F32;
+    /// All lanes `x`.
+    fn splat_i32(self, x: i32) -> Self::I32;
+    /// `a * b`
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// To float, rounded to nearest.
+    fn to_f32(self, a: Self::I32) -> Self::F32;
+    /// From one number per row.
+    fn load(self, from: &[f32]) -> Self::F32;
+    /// To one number per row.
+    fn store(self, x: Self::F32, to: &mut [f32]);
+    /// 32 bytes of each tile.
+    fn load_bytes(self, from: &[u8], stride: usize) -> Self::U8;
+    /// [`Isa::load_weights`] of each tile.
+    fn load_weights(self, from: &[u8], stride: usize) -> Self::U8;
+    /// [`Isa::scales`] of each tile.
+    fn scales(self, bytes: &[u8], stride: usize) -> Self::F32;
+    /// [`Isa::shift_and`]
+    fn shift_and<const SHIFT: i32>(self, a: Self::U8, mask: u8) -> Self::U8;
+    /// [`Isa::or_shifted`]
+    fn or_shifted<const SHIFT: i32>(self, a: Self::U8, b: Self::U8) -> Self::U8;
+    /// [`Isa::table`]
+    fn table(self, entries: &[i8; 16]) -> Self::Table;
+    /// [`Isa::lookup`]
+    fn lookup(self, table: Self::Table, codes: Self::U8) -> Self::U8;
+    /// [`Isa::dot_table`]
+    fn dot_table(self, acc: Self::I32, weights: &[Self::U8; 8], a: &[[i8; 4]; 8]) -> Self::I32;
+    /// [`Isa::dot_bytes`]
+    fn dot_bytes(self, acc: Self::I32, weights: &[Self::U8; 8], a: &[[i8; 4]; 8]) -> Self::I32;
+    /// [`Isa::dot_table_pair`]
+    fn dot_table_pair(
+        self,
+        acc: [Self::I32; 2],
+        weights: &[Self::U8; 8],
+        a: [&[[i8; 4]; 8]; 2],
+    ) -> [Self::I32; 2];
+    /// [`Isa::dot_bytes_pair`]
+    fn dot_bytes_pair(
+        self,
+        acc: [Self::I32; 2],
+        weights: &[Self::U8; 8],
+        a: [&[[i8; 4]; 8]; 2],
+    ) -> [Self::I32; 2];
+}
+
+/// The first bytes of a slice that the layout says are there.
+#[inline(always)]
+fn first<const N: usize>(bytes: &[u8]) -> &[u8; N] {
+    bytes.first_chunk().expect("the layout says so")
+}
+
+impl<I: Isa> Wide for I {
+    const TILES: usize = 1;
+    const TOKENS: usize = <I as Isa>::TOKENS;
+    const TABLE_BIAS: i32 = <I as Isa>::TABLE_BIAS;
+    const BYTE_BIAS: i32 = <I as Isa>::BYTE_BIAS;
+    type F32 = I::F32x8;
+    type I32 = I::I32x8;
+    type U8 = I::U8x32;
+    type Table = <I as Isa>::Table;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> I::F32x8 {
+        Isa::splat(self, x)
+    }
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> I::I32x8 {
+        Isa::splat_i32(self, x)
+    }
+    #[inline(always)]
+    fn mul(self, a: I::F32x8, b: I::F32x8) -> I::F32x8 {
+        Isa::mul(self, a, b)
+    }
+    #[inline(always)]
+    fn fma(self, a: I::F32x8, b: I::F32x8, c: I::F32x8) -> I::F32x8 {
+        Isa::fma(self, a, b, c)
+    }
+    #[inline(always)]
+    fn to_f32(self, a: I::I32x8) -> I::F32x8 {
+        Isa::to_f32(self, a)
+    }
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> I::F32x8 {
+        Isa::load(self, from.first_chunk().expect("a tile has eight rows"))
+    }
+    #[inline(always)]
+    fn store(self, x: I::F32x8, to: &mut [f32]) {
+        Isa::store(self, x, to.first_chunk_mut().expect("a tile has eight rows"));
+    }
+    #[inline(always)]
+    fn load_bytes(self, from: &[u8], _: usize) -> I::U8x32 {
+        Isa::load_bytes(self, first(from))
+    }
+    #[inline(always)]
+    fn load_weights(self, from: &[u8], _: usize) -> I::U8x32 {
+        Isa::load_weights(self, first(from))
+    }
+    #[inline(always)]
+    fn scales(self, bytes: &[u8], _: usize) -> I::F32x8 {
+        Isa::scales(self, first(bytes))
+    }
+    #[inline(always)]
+    fn shift_and<const SHIFT: i32>(self, a: I::U8x32, mask: u8) -> I::U8x32 {
+        Isa::shift_and::<SHIFT>(self, a, mask)
+    }
+    #[inline(always)]
+    fn or_shifted<const SHIFT: i32>(self, a: I::U8x32, b: I::U8x32) -> I::U8x32 {
+        Isa::or_shifted::<SHIFT>(self, a, b)
+    }
+    #[inline(always)]
+    fn table(self, entries: &[i8; 16]) -> <I as Isa>::Table {
+        Isa::table(self, entries)
+    }
+    #[inline(always)]
+    fn lookup(self, table: <I as Isa>::Table, codes: I::U8x32) -> I::U8x32 {
+        Isa::lookup(self, table, codes)
+    }
+    #[inline(always)]
+    fn dot_table(self, acc: I::I32x8, weights: &[I::U8x32; 8], a: &[[i8; 4]; 8]) -> I::I32x8 {
+        Isa::dot_table(self, acc, weights, a)
+    }
+    #[inline(always)]
+    fn dot_bytes(self, acc: I::I32x8, weights: &[I::U8x32; 8], a: &[[i8; 4]; 8]) -> I::I32x8 {
+        Isa::dot_bytes(self, acc, weights, a)
+    }
+    #[inline(always)]
+    fn dot_table_pair(
+        self,
+        acc: [I::I32x8; 2],
+        weights: &[I::U8x32; 8],
+        a: [&[[i8; 4]; 8]; 2],
+    ) -> [I::I32x8; 2] {
+        Isa::dot_table_pair(self, acc, weights, a)
+    }
+    #[inline(always)]
+    fn dot_bytes_pair(
+        self,
+        acc: [I::I32x8; 2],
+        weights: &[I::U8x32; 8],
+        a: [&[[i8; 4]; 8]; 2],
+    ) -> [I::I32x8; 2] {
+        Isa::dot_bytes_pair(self, acc, weights, a)
+    }
 }
 
 /// A computation that runs on any instruction set.

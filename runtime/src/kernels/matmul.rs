@@ -15,7 +15,7 @@ use super::activations::BLOCK;
 use super::codes::{Codes, E2, E3, E4, E8};
 use super::disjoint::Disjoint;
 use super::ggml::{self, GgmlRows};
-use super::{Activations, Isa, Kernel, Tier};
+use super::{Activations, Isa, Kernel, Tier, Wide};
 use crate::blocks::coded::{HEADER_BYTES, Layout, table};
 use crate::blocks::{BlockType, GROUP, Matrix, TILE_ROWS};
 use crate::threads::Pool;
@@ -122,6 +122,16 @@ impl<'a> Part<'a> {
     }
 }
 
+/// Rows of the tiles that go side by side, at the most.
+const MOST_ROWS: usize = 2 * TILE_ROWS;
+
+/// Which tiles: the first, and those beside it.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    layout: &'a Layout,
+    tile: usize,
+}
+
 /// Half a block of tokens: where registers hold no more.
 const HALF: usize = BLOCK / 2;
 
@@ -177,42 +187,61 @@ impl Tiles<'_> {
         let layout =
             Layout::new(self.weights.block_type(), self.weights.rows(), self.weights.cols())
                 .expect("checked at construction");
-        let table = isa.table(&table(self.weights.data()));
+        // One token alone waits for memory, which gives one run of bytes faster than two.
+        let several = self.x.tokens() > 1;
+        let mut tile = self.tiles.start;
+        while tile < self.tiles.end {
+            let last = tile + <I::Wide as Wide>::TILES - 1;
+            // Tiles side by side see the same inputs.
+            let same = last < self.tiles.end && self.input_at(tile) == self.input_at(last);
+            if several && same {
+                self.coded_tiles::<I, I::Wide, C>(isa, isa.wide(), &layout, tile);
+                tile = last + 1;
+            } else {
+                self.coded_tiles::<I, I, C>(isa, isa, &layout, tile);
+                tile += 1;
+            }
+        }
+    }
+
+    /// Some tiles side by side times all tokens.
+    #[inline(always)]
+    fn coded_tiles<I: Isa, W: Wide, C: Codes>(
+        &self,
+        isa: I,
+        wide: W,
+        layout: &Layout,
+        tile: usize,
+    ) {
+        let table = wide.table(&table(self.weights.data()));
         let tokens = self.x.tokens();
-        for tile in self.tiles.clone() {
-            let mut token = 0;
-            while token < tokens {
-                let left = tokens - token;
-                if left == 1 {
-                    let inputs = self.token(&layout, tile, token);
-                    self.coded_tile::<I, C, 1, 1, 0>(isa, &layout, table, tile, token, inputs);
-                    token += 1;
-                    continue;
-                }
-                let inputs = self.block(&layout, tile, token);
-                if I::TOKENS >= BLOCK && left > HALF {
-                    self.coded_tile::<I, C, BLOCK, BLOCK, 0>(
-                        isa, &layout, table, tile, token, inputs,
-                    );
-                    token += BLOCK;
-                } else if token.is_multiple_of(BLOCK) {
-                    self.coded_tile::<I, C, HALF, BLOCK, 0>(
-                        isa, &layout, table, tile, token, inputs,
-                    );
-                    token += HALF;
-                } else {
-                    self.coded_tile::<I, C, HALF, BLOCK, HALF>(
-                        isa, &layout, table, tile, token, inputs,
-                    );
-                    token += HALF;
-                }
+        let at = At { layout, tile };
+        let mut token = 0;
+        while token < tokens {
+            let left = tokens - token;
+            if left == 1 {
+                let x = self.token(at, token);
+                self.some::<I, W, C, 1, 1, 0>(isa, wide, table, at, token, x);
+                token += 1;
+                continue;
+            }
+            let x = self.block(at, token);
+            if W::TOKENS >= BLOCK && left > HALF {
+                self.some::<I, W, C, BLOCK, BLOCK, 0>(isa, wide, table, at, token, x);
+                token += BLOCK;
+            } else if token.is_multiple_of(BLOCK) {
+                self.some::<I, W, C, HALF, BLOCK, 0>(isa, wide, table, at, token, x);
+                token += HALF;
+            } else {
+                self.some::<I, W, C, HALF, BLOCK, HALF>(isa, wide, table, at, token, x);
+                token += HALF;
             }
         }
     }
 
     /// What a tile sees of one token.
     #[inline(always)]
-    fn token(&self, layout: &Layout, tile: usize, token: usize) -> Inputs<'_, 1> {
+    fn token(&self, At { layout, tile }: At, token: usize) -> Inputs<'_, 1> {
         let at = (token * self.x.width + self.input_at(tile)) / GROUP;
         let groups = at..at + layout.groups;
         let codes = self.x.codes.as_chunks::<4>().0.as_chunks::<8>().0.as_chunks::<1>().0;
@@ -225,7 +254,7 @@ impl Tiles<'_> {
 
     /// What a tile sees of the block that `token` is in.
     #[inline(always)]
-    fn block(&self, layout: &Layout, tile: usize, token: usize) -> Inputs<'_, BLOCK> {
+    fn block(&self, At { layout, tile }: At, token: usize) -> Inputs<'_, BLOCK> {
         let blocks = self.x.blocks();
         let at = (token / BLOCK * self.x.width + self.input_at(tile)) / GROUP;
         let groups = at..at + layout.groups;
@@ -236,65 +265,67 @@ impl Tiles<'_> {
         }
     }
 
-    /// One tile times `T` tokens, those from `FROM` on of a block of `B`.
+    /// Tiles times `T` tokens, those from `FROM` on of a block of `B`.
     #[inline(always)]
-    fn coded_tile<I: Isa, C: Codes, const T: usize, const B: usize, const FROM: usize>(
+    fn some<I: Isa, W: Wide, C: Codes, const T: usize, const B: usize, const FROM: usize>(
         &self,
         isa: I,
-        layout: &Layout,
-        table: I::Table,
-        tile: usize,
+        wide: W,
+        table: W::Table,
+        At { layout, tile }: At,
         token: usize,
         inputs: Inputs<B>,
     ) {
         let data = self.weights.data();
-        let bytes = &data[layout.tiles_at + tile * layout.tile_bytes..][..layout.tile_bytes];
-        let (scales, codes) = bytes.split_at(layout.scale_bytes);
-        let scales = &scales.as_chunks::<TILE_ROWS>().0[..layout.groups];
+        let stride = layout.tile_bytes;
+        let tiles = &data[layout.tiles_at + tile * stride..][..W::TILES * stride];
+        let codes = &tiles[layout.scale_bytes..];
 
-        let mut sums = [isa.splat(0.0); T];
-        for (group, codes) in codes.chunks_exact(layout.group_bytes).take(layout.groups).enumerate()
-        {
-            for line in (0..layout.group_bytes).step_by(64) {
-                isa.prefetch(codes.as_ptr().wrapping_add(AHEAD + line));
+        let mut sums = [wide.splat(0.0); T];
+        for group in 0..layout.groups {
+            let codes = &codes[group * layout.group_bytes..];
+            for line in (0..W::TILES * layout.group_bytes).step_by(64) {
+                let tile = line / layout.group_bytes * stride;
+                isa.prefetch(codes.as_ptr().wrapping_add(AHEAD + tile + line % layout.group_bytes));
             }
-            let weights = C::decode(isa, table, codes);
-            let scale = isa.scales(&scales[group]);
+            let weights = C::decode(wide, table, codes, stride);
+            let scale = wide.scales(&tiles[group * TILE_ROWS..], stride);
             let x = &inputs.codes[group];
             let (x_scales, x_sums) = (&inputs.scales[group], &inputs.sums[group]);
-            let mut products = [isa.splat_i32(0); T];
+            let mut products = [wide.splat_i32(0); T];
             for (product, sum) in products.iter_mut().zip(&x_sums[FROM..]) {
-                *product = isa.splat_i32(-C::bias::<I>() * sum);
+                *product = wide.splat_i32(-C::bias::<W>() * sum);
             }
             let mut t = 0;
             while t + 1 < T {
                 let pair = [&x[FROM + t], &x[FROM + t + 1]];
                 [products[t], products[t + 1]] =
-                    C::dot_pair(isa, [products[t], products[t + 1]], &weights, pair);
+                    C::dot_pair(wide, [products[t], products[t + 1]], &weights, pair);
                 t += 2;
             }
             if t < T {
-                products[t] = C::dot(isa, products[t], &weights, &x[FROM + t]);
+                products[t] = C::dot(wide, products[t], &weights, &x[FROM + t]);
             }
             for t in 0..T {
-                let scale = isa.mul(scale, isa.splat(x_scales[FROM + t]));
-                sums[t] = isa.fma(scale, isa.to_f32(products[t]), sums[t]);
+                let scale = wide.mul(scale, wide.splat(x_scales[FROM + t]));
+                sums[t] = wide.fma(scale, wide.to_f32(products[t]), sums[t]);
             }
         }
 
         let row = tile * TILE_ROWS;
-        let rows = (self.weights.rows() - row).min(TILE_ROWS);
-        let mut row_scales = [0.0; 8];
-        for (scale, bytes) in
-            row_scales.iter_mut().zip(data[HEADER_BYTES + row * 4..].as_chunks::<4>().0)
+        let rows = (self.weights.rows() - row).min(W::TILES * TILE_ROWS);
+        let mut row_scales = [0.0; MOST_ROWS];
+        for (scale, bytes) in row_scales[..W::TILES * TILE_ROWS]
+            .iter_mut()
+            .zip(data[HEADER_BYTES + row * 4..].as_chunks::<4>().0)
         {
             *scale = f32::from_le_bytes(*bytes);
         }
         let tokens = self.x.tokens() - token;
         for (t, sum) in sums.iter().take(tokens).enumerate() {
-            let mut y = [0.0; 8];
-            isa.store(isa.mul(*sum, isa.load(&row_scales)), &mut y);
-            // SAFETY: rows of this tile belong to this task alone.
+            let mut y = [0.0; MOST_ROWS];
+            wide.store(wide.mul(*sum, wide.load(&row_scales)), &mut y);
+            // SAFETY: rows of these tiles belong to this task alone.
             let out = unsafe { self.out.slice((token + t) * self.weights.rows() + row, rows) };
             out.copy_from_slice(&y[..rows]);
         }

@@ -22,6 +22,8 @@ pub mod vector;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod dotprod;
 #[cfg(target_arch = "aarch64")]
@@ -32,7 +34,7 @@ mod neon;
 mod vnni;
 
 pub use activations::Activations;
-pub use isa::{Isa, Kernel};
+pub use isa::{Isa, Kernel, Wide};
 pub use matmul::{Product, matmul, matmul_all, matmul_per_head};
 
 /// The instruction set in use.

@@ -115,6 +115,13 @@ impl Isa for Neon {
     const BYTE_BIAS: i32 = 0;
     const TOKENS: usize = 4;
 
+    type Wide = Self;
+
+    #[inline(always)]
+    fn wide(self) -> Self {
+        self
+    }
+
     #[inline(always)]
     fn splat(self, x: f32) -> F32x8 {
         neon!((vdupq_n_f32(x), vdupq_n_f32(x)))

@@ -23,6 +23,13 @@ impl Isa for Scalar {
     const BYTE_BIAS: i32 = 0;
     const TOKENS: usize = 4;
 
+    type Wide = Self;
+
+    #[inline(always)]
+    fn wide(self) -> Self {
+        self
+    }
+
     fn splat(self, x: f32) -> [f32; 8] {
         [x; 8]
     }

@@ -1,17 +1,19 @@
 //! AVX2 with the dot products of VNNI: unsigned by signed bytes, four at a time, added to 32 bits exactly.
 //!
 //! There are two encodings of the same instructions: AVX-512's, with more registers, and AVX-VNNI's, of CPUs
-//! without AVX-512. Vectors are of 256 bits in both: a tile's eight rows. Everything else is [`Avx2`]'s.
+//! without AVX-512. Vectors are of 256 bits in both: a tile's eight rows. Everything else is [`Avx2`]'s, but for coded
+//! weights, which AVX-512 multiplies two tiles at a time.
 
 use std::arch::x86_64::*;
 
 use super::avx2::{Avx2, four};
+use super::avx512::Avx512Pair;
 use super::forward::forward;
 use super::{Isa, Kernel};
 
 macro_rules! vnni {
     (
-        $(#[$doc:meta])* $tier:ident, tokens $tokens:literal, dot $dpbusd:ident,
+        $(#[$doc:meta])* $tier:ident, tokens $tokens:literal, wide $wide:ident, dot $dpbusd:ident,
         has $has:expr, features $features:literal
     ) => {
         $(#[$doc])*
@@ -44,6 +46,13 @@ macro_rules! vnni {
             const TABLE_BIAS: i32 = Avx2::TABLE_BIAS;
             const BYTE_BIAS: i32 = 128;
             const TOKENS: usize = $tokens;
+
+            type Wide = $wide;
+
+            #[inline(always)]
+            fn wide(self) -> $wide {
+                self.into()
+            }
 
             forward! {
                 fn splat(x: f32) -> __m256;
@@ -108,14 +117,14 @@ macro_rules! vnni {
 
 vnni! {
     /// AVX-VNNI: Alder Lake and later, Zen 5.
-    AvxVnni, tokens 4, dot _mm256_dpbusd_avx_epi32,
+    AvxVnni, tokens 4, wide AvxVnni, dot _mm256_dpbusd_avx_epi32,
     has is_x86_feature_detected!("avxvnni"),
     features "avx2,fma,f16c,avxvnni"
 }
 
 vnni! {
     /// AVX-512 with VNNI: Ice Lake servers and later, Zen 4.
-    Avx512, tokens 8, dot _mm256_dpbusd_epi32,
+    Avx512, tokens 8, wide Avx512Pair, dot _mm256_dpbusd_epi32,
     has is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
