@@ -157,7 +157,7 @@ impl Attend<'_> {
     #[inline(always)]
     fn heads<I: Isa, C: Cached>(self, isa: I) {
         let heads = self.queries.len() / self.key_width;
-        if heads == TOGETHER {
+        if heads == TOGETHER && I::TOKENS > 1 {
             return attend::<I, C, TOGETHER>(isa, self);
         }
         let value_width = self.out.len() / heads;

@@ -5,7 +5,7 @@ use std::arch::{asm, is_aarch64_feature_detected};
 
 use super::forward::forward;
 use super::neon::{F32x8, I32x8, Neon, U8x32, neon};
-use super::{Isa, Kernel};
+use super::{Isa, Kernel, Needs};
 
 /// Proof that this CPU has NEON and its dot products.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,9 @@ impl Dotprod {
         #[target_feature(enable = "neon,dotprod")]
         fn compiled<K: Kernel>(isa: Dotprod, kernel: K) -> K::Output {
             kernel.run(isa)
+        }
+        if matches!(K::NEEDS, Needs::Floats) {
+            return self.0.run(kernel);
         }
         // SAFETY: `self` exists only where `detect` found the instructions.
         unsafe { compiled(self, kernel) }

@@ -9,7 +9,7 @@
 //! ```
 
 use super::disjoint::Disjoint;
-use super::{Activations, Isa};
+use super::{Activations, Isa, Kernel, Needs};
 use crate::blocks::ggml::{Block, WithBlock, with_block};
 use crate::blocks::{GROUP, Matrix};
 
@@ -25,11 +25,15 @@ pub(super) struct GgmlRows<'a> {
     pub rows: std::ops::Range<usize>,
 }
 
-/// Computes them.
-#[inline(always)]
-pub(super) fn run<I: Isa>(isa: I, rows: GgmlRows) {
-    let known = with_block(rows.weights.block_type(), OnIsa { isa, rows });
-    debug_assert!(known.is_some(), "matrices of other types have their own kernels");
+impl Kernel for GgmlRows<'_> {
+    const NEEDS: Needs = Needs::Dots;
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let known = with_block(self.weights.block_type(), OnIsa { isa, rows: self });
+        debug_assert!(known.is_some(), "matrices of other types have their own kernels");
+    }
 }
 
 struct OnIsa<'a, I> {
@@ -48,7 +52,7 @@ impl<I: Isa> WithBlock for OnIsa<'_, I> {
             let bytes = &all.weights.data()[row * row_bytes..][..row_bytes];
             let mut token = 0;
             while token < all.x.tokens() {
-                if all.x.tokens() - token >= TOKENS {
+                if I::TOKENS >= TOKENS && all.x.tokens() - token >= TOKENS {
                     all.row::<I, B, TOKENS>(isa, bytes, row, token);
                     token += TOKENS;
                 } else {

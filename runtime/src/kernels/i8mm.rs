@@ -7,7 +7,7 @@ use std::arch::{asm, is_aarch64_feature_detected};
 use super::dotprod::Dotprod;
 use super::forward::forward;
 use super::neon::{F32x8, I32x8, U8x32, firsts, neon, seconds};
-use super::{Isa, Kernel};
+use super::{Isa, Kernel, Needs};
 
 /// Proof that this CPU has NEON, its dot products and its matrix products.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,9 @@ impl I8mm {
         #[target_feature(enable = "neon,dotprod,i8mm")]
         fn compiled<K: Kernel>(isa: I8mm, kernel: K) -> K::Output {
             kernel.run(isa)
+        }
+        if !matches!(K::NEEDS, Needs::Products) {
+            return self.0.run(kernel);
         }
         // SAFETY: `self` exists only where `detect` found the instructions.
         unsafe { compiled(self, kernel) }

@@ -331,8 +331,21 @@ impl<I: Isa> Wide for I {
     }
 }
 
+/// What tiers differ in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Floating point.
+    Floats,
+    /// And dot products of integers.
+    Dots,
+    /// And products of several tokens with coded weights.
+    Products,
+}
+
 /// A computation that runs on any instruction set.
 pub trait Kernel {
+    /// What it gains from; tiers without more of that share one copy of its code.
+    const NEEDS: Needs = Needs::Floats;
     /// What it gives.
     type Output;
     /// Runs it. Implementations are `#[inline(always)]`, so that they are compiled for the

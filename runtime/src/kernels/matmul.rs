@@ -14,8 +14,8 @@
 use super::activations::BLOCK;
 use super::codes::{Codes, E2, E3, E4, E8};
 use super::disjoint::Disjoint;
-use super::ggml::{self, GgmlRows};
-use super::{Activations, Isa, Kernel, Tier, Wide};
+use super::ggml::GgmlRows;
+use super::{Activations, Isa, Kernel, Needs, Tier, Wide};
 use crate::blocks::coded::{HEADER_BYTES, Layout, table};
 use crate::blocks::{BlockType, GROUP, Matrix, TILE_ROWS};
 use crate::threads::Pool;
@@ -85,7 +85,7 @@ pub fn matmul_all<'a>(tier: Tier, pool: &Pool, products: impl IntoIterator<Item 
         let first = (task - part.first_task) * part.tiles_per_task;
         let tiles = first..part.tiles().min(first + part.tiles_per_task);
         let Part { weights, rows_per_head, x, out, .. } = *part;
-        tier.run(Tiles { weights, rows_per_head, x, out, tiles });
+        Tiles { weights, rows_per_head, x, out, tiles }.run(tier);
     });
 }
 
@@ -122,6 +122,12 @@ impl<'a> Part<'a> {
     }
 }
 
+/// The part of a block that begins at `from`.
+#[inline(always)]
+fn some_of<N, const T: usize>(block: &[N], from: usize) -> &[N; T] {
+    block[from..].first_chunk().expect("blocks are divided in halves")
+}
+
 /// Rows of the tiles that go side by side, at the most.
 const MOST_ROWS: usize = 2 * TILE_ROWS;
 
@@ -152,25 +158,56 @@ struct Tiles<'a> {
     tiles: std::ops::Range<usize>,
 }
 
-impl Kernel for Tiles<'_> {
+impl<'a> Tiles<'a> {
+    /// Multiplies them.
+    fn run(self, tier: Tier) {
+        let ty = self.weights.block_type();
+        if ty.is_plain() {
+            tier.run(Plain(self));
+        } else if ty.is_coded() {
+            tier.run(Coded(self));
+        } else {
+            tier.run(self.of_ggml());
+        }
+    }
+
+    fn of_ggml(self) -> GgmlRows<'a> {
+        let Self { weights, rows_per_head, x, out, tiles } = self;
+        let rows = tiles.start * TILE_ROWS..weights.rows().min(tiles.end * TILE_ROWS);
+        GgmlRows { weights, rows_per_head, x, out, rows }
+    }
+}
+
+/// Tiles of plain numbers.
+struct Plain<'a>(Tiles<'a>);
+
+impl Kernel for Plain<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        match self.weights.block_type() {
-            BlockType::F32 => self.plain::<I, F32>(isa),
-            BlockType::F16 => self.plain::<I, F16>(isa),
-            BlockType::BF16 => self.plain::<I, BF16>(isa),
-            BlockType::E2 => self.coded::<I, E2>(isa),
-            BlockType::E3 => self.coded::<I, E3>(isa),
-            BlockType::E4 => self.coded::<I, E4>(isa),
-            BlockType::E8 => self.coded::<I, E8>(isa),
-            _ => {
-                let rows = self.tiles.start * TILE_ROWS
-                    ..self.weights.rows().min(self.tiles.end * TILE_ROWS);
-                let Self { weights, rows_per_head, x, out, .. } = self;
-                ggml::run(isa, GgmlRows { weights, rows_per_head, x, out, rows });
-            }
+        match self.0.weights.block_type() {
+            BlockType::F16 => self.0.plain::<I, F16>(isa),
+            BlockType::BF16 => self.0.plain::<I, BF16>(isa),
+            _ => self.0.plain::<I, F32>(isa),
+        }
+    }
+}
+
+/// Tiles of coded weights.
+struct Coded<'a>(Tiles<'a>);
+
+impl Kernel for Coded<'_> {
+    const NEEDS: Needs = Needs::Products;
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        match self.0.weights.block_type() {
+            BlockType::E2 => self.0.coded::<I, E2>(isa),
+            BlockType::E3 => self.0.coded::<I, E3>(isa),
+            BlockType::E4 => self.0.coded::<I, E4>(isa),
+            _ => self.0.coded::<I, E8>(isa),
         }
     }
 }
@@ -219,21 +256,18 @@ impl Tiles<'_> {
         let mut token = 0;
         while token < tokens {
             let left = tokens - token;
-            if left == 1 {
+            if left == 1 || W::TOKENS == 1 {
                 let x = self.token(at, token);
-                self.some::<I, W, C, 1, 1, 0>(isa, wide, table, at, token, x);
+                self.some::<I, W, C, 1, 1>(isa, wide, table, at, token, x);
                 token += 1;
                 continue;
             }
             let x = self.block(at, token);
             if W::TOKENS >= BLOCK && left > HALF {
-                self.some::<I, W, C, BLOCK, BLOCK, 0>(isa, wide, table, at, token, x);
+                self.some::<I, W, C, BLOCK, BLOCK>(isa, wide, table, at, token, x);
                 token += BLOCK;
-            } else if token.is_multiple_of(BLOCK) {
-                self.some::<I, W, C, HALF, BLOCK, 0>(isa, wide, table, at, token, x);
-                token += HALF;
             } else {
-                self.some::<I, W, C, HALF, BLOCK, HALF>(isa, wide, table, at, token, x);
+                self.some::<I, W, C, HALF, BLOCK>(isa, wide, table, at, token, x);
                 token += HALF;
             }
         }
@@ -265,9 +299,9 @@ impl Tiles<'_> {
         }
     }
 
-    /// Tiles times `T` tokens, those from `FROM` on of a block of `B`.
+    /// Tiles times `T` tokens of a block of `B`, from `token` on.
     #[inline(always)]
-    fn some<I: Isa, W: Wide, C: Codes, const T: usize, const B: usize, const FROM: usize>(
+    fn some<I: Isa, W: Wide, C: Codes, const T: usize, const B: usize>(
         &self,
         isa: I,
         wide: W,
@@ -281,6 +315,7 @@ impl Tiles<'_> {
         let tiles = &data[layout.tiles_at + tile * stride..][..W::TILES * stride];
         let codes = &tiles[layout.scale_bytes..];
 
+        let from = if T == B { 0 } else { token % B };
         let mut sums = [wide.splat(0.0); T];
         for group in 0..layout.groups {
             let codes = &codes[group * layout.group_bytes..];
@@ -290,24 +325,25 @@ impl Tiles<'_> {
             }
             let weights = C::decode(wide, table, codes, stride);
             let scale = wide.scales(&tiles[group * TILE_ROWS..], stride);
-            let x = &inputs.codes[group];
-            let (x_scales, x_sums) = (&inputs.scales[group], &inputs.sums[group]);
+            let x: &[_; T] = some_of(&inputs.codes[group], from);
+            let x_scales: &[_; T] = some_of(&inputs.scales[group], from);
+            let x_sums: &[_; T] = some_of(&inputs.sums[group], from);
             let mut products = [wide.splat_i32(0); T];
-            for (product, sum) in products.iter_mut().zip(&x_sums[FROM..]) {
+            for (product, sum) in products.iter_mut().zip(x_sums) {
                 *product = wide.splat_i32(-C::bias::<W>() * sum);
             }
             let mut t = 0;
             while t + 1 < T {
-                let pair = [&x[FROM + t], &x[FROM + t + 1]];
+                let pair = [&x[t], &x[t + 1]];
                 [products[t], products[t + 1]] =
                     C::dot_pair(wide, [products[t], products[t + 1]], &weights, pair);
                 t += 2;
             }
             if t < T {
-                products[t] = C::dot(wide, products[t], &weights, &x[FROM + t]);
+                products[t] = C::dot(wide, products[t], &weights, &x[t]);
             }
             for t in 0..T {
-                let scale = wide.mul(scale, wide.splat(x_scales[FROM + t]));
+                let scale = wide.mul(scale, wide.splat(x_scales[t]));
                 sums[t] = wide.fma(scale, wide.to_f32(products[t]), sums[t]);
             }
         }

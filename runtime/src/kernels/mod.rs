@@ -34,7 +34,7 @@ mod neon;
 mod vnni;
 
 pub use activations::Activations;
-pub use isa::{Isa, Kernel, Wide};
+pub use isa::{Isa, Kernel, Needs, Wide};
 pub use matmul::{Product, matmul, matmul_all, matmul_per_head};
 
 /// The instruction set in use.

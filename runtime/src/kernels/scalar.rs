@@ -13,6 +13,7 @@ fn map(f: impl Fn(usize) -> f32) -> [f32; 8] {
     std::array::from_fn(f)
 }
 
+// What kernels call most is not inlined: this tier is there to be right, and in an app's library to be small.
 impl Isa for Scalar {
     type F32x8 = [f32; 8];
     type I32x8 = [i32; 8];
@@ -21,7 +22,7 @@ impl Isa for Scalar {
 
     const TABLE_BIAS: i32 = 0;
     const BYTE_BIAS: i32 = 0;
-    const TOKENS: usize = 4;
+    const TOKENS: usize = 1;
 
     type Wide = Self;
 
@@ -38,10 +39,12 @@ impl Isa for Scalar {
         *from
     }
 
+    #[inline(never)]
     fn load_f16(self, from: &[u8; 16]) -> [f32; 8] {
         map(|i| f16::from_le_bytes([from[2 * i], from[2 * i + 1]]).to_f32())
     }
 
+    #[inline(never)]
     fn load_bf16(self, from: &[u8; 16]) -> [f32; 8] {
         map(|i| bf16::from_le_bytes([from[2 * i], from[2 * i + 1]]).to_f32())
     }
@@ -58,6 +61,7 @@ impl Isa for Scalar {
         map(|i| a[i] - b[i])
     }
 
+    #[inline(never)]
     fn mul(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
         map(|i| a[i] * b[i])
     }
@@ -66,6 +70,7 @@ impl Isa for Scalar {
         map(|i| a[i] / b[i])
     }
 
+    #[inline(never)]
     fn fma(self, a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
         map(|i| a[i].mul_add(b[i], c[i]))
     }
@@ -82,10 +87,12 @@ impl Isa for Scalar {
         map(|i| a[i].abs())
     }
 
+    #[inline(never)]
     fn round(self, a: [f32; 8]) -> [i32; 8] {
         a.map(|x| x.round_ties_even() as i32)
     }
 
+    #[inline(never)]
     fn to_f32(self, a: [i32; 8]) -> [f32; 8] {
         a.map(|x| x as f32)
     }
@@ -106,10 +113,12 @@ impl Isa for Scalar {
         *from
     }
 
+    #[inline(never)]
     fn shift_and<const SHIFT: i32>(self, a: [u8; 32], mask: u8) -> [u8; 32] {
         a.map(|byte| byte >> SHIFT & mask)
     }
 
+    #[inline(never)]
     fn or_shifted<const SHIFT: i32>(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
         std::array::from_fn(|i| a[i] | b[i] << SHIFT)
     }
@@ -118,14 +127,17 @@ impl Isa for Scalar {
         *entries
     }
 
+    #[inline(never)]
     fn lookup(self, table: [i8; 16], codes: [u8; 32]) -> [u8; 32] {
         codes.map(|code| table[usize::from(code & 15)] as u8)
     }
 
+    #[inline(never)]
     fn load_weights(self, from: &[u8; 32]) -> [u8; 32] {
         *from
     }
 
+    #[inline(never)]
     fn dot4_table(self, acc: [i32; 8], weights: [u8; 32], a: &[i8; 4]) -> [i32; 8] {
         std::array::from_fn(|row| {
             let weights = &weights[row * 4..][..4];
@@ -134,10 +146,12 @@ impl Isa for Scalar {
         })
     }
 
+    #[inline(never)]
     fn dot4_bytes(self, acc: [i32; 8], weights: [u8; 32], a: &[i8; 4]) -> [i32; 8] {
         self.dot4_table(acc, weights, a)
     }
 
+    #[inline(never)]
     fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> [i32; 8] {
         std::array::from_fn(|lane| {
             let products = (4 * lane..).take(4).map(|i| i32::from(weights[i]) * i32::from(a[i]));
@@ -145,10 +159,12 @@ impl Isa for Scalar {
         })
     }
 
+    #[inline(never)]
     fn halves(self, low: f32, high: f32) -> [f32; 8] {
         map(|i| if i < 4 { low } else { high })
     }
 
+    #[inline(never)]
     fn scales(self, bytes: &[u8; 8]) -> [f32; 8] {
         bytes.map(decode_scale)
     }
