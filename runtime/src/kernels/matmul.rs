@@ -6,15 +6,15 @@
 //!                i    = exact integer product of codes and activation codes
 //!                acc  = fma(group_scale * activation_scale, f32(i), acc)
 //!            out = acc * row_scale
-//! plain: for each row, eight lanes over the columns, acc = fma(w, x, acc), then the fixed tree
 //! ```
 //!
-//! ggml's types are in [`super::ggml`]. Decode is the case of one token. Rows are divided among threads; nothing else is.
+//! Plain numbers are in [`super::plain`], ggml's types in [`super::ggml`]. Decode is the case of one token. Rows are divided among threads; nothing else is.
 
 use super::activations::BLOCK;
 use super::codes::{Codes, E2, E3, E4, E8};
 use super::disjoint::Disjoint;
 use super::ggml::GgmlRows;
+use super::plain::PlainRows;
 use super::{Activations, Isa, Kernel, Needs, Tier, Wide};
 use crate::blocks::coded::{HEADER_BYTES, Layout, table};
 use crate::blocks::{BlockType, GROUP, Matrix, TILE_ROWS};
@@ -163,7 +163,7 @@ impl<'a> Tiles<'a> {
     fn run(self, tier: Tier) {
         let ty = self.weights.block_type();
         if ty.is_plain() {
-            tier.run(Plain(self));
+            tier.run(self.of_plain());
         } else if ty.is_coded() {
             tier.run(Coded(self));
         } else {
@@ -171,26 +171,15 @@ impl<'a> Tiles<'a> {
         }
     }
 
+    fn of_plain(self) -> PlainRows<'a> {
+        let Self { weights, rows_per_head, x, out, tiles } = self;
+        PlainRows { weights, rows_per_head, x, out, tiles }
+    }
+
     fn of_ggml(self) -> GgmlRows<'a> {
         let Self { weights, rows_per_head, x, out, tiles } = self;
         let rows = tiles.start * TILE_ROWS..weights.rows().min(tiles.end * TILE_ROWS);
         GgmlRows { weights, rows_per_head, x, out, rows }
-    }
-}
-
-/// Tiles of plain numbers.
-struct Plain<'a>(Tiles<'a>);
-
-impl Kernel for Plain<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        match self.0.weights.block_type() {
-            BlockType::F16 => self.0.plain::<I, F16>(isa),
-            BlockType::BF16 => self.0.plain::<I, BF16>(isa),
-            _ => self.0.plain::<I, F32>(isa),
-        }
     }
 }
 
@@ -365,74 +354,5 @@ impl Tiles<'_> {
             let out = unsafe { self.out.slice((token + t) * self.weights.rows() + row, rows) };
             out.copy_from_slice(&y[..rows]);
         }
-    }
-
-    #[inline(always)]
-    fn plain<I: Isa, N: Number>(self, isa: I) {
-        let (rows, cols) = (self.weights.rows(), self.weights.cols());
-        for row in self.tiles.start * TILE_ROWS..rows.min(self.tiles.end * TILE_ROWS) {
-            let weights = &self.weights.data()[row * cols * N::BYTES..][..cols * N::BYTES];
-            for token in 0..self.x.tokens() {
-                let at = token * self.x.width + self.input_at(row / TILE_ROWS);
-                let y = plain_dot::<I, N>(isa, weights, &self.x.values[at..][..cols]);
-                // SAFETY: this row belongs to this task alone.
-                unsafe { self.out.slice(token * rows + row, 1)[0] = y };
-            }
-        }
-    }
-}
-
-/// The product of a row of plain weights and `x`: eight lanes, a short end padded with zeros.
-#[inline(always)]
-fn plain_dot<I: Isa, N: Number>(isa: I, weights: &[u8], x: &[f32]) -> f32 {
-    let mut sum = isa.splat(0.0);
-    let (lanes, rest) = x.as_chunks::<8>();
-    let step = 8 * N::BYTES;
-    for (x, w) in lanes.iter().zip(weights.chunks_exact(step)) {
-        sum = isa.fma(N::load(isa, w), isa.load(x), sum);
-    }
-    if !rest.is_empty() {
-        let (mut x, mut w) = ([0.0; 8], [0; 32]);
-        x[..rest.len()].copy_from_slice(rest);
-        let end = &weights[lanes.len() * step..];
-        w[..end.len()].copy_from_slice(end);
-        sum = isa.fma(N::load(isa, &w[..step]), isa.load(&x), sum);
-    }
-    isa.sum(sum)
-}
-
-/// A plain number type.
-trait Number {
-    const BYTES: usize;
-    /// Eight of them.
-    fn load<I: Isa>(isa: I, from: &[u8]) -> I::F32x8;
-}
-
-struct F32;
-struct F16;
-struct BF16;
-
-impl Number for F32 {
-    const BYTES: usize = 4;
-    #[inline(always)]
-    fn load<I: Isa>(isa: I, from: &[u8]) -> I::F32x8 {
-        let numbers = from.as_chunks::<4>().0;
-        isa.load(&std::array::from_fn(|i| f32::from_le_bytes(numbers[i])))
-    }
-}
-
-impl Number for F16 {
-    const BYTES: usize = 2;
-    #[inline(always)]
-    fn load<I: Isa>(isa: I, from: &[u8]) -> I::F32x8 {
-        isa.load_f16(&from.as_chunks().0[0])
-    }
-}
-
-impl Number for BF16 {
-    const BYTES: usize = 2;
-    #[inline(always)]
-    fn load<I: Isa>(isa: I, from: &[u8]) -> I::F32x8 {
-        isa.load_bf16(&from.as_chunks().0[0])
     }
 }

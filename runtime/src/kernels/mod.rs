@@ -17,6 +17,7 @@ mod forward;
 mod ggml;
 mod isa;
 pub mod matmul;
+mod plain;
 mod scalar;
 pub mod vector;
 

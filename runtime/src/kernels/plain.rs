@@ -1,0 +1,178 @@
+//! Products of plain numbers, F32, F16 and BF16:
+//!
+//! ```text
+//! for each row, eight lanes over the columns, acc = fma(w, x, acc); then the fixed tree
+//! ```
+//!
+//! A sum waits for itself, so several rows and tokens go side by side, each with a sum of its own.
+
+use std::ops::Range;
+
+use super::disjoint::Disjoint;
+use super::{Activations, Isa, Kernel};
+use crate::blocks::{BlockType, Matrix, TILE_ROWS};
+
+/// Tokens side by side.
+const TOKENS: usize = 4;
+/// Rows side by side with these.
+const ROWS: usize = 2;
+/// Rows side by side with one token.
+const ROWS_ALONE: usize = 4;
+
+/// Some tiles of a product of plain numbers.
+pub(super) struct PlainRows<'a> {
+    /// `[rows, cols]`
+    pub weights: &'a Matrix,
+    /// Rows that see the same columns of `x`.
+    pub rows_per_head: usize,
+    /// The inputs.
+    pub x: &'a Activations<'a>,
+    /// `[tokens, rows]`
+    pub out: Disjoint<'a>,
+    /// Tiles of rows.
+    pub tiles: Range<usize>,
+}
+
+impl Kernel for PlainRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        match self.weights.block_type() {
+            BlockType::F16 => self.tiles::<I, F16>(isa),
+            BlockType::BF16 => self.tiles::<I, BF16>(isa),
+            _ => self.tiles::<I, F32>(isa),
+        }
+    }
+}
+
+impl PlainRows<'_> {
+    #[inline(always)]
+    fn tiles<I: Isa, N: Number>(&self, isa: I) {
+        for tile in self.tiles.clone() {
+            let rows = tile * TILE_ROWS..self.weights.rows().min((tile + 1) * TILE_ROWS);
+            let mut token = 0;
+            // A few tokens' inputs stay in the first cache while a tile's rows pass.
+            while I::TOKENS >= TOKENS && token + TOKENS <= self.x.tokens() {
+                for row in rows.clone().step_by(ROWS) {
+                    self.block::<I, N, ROWS, TOKENS>(isa, row, token);
+                }
+                token += TOKENS;
+            }
+            for token in token..self.x.tokens() {
+                for row in rows.clone().step_by(ROWS_ALONE) {
+                    self.block::<I, N, ROWS_ALONE, 1>(isa, row, token);
+                }
+            }
+        }
+    }
+
+    /// `R` rows times `T` tokens. Rows past the last are the last again, and are not stored.
+    #[inline(always)]
+    fn block<I: Isa, N: Number, const R: usize, const T: usize>(
+        &self,
+        isa: I,
+        row: usize,
+        token: usize,
+    ) {
+        let (rows, cols) = (self.weights.rows(), self.weights.cols());
+        let input = row / self.rows_per_head * cols;
+        let weights: [&[u8]; R] = std::array::from_fn(|r| {
+            let row = (row + r).min(rows - 1);
+            &self.weights.data()[row * cols * N::BYTES..][..cols * N::BYTES]
+        });
+        let x: [&[f32]; T] =
+            std::array::from_fn(|t| &self.x.values[(token + t) * self.x.width + input..][..cols]);
+
+        let mut sums = [[isa.splat(0.0); T]; R];
+        let steps = cols / 8;
+        let w_steps: [&[N::Eight]; R] = weights.map(|w| &N::eights(w)[..steps]);
+        let x_steps: [&[[f32; 8]]; T] = x.map(|x| &x.as_chunks().0[..steps]);
+        for step in 0..steps {
+            let mut w = [isa.splat(0.0); R];
+            for r in 0..R {
+                if T == 1 {
+                    // Memory answers late: the same place in the next rows.
+                    let next = R * cols * N::BYTES;
+                    isa.prefetch((&raw const w_steps[r][step]).cast::<u8>().wrapping_add(next));
+                }
+                w[r] = N::load(isa, &w_steps[r][step]);
+            }
+            for t in 0..T {
+                let x = isa.load(&x_steps[t][step]);
+                for r in 0..R {
+                    sums[r][t] = isa.fma(w[r], x, sums[r][t]);
+                }
+            }
+        }
+        if !cols.is_multiple_of(8) {
+            for r in 0..R {
+                let w = N::load(isa, &N::padded(&weights[r][steps * 8 * N::BYTES..]));
+                for t in 0..T {
+                    let mut end = [0.0; 8];
+                    end[..cols % 8].copy_from_slice(&x[t][steps * 8..]);
+                    sums[r][t] = isa.fma(w, isa.load(&end), sums[r][t]);
+                }
+            }
+        }
+        for (row, sums) in (row..rows).zip(&sums) {
+            for (token, sum) in (token..).zip(sums) {
+                // SAFETY: rows of these tiles belong to this task alone.
+                unsafe { self.out.slice(token * rows + row, 1)[0] = isa.sum(*sum) };
+            }
+        }
+    }
+}
+
+/// A plain number type, little-endian in memory.
+trait Number {
+    const BYTES: usize;
+    /// Eight of them.
+    type Eight;
+    fn eights(bytes: &[u8]) -> &[Self::Eight];
+    /// Fewer than eight, and zeros.
+    fn padded(bytes: &[u8]) -> Self::Eight;
+    fn load<I: Isa>(isa: I, from: &Self::Eight) -> I::F32x8;
+}
+
+struct F32;
+struct F16;
+struct BF16;
+
+/// What number types have in common.
+macro_rules! number {
+    ($name:ident, $bytes:literal, $load:expr) => {
+        impl Number for $name {
+            const BYTES: usize = $bytes;
+            type Eight = [u8; 8 * $bytes];
+
+            #[inline(always)]
+            fn eights(bytes: &[u8]) -> &[Self::Eight] {
+                bytes.as_chunks().0
+            }
+
+            #[inline(always)]
+            fn padded(bytes: &[u8]) -> Self::Eight {
+                let mut eight = [0; 8 * $bytes];
+                eight[..bytes.len()].copy_from_slice(bytes);
+                eight
+            }
+
+            #[inline(always)]
+            fn load<I: Isa>(isa: I, from: &Self::Eight) -> I::F32x8 {
+                $load(isa, from)
+            }
+        }
+    };
+}
+
+number!(F16, 2, I::load_f16);
+number!(BF16, 2, I::load_bf16);
+number!(F32, 4, load_f32);
+
+/// In the machine's byte order, which on little-endian ones is no work.
+#[inline(always)]
+fn load_f32<I: Isa>(isa: I, from: &[u8; 32]) -> I::F32x8 {
+    let numbers = from.as_chunks::<4>().0;
+    isa.load(&std::array::from_fn(|i| f32::from_le_bytes(numbers[i])))
+}
