@@ -4,6 +4,7 @@
 //! Blocks keep this small: of 2,048 inputs the whole would have 4 million entries, blocks of 64 have 133,000.
 
 use rayon::prelude::*;
+use vaquita_runtime::kernels::{Isa, Kernel, Tier};
 
 /// Blocks of the symmetric matrix of second moments, the upper triangle of each, row by row.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,14 +58,10 @@ impl Hessian {
             blocks.push((at, n, sums));
             rest = after;
         }
+        let tier = Tier::best();
         blocks.par_iter_mut().for_each(|(at, n, sums)| {
-            let x = |row: usize| (&rows[row * cols + *at..][..*n], factor(row));
-            let count = rows.len() / cols;
-            let fours = count / 4 * 4;
-            for row in (0..fours).step_by(4) {
-                add_products(sums, [row, row + 1, row + 2, row + 3].map(x));
-            }
-            (fours..count).for_each(|row| add_products(sums, [x(row)]));
+            let row = |row: usize| (&rows[row * cols + *at..][..*n], factor(row));
+            tier.run(AddRows { sums, rows: rows.len() / cols, row });
         });
     }
 
@@ -96,8 +93,29 @@ impl Hessian {
     }
 }
 
+/// Adds rows to a block, four at a time. As in the encoders, vectors are the compiler's work.
+struct AddRows<'a, R> {
+    sums: &'a mut [f32],
+    rows: usize,
+    row: R,
+}
+
+impl<'a, R: Fn(usize) -> (&'a [f32], f32)> Kernel for AddRows<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let fours = self.rows / 4 * 4;
+        for row in (0..fours).step_by(4) {
+            add_products(self.sums, [row, row + 1, row + 2, row + 3].map(&self.row));
+        }
+        (fours..self.rows).for_each(|row| add_products(self.sums, [(self.row)(row)]));
+    }
+}
+
 /// Adds `factor * x x^T` of several rows to an upper triangle, one after the other: an entry is loaded and stored once
 /// for all of them.
+#[inline(always)]
 fn add_products<const N: usize>(mut sums: &mut [f32], rows: [(&[f32], f32); N]) {
     let cols = rows.map(|(x, _)| x.len()).into_iter().min().unwrap_or(0);
     for i in 0..cols {

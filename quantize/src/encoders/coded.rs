@@ -1,11 +1,14 @@
 //! Encodes e2, e3, e4 and e8: a scale per row, then per group the search of [`super::search`].
 
+use std::sync::LazyLock;
+
 use rayon::prelude::*;
 use vaquita_runtime::blocks::coded::{Layout, Packer};
 use vaquita_runtime::blocks::{BlockType, GROUP};
+use vaquita_runtime::kernels::{Isa, Kernel, Tier};
 
-use super::feedback::Carried;
-use super::search::{self, Grid};
+use super::feedback::{Carried, Feedback};
+use super::search::{self, Choice, Grid, LANES, Lanes};
 use super::tables;
 use super::{Distortion, EncodeError, Guide, Rows};
 
@@ -14,6 +17,9 @@ const SAMPLE_ROWS: usize = 8;
 
 /// Rows whose codes are in memory before they are packed.
 const ROWS_AT_ONCE: usize = 512;
+
+/// What runs of rows are compiled for.
+static TIER: LazyLock<Tier> = LazyLock::new(Tier::best);
 
 struct EncodedRow {
     scale: f32,
@@ -37,15 +43,9 @@ pub(super) fn encode(
         .ok_or_else(|| shape_error(ty, weights))?;
     let mut distortion = Distortion::default();
     for first in (0..weights.rows()).step_by(ROWS_AT_ONCE) {
-        let rows: Vec<EncodedRow> = (first..weights.rows().min(first + ROWS_AT_ONCE))
-            .into_par_iter()
-            .map_init(
-                || vec![0f32; weights.cols()],
-                |values, row| encode_row(&grid, weights, row, values, guide, true),
-            )
-            .collect::<Result<_, _>>()?;
-        for (row, encoded) in rows.into_iter().enumerate() {
-            packer.set_row(first + row, encoded.scale, &encoded.group_scales, &encoded.codes);
+        let rows: Vec<_> = (first..weights.rows().min(first + ROWS_AT_ONCE)).collect();
+        for (&row, encoded) in rows.iter().zip(encode_rows(&grid, weights, &rows, guide, true)?) {
+            packer.set_row(row, encoded.scale, &encoded.group_scales, &encoded.codes);
             distortion += encoded.distortion;
         }
     }
@@ -59,17 +59,23 @@ pub(super) fn measure(
     guide: Guide,
 ) -> Result<Distortion, EncodeError> {
     let grid = choose_grid(ty, weights, guide)?;
-    // Collected before it is added up: the sum must not depend on how threads share the rows.
-    let rows: Vec<Distortion> = (0..weights.rows())
-        .into_par_iter()
-        .map_init(
-            || vec![0f32; weights.cols()],
-            |values, row| {
-                encode_row(&grid, weights, row, values, guide, false).map(|row| row.distortion)
-            },
-        )
-        .collect::<Result<_, _>>()?;
-    Ok(rows.into_iter().sum())
+    let rows: Vec<_> = (0..weights.rows()).collect();
+    let rows = encode_rows(&grid, weights, &rows, guide, false)?;
+    Ok(rows.into_iter().map(|row| row.distortion).sum())
+}
+
+/// Some rows, in this order whatever threads share them.
+fn encode_rows(
+    grid: &Grid,
+    weights: &dyn Rows,
+    rows: &[usize],
+    guide: Guide,
+    with_codes: bool,
+) -> Result<Vec<EncodedRow>, EncodeError> {
+    let encode = |rows| TIER.run(EncodeRun { grid, weights, rows, guide, with_codes });
+    let runs: Vec<Vec<EncodedRow>> =
+        rows.par_chunks(LANES).map(encode).collect::<Result<_, _>>()?;
+    Ok(runs.into_iter().flatten().collect())
 }
 
 fn shape_error(ty: BlockType, weights: &dyn Rows) -> EncodeError {
@@ -91,15 +97,12 @@ fn choose_grid(
     if others.is_empty() {
         return Ok(best.0);
     }
-    let step = weights.rows().div_ceil(SAMPLE_ROWS);
-    let mut values = vec![0f32; weights.cols()];
+    let step = weights.rows().div_ceil(SAMPLE_ROWS).max(1);
+    let sample: Vec<_> = (0..weights.rows()).step_by(step).collect();
     for table in candidates {
         let grid = Grid::Table(table);
-        let mut error = 0.0;
-        for row in (0..weights.rows()).step_by(step) {
-            let row = encode_row(&grid, weights, row, &mut values, guide, false)?;
-            error += row.distortion.squared_error;
-        }
+        let rows = encode_rows(&grid, weights, &sample, guide, false)?;
+        let error = rows.iter().map(|row| row.distortion.squared_error).sum();
         if error < best.1 {
             best = (grid, error);
         }
@@ -107,15 +110,46 @@ fn choose_grid(
     Ok(best.0)
 }
 
-fn encode_row(
-    grid: &Grid,
-    weights: &dyn Rows,
-    row: usize,
-    values: &mut [f32],
-    guide: Guide,
+/// A few rows. It has nothing of any instruction set in it, but the compiler makes vectors of its loops, as wide as
+/// the processor's, and each lane computes what it does alone.
+struct EncodeRun<'a> {
+    grid: &'a Grid<'a>,
+    weights: &'a dyn Rows,
+    rows: &'a [usize],
+    guide: Guide<'a>,
     with_codes: bool,
-) -> Result<EncodedRow, EncodeError> {
-    weights.read_row(row, values);
+}
+
+impl Kernel for EncodeRun<'_> {
+    type Output = Result<Vec<EncodedRow>, EncodeError>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> Self::Output {
+        let Self { grid, weights, rows, guide, with_codes } = self;
+        let cols = weights.cols();
+        let mut values = vec![0f32; rows.len() * cols];
+        let mut encoded = Vec::with_capacity(rows.len());
+        for (&row, values) in rows.iter().zip(values.chunks_exact_mut(cols.max(1))) {
+            weights.read_row(row, values);
+            encoded.push(scaled(grid, row, values)?);
+        }
+        match guide.feedback {
+            Some(feedback) => {
+                with_feedback(grid, feedback, &values, cols, with_codes, &mut encoded);
+            }
+            None => {
+                for (row, values) in encoded.iter_mut().zip(values.chunks_exact(cols.max(1))) {
+                    without_feedback(grid, values, guide.importance, with_codes, row);
+                }
+            }
+        }
+        Ok(encoded)
+    }
+}
+
+/// A row that has its scale, by which its weights were divided, and nothing else.
+#[inline(always)]
+fn scaled(grid: &Grid, row: usize, values: &mut [f32]) -> Result<EncodedRow, EncodeError> {
     let mut largest = 0f32;
     for (col, value) in values.iter().enumerate() {
         if !value.is_finite() {
@@ -125,46 +159,80 @@ fn encode_row(
     }
     let scale = search::row_scale(largest, grid);
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-    let mut encoded = EncodedRow {
+    for value in values.iter_mut() {
+        *value *= inverse;
+    }
+    Ok(EncodedRow {
         scale,
         group_scales: Vec::with_capacity(values.len() / GROUP),
         codes: Vec::new(),
         distortion: Distortion::default(),
-    };
-    for value in values.iter_mut() {
-        *value *= inverse;
-    }
-    let mut carried = guide.feedback.map(Carried::new);
-    let (mut squared_error, mut energy) = (0f64, 0f64);
-    for (group, values) in values.as_chunks::<GROUP>().0.iter().enumerate() {
-        let importance = guide.importance.and_then(|all| all.as_chunks::<GROUP>().0.get(group));
-        // Columns that never mattered say nothing about how to treat a group.
-        let importance = importance.filter(|group| group.iter().any(|one| *one > 0.0));
-        let mut codes = [0; GROUP];
-        let (choice, group_energy) = match &mut carried {
-            None => {
-                let choice = search::choose(grid, values, importance);
-                if with_codes {
-                    search::codes(grid, choice.byte, values, &mut codes);
-                }
-                (choice, weighted_energy(values, importance))
-            }
-            Some(carried) => {
-                (carried.round(grid, group, values, &mut codes), carried.energy(group, values))
-            }
-        };
-        encoded.group_scales.push(choice.byte);
-        if with_codes {
-            encoded.codes.extend(codes);
-        }
-        squared_error += f64::from(choice.error);
-        energy += f64::from(group_energy);
-    }
-    let unit = f64::from(scale) * f64::from(scale);
-    encoded.distortion = Distortion { squared_error: squared_error * unit, energy: energy * unit };
-    Ok(encoded)
+    })
 }
 
+impl EncodedRow {
+    /// Adds a group.
+    #[inline(always)]
+    fn push(&mut self, choice: Choice, energy: f32, codes: Option<&[u8; GROUP]>) {
+        self.group_scales.push(choice.byte);
+        self.codes.extend(codes.into_iter().flatten());
+        let unit = f64::from(self.scale) * f64::from(self.scale);
+        self.distortion.squared_error += f64::from(choice.error) * unit;
+        self.distortion.energy += f64::from(energy) * unit;
+    }
+}
+
+/// Encodes a row whose errors stay where they are.
+#[inline(always)]
+fn without_feedback(
+    grid: &Grid,
+    values: &[f32],
+    importance: Option<&[f32]>,
+    with_codes: bool,
+    row: &mut EncodedRow,
+) {
+    for (group, values) in values.as_chunks::<GROUP>().0.iter().enumerate() {
+        let importance = importance.and_then(|all| all.as_chunks::<GROUP>().0.get(group));
+        // Columns that never mattered say nothing about how to treat a group.
+        let importance = importance.filter(|group| group.iter().any(|one| *one > 0.0));
+        let choice = search::choose(grid, values, importance);
+        let mut codes = [0; GROUP];
+        if with_codes {
+            search::codes(grid, choice.byte, values, &mut codes);
+        }
+        row.push(choice, weighted_energy(values, importance), with_codes.then_some(&codes));
+    }
+}
+
+/// Encodes rows side by side, [`LANES`] at the most.
+#[inline(always)]
+fn with_feedback(
+    grid: &Grid,
+    feedback: &Feedback,
+    values: &[f32],
+    cols: usize,
+    with_codes: bool,
+    rows: &mut [EncodedRow],
+) {
+    let mut carried = Carried::new(feedback);
+    for group in 0..cols / GROUP {
+        let mut lanes: [Lanes; GROUP] = [[0.0; LANES]; GROUP];
+        for lane in 0..rows.len() {
+            let values = &values[lane * cols + group * GROUP..][..GROUP];
+            for (lanes, value) in lanes.iter_mut().zip(values) {
+                lanes[lane] = *value;
+            }
+        }
+        let mut codes = [[0; GROUP]; LANES];
+        let choices = carried.round(grid, group, &lanes, &mut codes);
+        let energy = carried.energy(group, &lanes);
+        for (lane, row) in rows.iter_mut().enumerate() {
+            row.push(choices[lane], energy[lane], with_codes.then_some(&codes[lane]));
+        }
+    }
+}
+
+#[inline(always)]
 fn weighted_energy(values: &[f32; GROUP], importance: Option<&[f32; GROUP]>) -> f32 {
     match importance {
         None => values.iter().map(|value| value * value).sum(),

@@ -10,10 +10,14 @@
 //! so that column k, rounded towards `w_k + sum of e_i U_ik` with `e_i` the errors so far, leaves the least. A group's
 //! scale is chosen when its first column comes up, with `D` as the importance of its columns. The inputs are those
 //! of the unquantized model.
+//!
+//! Within a row each weight waits for the one before, so eight rows go side by side, a lane each.
+
+use std::ops::Range;
 
 use vaquita_runtime::blocks::GROUP;
 
-use super::search::{self, Choice, Grid};
+use super::search::{self, Choice, Grid, LANES, Lanes};
 use crate::hessian::Hessian;
 
 /// Part of the mean of the diagonal that is added to it: texts to come differ.
@@ -25,7 +29,7 @@ pub struct Feedback {
     block: usize,
     /// `D`, one per column.
     importance: Vec<f32>,
-    /// `U`, block by block, row-major and full.
+    /// `U^T`, block by block, row-major and full: a row has what each column before passes on to this one.
     carry: Vec<f32>,
 }
 
@@ -41,7 +45,7 @@ impl Feedback {
             }
             let (d, u) = factor(matrix, n);
             importance.extend(d.iter().map(|d| *d as f32));
-            carry.extend(u.iter().map(|u| *u as f32));
+            carry.extend((0..n * n).map(|at| u[at % n * n + at / n] as f32));
         }
         Self { block: hessian.block(), importance, carry }
     }
@@ -57,12 +61,20 @@ impl Feedback {
         group.iter().any(|d| *d > 0.0).then_some(group)
     }
 
-    /// How an error in a column carries over to the ones after it in its block.
-    fn carry(&self, col: usize) -> &[f32] {
+    /// The columns of `col`'s block.
+    fn block(&self, col: usize) -> Range<usize> {
         let first = col / self.block * self.block;
-        let n = self.block.min(self.cols() - first);
-        let row = first * self.block + (col - first) * n;
-        &self.carry[row..row + n][col - first + 1..]
+        first..self.cols().min(first + self.block)
+    }
+
+    /// How errors in some columns, all before `col`, carry over to it: the first of them that do, and their factors.
+    #[inline(always)]
+    fn carry(&self, columns: Range<usize>, col: usize) -> (usize, &[f32]) {
+        let block = self.block(col);
+        let row = block.start * self.block + (col - block.start) * block.len();
+        let columns = columns.start.max(block.start)..columns.end.max(block.start);
+        let carry = &self.carry[row..row + block.len()];
+        (columns.start, &carry[columns.start - block.start..columns.end - block.start])
     }
 }
 
@@ -93,82 +105,149 @@ fn without(a: &[f64], n: usize) -> (Vec<f64>, Vec<f64>) {
     (d.collect(), vec![0.0; n * n])
 }
 
-/// A row that is being rounded: what its errors, and its weights, so far carry on to later columns.
+/// Rows that are being rounded: what their errors, and their weights, so far carry on to later columns.
 pub(super) struct Carried<'a> {
     feedback: &'a Feedback,
-    errors: Vec<f32>,
-    weights: Vec<f32>,
+    errors: Vec<Lanes>,
+    weights: Vec<Lanes>,
 }
 
 impl<'a> Carried<'a> {
     pub fn new(feedback: &'a Feedback) -> Self {
-        let zeros = vec![0f32; feedback.cols()];
+        let zeros = vec![[0f32; LANES]; feedback.cols()];
         Self { feedback, errors: zeros.clone(), weights: zeros }
     }
 
     /// Rounds the next group column by column, each towards what the errors before it leave to be made good. Of
     /// the scale that is best for what is wanted at first and its two neighbours, the one that turns out best is
     /// kept.
+    #[inline(always)]
     pub fn round(
         &mut self,
         grid: &Grid,
         group: usize,
-        values: &[f32; GROUP],
-        codes: &mut [u8; GROUP],
-    ) -> Choice {
-        let (first, feedback) = (group * GROUP, self.feedback);
-        let importance = feedback.importance(group);
+        values: &[Lanes; GROUP],
+        codes: &mut [[u8; GROUP]; LANES],
+    ) -> [Choice; LANES] {
+        let first = group * GROUP;
+        let importance = self.feedback.importance(group);
         let mut wanted = *values;
         for (wanted, carried) in wanted.iter_mut().zip(&self.errors[first..]) {
-            *wanted += carried;
+            for lane in 0..LANES {
+                wanted[lane] += carried[lane];
+            }
         }
-        let byte = search::choose(grid, &wanted, importance).byte;
-        let (sign, magnitude) = (byte & 0x80, byte & 0x7f);
-        let mut best = Choice { byte, error: f32::INFINITY };
-        let mut missing = [0f32; GROUP];
-        for magnitude in magnitude.saturating_sub(1)..=(magnitude + 1).min(0x7f) {
-            let byte = sign | magnitude;
-            let (mut wanted, mut now, mut left) = (wanted, [0; GROUP], [0f32; GROUP]);
-            let mut error = 0.0;
-            for k in 0..GROUP {
-                let (code, rounded) = search::nearest(grid, byte, wanted[k]);
-                let missed = wanted[k] - rounded;
-                error += missed * missed * importance.map_or(1.0, |all| all[k]);
-                now[k] = code;
-                left[k] = values[k] - rounded;
-                for (wanted, carry) in wanted[k + 1..].iter_mut().zip(feedback.carry(first + k)) {
-                    *wanted += left[k] * carry;
+        let middle: [u8; LANES] = std::array::from_fn(|lane| {
+            search::choose(grid, &wanted.map(|wanted| wanted[lane]), importance).byte
+        });
+        let tries = [-1, 0, 1].map(|step| {
+            let bytes = middle.map(|byte| {
+                let magnitude = (byte & 0x7f).saturating_add_signed(step).min(0x7f);
+                byte & 0x80 | magnitude
+            });
+            self.try_scales(grid, first, bytes, values, &wanted)
+        });
+
+        let mut missing = [[0f32; LANES]; GROUP];
+        let choices = std::array::from_fn(|lane| {
+            let mut best = &tries[0];
+            for other in &tries[1..] {
+                if other.error[lane] < best.error[lane] {
+                    best = other;
                 }
             }
-            if error < best.error {
-                best = Choice { byte, error };
-                (*codes, missing) = (now, left);
+            for k in 0..GROUP {
+                codes[lane][k] = grid.code(best.places[k][lane]);
+                // What overflowed is not passed on.
+                missing[k][lane] =
+                    if best.error[lane].is_finite() { best.left[k][lane] } else { 0.0 };
             }
+            Choice { byte: best.bytes[lane], error: best.error[lane] }
+        });
+        carry_on(self.feedback, first, &missing, &mut self.errors);
+        choices
+    }
+
+    /// A group under given scales.
+    #[inline(always)]
+    fn try_scales(
+        &self,
+        grid: &Grid,
+        first: usize,
+        bytes: [u8; LANES],
+        values: &[Lanes; GROUP],
+        wanted: &[Lanes; GROUP],
+    ) -> Try {
+        let scales = search::Scales::new(bytes);
+        let importance = self.feedback.importance(first / GROUP);
+        let mut tried = Try {
+            bytes,
+            places: [[0; LANES]; GROUP],
+            left: [[0f32; LANES]; GROUP],
+            error: [0f32; LANES],
+        };
+        for k in 0..GROUP {
+            let mut wanted = wanted[k];
+            let (from, carry) = self.feedback.carry(first..first + k, first + k);
+            for (left, carry) in tried.left[from - first..].iter().zip(carry) {
+                for lane in 0..LANES {
+                    wanted[lane] += left[lane] * carry;
+                }
+            }
+            let (places, rounded) = scales.nearest(grid, &wanted);
+            let importance = importance.map_or(1.0, |all| all[k]);
+            for lane in 0..LANES {
+                let missed = wanted[lane] - rounded[lane];
+                tried.error[lane] += missed * missed * importance;
+                tried.left[k][lane] = values[k][lane] - rounded[lane];
+            }
+            tried.places[k] = places;
         }
-        carry_on(feedback, first, &missing, &mut self.errors);
-        best
+        tried
     }
 
     /// What the next group adds to `w H w^T`: what would be lost if all weights were zero.
-    pub fn energy(&mut self, group: usize, values: &[f32; GROUP]) -> f32 {
+    #[inline(always)]
+    pub fn energy(&mut self, group: usize, values: &[Lanes; GROUP]) -> Lanes {
         let first = group * GROUP;
         carry_on(self.feedback, first, values, &mut self.weights);
         let importance = self.feedback.importance(group);
-        let mut energy = 0.0;
+        let mut energy = [0.0; LANES];
         for (k, value) in values.iter().enumerate() {
-            let whole = value + self.weights[first + k];
-            energy += whole * whole * importance.map_or(1.0, |all| all[k]);
+            let importance = importance.map_or(1.0, |all| all[k]);
+            for lane in 0..LANES {
+                let whole = value[lane] + self.weights[first + k][lane];
+                energy[lane] += whole * whole * importance;
+            }
         }
         energy
     }
 }
 
+/// How a group turns out under one scale per row.
+struct Try {
+    bytes: [u8; LANES],
+    /// Of the nearest values.
+    places: [[u8; LANES]; GROUP],
+    /// What each weight lost.
+    left: [Lanes; GROUP],
+    /// The error that counts.
+    error: Lanes,
+}
+
 /// Adds what a group passes on to the columns after each of its own.
-fn carry_on(feedback: &Feedback, first: usize, from: &[f32; GROUP], to: &mut [f32]) {
-    for (k, value) in from.iter().enumerate() {
-        for (to, carry) in to[first + k + 1..].iter_mut().zip(feedback.carry(first + k)) {
-            *to += value * carry;
+#[inline(always)]
+fn carry_on(feedback: &Feedback, first: usize, from: &[Lanes; GROUP], to: &mut [Lanes]) {
+    let end = feedback.block(first + GROUP - 1).end;
+    for (col, sum) in (first + 1..end).zip(&mut to[first + 1..end]) {
+        let (start, carry) = feedback.carry(first..col.min(first + GROUP), col);
+        let mut carried = *sum;
+        for (from, carry) in from[start - first..].iter().zip(carry) {
+            for lane in 0..LANES {
+                carried[lane] += from[lane] * carry;
+            }
         }
+        *sum = carried;
     }
 }
 
@@ -196,7 +275,9 @@ mod tests {
             let mean = (0..n).map(|i| matrix[i * n + i]).sum::<f64>() / n as f64;
             let u = |i: usize, k: usize| match i.cmp(&k) {
                 std::cmp::Ordering::Equal => 1.0,
-                std::cmp::Ordering::Less => f64::from(feedback.carry(first + i)[k - i - 1]),
+                std::cmp::Ordering::Less => {
+                    f64::from(feedback.carry(first + i..first + k, first + k).1[0])
+                }
                 std::cmp::Ordering::Greater => 0.0,
             };
             for i in 0..n {
@@ -215,8 +296,9 @@ mod tests {
     fn a_matrix_that_no_inputs_have_feeds_nothing_back() {
         let hessian = Hessian::from_packed(2, 2, vec![1.0, 5.0, 1.0]).unwrap();
         let feedback = Feedback::new(&hessian);
-        assert_eq!(feedback.carry(0), [0.0]);
+        assert_eq!(feedback.carry(0..1, 1), (0, &[0.0][..]));
         let zeros = Feedback::new(&Hessian::new(64, 64));
-        assert!(zeros.importance(0).is_none() && zeros.carry(3).iter().all(|one| *one == 0.0));
+        assert!(zeros.importance(0).is_none());
+        assert!(zeros.carry(0..63, 63).1.iter().all(|one| *one == 0.0));
     }
 }

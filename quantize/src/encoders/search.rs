@@ -33,6 +33,15 @@ pub enum Grid<'a> {
 }
 
 impl Grid<'_> {
+    /// The code of the value at a place.
+    #[inline(always)]
+    pub fn code(&self, place: u8) -> u8 {
+        match self {
+            Self::Table(table) => table.codes[usize::from(place)],
+            Self::Integers => place,
+        }
+    }
+
     /// The magnitudes of the lowest and the highest value.
     fn reach(&self) -> (f32, f32) {
         match self {
@@ -80,6 +89,7 @@ pub struct Choice {
 }
 
 /// Chooses the scale of a group of weights that are already divided by the row's scale.
+#[inline(always)]
 pub fn choose(grid: &Grid, weights: &[f32; GROUP], importance: Option<&[f32; GROUP]>) -> Choice {
     let (mut least, mut most) = (0f32, 0f32);
     for weight in weights {
@@ -96,6 +106,7 @@ pub fn choose(grid: &Grid, weights: &[f32; GROUP], importance: Option<&[f32; GRO
 }
 
 /// Tries the scales of one sign around `fitting`, the smallest that clips nothing.
+#[inline(always)]
 fn search_sign(
     grid: &Grid,
     fitting: f32,
@@ -114,6 +125,7 @@ fn search_sign(
 }
 
 /// The scale byte of the greatest magnitude not above `scale`.
+#[inline(always)]
 fn byte_below(scale: f32) -> u8 {
     // Without the sign: zero may be negative.
     (scale.abs().to_bits() >> 20).saturating_sub(112 << 3).min(127) as u8
@@ -121,6 +133,7 @@ fn byte_below(scale: f32) -> u8 {
 
 /// The weighted squared error that a scale byte leaves, or something above `enough` once it is clear that
 /// it is above.
+#[inline(always)]
 fn error(
     grid: &Grid,
     byte: u8,
@@ -134,7 +147,7 @@ fn error(
         let mut nearest = [0f32; 8];
         match grid {
             Grid::Table(table) => {
-                let places = places(weights, inverse);
+                let places = places(weights, &[inverse; 8]);
                 for (nearest, place) in nearest.iter_mut().zip(places) {
                     *nearest = table.nearest[usize::from(place)];
                 }
@@ -167,15 +180,16 @@ fn error(
 
 /// Where the nearest entries to eight weights are in a table's `nearest`. Adding 2^23 leaves the rounded
 /// number in the low bits; all of this compiles to vector code.
-fn places(weights: &[f32; 8], inverse: f32) -> [u8; 8] {
-    let doubled = inverse * 2.0;
-    weights.map(|weight| {
-        let place = (weight * doubled + 127.5).clamp(0.0, 255.0) + 8_388_608.0;
+#[inline(always)]
+fn places(weights: &[f32; 8], inverse: &[f32; 8]) -> [u8; 8] {
+    std::array::from_fn(|i| {
+        let place = (weights[i] * (inverse[i] * 2.0) + 127.5).clamp(0.0, 255.0) + 8_388_608.0;
         place.to_bits() as u8
     })
 }
 
 /// Writes the codes of a group for a scale byte.
+#[inline(always)]
 pub fn codes(grid: &Grid, byte: u8, weights: &[f32; GROUP], out: &mut [u8; GROUP]) {
     let (_, inverse) = signed_scale(byte);
     match grid {
@@ -183,7 +197,8 @@ pub fn codes(grid: &Grid, byte: u8, weights: &[f32; GROUP], out: &mut [u8; GROUP
             for (codes, weights) in
                 out.as_chunks_mut::<8>().0.iter_mut().zip(weights.as_chunks::<8>().0)
             {
-                *codes = places(weights, inverse).map(|place| table.codes[usize::from(place)]);
+                *codes =
+                    places(weights, &[inverse; 8]).map(|place| table.codes[usize::from(place)]);
             }
         }
         Grid::Integers => {
@@ -194,21 +209,49 @@ pub fn codes(grid: &Grid, byte: u8, weights: &[f32; GROUP], out: &mut [u8; GROUP
     }
 }
 
-/// The code of the nearest value to one weight, and that value, scaled.
-pub fn nearest(grid: &Grid, byte: u8, weight: f32) -> (u8, f32) {
-    let (scale, inverse) = signed_scale(byte);
-    match grid {
-        Grid::Table(table) => {
-            let place = usize::from(places(&[weight; 8], inverse)[0]);
-            (table.codes[place], scale * table.nearest[place])
-        }
-        Grid::Integers => {
-            let nearest = nearest_integer(weight * inverse);
-            (nearest as i8 as u8, scale * nearest)
+/// Rows that are rounded side by side.
+pub const LANES: usize = 8;
+
+/// A number of each of these rows.
+pub type Lanes = [f32; LANES];
+
+/// The scale of a group of each of several rows.
+pub struct Scales {
+    scale: Lanes,
+    inverse: Lanes,
+}
+
+impl Scales {
+    /// Those of scale bytes.
+    #[inline(always)]
+    pub fn new(bytes: [u8; LANES]) -> Self {
+        let scales = bytes.map(signed_scale);
+        Self { scale: scales.map(|(scale, _)| scale), inverse: scales.map(|(_, inverse)| inverse) }
+    }
+
+    /// The places of the nearest values to a weight of each row, see [`Grid::code`], and those values, scaled.
+    #[inline(always)]
+    pub fn nearest(&self, grid: &Grid, weights: &Lanes) -> ([u8; LANES], Lanes) {
+        match grid {
+            Grid::Table(table) => {
+                let places = places(weights, &self.inverse);
+                let nearest = places.map(|place| table.nearest[usize::from(place)]);
+                (places, times(&self.scale, nearest))
+            }
+            Grid::Integers => {
+                let nearest = times(&self.inverse, *weights).map(nearest_integer);
+                (nearest.map(|nearest| nearest as i8 as u8), times(&self.scale, nearest))
+            }
         }
     }
 }
 
+#[inline(always)]
+fn times(a: &Lanes, b: Lanes) -> Lanes {
+    std::array::from_fn(|lane| a[lane] * b[lane])
+}
+
+#[inline(always)]
 fn signed_scale(byte: u8) -> (f32, f32) {
     let (scale, inverse) = SCALES[usize::from(byte & 0x7f)];
     if byte & 0x80 == 0 { (scale, inverse) } else { (-scale, -inverse) }
@@ -216,6 +259,7 @@ fn signed_scale(byte: u8) -> (f32, f32) {
 
 /// The nearest integer between -127 and 127, ties to even. Adding and taking away 1.5 * 2^23 rounds
 /// without a call.
+#[inline(always)]
 fn nearest_integer(value: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     value.clamp(-127.0, 127.0) + ROUND - ROUND
