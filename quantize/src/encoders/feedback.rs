@@ -137,19 +137,29 @@ impl<'a> Carried<'a> {
                 wanted[lane] += carried[lane];
             }
         }
-        let middle: [u8; LANES] = std::array::from_fn(|lane| {
-            search::choose(grid, &wanted.map(|wanted| wanted[lane]), importance).byte
-        });
-        let tries = [-1, 0, 1].map(|step| {
-            let bytes = middle.map(|byte| {
+        // Loops, since closures would not be compiled for the processor's vectors.
+        let mut bytes = [[0; LANES]; 3];
+        for lane in 0..LANES {
+            let mut row = [0f32; GROUP];
+            for (row, wanted) in row.iter_mut().zip(&wanted) {
+                *row = wanted[lane];
+            }
+            let byte = search::choose(grid, &row, importance).byte;
+            for (bytes, step) in bytes.iter_mut().zip([-1, 0, 1]) {
                 let magnitude = (byte & 0x7f).saturating_add_signed(step).min(0x7f);
-                byte & 0x80 | magnitude
-            });
-            self.try_scales(grid, first, bytes, values, &wanted)
-        });
+                bytes[lane] = byte & 0x80 | magnitude;
+            }
+        }
+        let [below, middle, above] = bytes;
+        let tries = [
+            self.try_scales(grid, first, below, values, &wanted),
+            self.try_scales(grid, first, middle, values, &wanted),
+            self.try_scales(grid, first, above, values, &wanted),
+        ];
 
         let mut missing = [[0f32; LANES]; GROUP];
-        let choices = std::array::from_fn(|lane| {
+        let mut choices = [Choice { byte: 0, error: 0.0 }; LANES];
+        for lane in 0..LANES {
             let mut best = &tries[0];
             for other in &tries[1..] {
                 if other.error[lane] < best.error[lane] {
@@ -162,8 +172,8 @@ impl<'a> Carried<'a> {
                 missing[k][lane] =
                     if best.error[lane].is_finite() { best.left[k][lane] } else { 0.0 };
             }
-            Choice { byte: best.bytes[lane], error: best.error[lane] }
-        });
+            choices[lane] = Choice { byte: best.bytes[lane], error: best.error[lane] };
+        }
         carry_on(self.feedback, first, &missing, &mut self.errors);
         choices
     }

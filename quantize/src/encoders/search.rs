@@ -182,10 +182,12 @@ fn error(
 /// number in the low bits; all of this compiles to vector code.
 #[inline(always)]
 fn places(weights: &[f32; 8], inverse: &[f32; 8]) -> [u8; 8] {
-    std::array::from_fn(|i| {
+    let mut places = [0; 8];
+    for i in 0..8 {
         let place = (weights[i] * (inverse[i] * 2.0) + 127.5).clamp(0.0, 255.0) + 8_388_608.0;
-        place.to_bits() as u8
-    })
+        places[i] = place.to_bits() as u8;
+    }
+    places
 }
 
 /// Writes the codes of a group for a scale byte.
@@ -235,20 +237,23 @@ impl Scales {
         match grid {
             Grid::Table(table) => {
                 let places = places(weights, &self.inverse);
-                let nearest = places.map(|place| table.nearest[usize::from(place)]);
-                (places, times(&self.scale, nearest))
+                let mut nearest = [0.0; LANES];
+                for lane in 0..LANES {
+                    nearest[lane] = self.scale[lane] * table.nearest[usize::from(places[lane])];
+                }
+                (places, nearest)
             }
             Grid::Integers => {
-                let nearest = times(&self.inverse, *weights).map(nearest_integer);
-                (nearest.map(|nearest| nearest as i8 as u8), times(&self.scale, nearest))
+                let (mut places, mut nearest) = ([0; LANES], [0.0; LANES]);
+                for lane in 0..LANES {
+                    let integer = nearest_integer(weights[lane] * self.inverse[lane]);
+                    places[lane] = integer as i8 as u8;
+                    nearest[lane] = self.scale[lane] * integer;
+                }
+                (places, nearest)
             }
         }
     }
-}
-
-#[inline(always)]
-fn times(a: &Lanes, b: Lanes) -> Lanes {
-    std::array::from_fn(|lane| a[lane] * b[lane])
 }
 
 #[inline(always)]
