@@ -19,6 +19,9 @@ const ROWS: usize = 2;
 /// Rows side by side with one token.
 const ROWS_ALONE: usize = 4;
 
+/// Tokens whose inputs stay in the second cache while rows pass, and a few of them in the first.
+const TOKENS_AT_ONCE: usize = 16;
+
 /// Some tiles of a product of plain numbers.
 pub(super) struct PlainRows<'a> {
     /// `[rows, cols]`
@@ -49,20 +52,28 @@ impl Kernel for PlainRows<'_> {
 impl PlainRows<'_> {
     #[inline(always)]
     fn tiles<I: Isa, N: Number>(&self, isa: I) {
-        for tile in self.tiles.clone() {
-            let rows = tile * TILE_ROWS..self.weights.rows().min((tile + 1) * TILE_ROWS);
-            let mut token = 0;
-            // A few tokens' inputs stay in the first cache while a tile's rows pass.
-            while I::TOKENS >= TOKENS && token + TOKENS <= self.x.tokens() {
-                for row in rows.clone().step_by(ROWS) {
-                    self.block::<I, N, ROWS, TOKENS>(isa, row, token);
-                }
-                token += TOKENS;
+        let tokens = self.x.tokens();
+        for first in (0..tokens).step_by(TOKENS_AT_ONCE) {
+            let tokens = first..tokens.min(first + TOKENS_AT_ONCE);
+            for tile in self.tiles.clone() {
+                let rows = tile * TILE_ROWS..self.weights.rows().min((tile + 1) * TILE_ROWS);
+                self.tile::<I, N>(isa, rows, tokens.clone());
             }
-            for token in token..self.x.tokens() {
-                for row in rows.clone().step_by(ROWS_ALONE) {
-                    self.block::<I, N, ROWS_ALONE, 1>(isa, row, token);
-                }
+        }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa, N: Number>(&self, isa: I, rows: Range<usize>, tokens: Range<usize>) {
+        let mut token = tokens.start;
+        while I::TOKENS >= TOKENS && token + TOKENS <= tokens.end {
+            for row in rows.clone().step_by(ROWS) {
+                self.block::<I, N, ROWS, TOKENS>(isa, row, token);
+            }
+            token += TOKENS;
+        }
+        for token in token..tokens.end {
+            for row in rows.clone().step_by(ROWS_ALONE) {
+                self.block::<I, N, ROWS_ALONE, 1>(isa, row, token);
             }
         }
     }
