@@ -25,7 +25,7 @@ pub struct Pool {
 struct Shared {
     /// The job's number, changed under `job`.
     epoch: AtomicUsize,
-    job: Mutex<Option<Job>>,
+    job: Mutex<Slot>,
     wake: Condvar,
     /// Workers that take part in jobs, changed under `job`; the others rest.
     limit: AtomicUsize,
@@ -37,6 +37,13 @@ struct Shared {
     busy: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
+}
+
+#[derive(Default)]
+struct Slot {
+    job: Option<Job>,
+    /// Workers that sleep.
+    parked: usize,
 }
 
 /// A job as the workers see it. The reference lives as long as `Pool::run`, which returns only when no
@@ -121,16 +128,18 @@ impl Pool {
         let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
         let shared = &*self.shared;
         shared.next.store(0, Ordering::Relaxed);
-        let job = {
+        let (job, parked) = {
             let mut slot = lock(&shared.job);
             let workers = self.active() - 1;
             let job = Job { tasks, workers, task };
             shared.busy.store(workers, Ordering::Relaxed);
-            *slot = Some(job);
+            slot.job = Some(job);
             shared.epoch.fetch_add(1, Ordering::Release);
-            job
+            (job, slot.parked)
         };
-        shared.wake.notify_all();
+        if parked > 0 {
+            shared.wake.notify_all(); // a system call
+        }
         let own = catch_unwind(AssertUnwindSafe(|| take_tasks(shared, job)));
         while shared.busy.load(Ordering::Acquire) != 0 {
             std::hint::spin_loop();
@@ -207,13 +216,15 @@ fn next_job(shared: &Shared, number: usize, seen: &mut usize) -> Option<Job> {
         // Whoever a job counts in must take it, also where the limit has changed since.
         if epoch != *seen {
             *seen = epoch;
-            if slot.is_some_and(|job| number <= job.workers) {
-                return *slot;
+            if slot.job.is_some_and(|job| number <= job.workers) {
+                return slot.job;
             }
         }
         let rests = number > shared.limit.load(Ordering::Relaxed);
         let wait = if rests { &shared.rested } else { &shared.wake };
+        slot.parked += 1;
         slot = wait.wait(slot).unwrap_or_else(PoisonError::into_inner);
+        slot.parked -= 1;
     }
 }
 
