@@ -156,12 +156,13 @@ impl Kernel for Quantize<'_> {
             }
             *scale = largest / 127.0;
             let inverse = isa.splat(127.0 / largest);
+            let mut total = isa.splat(0.0); // of integers below 2^24, so exact
             for (lane, codes) in lanes.iter().zip(codes.as_chunks_mut::<8>().0) {
-                let mut rounded = [0; 8];
-                isa.store_i32(isa.round(isa.mul(isa.load(lane), inverse)), &mut rounded);
-                *codes = rounded.map(|code| code.clamp(-127, 127) as i8);
+                let rounded = isa.round(isa.mul(isa.load(lane), inverse));
+                isa.store_i8(rounded, codes);
+                total = isa.add(total, isa.to_f32(rounded));
             }
-            *sum = codes.iter().map(|code| i32::from(*code)).sum();
+            *sum = isa.sum(total) as i32;
         }
     }
 }

@@ -150,8 +150,12 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn store_i32(self, a: __m256i, to: &mut [i32; 8]) {
-        avx2!(_mm256_storeu_si256(to.as_mut_ptr().cast(), a))
+    fn store_i8(self, a: __m256i, to: &mut [i8; 8]) {
+        avx2!({
+            let words =
+                _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
+            _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packs_epi16(words, words))
+        })
     }
 
     #[inline(always)]
@@ -165,6 +169,15 @@ impl Isa for Avx2 {
             let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        })
+    }
+
+    #[inline(always)]
+    fn max_lane(self, a: __m256) -> f32 {
+        avx2!({
+            let four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
         })
     }
 

@@ -80,7 +80,7 @@ impl Isa for Dotprod {
         fn round(a: F32x8) -> I32x8;
         fn to_f32(a: I32x8) -> F32x8;
         fn exp2i(n: I32x8) -> F32x8;
-        fn store_i32(a: I32x8, to: &mut [i32; 8]) -> ();
+        fn store_i8(a: I32x8, to: &mut [i8; 8]) -> ();
         fn splat_i32(x: i32) -> I32x8;
         fn sum(a: F32x8) -> f32;
         fn prefetch(at: *const u8) -> ();

@@ -59,8 +59,8 @@ pub trait Isa: Copy + Send + Sync {
     fn to_f32(self, a: Self::I32x8) -> Self::F32x8;
     /// `2^n` for `-126 <= n <= 127`.
     fn exp2i(self, n: Self::I32x8) -> Self::F32x8;
-    /// Integers to memory.
-    fn store_i32(self, a: Self::I32x8, to: &mut [i32; 8]);
+    /// Integers that fit bytes to memory.
+    fn store_i8(self, a: Self::I32x8, to: &mut [i8; 8]);
     /// All lanes `x`.
     fn splat_i32(self, x: i32) -> Self::I32x8;
 
@@ -72,12 +72,14 @@ pub trait Isa: Copy + Send + Sync {
         ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]))
     }
 
-    /// The largest lane.
+    /// The largest lane, found in the order of [`sum`](Self::sum).
     #[inline(always)]
     fn max_lane(self, a: Self::F32x8) -> f32 {
         let mut x = [0.0; 8];
         self.store(a, &mut x);
-        x.into_iter().fold(f32::NEG_INFINITY, |a, b| if a > b { a } else { b })
+        let max = |a: f32, b: f32| if a > b { a } else { b };
+        let [even, odd] = [0, 1].map(|i| max(max(x[i], x[i + 4]), max(x[i + 2], x[i + 6])));
+        max(even, odd)
     }
 
     /// Says that a cache line will be read soon. Any address will do.

@@ -222,10 +222,10 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
-    fn store_i32(self, a: I32x8, to: &mut [i32; 8]) {
+    fn store_i8(self, a: I32x8, to: &mut [i8; 8]) {
         neon!({
-            vst1q_s32(to.as_mut_ptr(), a.0);
-            vst1q_s32(to.as_mut_ptr().add(4), a.1);
+            let words = vcombine_s16(vmovn_s32(a.0), vmovn_s32(a.1));
+            vst1_s8(to.as_mut_ptr(), vmovn_s16(words));
         })
     }
 

@@ -101,8 +101,8 @@ impl Isa for Scalar {
         n.map(|n| f32::from_bits((n.wrapping_add(127) as u32) << 23))
     }
 
-    fn store_i32(self, a: [i32; 8], to: &mut [i32; 8]) {
-        *to = a;
+    fn store_i8(self, a: [i32; 8], to: &mut [i8; 8]) {
+        *to = a.map(|a| a as i8);
     }
 
     fn splat_i32(self, x: i32) -> [i32; 8] {

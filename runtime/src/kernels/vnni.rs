@@ -71,9 +71,10 @@ macro_rules! vnni {
                 fn round(a: __m256) -> __m256i;
                 fn to_f32(a: __m256i) -> __m256;
                 fn exp2i(n: __m256i) -> __m256;
-                fn store_i32(a: __m256i, to: &mut [i32; 8]) -> ();
+                fn store_i8(a: __m256i, to: &mut [i8; 8]) -> ();
                 fn splat_i32(x: i32) -> __m256i;
                 fn sum(a: __m256) -> f32;
+                fn max_lane(a: __m256) -> f32;
                 fn prefetch(at: *const u8) -> ();
                 fn load_bytes(from: &[u8; 32]) -> __m256i;
                 fn shift_and<const SHIFT: i32>(a: __m256i, mask: u8) -> __m256i;
