@@ -10,6 +10,8 @@
 //!
 //! Plain numbers are in [`super::plain`], ggml's types in [`super::ggml`]. Decode is the case of one token. Rows are divided among threads; nothing else is.
 
+use std::ops::Range;
+
 use super::activations::BLOCK;
 use super::codes::{Codes, E2, E3, E4, E8};
 use super::disjoint::Disjoint;
@@ -23,9 +25,9 @@ use crate::threads::Pool;
 /// Weights that one task works through, at the least: smaller ones are not worth a hand-over.
 const TASK_WEIGHTS: usize = 1 << 15;
 
-/// Tasks of a job for each thread: a slow core takes fewer. Each is a run of rows as long as can be, since memory is
-/// read fastest in long runs.
-const TASKS_PER_THREAD: usize = 8;
+/// A task is this share of what each thread has left to do: long runs first, since memory is read fastest in long runs,
+/// and short ones last, so that threads end together and a slow core takes fewer.
+const SHARE_OF_REST: usize = 2;
 
 /// Bytes that are asked for ahead of use: memory answers late, and the processor's own guesses end with a page.
 const AHEAD: usize = 4096;
@@ -71,32 +73,40 @@ pub fn matmul_per_head(
 /// # Panics
 /// Where shapes do not fit.
 pub fn matmul_all<'a>(tier: Tier, pool: &Pool, products: impl IntoIterator<Item = Product<'a>>) {
-    let mut parts: Vec<Part> = products.into_iter().map(Part::new).collect();
-    let work: usize = parts.iter().map(Part::work).sum();
-    let share = (work / (pool.active() * TASKS_PER_THREAD)).max(TASK_WEIGHTS);
-    let mut tasks = 0;
-    for part in &mut parts {
-        part.first_task = tasks;
-        part.tiles_per_task = (part.tiles() * share).div_ceil(part.work().max(1)).max(1);
-        tasks += part.tiles().div_ceil(part.tiles_per_task);
-    }
-    pool.run(tasks, &|task| {
-        let part = &parts[parts.partition_point(|part| part.first_task <= task) - 1];
-        let first = (task - part.first_task) * part.tiles_per_task;
-        let tiles = first..part.tiles().min(first + part.tiles_per_task);
-        let Part { weights, rows_per_head, x, out, .. } = *part;
+    let parts: Vec<Part> = products.into_iter().map(Part::new).collect();
+    let tasks = tasks(&parts, pool.active());
+    pool.run(tasks.len(), &|task| {
+        let (part, tiles) = tasks[task].clone();
+        let Part { weights, rows_per_head, x, out } = parts[part];
         Tiles { weights, rows_per_head, x, out, tiles }.run(tier);
     });
 }
 
-/// A product and how it is divided into tasks.
+/// Runs of tiles, each with the number of its part.
+fn tasks(parts: &[Part], threads: usize) -> Vec<(usize, Range<usize>)> {
+    let mut left: usize = parts.iter().map(|part| part.tiles() * part.tile_work()).sum();
+    let mut tasks = Vec::new();
+    for (number, part) in parts.iter().enumerate() {
+        let work = part.tile_work().max(1);
+        let mut tile = 0;
+        while tile < part.tiles() {
+            let share = (left / (threads * SHARE_OF_REST)).max(TASK_WEIGHTS);
+            let end = part.tiles().min(tile + share.div_ceil(work));
+            left -= (end - tile) * part.tile_work();
+            tasks.push((number, tile..end));
+            tile = end;
+        }
+    }
+    tasks
+}
+
+/// A product, checked.
+#[derive(Clone, Copy)]
 struct Part<'a> {
     weights: &'a Matrix,
     rows_per_head: usize,
     x: &'a Activations<'a>,
     out: Disjoint<'a>,
-    first_task: usize,
-    tiles_per_task: usize,
 }
 
 impl<'a> Part<'a> {
@@ -109,16 +119,16 @@ impl<'a> Part<'a> {
         assert!(heads == 1 || rows_per_head.is_multiple_of(TILE_ROWS), "a tile spans two heads");
         assert!(weights.block_type().is_plain() || !x.codes.is_empty());
         let out = Disjoint::new(out);
-        Self { weights, rows_per_head, x, out, first_task: 0, tiles_per_task: 1 }
+        Self { weights, rows_per_head, x, out }
     }
 
     fn tiles(&self) -> usize {
         self.weights.rows().div_ceil(TILE_ROWS)
     }
 
-    /// Weights, each as often as it is unpacked: a few tokens share that.
-    fn work(&self) -> usize {
-        self.tiles() * TILE_ROWS * self.weights.cols() * self.x.tokens().div_ceil(4)
+    /// Weights of a tile, each as often as it is unpacked: a few tokens share that.
+    fn tile_work(&self) -> usize {
+        TILE_ROWS * self.weights.cols() * self.x.tokens().div_ceil(4)
     }
 }
 
@@ -155,7 +165,7 @@ struct Tiles<'a> {
     rows_per_head: usize,
     x: &'a Activations<'a>,
     out: Disjoint<'a>,
-    tiles: std::ops::Range<usize>,
+    tiles: Range<usize>,
 }
 
 impl<'a> Tiles<'a> {
@@ -352,7 +362,11 @@ impl Tiles<'_> {
             wide.store(wide.mul(*sum, wide.load(&row_scales)), &mut y);
             // SAFETY: rows of these tiles belong to this task alone.
             let out = unsafe { self.out.slice((token + t) * self.weights.rows() + row, rows) };
-            out.copy_from_slice(&y[..rows]);
+            // A whole number of tiles at once, without a call.
+            match out.as_chunks_mut::<TILE_ROWS>() {
+                (tiles, []) => tiles.iter_mut().zip(y.as_chunks().0).for_each(|(out, y)| *out = *y),
+                _ => out.copy_from_slice(&y[..rows]),
+            }
         }
     }
 }

@@ -45,9 +45,8 @@ impl Gqa {
         let (tokens, past, head_dim) = (x.tokens(), cache.len(), self.shape.head_dim);
         let heads = self.shape.num_attention_heads;
         ctx.observe(&["attn_q", "attn_k", "attn_v"], 1, x);
-        let mut queries = self.query.forward(ctx, x);
-        let mut keys = self.key.forward(ctx, x);
-        let values = self.value.forward(ctx, x);
+        let [mut queries, mut keys, values] =
+            Linear::forward_all([&self.query, &self.key, &self.value], ctx, x);
         if let Some([query_norm, key_norm]) = &self.qk_norm {
             queries = rms_norm(ctx.tier, &queries, query_norm, config.rms_norm_eps);
             keys = rms_norm(ctx.tier, &keys, key_norm, config.rms_norm_eps);

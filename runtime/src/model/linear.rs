@@ -3,7 +3,7 @@
 use super::transformer::Compute;
 use crate::blocks::Matrix;
 use crate::kernels::vector::AddScaled;
-use crate::kernels::{Activations, matmul};
+use crate::kernels::{Activations, Product, matmul_all};
 
 /// `W x + b`
 #[derive(Clone, Debug)]
@@ -17,13 +17,37 @@ pub struct Linear {
 impl Linear {
     /// Applies it to `x`, `[tokens, inputs]`, and gives `[tokens, outputs]`.
     pub fn forward(&self, ctx: &Compute, x: &Activations) -> Vec<f32> {
-        let mut out = vec![0.0; x.tokens() * self.weight.rows()];
-        matmul(ctx.tier, ctx.pool, &self.weight, x, &mut out);
-        if let Some(bias) = &self.bias {
-            add_bias(ctx, bias, &mut out);
-        }
+        let [out] = Self::forward_all([self], ctx, x);
         out
     }
+
+    /// Applies several to the same inputs, as one job for the threads.
+    pub fn forward_all<const N: usize>(
+        all: [&Self; N],
+        ctx: &Compute,
+        x: &Activations,
+    ) -> [Vec<f32>; N] {
+        let mut outs = project(ctx, all.map(|one| &one.weight), x);
+        for (one, out) in all.iter().zip(&mut outs) {
+            if let Some(bias) = &one.bias {
+                add_bias(ctx, bias, out);
+            }
+        }
+        outs
+    }
+}
+
+/// The products of `x`, `[tokens, inputs]`, with several matrices, `[tokens, rows]` for each: one job for the threads.
+pub(super) fn project<const N: usize>(
+    ctx: &Compute,
+    weights: [&Matrix; N],
+    x: &Activations,
+) -> [Vec<f32>; N] {
+    let mut outs = weights.map(|weights| vec![0.0; x.tokens() * weights.rows()]);
+    let products =
+        weights.iter().zip(&mut outs).map(|(weights, out)| Product { weights, heads: 1, x, out });
+    matmul_all(ctx.tier, ctx.pool, products);
+    outs
 }
 
 /// Adds `bias`, `[width]`, to each token of `x`, `[tokens, width]`.

@@ -3,12 +3,13 @@
 //! latents themselves and a cached position costs `kv_lora_rank + qk_rope_head_dim` numbers.
 
 use super::config::{Config, MlaConfig};
+use super::linear::project;
 use super::rope::Rope;
 use super::transformer::Compute;
 use crate::blocks::Matrix;
 use crate::kernels::attention::{CausalAttention, EntryLayout};
 use crate::kernels::vector::rms_norm;
-use crate::kernels::{Activations, matmul, matmul_per_head};
+use crate::kernels::{Activations, matmul_per_head};
 use crate::session::cache::LayerCache;
 
 /// The attention of one layer.
@@ -62,9 +63,12 @@ impl Mla {
         let width = mla.kv_lora_rank + mla.qk_rope_head_dim;
 
         // c_kv = norm(W_dkv x), k_pe = rope(W_kr x)
-        let mut entries = vec![0.0; tokens * width];
-        ctx.observe(&["attn_kv_a_mqa"], 1, x);
-        matmul(ctx.tier, ctx.pool, &self.kv_a, x, &mut entries);
+        let (name, query) = match &self.query {
+            Query::Full(w) => ("attn_q", w),
+            Query::LowRank { a, .. } => ("attn_q_a", a),
+        };
+        ctx.observe(&["attn_kv_a_mqa", name], 1, x);
+        let [mut entries, query] = project(ctx, [&self.kv_a, query], x);
         for (t, entry) in entries.chunks_exact_mut(width).enumerate() {
             let (latent, key) = entry.split_at_mut(mla.kv_lora_rank);
             latent.copy_from_slice(&rms_norm(
@@ -77,7 +81,7 @@ impl Mla {
         }
         cache.push(&entries);
 
-        let queries = self.absorbed_queries(ctx, config, rope, x, past);
+        let queries = self.absorbed_queries(ctx, config, rope, query, past);
         let mut latents = vec![0.0; tokens * mla.num_attention_heads * mla.kv_lora_rank];
         CausalAttention {
             queries: &queries,
@@ -105,39 +109,28 @@ impl Mla {
         matmul_per_head(ctx.tier, ctx.pool, &self.v_b, heads, &latents, &mut values);
         let values = Activations::new(ctx.tier, &values, heads * mla.v_head_dim);
         ctx.observe(&["attn_output"], 1, &values);
-        let mut out = vec![0.0; tokens * config.hidden_size];
-        matmul(ctx.tier, ctx.pool, &self.output, &values, &mut out);
+        let [out] = project(ctx, [&self.output], &values);
         out
     }
 
-    /// Per token and head: the query in latent space, then its rotary part.
+    /// Per token and head: the query in latent space, then its rotary part. `q` is the query, or what its low rank leaves.
     fn absorbed_queries(
         &self,
         ctx: &Compute,
         config: &Config,
         rope: &Rope,
-        x: &Activations,
+        mut q: Vec<f32>,
         past: usize,
     ) -> Vec<f32> {
         let MlaConfig { num_attention_heads: heads, kv_lora_rank: rank, .. } = self.shape;
         let MlaConfig { qk_nope_head_dim: nope, qk_rope_head_dim: pe, .. } = self.shape;
-        let tokens = x.tokens();
-        let mut q = vec![0.0; tokens * heads * (nope + pe)];
-        match &self.query {
-            Query::Full(w) => {
-                ctx.observe(&["attn_q"], 1, x);
-                matmul(ctx.tier, ctx.pool, w, x, &mut q);
-            }
-            Query::LowRank { a, norm, b } => {
-                ctx.observe(&["attn_q_a"], 1, x);
-                let mut low = vec![0.0; tokens * a.rows()];
-                matmul(ctx.tier, ctx.pool, a, x, &mut low);
-                let low = rms_norm(ctx.tier, &low, norm, config.rms_norm_eps);
-                let low = Activations::new(ctx.tier, &low, a.rows());
-                ctx.observe(&["attn_q_b"], 1, &low);
-                matmul(ctx.tier, ctx.pool, b, &low, &mut q);
-            }
+        if let Query::LowRank { norm, b, .. } = &self.query {
+            let low = rms_norm(ctx.tier, &q, norm, config.rms_norm_eps);
+            let low = Activations::new(ctx.tier, &low, norm.len());
+            ctx.observe(&["attn_q_b"], 1, &low);
+            [q] = project(ctx, [b], &low);
         }
+        let tokens = q.len() / (heads * (nope + pe));
         let mut q_nope = Vec::with_capacity(tokens * heads * nope);
         q.chunks_exact(nope + pe).for_each(|q| q_nope.extend_from_slice(&q[..nope]));
         let q_nope = Activations::new(ctx.tier, &q_nope, heads * nope);

@@ -17,8 +17,8 @@ use crate::kernels::{Activations, Product, matmul, matmul_all};
 /// Slots whose experts are computed side by side: enough for all threads, and few enough for caches.
 pub(crate) const SLOTS_AT_ONCE: usize = 512;
 
-/// Numbers that one task puts through an activation.
-const GATED_AT_ONCE: usize = 2048;
+/// Numbers that one task puts through an activation: those of a few experts of one token are not worth a hand-over.
+const GATED_AT_ONCE: usize = 1 << 14;
 
 /// `down(silu(gate x) * up x)`.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ impl ExpertBiases {
     }
 }
 
-/// A gated unit over some of the inputs' tokens: an expert, or all of a dense layer.
+/// A gated unit over some tokens, whose outputs follow those of the unit before: an expert, or all of a dense layer.
 struct Glu<'a> {
     /// Gate, up and down.
     matrices: [&'a Matrix; 3],
@@ -90,20 +90,20 @@ struct Glu<'a> {
     tokens: Range<usize>,
 }
 
-/// The products of each unit's tokens with some of its matrices, `[tokens, rows]` for each of these: one job.
+/// The products of each unit's inputs with some of its matrices, `[tokens, rows]` for each of these: one job.
 fn products<const N: usize>(
     ctx: &Compute,
     units: &[Glu],
     which: [usize; N],
-    x: &Activations,
+    inputs: &[Activations],
 ) -> [Vec<f32>; N] {
     let rows = |matrix: usize| units.first().map_or(0, |unit| unit.matrices[matrix].rows());
-    let mut outs = which.map(|matrix| vec![0.0; x.tokens() * rows(matrix)]);
-    let inputs: Vec<_> = units.iter().map(|unit| x.view(unit.tokens.clone())).collect();
+    let tokens = units.last().map_or(0, |unit| unit.tokens.end);
+    let mut outs = which.map(|matrix| vec![0.0; tokens * rows(matrix)]);
     let mut products = Vec::with_capacity(N * units.len());
     for (out, matrix) in outs.iter_mut().zip(which) {
         let mut left = &mut out[..];
-        for (unit, x) in units.iter().zip(&inputs) {
+        for (unit, x) in units.iter().zip(inputs) {
             let weights = unit.matrices[matrix];
             let out = left.split_off_mut(..x.tokens() * weights.rows()).expect("rows of all units");
             products.push(Product { weights, heads: 1, x, out });
@@ -124,16 +124,16 @@ fn products<const N: usize>(
     outs
 }
 
-/// `out = down(activation(gate x, up x))` of each unit, `[tokens, hidden_size]`; the units' tokens follow one
-/// another. `watch` sees what goes into `down`.
+/// `out = down(activation(gate x, up x))` of each unit and its inputs, `[tokens, hidden_size]`. `watch` sees what goes
+/// into `down`.
 fn glu(
     ctx: &Compute,
     activation: Activation,
     units: &[Glu],
-    x: &Activations,
+    inputs: &[Activations],
     watch: impl FnOnce(&Activations),
 ) -> Vec<f32> {
-    let [mut gate, up] = products(ctx, units, [0, 1], x);
+    let [mut gate, up] = products(ctx, units, [0, 1], inputs);
     ctx.pool.run_chunks(&mut gate, GATED_AT_ONCE, &|i, gate| {
         let up = &up[i * GATED_AT_ONCE..][..gate.len()];
         match activation {
@@ -143,9 +143,11 @@ fn glu(
             }
         }
     });
-    let hidden = Activations::new(ctx.tier, &gate, gate.len() / x.tokens().max(1));
+    let tokens = units.last().map_or(1, |unit| unit.tokens.end.max(1));
+    let hidden = Activations::new(ctx.tier, &gate, gate.len() / tokens);
     watch(&hidden);
-    let [out] = products(ctx, units, [2], &hidden);
+    let inputs: Vec<_> = units.iter().map(|unit| hidden.view(unit.tokens.clone())).collect();
+    let [out] = products(ctx, units, [2], &inputs);
     out
 }
 
@@ -161,7 +163,8 @@ impl Mlp {
         ctx.observe(&names[..2], 1, x);
         let matrices = [&self.gate, &self.up, &self.down];
         let unit = Glu { matrices, biases: None, tokens: 0..x.tokens() };
-        glu(ctx, activation, &[unit], x, |hidden| ctx.observe(&names[2..], 1, hidden))
+        let x = [x.view(0..x.tokens())];
+        glu(ctx, activation, &[unit], &x, |hidden| ctx.observe(&names[2..], 1, hidden))
     }
 }
 
@@ -249,7 +252,7 @@ impl Routed<'_> {
         x: &Activations,
     ) -> Result<Vec<f32>, WeightsError> {
         let (width, slots, per_token) = (x.width, visit.slots, visit.per_token);
-        let mut outputs = vec![0.0; slots.len() * width];
+        let mut outputs = Outputs { of: Vec::new(), places: vec![(0, 0); slots.len()] };
         self.store.for_each(visit, meanwhile, &mut |mut experts| {
             while !experts.is_empty() {
                 let done = self.some(ctx, visit, experts, x, &mut outputs);
@@ -259,23 +262,23 @@ impl Routed<'_> {
 
         let mut out = vec![0.0; x.tokens() * width];
         ctx.pool.run_chunks(&mut out, width, &|token, out| {
-            for i in token * per_token..(token + 1) * per_token {
-                let (factor, x) = (slots[i].weight, &outputs[i * width..][..width]);
-                ctx.tier.run(AddScaled { out, factor, x });
+            let mine = token * per_token..(token + 1) * per_token;
+            for (slot, (some, row)) in slots[mine.clone()].iter().zip(&outputs.places[mine]) {
+                let x = &outputs.of[*some][row * width..][..width];
+                ctx.tier.run(AddScaled { out, factor: slot.weight, x });
             }
         });
         Ok(out)
     }
 
-    /// The outputs of the first of `experts`, as many as have tokens enough for all threads, for their slots. Gives
-    /// how many these are.
+    /// The outputs of the first of `experts`, as many as have tokens enough for all threads. Gives how many these are.
     fn some(
         &self,
         ctx: &Compute,
         visit: &Visit,
         experts: &[(ExpertId, &Expert)],
         x: &Activations,
-        outputs: &mut [f32],
+        outputs: &mut Outputs,
     ) -> usize {
         let slots = visit.slots;
         // One expert's slots after the other's.
@@ -292,21 +295,35 @@ impl Routed<'_> {
             }
         }
         let tokens: Vec<usize> = order.iter().map(|i| i / visit.per_token).collect();
-        let x = x.select(&tokens);
-        let y = glu(ctx, self.activation, &units, &x, |hidden| {
+        // One token alone needs no copies.
+        let selected = (x.tokens() > 1).then(|| x.select(&tokens));
+        let input = |unit: &Glu| match &selected {
+            Some(selected) => selected.view(unit.tokens.clone()),
+            None => x.view(0..1),
+        };
+        let inputs: Vec<_> = units.iter().map(input).collect();
+        let y = glu(ctx, self.activation, &units, &inputs, |hidden| {
             let Some(watch) = &ctx.watch else { return };
-            for ((id, _), unit) in experts.iter().zip(&units) {
+            for (((id, _), unit), input) in experts.iter().zip(&units).zip(&inputs) {
                 let mine = &order[unit.tokens.clone()];
                 let weights: Vec<f32> = mine.iter().map(|i| slots[*i].weight).collect();
-                let [input, hidden] = [&x, hidden].map(|all| all.view(unit.tokens.clone()));
-                let (input, hidden) = (&*input.values, &*hidden.values);
+                let (input, hidden) = (&*input.values, &hidden.view(unit.tokens.clone()).values);
                 let inputs = ExpertInputs { weights: &weights, input, hidden };
                 watch.observer.expert(visit.layer, *id, &inputs);
             }
         });
-        for (slot, y) in order.iter().zip(y.chunks_exact(x.width)) {
-            outputs[slot * x.width..][..x.width].copy_from_slice(y);
+        for (row, slot) in order.iter().enumerate() {
+            outputs.places[*slot] = (outputs.of.len(), row);
         }
+        outputs.of.push(y);
         units.len()
     }
+}
+
+/// What experts gave for the slots, as it came.
+struct Outputs {
+    /// Of some experts at a time, `[slots, hidden_size]`.
+    of: Vec<Vec<f32>>,
+    /// Where the output for each slot is: in which of these, and its row there.
+    places: Vec<(usize, usize)>,
 }
