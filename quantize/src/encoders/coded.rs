@@ -7,8 +7,9 @@ use vaquita_runtime::blocks::coded::{Layout, Packer};
 use vaquita_runtime::blocks::{BlockType, GROUP};
 use vaquita_runtime::kernels::{Isa, Kernel, Tier};
 
-use super::feedback::{Carried, Feedback};
-use super::search::{self, Choice, Grid, LANES, Lanes};
+use super::carried;
+use super::feedback::Feedback;
+use super::search::{self, Grid, LANES};
 use super::tables;
 use super::{Distortion, EncodeError, Guide, Rows};
 
@@ -171,14 +172,12 @@ fn scaled(grid: &Grid, row: usize, values: &mut [f32]) -> Result<EncodedRow, Enc
 }
 
 impl EncodedRow {
-    /// Adds a group.
+    /// Adds what was lost, and of what, in units of the squared scale.
     #[inline(always)]
-    fn push(&mut self, choice: Choice, energy: f32, codes: Option<&[u8; GROUP]>) {
-        self.group_scales.push(choice.byte);
-        self.codes.extend(codes.into_iter().flatten());
+    fn lost(&mut self, squared_error: f64, energy: f64) {
         let unit = f64::from(self.scale) * f64::from(self.scale);
-        self.distortion.squared_error += f64::from(choice.error) * unit;
-        self.distortion.energy += f64::from(energy) * unit;
+        self.distortion.squared_error += squared_error * unit;
+        self.distortion.energy += energy * unit;
     }
 }
 
@@ -196,11 +195,13 @@ fn without_feedback(
         // Columns that never mattered say nothing about how to treat a group.
         let importance = importance.filter(|group| group.iter().any(|one| *one > 0.0));
         let choice = search::choose(grid, values, importance);
-        let mut codes = [0; GROUP];
+        row.group_scales.push(choice.byte);
         if with_codes {
+            let mut codes = [0; GROUP];
             search::codes(grid, choice.byte, values, &mut codes);
+            row.codes.extend(codes);
         }
-        row.push(choice, weighted_energy(values, importance), with_codes.then_some(&codes));
+        row.lost(f64::from(choice.error), f64::from(weighted_energy(values, importance)));
     }
 }
 
@@ -214,21 +215,20 @@ fn with_feedback(
     with_codes: bool,
     rows: &mut [EncodedRow],
 ) {
-    let mut carried = Carried::new(feedback);
-    for group in 0..cols / GROUP {
-        let mut lanes: [Lanes; GROUP] = [[0.0; LANES]; GROUP];
-        for lane in 0..rows.len() {
-            let values = &values[lane * cols + group * GROUP..][..GROUP];
-            for (lanes, value) in lanes.iter_mut().zip(values) {
-                lanes[lane] = *value;
-            }
+    let mut lanes = vec![[[0f32; LANES]; GROUP]; cols / GROUP];
+    for (lane, values) in values.chunks_exact(cols.max(1)).enumerate() {
+        for (lanes, value) in lanes.as_flattened_mut().iter_mut().zip(values) {
+            lanes[lane] = *value;
         }
-        let mut codes = [[0; GROUP]; LANES];
-        let choices = carried.round(grid, group, &lanes, &mut codes);
-        let energy = carried.energy(group, &lanes);
-        for (lane, row) in rows.iter_mut().enumerate() {
-            row.push(choices[lane], energy[lane], with_codes.then_some(&codes[lane]));
+    }
+    let energy = carried::energy(feedback, &lanes);
+    let rounded = carried::round(feedback, grid, &lanes);
+    for (lane, row) in rows.iter_mut().enumerate() {
+        row.group_scales.extend(rounded.scales.iter().map(|scales| scales[lane]));
+        if with_codes {
+            row.codes.extend(rounded.codes.as_flattened().iter().map(|codes| codes[lane]));
         }
+        row.lost(rounded.error[lane], energy[lane]);
     }
 }
 

@@ -5,6 +5,7 @@
 
 use vaquita_runtime::blocks::BlockType;
 
+mod carried;
 mod coded;
 mod exact;
 mod feedback;
