@@ -50,10 +50,10 @@ def per_weight(cpu: str, program: Path, kernel: str, tokens: int) -> str:
 
 def ours() -> Path:
     linker = {f"CARGO_TARGET_{TARGET.upper().replace('-', '_')}_LINKER": "aarch64-linux-gnu-gcc"}
-    build = ["cargo", "build", "--release", "--target", TARGET, "-p", "vaquita-benches", "--bin", "one-kernel"]
+    build = ["cargo", "build", "--profile", "release-lib", "--target", TARGET, "-p", "vaquita-benches", "--bin", "one-kernel"]
     run(*build, cwd=ROOT, env={**os.environ, **linker})
     metadata = json.loads(run("cargo", "metadata", "--no-deps", "--format-version", "1", cwd=ROOT))
-    return Path(metadata["target_directory"]) / TARGET / "release" / "one-kernel"
+    return Path(metadata["target_directory"]) / TARGET / "release-lib" / "one-kernel"
 
 
 def theirs(llama: Path, flags: str, out: Path) -> Path:

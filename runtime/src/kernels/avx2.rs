@@ -182,8 +182,8 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch(self, at: *const u8) {
-        avx2!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
+    fn prefetch<const AHEAD: usize>(self, at: *const u8) {
+        avx2!(_mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast()))
     }
 
     #[inline(always)]
@@ -200,8 +200,14 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn or_shifted<const SHIFT: i32>(self, a: __m256i, b: __m256i) -> __m256i {
-        avx2!(_mm256_or_si256(a, _mm256_slli_epi16::<SHIFT>(b)))
+    fn insert<const SHIFT: i32>(self, a: __m256i, b: __m256i, mask: u8) -> __m256i {
+        avx2!({
+            // Counts in registers may be zero; they are constants all the same.
+            let by = _mm_cvtsi32_si128(SHIFT.abs());
+            let shifted = if SHIFT < 0 { _mm256_srl_epi16(b, by) } else { _mm256_sll_epi16(b, by) };
+            let mask = _mm256_set1_epi8(mask as i8);
+            _mm256_or_si256(_mm256_andnot_si256(mask, a), _mm256_and_si256(mask, shifted))
+        })
     }
 
     #[inline(always)]

@@ -26,13 +26,9 @@ macro_rules! avx512 {
 }
 
 impl Avx512Pair {
-    /// 32 bytes, and the 32 that lie `stride` further.
+    /// 32 bytes of each tile.
     #[inline(always)]
-    fn two(self, from: &[u8], stride: usize) -> __m512i {
-        let (low, high): (&[u8; 32], &[u8; 32]) = (
-            from.first_chunk().expect("the layout says so"),
-            from[stride..].first_chunk().expect("the layout says so"),
-        );
+    fn two(self, [low, high]: [&[u8; 32]; 2]) -> __m512i {
         avx512!({
             let low = _mm256_loadu_si256(low.as_ptr().cast());
             let high = _mm256_loadu_si256(high.as_ptr().cast());
@@ -95,21 +91,17 @@ impl Wide for Avx512Pair {
     }
 
     #[inline(always)]
-    fn load_bytes(self, from: &[u8], stride: usize) -> __m512i {
-        self.two(from, stride)
+    fn load_bytes(self, from: [&[u8; 32]; 2]) -> __m512i {
+        self.two(from)
     }
 
     #[inline(always)]
-    fn load_weights(self, from: &[u8], stride: usize) -> __m512i {
-        avx512!(_mm512_xor_si512(self.two(from, stride), _mm512_set1_epi8(-128)))
+    fn load_weights(self, from: [&[u8; 32]; 2]) -> __m512i {
+        avx512!(_mm512_xor_si512(self.two(from), _mm512_set1_epi8(-128)))
     }
 
     #[inline(always)]
-    fn scales(self, bytes: &[u8], stride: usize) -> __m512 {
-        let (low, high): (&[u8; 8], &[u8; 8]) = (
-            bytes.first_chunk().expect("the layout says so"),
-            bytes[stride..].first_chunk().expect("the layout says so"),
-        );
+    fn scales(self, [low, high]: [&[u8; 8]; 2]) -> __m512 {
         avx512!({
             let low = _mm_loadl_epi64(low.as_ptr().cast());
             let high = _mm_loadl_epi64(high.as_ptr().cast());
@@ -131,8 +123,13 @@ impl Wide for Avx512Pair {
     }
 
     #[inline(always)]
-    fn or_shifted<const SHIFT: i32>(self, a: __m512i, b: __m512i) -> __m512i {
-        avx512!(_mm512_or_si512(a, _mm512_sll_epi16(b, _mm_cvtsi32_si128(SHIFT))))
+    fn insert<const SHIFT: i32>(self, a: __m512i, b: __m512i, mask: u8) -> __m512i {
+        avx512!({
+            let by = _mm_cvtsi32_si128(SHIFT.abs());
+            let shifted = if SHIFT < 0 { _mm512_srl_epi16(b, by) } else { _mm512_sll_epi16(b, by) };
+            let mask = _mm512_set1_epi8(mask as i8);
+            _mm512_or_si512(_mm512_andnot_si512(mask, a), _mm512_and_si512(mask, shifted))
+        })
     }
 
     #[inline(always)]

@@ -1,11 +1,21 @@
 //! How coded weights are unpacked: the codes of a group become eight registers of 8 rows x 4 columns, or of the rows of
-//! several tiles, whose groups lie `stride` bytes apart.
+//! several tiles.
 
-use super::Wide;
+use super::isa::{MOST_TILES, Wide};
 
-/// How the codes of a group become weights: eight registers of 8 rows x 4 columns.
-pub trait Codes {
-    fn decode<W: Wide>(isa: W, table: W::Table, group: &[u8], stride: usize) -> [W::U8; 8];
+/// How the codes of a group, `RUNS` times 32 bytes in each tile, become weights: eight registers of 8 rows x 4 columns.
+pub trait Codes<const RUNS: usize> {
+    /// What [`decode`](Self::decode) looks up, from the table of the matrix.
+    #[inline(always)]
+    fn tables(table: [i8; 16]) -> [[i8; 16]; 2] {
+        [table; 2]
+    }
+
+    fn decode<W: Wide>(
+        isa: W,
+        tables: [W::Table; 2],
+        group: [&[[u8; 32]; RUNS]; MOST_TILES],
+    ) -> [W::U8; 8];
 
     /// What decoded weights are above their value.
     #[inline(always)]
@@ -35,89 +45,116 @@ pub struct E3;
 pub struct E4;
 pub struct E8;
 
-impl Codes for E2 {
-    #[inline(always)]
-    fn decode<W: Wide>(isa: W, table: W::Table, group: &[u8], stride: usize) -> [W::U8; 8] {
-        look_up(isa, table, low_bits(isa, group, stride))
-    }
-}
-
 // Loops and literals, no closures: a closure that is not inlined is compiled without the instructions that its
 // caller may use, and calls them one by one.
 
-/// The weights that codes name.
+/// The 4-bit codes of `N` runs, lower before upper.
 #[inline(always)]
-fn look_up<W: Wide>(isa: W, table: W::Table, mut codes: [W::U8; 8]) -> [W::U8; 8] {
-    for codes in &mut codes {
-        *codes = isa.lookup(table, *codes);
+fn nibbles<W: Wide, const RUNS: usize, const N: usize>(
+    isa: W,
+    group: [&[[u8; 32]; RUNS]; MOST_TILES],
+) -> [[W::U8; 2]; N] {
+    let zero = isa.load_bytes([&group[0][0], &group[1][0]]);
+    let mut nibbles = [[zero; 2]; N];
+    for (run, nibbles) in nibbles.iter_mut().enumerate() {
+        let bytes = isa.load_bytes([&group[0][run], &group[1][run]]);
+        *nibbles = [isa.shift_and::<0>(bytes, 15), isa.shift_and::<4>(bytes, 15)];
     }
-    codes
+    nibbles
 }
 
-/// The 2-bit codes of a group's first two runs of 32 bytes.
-#[inline(always)]
-fn low_bits<W: Wide>(isa: W, group: &[u8], stride: usize) -> [W::U8; 8] {
-    let (a, b) = (isa.load_bytes(group, stride), isa.load_bytes(&group[32..], stride));
-    [
-        isa.shift_and::<0>(a, 3),
-        isa.shift_and::<2>(a, 3),
-        isa.shift_and::<4>(a, 3),
-        isa.shift_and::<6>(a, 3),
-        isa.shift_and::<0>(b, 3),
-        isa.shift_and::<2>(b, 3),
-        isa.shift_and::<4>(b, 3),
-        isa.shift_and::<6>(b, 3),
-    ]
-}
-
-impl Codes for E3 {
+impl Codes<2> for E2 {
+    /// A nibble holds two codes: a table for each.
     #[inline(always)]
-    fn decode<W: Wide>(isa: W, table: W::Table, group: &[u8], stride: usize) -> [W::U8; 8] {
-        let low = low_bits(isa, group, stride);
-        let high = isa.load_bytes(&group[64..], stride);
-        let codes = [
-            isa.or_shifted::<2>(low[0], isa.shift_and::<0>(high, 1)),
-            isa.or_shifted::<2>(low[1], isa.shift_and::<1>(high, 1)),
-            isa.or_shifted::<2>(low[2], isa.shift_and::<2>(high, 1)),
-            isa.or_shifted::<2>(low[3], isa.shift_and::<3>(high, 1)),
-            isa.or_shifted::<2>(low[4], isa.shift_and::<4>(high, 1)),
-            isa.or_shifted::<2>(low[5], isa.shift_and::<5>(high, 1)),
-            isa.or_shifted::<2>(low[6], isa.shift_and::<6>(high, 1)),
-            isa.or_shifted::<2>(low[7], isa.shift_and::<7>(high, 1)),
-        ];
-        look_up(isa, table, codes)
+    fn tables(table: [i8; 16]) -> [[i8; 16]; 2] {
+        let mut tables = [table; 2];
+        for nibble in 0..16 {
+            tables[0][nibble] = table[nibble & 3];
+            tables[1][nibble] = table[nibble >> 2];
+        }
+        tables
     }
-}
 
-impl Codes for E4 {
     #[inline(always)]
-    fn decode<W: Wide>(isa: W, table: W::Table, group: &[u8], stride: usize) -> [W::U8; 8] {
-        let [a, b, c, d] = [
-            isa.load_bytes(group, stride),
-            isa.load_bytes(&group[32..], stride),
-            isa.load_bytes(&group[64..], stride),
-            isa.load_bytes(&group[96..], stride),
-        ];
-        let codes = [
-            isa.shift_and::<0>(a, 15),
-            isa.shift_and::<4>(a, 15),
-            isa.shift_and::<0>(b, 15),
-            isa.shift_and::<4>(b, 15),
-            isa.shift_and::<0>(c, 15),
-            isa.shift_and::<4>(c, 15),
-            isa.shift_and::<0>(d, 15),
-            isa.shift_and::<4>(d, 15),
-        ];
-        look_up(isa, table, codes)
+    fn decode<W: Wide>(
+        isa: W,
+        [first, second]: [W::Table; 2],
+        group: [&[[u8; 32]; 2]; MOST_TILES],
+    ) -> [W::U8; 8] {
+        let [[a, b], [c, d]] = nibbles::<W, 2, 2>(isa, group);
+        [
+            isa.lookup(first, a),
+            isa.lookup(second, a),
+            isa.lookup(first, b),
+            isa.lookup(second, b),
+            isa.lookup(first, c),
+            isa.lookup(second, c),
+            isa.lookup(first, d),
+            isa.lookup(second, d),
+        ]
     }
 }
 
-impl Codes for E8 {
+impl Codes<3> for E3 {
+    /// A nibble holds the lower bits of two codes. One of the bits that a code does not need gives way to its upper bit:
+    /// the third for the first code, the second for the second.
     #[inline(always)]
-    fn decode<W: Wide>(isa: W, _: W::Table, group: &[u8], stride: usize) -> [W::U8; 8] {
-        let mut weights = [isa.load_weights(group, stride); 8];
+    fn tables(table: [i8; 16]) -> [[i8; 16]; 2] {
+        let mut tables = [table; 2];
+        for nibble in 0..16 {
+            tables[0][nibble] = table[nibble & 7];
+            tables[1][nibble] = table[nibble >> 2 | (nibble & 2) << 1];
+        }
+        tables
+    }
+
+    #[inline(always)]
+    fn decode<W: Wide>(
+        isa: W,
+        [first, second]: [W::Table; 2],
+        group: [&[[u8; 32]; 3]; MOST_TILES],
+    ) -> [W::U8; 8] {
+        let [[a, b], [c, d]] = nibbles::<W, 3, 2>(isa, group);
+        let upper = isa.load_bytes([&group[0][2], &group[1][2]]);
+        [
+            isa.lookup(first, isa.insert::<2>(a, upper, 4)),
+            isa.lookup(second, isa.insert::<0>(a, upper, 2)),
+            isa.lookup(first, isa.insert::<0>(b, upper, 4)),
+            isa.lookup(second, isa.insert::<-2>(b, upper, 2)),
+            isa.lookup(first, isa.insert::<-2>(c, upper, 4)),
+            isa.lookup(second, isa.insert::<-4>(c, upper, 2)),
+            isa.lookup(first, isa.insert::<-4>(d, upper, 4)),
+            isa.lookup(second, isa.insert::<-6>(d, upper, 2)),
+        ]
+    }
+}
+
+impl Codes<4> for E4 {
+    #[inline(always)]
+    fn decode<W: Wide>(
+        isa: W,
+        [table, _]: [W::Table; 2],
+        group: [&[[u8; 32]; 4]; MOST_TILES],
+    ) -> [W::U8; 8] {
+        let [[a, b], [c, d], [e, f], [g, h]] = nibbles::<W, 4, 4>(isa, group);
+        let mut weights = [a, b, c, d, e, f, g, h];
+        for weights in &mut weights {
+            *weights = isa.lookup(table, *weights);
+        }
+        weights
+    }
+}
+
+impl Codes<8> for E8 {
+    #[inline(always)]
+    fn decode<W: Wide>(
+        isa: W,
+        _: [W::Table; 2],
+        group: [&[[u8; 32]; 8]; MOST_TILES],
+    ) -> [W::U8; 8] {
+        let mut weights = [isa.load_weights([&group[0][0], &group[1][0]]); 8];
         for (run, weights) in weights.iter_mut().enumerate().skip(1) {
-            *weights = isa.load_weights(&group[32 * run..], stride);
+            *weights = isa.load_weights([&group[0][run], &group[1][run]]);
         }
         weights
     }

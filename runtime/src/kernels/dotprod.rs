@@ -4,7 +4,7 @@ use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
 use super::forward::forward;
-use super::neon::{F32x8, I32x8, Neon, U8x32, neon};
+use super::neon::{F32x8, I32x8, Neon, U8x32, firsts, neon, seconds};
 use super::{Isa, Kernel, Needs};
 
 /// Proof that this CPU has NEON and its dot products.
@@ -46,6 +46,44 @@ unsafe fn sdot(mut acc: int32x4_t, weights: int8x16_t, a: int8x16_t) -> int32x4_
     acc
 }
 
+/// `acc` plus, in each lane, the products of four signed bytes with the four of one lane of `a`.
+///
+/// # Safety
+/// The CPU must have the dot products of ARMv8.2.
+#[inline(always)]
+unsafe fn sdot_lane<const LANE: i32>(
+    mut acc: int32x4_t,
+    weights: uint8x16_t,
+    a: int8x16_t,
+) -> int32x4_t {
+    // SAFETY: the caller vouches for the instruction, whose intrinsic is not stable yet.
+    unsafe {
+        asm!("sdot {acc:v}.4s, {weights:v}.16b, {a:v}.4b[{lane}]", acc = inout(vreg) acc,
+            weights = in(vreg) weights, a = in(vreg) a, lane = const LANE,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
+}
+
+/// The products of the weights of four rows with a group's activations.
+///
+/// # Safety
+/// As of [`sdot_lane`].
+#[inline(always)]
+unsafe fn group(acc: int32x4_t, weights: [uint8x16_t; 8], a: [int8x16_t; 2]) -> int32x4_t {
+    // SAFETY: the caller vouches for the instruction.
+    unsafe {
+        let acc = sdot_lane::<0>(acc, weights[0], a[0]);
+        let acc = sdot_lane::<1>(acc, weights[1], a[0]);
+        let acc = sdot_lane::<2>(acc, weights[2], a[0]);
+        let acc = sdot_lane::<3>(acc, weights[3], a[0]);
+        let acc = sdot_lane::<0>(acc, weights[4], a[1]);
+        let acc = sdot_lane::<1>(acc, weights[5], a[1]);
+        let acc = sdot_lane::<2>(acc, weights[6], a[1]);
+        sdot_lane::<3>(acc, weights[7], a[1])
+    }
+}
+
 impl Isa for Dotprod {
     type F32x8 = F32x8;
     type I32x8 = I32x8;
@@ -83,10 +121,10 @@ impl Isa for Dotprod {
         fn store_i8(a: I32x8, to: &mut [i8; 8]) -> ();
         fn splat_i32(x: i32) -> I32x8;
         fn sum(a: F32x8) -> f32;
-        fn prefetch(at: *const u8) -> ();
+        fn prefetch<const AHEAD: usize>(at: *const u8) -> ();
         fn load_bytes(from: &[u8; 32]) -> U8x32;
         fn shift_and<const SHIFT: i32>(a: U8x32, mask: u8) -> U8x32;
-        fn or_shifted<const SHIFT: i32>(a: U8x32, b: U8x32) -> U8x32;
+        fn insert<const SHIFT: i32>(a: U8x32, b: U8x32, mask: u8) -> U8x32;
         fn table(entries: &[i8; 16]) -> int8x16_t;
         fn lookup(table: int8x16_t, codes: U8x32) -> U8x32;
         fn load_weights(from: &[u8; 32]) -> U8x32;
@@ -108,6 +146,20 @@ impl Isa for Dotprod {
     #[inline(always)]
     fn dot4_bytes(self, acc: I32x8, weights: U8x32, a: &[i8; 4]) -> I32x8 {
         self.dot4_table(acc, weights, a)
+    }
+
+    #[inline(always)]
+    fn dot_table(self, acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
+        neon!({
+            let a = a.as_ptr().cast::<i8>();
+            let a = [vld1q_s8(a), vld1q_s8(a.add(16))];
+            (group(acc.0, firsts(weights), a), group(acc.1, seconds(weights), a))
+        })
+    }
+
+    #[inline(always)]
+    fn dot_bytes(self, acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
+        self.dot_table(acc, weights, a)
     }
 
     #[inline(always)]

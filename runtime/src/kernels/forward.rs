@@ -2,10 +2,10 @@
 
 /// Operations that are another tier's.
 macro_rules! forward {
-    ($(fn $name:ident$(<const $shift:ident: i32>)?($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {$(
+    ($(fn $name:ident$(<const $number:ident: $of:ty>)?($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {$(
         #[inline(always)]
-        fn $name$(<const $shift: i32>)?(self, $($arg: $ty),*) -> $out {
-            self.0.$name$(::<$shift>)?($($arg),*)
+        fn $name$(<const $number: $of>)?(self, $($arg: $ty),*) -> $out {
+            self.0.$name$(::<$number>)?($($arg),*)
         }
     )*};
 }

@@ -106,10 +106,10 @@ impl Isa for I8mm {
         fn store_i8(a: I32x8, to: &mut [i8; 8]) -> ();
         fn splat_i32(x: i32) -> I32x8;
         fn sum(a: F32x8) -> f32;
-        fn prefetch(at: *const u8) -> ();
+        fn prefetch<const AHEAD: usize>(at: *const u8) -> ();
         fn load_bytes(from: &[u8; 32]) -> U8x32;
         fn shift_and<const SHIFT: i32>(a: U8x32, mask: u8) -> U8x32;
-        fn or_shifted<const SHIFT: i32>(a: U8x32, b: U8x32) -> U8x32;
+        fn insert<const SHIFT: i32>(a: U8x32, b: U8x32, mask: u8) -> U8x32;
         fn table(entries: &[i8; 16]) -> int8x16_t;
         fn lookup(table: int8x16_t, codes: U8x32) -> U8x32;
         fn load_weights(from: &[u8; 32]) -> U8x32;
@@ -117,6 +117,8 @@ impl Isa for I8mm {
         fn scales(bytes: &[u8; 8]) -> F32x8;
         fn dot4_table(acc: I32x8, weights: U8x32, a: &[i8; 4]) -> I32x8;
         fn dot4_bytes(acc: I32x8, weights: U8x32, a: &[i8; 4]) -> I32x8;
+        fn dot_table(acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8;
+        fn dot_bytes(acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8;
         fn dot32(weights: &[i8; 32], a: &[i8; 32]) -> I32x8;
     }
 
@@ -128,11 +130,15 @@ impl Isa for I8mm {
         a: [&[[i8; 4]; 8]; 2],
     ) -> [I32x8; 2] {
         neon!({
-            let (first, second) = (a[0].as_ptr().cast::<i8>(), a[1].as_ptr().cast::<i8>());
-            let mut x = [vdupq_n_s8(0); 4];
-            for (s, x) in x.iter_mut().enumerate() {
-                *x = vcombine_s8(vld1_s8(first.add(8 * s)), vld1_s8(second.add(8 * s)));
-            }
+            let (first, second) = (a[0].as_ptr().cast::<i64>(), a[1].as_ptr().cast::<i64>());
+            let first = (vld1q_s64(first), vld1q_s64(first.add(2)));
+            let second = (vld1q_s64(second), vld1q_s64(second.add(2)));
+            let x = [
+                vreinterpretq_s8_s64(vzip1q_s64(first.0, second.0)),
+                vreinterpretq_s8_s64(vzip2q_s64(first.0, second.0)),
+                vreinterpretq_s8_s64(vzip1q_s64(first.1, second.1)),
+                vreinterpretq_s8_s64(vzip2q_s64(first.1, second.1)),
+            ];
             let low = four_rows(firsts(weights), &x);
             let high = four_rows(seconds(weights), &x);
             [

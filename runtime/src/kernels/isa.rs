@@ -82,9 +82,9 @@ pub trait Isa: Copy + Send + Sync {
         max(even, odd)
     }
 
-    /// Says that a cache line will be read soon. Any address will do.
+    /// Says that the cache line `AHEAD` bytes from `at` will be read soon. Any address will do.
     #[inline(always)]
-    fn prefetch(self, at: *const u8) {
+    fn prefetch<const AHEAD: usize>(self, at: *const u8) {
         let _ = at;
     }
 
@@ -92,8 +92,8 @@ pub trait Isa: Copy + Send + Sync {
     fn load_bytes(self, from: &[u8; 32]) -> Self::U8x32;
     /// `byte >> SHIFT & mask` in each byte.
     fn shift_and<const SHIFT: i32>(self, a: Self::U8x32, mask: u8) -> Self::U8x32;
-    /// `a | b << SHIFT` in each byte, for `b` that does not overflow.
-    fn or_shifted<const SHIFT: i32>(self, a: Self::U8x32, b: Self::U8x32) -> Self::U8x32;
+    /// In each byte the bits of `mask` from `b << SHIFT` (`b >> -SHIFT` where that is negative), the others from `a`.
+    fn insert<const SHIFT: i32>(self, a: Self::U8x32, b: Self::U8x32, mask: u8) -> Self::U8x32;
     /// A table whose entries lie between -64 and 64.
     fn table(self, entries: &[i8; 16]) -> Self::Table;
     /// The table entries that the codes, below 16, name, with `TABLE_BIAS` added.
@@ -164,9 +164,12 @@ pub trait Isa: Copy + Send + Sync {
     fn scales(self, bytes: &[u8; 8]) -> Self::F32x8;
 }
 
+/// Tiles that go side by side, at the most.
+pub(super) const MOST_TILES: usize = 2;
+
 /// The operations of products of coded weights, over the rows of one tile or of several side by side, in registers of
-/// so many times eight lanes. Each lane computes what it does in [`Isa`], which is one of these. Bytes of tiles lie
-/// `stride` apart.
+/// so many times eight lanes. Each lane computes what it does in [`Isa`], which is one of these. Where there are fewer
+/// tiles than [`MOST_TILES`], the first counts.
 pub trait Wide: Copy + Send + Sync {
     /// Tiles side by side.
     const TILES: usize;
@@ -200,15 +203,15 @@ pub trait Wide: Copy + Send + Sync {
     /// To one number per row.
     fn store(self, x: Self::F32, to: &mut [f32]);
     /// 32 bytes of each tile.
-    fn load_bytes(self, from: &[u8], stride: usize) -> Self::U8;
+    fn load_bytes(self, from: [&[u8; 32]; MOST_TILES]) -> Self::U8;
     /// [`Isa::load_weights`] of each tile.
-    fn load_weights(self, from: &[u8], stride: usize) -> Self::U8;
+    fn load_weights(self, from: [&[u8; 32]; MOST_TILES]) -> Self::U8;
     /// [`Isa::scales`] of each tile.
-    fn scales(self, bytes: &[u8], stride: usize) -> Self::F32;
+    fn scales(self, bytes: [&[u8; 8]; MOST_TILES]) -> Self::F32;
     /// [`Isa::shift_and`]
     fn shift_and<const SHIFT: i32>(self, a: Self::U8, mask: u8) -> Self::U8;
-    /// [`Isa::or_shifted`]
-    fn or_shifted<const SHIFT: i32>(self, a: Self::U8, b: Self::U8) -> Self::U8;
+    /// [`Isa::insert`]
+    fn insert<const SHIFT: i32>(self, a: Self::U8, b: Self::U8, mask: u8) -> Self::U8;
     /// [`Isa::table`]
     fn table(self, entries: &[i8; 16]) -> Self::Table;
     /// [`Isa::lookup`]
@@ -231,12 +234,6 @@ pub trait Wide: Copy + Send + Sync {
         weights: &[Self::U8; 8],
         a: [&[[i8; 4]; 8]; 2],
     ) -> [Self::I32; 2];
-}
-
-/// The first bytes of a slice that the layout says are there.
-#[inline(always)]
-fn first<const N: usize>(bytes: &[u8]) -> &[u8; N] {
-    bytes.first_chunk().expect("the layout says so")
 }
 
 impl<I: Isa> Wide for I {
@@ -278,24 +275,24 @@ impl<I: Isa> Wide for I {
         Isa::store(self, x, to.first_chunk_mut().expect("a tile has eight rows"));
     }
     #[inline(always)]
-    fn load_bytes(self, from: &[u8], _: usize) -> I::U8x32 {
-        Isa::load_bytes(self, first(from))
+    fn load_bytes(self, from: [&[u8; 32]; MOST_TILES]) -> I::U8x32 {
+        Isa::load_bytes(self, from[0])
     }
     #[inline(always)]
-    fn load_weights(self, from: &[u8], _: usize) -> I::U8x32 {
-        Isa::load_weights(self, first(from))
+    fn load_weights(self, from: [&[u8; 32]; MOST_TILES]) -> I::U8x32 {
+        Isa::load_weights(self, from[0])
     }
     #[inline(always)]
-    fn scales(self, bytes: &[u8], _: usize) -> I::F32x8 {
-        Isa::scales(self, first(bytes))
+    fn scales(self, bytes: [&[u8; 8]; MOST_TILES]) -> I::F32x8 {
+        Isa::scales(self, bytes[0])
     }
     #[inline(always)]
     fn shift_and<const SHIFT: i32>(self, a: I::U8x32, mask: u8) -> I::U8x32 {
         Isa::shift_and::<SHIFT>(self, a, mask)
     }
     #[inline(always)]
-    fn or_shifted<const SHIFT: i32>(self, a: I::U8x32, b: I::U8x32) -> I::U8x32 {
-        Isa::or_shifted::<SHIFT>(self, a, b)
+    fn insert<const SHIFT: i32>(self, a: I::U8x32, b: I::U8x32, mask: u8) -> I::U8x32 {
+        Isa::insert::<SHIFT>(self, a, b, mask)
     }
     #[inline(always)]
     fn table(self, entries: &[i8; 16]) -> <I as Isa>::Table {

@@ -10,12 +10,14 @@
 //!
 //! Plain numbers are in [`super::plain`], ggml's types in [`super::ggml`]. Decode is the case of one token. Rows are divided among threads; nothing else is.
 
+use std::iter::zip;
 use std::ops::Range;
 
 use super::activations::BLOCK;
 use super::codes::{Codes, E2, E3, E4, E8};
 use super::disjoint::Disjoint;
 use super::ggml::GgmlRows;
+use super::isa::MOST_TILES;
 use super::plain::PlainRows;
 use super::{Activations, Isa, Kernel, Needs, Tier, Wide};
 use crate::blocks::coded::{HEADER_BYTES, Layout, table};
@@ -139,13 +141,47 @@ fn some_of<N, const T: usize>(block: &[N], from: usize) -> &[N; T] {
 }
 
 /// Rows of the tiles that go side by side, at the most.
-const MOST_ROWS: usize = 2 * TILE_ROWS;
+const MOST_ROWS: usize = MOST_TILES * TILE_ROWS;
 
-/// Which tiles: the first, and those beside it.
+/// Which tiles, the first and those beside it, and the tables of their codes.
 #[derive(Clone, Copy)]
 struct At<'a> {
     layout: &'a Layout,
+    tables: &'a [[i8; 16]; 2],
     tile: usize,
+}
+
+/// The bytes of a tile, by groups.
+#[derive(Clone, Copy)]
+struct Tile<'a, const RUNS: usize> {
+    codes: &'a [[[u8; 32]; RUNS]],
+    scales: &'a [[u8; TILE_ROWS]],
+}
+
+impl<'a, const RUNS: usize> Tile<'a, RUNS> {
+    #[inline(always)]
+    fn new(data: &'a [u8], layout: &Layout, tile: usize) -> Self {
+        let bytes = &data[layout.tiles_at + tile * layout.tile_bytes..][..layout.tile_bytes];
+        let (scales, codes) = bytes.split_at(layout.scale_bytes);
+        let codes = codes.as_chunks::<32>().0.as_chunks().0;
+        Self { codes, scales: scales.as_chunks().0 }
+    }
+}
+
+/// A group's products with the tokens `AT` and `AT + 1`, those of them that are there.
+#[inline(always)]
+fn pair_at<W: Wide, C: Codes<RUNS>, const RUNS: usize, const T: usize, const AT: usize>(
+    wide: W,
+    products: &mut [W::I32; T],
+    weights: &[W::U8; 8],
+    x: &[[[i8; 4]; 8]; T],
+) {
+    if let Some([first, second]) = products.get_mut(AT..).and_then(|p| p.first_chunk_mut()) {
+        let x = [&x[AT], &x[AT + 1]];
+        [*first, *second] = C::dot_pair(wide, [*first, *second], weights, x);
+    } else if let Some(product) = products.get_mut(AT) {
+        *product = C::dot(wide, *product, weights, &x[AT]);
+    }
 }
 
 /// Half a block of tokens: where registers hold no more.
@@ -203,10 +239,10 @@ impl Kernel for Coded<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         match self.0.weights.block_type() {
-            BlockType::E2 => self.0.coded::<I, E2>(isa),
-            BlockType::E3 => self.0.coded::<I, E3>(isa),
-            BlockType::E4 => self.0.coded::<I, E4>(isa),
-            _ => self.0.coded::<I, E8>(isa),
+            BlockType::E2 => self.0.coded::<I, E2, 2>(isa),
+            BlockType::E3 => self.0.coded::<I, E3, 3>(isa),
+            BlockType::E4 => self.0.coded::<I, E4, 4>(isa),
+            _ => self.0.coded::<I, E8, 8>(isa),
         }
     }
 }
@@ -219,22 +255,27 @@ impl Tiles<'_> {
     }
 
     #[inline(always)]
-    fn coded<I: Isa, C: Codes>(self, isa: I) {
+    fn coded<I: Isa, C: Codes<RUNS>, const RUNS: usize>(self, isa: I) {
         let layout =
             Layout::new(self.weights.block_type(), self.weights.rows(), self.weights.cols())
                 .expect("checked at construction");
+        let tables = &C::tables(table(self.weights.data()));
         // One token alone waits for memory, which gives one run of bytes faster than two.
         let several = self.x.tokens() > 1;
         let mut tile = self.tiles.start;
         while tile < self.tiles.end {
+            let at = At { layout: &layout, tables, tile };
             let last = tile + <I::Wide as Wide>::TILES - 1;
             // Tiles side by side see the same inputs.
-            let same = last < self.tiles.end && self.input_at(tile) == self.input_at(last);
-            if several && same {
-                self.coded_tiles::<I, I::Wide, C>(isa, isa.wide(), &layout, tile);
+            if <I::Wide as Wide>::TILES > 1
+                && several
+                && last < self.tiles.end
+                && self.input_at(tile) == self.input_at(last)
+            {
+                self.coded_tiles::<I, I::Wide, C, RUNS>(isa, isa.wide(), at);
                 tile = last + 1;
             } else {
-                self.coded_tiles::<I, I, C>(isa, isa, &layout, tile);
+                self.coded_tiles::<I, I, C, RUNS>(isa, isa, at);
                 tile += 1;
             }
         }
@@ -242,31 +283,28 @@ impl Tiles<'_> {
 
     /// Some tiles side by side times all tokens.
     #[inline(always)]
-    fn coded_tiles<I: Isa, W: Wide, C: Codes>(
+    fn coded_tiles<I: Isa, W: Wide, C: Codes<RUNS>, const RUNS: usize>(
         &self,
         isa: I,
         wide: W,
-        layout: &Layout,
-        tile: usize,
+        at: At,
     ) {
-        let table = wide.table(&table(self.weights.data()));
         let tokens = self.x.tokens();
-        let at = At { layout, tile };
         let mut token = 0;
         while token < tokens {
             let left = tokens - token;
             if left == 1 || W::TOKENS == 1 {
                 let x = self.token(at, token);
-                self.some::<I, W, C, 1, 1>(isa, wide, table, at, token, x);
+                self.some::<I, W, C, RUNS, 1, 1>(isa, wide, at, token, x);
                 token += 1;
                 continue;
             }
             let x = self.block(at, token);
             if W::TOKENS >= BLOCK && left > HALF {
-                self.some::<I, W, C, BLOCK, BLOCK>(isa, wide, table, at, token, x);
+                self.some::<I, W, C, RUNS, BLOCK, BLOCK>(isa, wide, at, token, x);
                 token += BLOCK;
             } else {
-                self.some::<I, W, C, HALF, BLOCK>(isa, wide, table, at, token, x);
+                self.some::<I, W, C, RUNS, HALF, BLOCK>(isa, wide, at, token, x);
                 token += HALF;
             }
         }
@@ -274,7 +312,7 @@ impl Tiles<'_> {
 
     /// What a tile sees of one token.
     #[inline(always)]
-    fn token(&self, At { layout, tile }: At, token: usize) -> Inputs<'_, 1> {
+    fn token(&self, At { layout, tile, .. }: At, token: usize) -> Inputs<'_, 1> {
         let at = (token * self.x.width + self.input_at(tile)) / GROUP;
         let groups = at..at + layout.groups;
         let codes = self.x.codes.as_chunks::<4>().0.as_chunks::<8>().0.as_chunks::<1>().0;
@@ -287,7 +325,7 @@ impl Tiles<'_> {
 
     /// What a tile sees of the block that `token` is in.
     #[inline(always)]
-    fn block(&self, At { layout, tile }: At, token: usize) -> Inputs<'_, BLOCK> {
+    fn block(&self, At { layout, tile, .. }: At, token: usize) -> Inputs<'_, BLOCK> {
         let blocks = self.x.blocks();
         let at = (token / BLOCK * self.x.width + self.input_at(tile)) / GROUP;
         let groups = at..at + layout.groups;
@@ -300,47 +338,52 @@ impl Tiles<'_> {
 
     /// Tiles times `T` tokens of a block of `B`, from `token` on.
     #[inline(always)]
-    fn some<I: Isa, W: Wide, C: Codes, const T: usize, const B: usize>(
+    fn some<I: Isa, W: Wide, C: Codes<RUNS>, const RUNS: usize, const T: usize, const B: usize>(
         &self,
         isa: I,
         wide: W,
-        table: W::Table,
-        At { layout, tile }: At,
+        At { layout, tables, tile }: At,
         token: usize,
         inputs: Inputs<B>,
     ) {
         let data = self.weights.data();
-        let stride = layout.tile_bytes;
-        let tiles = &data[layout.tiles_at + tile * stride..][..W::TILES * stride];
-        let codes = &tiles[layout.scale_bytes..];
+        let tables = [wide.table(&tables[0]), wide.table(&tables[1])];
+        let tiles = [Tile::new(data, layout, tile), Tile::new(data, layout, tile + W::TILES - 1)];
 
         let from = if T == B { 0 } else { token % B };
         let mut sums = [wide.splat(0.0); T];
-        for group in 0..layout.groups {
-            let codes = &codes[group * layout.group_bytes..];
-            for line in (0..W::TILES * layout.group_bytes).step_by(64) {
-                let tile = line / layout.group_bytes * stride;
-                isa.prefetch(codes.as_ptr().wrapping_add(AHEAD + tile + line % layout.group_bytes));
+        // Side by side, so that nothing is checked within the loop.
+        let [first, second] = tiles;
+        let codes = zip(first.codes, second.codes);
+        let scales = zip(first.scales, second.scales);
+        let inputs = zip(zip(inputs.codes, inputs.scales), inputs.sums);
+        for ((codes, scales), ((x, x_scales), x_sums)) in zip(zip(codes, scales), inputs) {
+            let (codes, scales) = ([codes.0, codes.1], [scales.0, scales.1]);
+            for codes in &codes[..W::TILES] {
+                let at = codes.as_ptr().cast();
+                isa.prefetch::<AHEAD>(at);
+                if RUNS > 2 {
+                    isa.prefetch::<{ AHEAD + 64 }>(at);
+                }
+                if RUNS > 4 {
+                    isa.prefetch::<{ AHEAD + 128 }>(at);
+                    isa.prefetch::<{ AHEAD + 192 }>(at);
+                }
             }
-            let weights = C::decode(wide, table, codes, stride);
-            let scale = wide.scales(&tiles[group * TILE_ROWS..], stride);
-            let x: &[_; T] = some_of(&inputs.codes[group], from);
-            let x_scales: &[_; T] = some_of(&inputs.scales[group], from);
-            let x_sums: &[_; T] = some_of(&inputs.sums[group], from);
+            let weights = C::decode(wide, tables, codes);
+            let scale = wide.scales(scales);
+            let x: &[_; T] = some_of(x, from);
+            let x_scales: &[_; T] = some_of(x_scales, from);
+            let x_sums: &[_; T] = some_of(x_sums, from);
             let mut products = [wide.splat_i32(0); T];
             for (product, sum) in products.iter_mut().zip(x_sums) {
                 *product = wide.splat_i32(-C::bias::<W>() * sum);
             }
-            let mut t = 0;
-            while t + 1 < T {
-                let pair = [&x[t], &x[t + 1]];
-                [products[t], products[t + 1]] =
-                    C::dot_pair(wide, [products[t], products[t + 1]], &weights, pair);
-                t += 2;
-            }
-            if t < T {
-                products[t] = C::dot(wide, products[t], &weights, &x[t]);
-            }
+            // Four steps, not a loop: of one with a long body the compiler keeps everything in memory.
+            pair_at::<W, C, RUNS, T, 0>(wide, &mut products, &weights, x);
+            pair_at::<W, C, RUNS, T, 2>(wide, &mut products, &weights, x);
+            pair_at::<W, C, RUNS, T, 4>(wide, &mut products, &weights, x);
+            pair_at::<W, C, RUNS, T, 6>(wide, &mut products, &weights, x);
             for t in 0..T {
                 let scale = wide.mul(scale, wide.splat(x_scales[t]));
                 sums[t] = wide.fma(scale, wide.to_f32(products[t]), sums[t]);
@@ -350,16 +393,15 @@ impl Tiles<'_> {
         let row = tile * TILE_ROWS;
         let rows = (self.weights.rows() - row).min(W::TILES * TILE_ROWS);
         let mut row_scales = [0.0; MOST_ROWS];
-        for (scale, bytes) in row_scales[..W::TILES * TILE_ROWS]
-            .iter_mut()
-            .zip(data[HEADER_BYTES + row * 4..].as_chunks::<4>().0)
-        {
+        let bytes = &data[HEADER_BYTES + row * 4..][..W::TILES * TILE_ROWS * 4];
+        for (scale, bytes) in row_scales.iter_mut().zip(bytes.as_chunks::<4>().0) {
             *scale = f32::from_le_bytes(*bytes);
         }
+        let row_scales = wide.load(&row_scales);
         let tokens = self.x.tokens() - token;
         for (t, sum) in sums.iter().take(tokens).enumerate() {
             let mut y = [0.0; MOST_ROWS];
-            wide.store(wide.mul(*sum, wide.load(&row_scales)), &mut y);
+            wide.store(wide.mul(*sum, row_scales), &mut y);
             // SAFETY: rows of these tiles belong to this task alone.
             let out = unsafe { self.out.slice((token + t) * self.weights.rows() + row, rows) };
             // A whole number of tiles at once, without a call.

@@ -54,6 +54,73 @@ fn four(a: &[i8; 4]) -> int8x8_t {
     neon!(vreinterpret_s8_s32(vdup_n_s32(i32::from_le_bytes(a.map(|a| a as u8)))))
 }
 
+/// A group's activations by fours, each for four rows.
+#[inline(always)]
+fn fours(a: &[[i8; 4]; 8]) -> [int8x16_t; 8] {
+    neon!({
+        let a = a.as_ptr().cast::<i32>();
+        let (low, high) = (vld1q_s32(a), vld1q_s32(a.add(4)));
+        [
+            vreinterpretq_s8_s32(vdupq_laneq_s32::<0>(low)),
+            vreinterpretq_s8_s32(vdupq_laneq_s32::<1>(low)),
+            vreinterpretq_s8_s32(vdupq_laneq_s32::<2>(low)),
+            vreinterpretq_s8_s32(vdupq_laneq_s32::<3>(low)),
+            vreinterpretq_s8_s32(vdupq_laneq_s32::<0>(high)),
+            vreinterpretq_s8_s32(vdupq_laneq_s32::<1>(high)),
+            vreinterpretq_s8_s32(vdupq_laneq_s32::<2>(high)),
+            vreinterpretq_s8_s32(vdupq_laneq_s32::<3>(high)),
+        ]
+    })
+}
+
+/// `b` where `mask` has bits, `a` elsewhere. `vbsl` of masks that the compiler knows becomes three instructions.
+#[inline(always)]
+fn bit(mut a: uint8x16_t, b: uint8x16_t, mask: uint8x16_t) -> uint8x16_t {
+    // SAFETY: every 64-bit ARM processor with NEON has it.
+    unsafe {
+        asm!("bit {a:v}.16b, {b:v}.16b, {mask:v}.16b", a = inout(vreg) a, b = in(vreg) b,
+            mask = in(vreg) mask, options(pure, nomem, nostack, preserves_flags));
+    }
+    a
+}
+
+/// `b` where `mask` has none, `a` elsewhere.
+#[inline(always)]
+fn bif(mut a: uint8x16_t, b: uint8x16_t, mask: uint8x16_t) -> uint8x16_t {
+    // SAFETY: every 64-bit ARM processor with NEON has it.
+    unsafe {
+        asm!("bif {a:v}.16b, {b:v}.16b, {mask:v}.16b", a = inout(vreg) a, b = in(vreg) b,
+            mask = in(vreg) mask, options(pure, nomem, nostack, preserves_flags));
+    }
+    a
+}
+
+/// Each byte shifted to the right.
+#[inline(always)]
+fn right<const BY: i32>(a: uint8x16_t) -> uint8x16_t {
+    // Shifts by a constant are other intrinsics than those by a register, and none is by nothing.
+    neon!(match BY {
+        0 => a,
+        2 => vshrq_n_u8::<2>(a),
+        4 => vshrq_n_u8::<4>(a),
+        6 => vshrq_n_u8::<6>(a),
+        _ => vshlq_u8(a, vdupq_n_s8(-BY as i8)),
+    })
+}
+
+/// Each byte shifted to the left, or to the right by less than nothing.
+#[inline(always)]
+fn left<const BY: i32>(a: uint8x16_t) -> uint8x16_t {
+    neon!(match BY {
+        0 => a,
+        2 => vshlq_n_u8::<2>(a),
+        -2 => right::<2>(a),
+        -4 => right::<4>(a),
+        -6 => right::<6>(a),
+        _ => vshlq_u8(a, vdupq_n_s8(BY as i8)),
+    })
+}
+
 /// Four half-precision numbers as single ones.
 #[inline(always)]
 fn widen_f16(from: uint16x4_t) -> float32x4_t {
@@ -69,20 +136,20 @@ fn widen_f16(from: uint16x4_t) -> float32x4_t {
 /// The products of the weights of four rows with activations, `STEP` registers of them added in 16 bits, which
 /// must hold them.
 #[inline(always)]
-fn products<const STEP: usize>(weights: [uint8x16_t; 8], a: &[[i8; 4]; 8]) -> int32x4_t {
+fn products<const STEP: usize>(weights: [uint8x16_t; 8], a: &[int8x16_t; 8]) -> int32x4_t {
     neon!({
         // Pairs of each row: rows 0 and 1, rows 2 and 3.
         let (mut low, mut high) = (vdupq_n_s32(0), vdupq_n_s32(0));
         let mut at = 0;
         while at < 8 {
-            let (w, x) = (vreinterpretq_s8_u8(weights[at]), four(&a[at]));
-            let mut first = vmull_s8(vget_low_s8(w), x);
-            let mut second = vmull_s8(vget_high_s8(w), x);
+            let (w, x) = (vreinterpretq_s8_u8(weights[at]), a[at]);
+            let mut first = vmull_s8(vget_low_s8(w), vget_low_s8(x));
+            let mut second = vmull_high_s8(w, x);
             let mut next = at + 1;
             while next < at + STEP {
-                let (w, x) = (vreinterpretq_s8_u8(weights[next]), four(&a[next]));
-                first = vmlal_s8(first, vget_low_s8(w), x);
-                second = vmlal_s8(second, vget_high_s8(w), x);
+                let (w, x) = (vreinterpretq_s8_u8(weights[next]), a[next]);
+                first = vmlal_s8(first, vget_low_s8(w), vget_low_s8(x));
+                second = vmlal_high_s8(second, w, x);
                 next += 1;
             }
             low = vpadalq_s16(low, first);
@@ -244,10 +311,10 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
-    fn prefetch(self, at: *const u8) {
+    fn prefetch<const AHEAD: usize>(self, at: *const u8) {
         // SAFETY: a prefetch reads nothing that the program could see, and no address makes it fail.
         unsafe {
-            asm!("prfm pldl1keep, [{at}]", at = in(reg) at,
+            asm!("prfm pldl1keep, [{at}, {ahead}]", at = in(reg) at, ahead = const AHEAD,
                 options(readonly, nostack, preserves_flags));
         }
     }
@@ -260,16 +327,21 @@ impl Isa for Neon {
     #[inline(always)]
     fn shift_and<const SHIFT: i32>(self, a: U8x32, mask: u8) -> U8x32 {
         neon!({
-            let (by, mask) = (vdupq_n_s8(-SHIFT as i8), vdupq_n_u8(mask));
-            (vandq_u8(vshlq_u8(a.0, by), mask), vandq_u8(vshlq_u8(a.1, by), mask))
+            let mask = vdupq_n_u8(mask);
+            (vandq_u8(right::<SHIFT>(a.0), mask), vandq_u8(right::<SHIFT>(a.1), mask))
         })
     }
 
     #[inline(always)]
-    fn or_shifted<const SHIFT: i32>(self, a: U8x32, b: U8x32) -> U8x32 {
+    fn insert<const SHIFT: i32>(self, a: U8x32, b: U8x32, mask: u8) -> U8x32 {
         neon!({
-            let by = vdupq_n_s8(SHIFT as i8);
-            (vorrq_u8(a.0, vshlq_u8(b.0, by)), vorrq_u8(a.1, vshlq_u8(b.1, by)))
+            // What gives its register to the result is best not needed again. E3 has bit 2 first, then bit 1.
+            let (b, bits) = ((left::<SHIFT>(b.0), left::<SHIFT>(b.1)), vdupq_n_u8(mask));
+            if mask == 4 {
+                (bif(b.0, a.0, bits), bif(b.1, a.1, bits))
+            } else {
+                (bit(a.0, b.0, bits), bit(a.1, b.1, bits))
+            }
         })
     }
 
@@ -315,14 +387,16 @@ impl Isa for Neon {
     #[inline(always)]
     fn dot_table(self, acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
         // 4 products of at most 64 * 127 fit 16 bits.
-        let sums = (products::<4>(firsts(weights), a), products::<4>(seconds(weights), a));
+        let a = fours(a);
+        let sums = (products::<4>(firsts(weights), &a), products::<4>(seconds(weights), &a));
         both!(vaddq_s32(acc, sums))
     }
 
     #[inline(always)]
     fn dot_bytes(self, acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
         // 2 products of at most 128 * 127 fit 16 bits.
-        let sums = (products::<2>(firsts(weights), a), products::<2>(seconds(weights), a));
+        let a = fours(a);
+        let sums = (products::<2>(firsts(weights), &a), products::<2>(seconds(weights), &a));
         both!(vaddq_s32(acc, sums))
     }
 
@@ -347,14 +421,13 @@ impl Isa for Neon {
     #[inline(always)]
     fn scales(self, bytes: &[u8; 8]) -> F32x8 {
         neon!({
-            let wide = vmovl_s8(vreinterpret_s8_u8(vld1_u8(bytes.as_ptr())));
-            let mask = vdupq_n_s32(0x87f0_0000_u32 as i32);
-            let bias = vdupq_n_s32(112 << 23);
-            let low = vandq_s32(vshlq_n_s32::<20>(vmovl_s16(vget_low_s16(wide))), mask);
-            let high = vandq_s32(vshlq_n_s32::<20>(vmovl_s16(vget_high_s16(wide))), mask);
+            // The upper halves of floats: sign, 112 more than the exponent in bits of its own, mantissa.
+            let fields = vshll_n_s8::<4>(vreinterpret_s8_u8(vld1_u8(bytes.as_ptr())));
+            let fields = vandq_u16(vreinterpretq_u16_s16(fields), vdupq_n_u16(0x87f0));
+            let halves = vorrq_u16(fields, vdupq_n_u16(112 << 7));
             (
-                vreinterpretq_f32_s32(vaddq_s32(low, bias)),
-                vreinterpretq_f32_s32(vaddq_s32(high, bias)),
+                vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_low_u16(halves))),
+                vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_high_u16(halves))),
             )
         })
     }

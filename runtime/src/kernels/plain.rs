@@ -105,7 +105,9 @@ impl PlainRows<'_> {
                 if T == 1 {
                     // Memory answers late: the same place in the next rows.
                     let next = R * cols * N::BYTES;
-                    isa.prefetch((&raw const w_steps[r][step]).cast::<u8>().wrapping_add(next));
+                    isa.prefetch::<0>(
+                        (&raw const w_steps[r][step]).cast::<u8>().wrapping_add(next),
+                    );
                 }
                 w[r] = N::load(isa, &w_steps[r][step]);
             }

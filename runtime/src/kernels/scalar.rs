@@ -119,8 +119,11 @@ impl Isa for Scalar {
     }
 
     #[inline(never)]
-    fn or_shifted<const SHIFT: i32>(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
-        std::array::from_fn(|i| a[i] | b[i] << SHIFT)
+    fn insert<const SHIFT: i32>(self, a: [u8; 32], b: [u8; 32], mask: u8) -> [u8; 32] {
+        std::array::from_fn(|i| {
+            let shifted = (u32::from(b[i]) << 8 >> (8 - SHIFT)) as u8;
+            a[i] & !mask | shifted & mask
+        })
     }
 
     fn table(self, entries: &[i8; 16]) -> [i8; 16] {

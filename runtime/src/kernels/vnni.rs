@@ -75,10 +75,10 @@ macro_rules! vnni {
                 fn splat_i32(x: i32) -> __m256i;
                 fn sum(a: __m256) -> f32;
                 fn max_lane(a: __m256) -> f32;
-                fn prefetch(at: *const u8) -> ();
+                fn prefetch<const AHEAD: usize>(at: *const u8) -> ();
                 fn load_bytes(from: &[u8; 32]) -> __m256i;
                 fn shift_and<const SHIFT: i32>(a: __m256i, mask: u8) -> __m256i;
-                fn or_shifted<const SHIFT: i32>(a: __m256i, b: __m256i) -> __m256i;
+                fn insert<const SHIFT: i32>(a: __m256i, b: __m256i, mask: u8) -> __m256i;
                 fn table(entries: &[i8; 16]) -> __m256i;
                 fn lookup(table: __m256i, codes: __m256i) -> __m256i;
                 fn halves(low: f32, high: f32) -> __m256;
