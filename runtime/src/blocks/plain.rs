@@ -4,6 +4,17 @@ use half::{bf16, f16};
 
 use super::{BlockType, Matrix};
 
+/// A half-precision number as a single one. `half` asks each time whether the processor has an instruction for it, and has
+/// code for those that do not: much, where kernels inline it.
+#[inline(always)]
+pub(super) fn half_to_f32(half: u16) -> f32 {
+    let (sign, magnitude) = (u32::from(half & 0x8000) << 16, u32::from(half & 0x7fff) << 13);
+    // Exponents have 112 less than an f32's; what is infinite or no number has all bits of it.
+    let value = f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23);
+    let finite = half & 0x7c00 != 0x7c00;
+    f32::from_bits(sign | if finite { value.to_bits() } else { magnitude | 0x7f80_0000 })
+}
+
 /// Decodes one row of a plain matrix.
 pub(super) fn decode_row(matrix: &Matrix, row: usize, out: &mut [f32]) {
     let cols = matrix.cols();
@@ -27,5 +38,21 @@ pub(super) fn decode_row(matrix: &Matrix, row: usize, out: &mut [f32]) {
             }
         }
         other => unreachable!("{other} is no plain type"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_widened_exactly() {
+        for bits in 0..=u16::MAX {
+            let (ours, theirs) = (half_to_f32(bits), f16::from_bits(bits).to_f32());
+            assert!(
+                ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
+                "{bits:#x}"
+            );
+        }
     }
 }

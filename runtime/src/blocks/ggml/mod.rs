@@ -4,9 +4,7 @@
 //! scalar decode here and products in `kernels::ggml`, is the same for all of them. Values are those of the
 //! `gguf` Python package, bit for bit.
 
-use half::f16;
-
-use super::{BlockType, GROUP, Matrix};
+use super::{BlockType, GROUP, Matrix, plain};
 
 mod iq4_nl;
 mod iq4_xs;
@@ -132,7 +130,7 @@ pub(super) fn decode_row(matrix: &Matrix, row: usize, out: &mut [f32]) {
 /// A half-precision number at `at`.
 #[inline(always)]
 fn half_at(block: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+    plain::half_to_f32(u16::from_le_bytes([block[at], block[at + 1]]))
 }
 
 /// The low halves of 16 bytes, then the high ones.
