@@ -15,8 +15,10 @@
 //! closures would not be compiled for the processor's vectors.
 
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use vaquita_runtime::blocks::GROUP;
+use vaquita_runtime::kernels::{Isa, Kernel, Tier};
 
 use super::feedback::{Carry, Factors, Feedback};
 use super::search::{self, Grid, LANES, Lanes, Scales};
@@ -30,6 +32,9 @@ const BETTER: f32 = 0.9999;
 /// A group of each row.
 type GroupLanes = [Lanes; GROUP];
 
+/// What rows are rounded with. The widest vectors are not it: with those the compiler gathers from tables.
+static TIER: LazyLock<Tier> = LazyLock::new(|| Tier::from_name("avx2").unwrap_or_else(Tier::best));
+
 /// Rows that are rounded.
 pub(super) struct Rounded {
     /// Scale bytes, by groups.
@@ -38,15 +43,41 @@ pub(super) struct Rounded {
     pub codes: Vec<[[u8; LANES]; GROUP]>,
     /// What is lost of the outputs, in units of the squared row scale.
     pub error: [f64; LANES],
+    /// What would be lost if all weights were zero.
+    pub energy: [f64; LANES],
 }
 
 /// Rounds rows that are already divided by their scales; `values` are theirs by groups.
-#[inline(always)]
 pub(super) fn round(feedback: &Feedback, grid: &Grid, values: &[GroupLanes]) -> Rounded {
+    TIER.run(Round { feedback, grid, values })
+}
+
+/// It has nothing of any instruction set in it, but the compiler makes vectors of its loops, as wide as the processor's,
+/// and each lane computes what it does alone.
+struct Round<'a> {
+    feedback: &'a Feedback,
+    grid: &'a Grid<'a>,
+    values: &'a [GroupLanes],
+}
+
+impl Kernel for Round<'_> {
+    type Output = Rounded;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> Rounded {
+        let Self { feedback, grid, values } = self;
+        let energy = energy(feedback, values);
+        Rounded { energy, ..rounded(feedback, grid, values) }
+    }
+}
+
+#[inline(always)]
+fn rounded(feedback: &Feedback, grid: &Grid, values: &[GroupLanes]) -> Rounded {
     let mut rows = Rounded {
         scales: Vec::with_capacity(values.len()),
         codes: Vec::with_capacity(values.len()),
         error: [0.0; LANES],
+        energy: [0.0; LANES],
     };
     let mut errors = vec![[0f32; LANES]; values.len() * GROUP];
     let mut carried = errors.clone();
@@ -287,7 +318,7 @@ fn attempt(
 
 /// `w H w^T` of rows: what would be lost if all weights were zero.
 #[inline(always)]
-pub(super) fn energy(feedback: &Feedback, values: &[GroupLanes]) -> [f64; LANES] {
+fn energy(feedback: &Feedback, values: &[GroupLanes]) -> [f64; LANES] {
     let mut carried = vec![[0f32; LANES]; values.len() * GROUP];
     let mut energy = [0f64; LANES];
     for (group, values) in values.iter().enumerate() {

@@ -1,11 +1,8 @@
 //! Encodes e2, e3, e4 and e8: a scale per row, then per group the search of [`super::search`].
 
-use std::sync::LazyLock;
-
 use rayon::prelude::*;
 use vaquita_runtime::blocks::coded::{Layout, Packer};
 use vaquita_runtime::blocks::{BlockType, GROUP};
-use vaquita_runtime::kernels::{Isa, Kernel, Tier};
 
 use super::carried;
 use super::feedback::Feedback;
@@ -18,9 +15,6 @@ const SAMPLE_ROWS: usize = 8;
 
 /// Rows whose codes are in memory before they are packed.
 const ROWS_AT_ONCE: usize = 512;
-
-/// What runs of rows are compiled for.
-static TIER: LazyLock<Tier> = LazyLock::new(Tier::best);
 
 struct EncodedRow {
     scale: f32,
@@ -73,7 +67,7 @@ fn encode_rows(
     guide: Guide,
     with_codes: bool,
 ) -> Result<Vec<EncodedRow>, EncodeError> {
-    let encode = |rows| TIER.run(EncodeRun { grid, weights, rows, guide, with_codes });
+    let encode = |rows: &[usize]| encode_run(grid, weights, rows, guide, with_codes);
     let runs: Vec<Vec<EncodedRow>> =
         rows.par_chunks(LANES).map(encode).collect::<Result<_, _>>()?;
     Ok(runs.into_iter().flatten().collect())
@@ -111,45 +105,33 @@ fn choose_grid(
     Ok(best.0)
 }
 
-/// A few rows. It has nothing of any instruction set in it, but the compiler makes vectors of its loops, as wide as
-/// the processor's, and each lane computes what it does alone.
-struct EncodeRun<'a> {
-    grid: &'a Grid<'a>,
-    weights: &'a dyn Rows,
-    rows: &'a [usize],
-    guide: Guide<'a>,
+/// At most [`LANES`] rows.
+fn encode_run(
+    grid: &Grid,
+    weights: &dyn Rows,
+    rows: &[usize],
+    guide: Guide,
     with_codes: bool,
-}
-
-impl Kernel for EncodeRun<'_> {
-    type Output = Result<Vec<EncodedRow>, EncodeError>;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> Self::Output {
-        let Self { grid, weights, rows, guide, with_codes } = self;
-        let cols = weights.cols();
-        let mut values = vec![0f32; rows.len() * cols];
-        let mut encoded = Vec::with_capacity(rows.len());
-        for (&row, values) in rows.iter().zip(values.chunks_exact_mut(cols.max(1))) {
-            weights.read_row(row, values);
-            encoded.push(scaled(grid, row, values)?);
-        }
-        match guide.feedback {
-            Some(feedback) => {
-                with_feedback(grid, feedback, &values, cols, with_codes, &mut encoded);
-            }
-            None => {
-                for (row, values) in encoded.iter_mut().zip(values.chunks_exact(cols.max(1))) {
-                    without_feedback(grid, values, guide.importance, with_codes, row);
-                }
-            }
-        }
-        Ok(encoded)
+) -> Result<Vec<EncodedRow>, EncodeError> {
+    let cols = weights.cols();
+    let mut values = vec![0f32; rows.len() * cols];
+    let mut encoded = Vec::with_capacity(rows.len());
+    for (&row, values) in rows.iter().zip(values.chunks_exact_mut(cols.max(1))) {
+        weights.read_row(row, values);
+        encoded.push(scaled(grid, row, values)?);
     }
+    match guide.feedback {
+        Some(feedback) => with_feedback(grid, feedback, &values, with_codes, &mut encoded),
+        None => {
+            for (row, values) in encoded.iter_mut().zip(values.chunks_exact(cols.max(1))) {
+                without_feedback(grid, values, guide.importance, with_codes, row);
+            }
+        }
+    }
+    Ok(encoded)
 }
 
 /// A row that has its scale, by which its weights were divided, and nothing else.
-#[inline(always)]
 fn scaled(grid: &Grid, row: usize, values: &mut [f32]) -> Result<EncodedRow, EncodeError> {
     let mut largest = 0f32;
     for (col, value) in values.iter().enumerate() {
@@ -173,7 +155,6 @@ fn scaled(grid: &Grid, row: usize, values: &mut [f32]) -> Result<EncodedRow, Enc
 
 impl EncodedRow {
     /// Adds what was lost, and of what, in units of the squared scale.
-    #[inline(always)]
     fn lost(&mut self, squared_error: f64, energy: f64) {
         let unit = f64::from(self.scale) * f64::from(self.scale);
         self.distortion.squared_error += squared_error * unit;
@@ -182,7 +163,6 @@ impl EncodedRow {
 }
 
 /// Encodes a row whose errors stay where they are.
-#[inline(always)]
 fn without_feedback(
     grid: &Grid,
     values: &[f32],
@@ -205,34 +185,31 @@ fn without_feedback(
     }
 }
 
-/// Encodes rows side by side, [`LANES`] at the most.
-#[inline(always)]
+/// Encodes rows side by side.
 fn with_feedback(
     grid: &Grid,
     feedback: &Feedback,
     values: &[f32],
-    cols: usize,
     with_codes: bool,
     rows: &mut [EncodedRow],
 ) {
+    let cols = feedback.cols();
     let mut lanes = vec![[[0f32; LANES]; GROUP]; cols / GROUP];
     for (lane, values) in values.chunks_exact(cols.max(1)).enumerate() {
         for (lanes, value) in lanes.as_flattened_mut().iter_mut().zip(values) {
             lanes[lane] = *value;
         }
     }
-    let energy = carried::energy(feedback, &lanes);
     let rounded = carried::round(feedback, grid, &lanes);
     for (lane, row) in rows.iter_mut().enumerate() {
         row.group_scales.extend(rounded.scales.iter().map(|scales| scales[lane]));
         if with_codes {
             row.codes.extend(rounded.codes.as_flattened().iter().map(|codes| codes[lane]));
         }
-        row.lost(rounded.error[lane], energy[lane]);
+        row.lost(rounded.error[lane], rounded.energy[lane]);
     }
 }
 
-#[inline(always)]
 fn weighted_energy(values: &[f32; GROUP], importance: Option<&[f32; GROUP]>) -> f32 {
     match importance {
         None => values.iter().map(|value| value * value).sum(),

@@ -88,8 +88,9 @@ pub struct Choice {
     pub error: f32,
 }
 
-/// Chooses the scale of a group of weights that are already divided by the row's scale.
-#[inline(always)]
+/// Chooses the scale of a group of weights that are already divided by the row's scale. Compiled for the oldest processor: with wider
+/// vectors the compiler gathers from tables, which takes twice the time.
+#[inline(never)]
 pub fn choose(grid: &Grid, weights: &[f32; GROUP], importance: Option<&[f32; GROUP]>) -> Choice {
     let (mut least, mut most) = (0f32, 0f32);
     for weight in weights {
@@ -106,7 +107,6 @@ pub fn choose(grid: &Grid, weights: &[f32; GROUP], importance: Option<&[f32; GRO
 }
 
 /// Tries the scales of one sign around `fitting`, the smallest that clips nothing.
-#[inline(always)]
 fn search_sign(
     grid: &Grid,
     fitting: f32,
@@ -133,7 +133,6 @@ fn byte_below(scale: f32) -> u8 {
 
 /// The weighted squared error that a scale byte leaves, or something above `enough` once it is clear that
 /// it is above.
-#[inline(always)]
 fn error(
     grid: &Grid,
     byte: u8,
@@ -191,7 +190,6 @@ fn places(weights: &[f32; 8], inverse: &[f32; 8]) -> [u8; 8] {
 }
 
 /// Writes the codes of a group for a scale byte.
-#[inline(always)]
 pub fn codes(grid: &Grid, byte: u8, weights: &[f32; GROUP], out: &mut [u8; GROUP]) {
     let (_, inverse) = signed_scale(byte);
     match grid {
