@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 
-use vaquita_runtime::blocks::{BlockType, Matrix};
-use vaquita_runtime::kernels::{Isa, Kernel};
+use vaquita_runtime::blocks::{BlockType, GROUP, Matrix, TILE_ROWS};
+use vaquita_runtime::kernels::{Isa, Kernel, Needs, Wide};
 use vaquita_runtime::threads::Pool;
 
 /// Weights whose codes are arbitrary: speed does not depend on them. Plain numbers are all 0x3c3c..., which is
@@ -37,34 +37,40 @@ pub struct Int8Peak {
     pub rounds: usize,
 }
 
-impl Int8Peak {
-    /// Operations of a round: eight tokens, eight rows, 32 columns, a multiplication and an addition each.
-    pub const OPERATIONS: usize = 8 * 8 * 32 * 2;
-}
-
 impl Kernel for Int8Peak {
-    type Output = ();
+    const NEEDS: Needs = Needs::Products;
+    /// Operations, a multiplication and an addition each.
+    type Output = usize;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
+    fn run<I: Isa>(self, isa: I) -> usize {
+        self.in_registers(isa.wide())
+    }
+}
+
+impl Int8Peak {
+    #[inline(always)]
+    fn in_registers<W: Wide>(self, wide: W) -> usize {
+        const TOKENS: usize = 8;
         let codes: [[u8; 32]; 8] = black_box([[1; 32]; 8]);
-        let inputs = [[[1i8; 4]; 8]; 8];
-        let mut weights = [isa.load_bytes(&codes[0]); 8];
+        let inputs = [[[1i8; 4]; 8]; TOKENS];
+        let mut weights = [wide.load_bytes([&codes[0]; 2]); 8];
         for (weights, codes) in weights.iter_mut().zip(&codes) {
-            *weights = isa.load_bytes(codes);
+            *weights = wide.load_bytes([codes; 2]);
         }
-        let mut sums = [[isa.splat_i32(0); 2]; 4];
+        let mut sums = [[wide.splat_i32(0); 2]; TOKENS / 2];
         for _ in 0..self.rounds {
             // The compiler does not know that they stay the same.
             let inputs = black_box(&inputs);
             for (sums, pair) in sums.iter_mut().zip(inputs.as_chunks::<2>().0) {
-                *sums = isa.dot_table_pair(*sums, &weights, [&pair[0], &pair[1]]);
+                *sums = wide.dot_table_pair(*sums, &weights, [&pair[0], &pair[1]]);
             }
         }
         for sum in sums.as_flattened() {
-            let mut out = [0; 8];
-            isa.store_i32(*sum, &mut out);
+            let mut out = [0.0; 16];
+            wide.store(wide.to_f32(*sum), &mut out);
             black_box(out);
         }
+        self.rounds * TOKENS * W::TILES * TILE_ROWS * GROUP * 2
     }
 }

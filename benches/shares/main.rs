@@ -52,8 +52,10 @@ fn main() {
     println!("{} threads; memory is read at {:.1} GB/s", pool.threads(), read_rate / 1e9);
     for tier in Tier::available().into_iter().skip_while(|tier| tier.name() == "scalar") {
         let rounds = 1 << 20;
-        let operations = (rounds * Int8Peak::OPERATIONS * pool.threads()) as f64;
-        let one = |_: usize| tier.run(Int8Peak { rounds });
+        let operations = (tier.run(Int8Peak { rounds }) * pool.threads()) as f64;
+        let one = |_: usize| {
+            black_box(tier.run(Int8Peak { rounds }));
+        };
         let peak = operations / median(|| pool.run(pool.threads(), &one));
         println!("\n{}: products of int8 at {:.0} GOP/s\n", tier.name(), peak / 1e9);
         println!("| type | decode, GB/s | of reading | prompt of {TOKENS}, GOP/s | of the peak |");
