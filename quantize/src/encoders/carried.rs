@@ -32,7 +32,7 @@ const BETTER: f32 = 0.9999;
 /// A group of each row.
 type GroupLanes = [Lanes; GROUP];
 
-/// What rows are rounded with. The widest vectors are not it: with those the compiler gathers from tables.
+/// What rows are rounded with. Measured: tables are looked up faster than in the widest vectors.
 static TIER: LazyLock<Tier> = LazyLock::new(|| Tier::from_name("avx2").unwrap_or_else(Tier::best));
 
 /// Rows that are rounded.
@@ -52,8 +52,8 @@ pub(super) fn round(feedback: &Feedback, grid: &Grid, values: &[GroupLanes]) -> 
     TIER.run(Round { feedback, grid, values })
 }
 
-/// It has nothing of any instruction set in it, but the compiler makes vectors of its loops, as wide as the processor's,
-/// and each lane computes what it does alone.
+/// It has nothing of any instruction set in it, but the compiler makes vectors of its loops, and each lane computes what
+/// it does alone.
 struct Round<'a> {
     feedback: &'a Feedback,
     grid: &'a Grid<'a>,

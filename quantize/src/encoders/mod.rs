@@ -1,7 +1,7 @@
 //! Encoders: from weights to the bytes of a block type, with the error that this leaves.
 //!
 //! [`encode`] is the way in, [`exact`] that for what needs no rounding. [`tables`] has the value tables of the coded types, `search` the choice of a
-//! group's scale, [`Feedback`] carries errors on, `coded` puts rows together, `plain` converts numbers.
+//! group's scale, [`Feedback`] has the factors by which errors carry on, `carried` rounds rows by them, `coded` puts rows together, `plain` converts numbers.
 
 use vaquita_runtime::blocks::BlockType;
 

@@ -88,8 +88,8 @@ pub struct Choice {
     pub error: f32,
 }
 
-/// Chooses the scale of a group of weights that are already divided by the row's scale. Compiled for the oldest processor: with wider
-/// vectors the compiler gathers from tables, which takes twice the time.
+/// Chooses the scale of a group of weights that are already divided by the row's scale. Compiled for the oldest
+/// processor: with the widest vectors it takes twice the time.
 #[inline(never)]
 pub fn choose(grid: &Grid, weights: &[f32; GROUP], importance: Option<&[f32; GROUP]>) -> Choice {
     let (mut least, mut most) = (0f32, 0f32);
