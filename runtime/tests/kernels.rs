@@ -89,7 +89,7 @@ proptest! {
         ty in any_type(),
         rows in 1usize..40,
         cols in proptest::sample::select(vec![32usize, 96, 256, 1408, 2880]),
-        tokens in 1usize..7,
+        tokens in 1usize..20,
         seed: u64,
     ) {
         let w = matrix(ty, rows, cols, seed);
@@ -103,7 +103,7 @@ proptest! {
     #[test]
     fn a_token_gets_the_same_bits_alone_and_among_others(
         ty in any_type(),
-        tokens in 1usize..10,
+        tokens in 1usize..40,
         seed: u64,
     ) {
         let w = matrix(ty, 24, 96, seed);
@@ -111,6 +111,22 @@ proptest! {
         let together = product(Tier::best(), 2, &w, &x);
         let alone: Vec<f32> = x.chunks(96).flat_map(|x| product(Tier::best(), 1, &w, x)).collect();
         prop_assert_eq!(bits(&together), bits(&alone));
+    }
+
+    #[test]
+    fn plain_numbers_of_any_width_give_the_same_bits_on_every_tier(
+        ty in proptest::sample::select(vec![BlockType::F32, BlockType::F16, BlockType::BF16]),
+        rows in 1usize..20,
+        cols in 1usize..70,
+        tokens in 1usize..20,
+        seed: u64,
+    ) {
+        let w = matrix(ty, rows, cols, seed);
+        let x = Random(seed ^ 1).floats(tokens * cols);
+        let expected = bits(&product(scalar(), 1, &w, &x));
+        for tier in Tier::available() {
+            prop_assert_eq!(&bits(&product(tier, 3, &w, &x)), &expected, "{}", tier.name());
+        }
     }
 
     #[test]

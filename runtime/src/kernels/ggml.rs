@@ -8,37 +8,31 @@
 //!     out = tree(acc) + tree(min)
 //! ```
 
-use super::disjoint::Disjoint;
-use super::{Activations, Isa, Kernel, Needs};
+use super::matmul::Tiles;
+use super::{Isa, Kernel, Needs};
+use crate::blocks::GROUP;
 use crate::blocks::ggml::{Block, WithBlock, with_block};
-use crate::blocks::{GROUP, Matrix};
 
 /// Tokens that share the unpacking of a row.
 const TOKENS: usize = 4;
 
-/// Some rows of a product.
-pub(super) struct GgmlRows<'a> {
-    pub weights: &'a Matrix,
-    pub rows_per_head: usize,
-    pub x: &'a Activations<'a>,
-    pub out: Disjoint<'a>,
-    pub rows: std::ops::Range<usize>,
-}
+/// Tiles of a ggml type, which has rows only.
+pub(super) struct Ggml<'a>(pub Tiles<'a>);
 
-impl Kernel for GgmlRows<'_> {
+impl Kernel for Ggml<'_> {
     const NEEDS: Needs = Needs::Dots;
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let known = with_block(self.weights.block_type(), OnIsa { isa, rows: self });
+        let known = with_block(self.0.weights.block_type(), OnIsa { isa, tiles: self });
         debug_assert!(known.is_some(), "matrices of other types have their own kernels");
     }
 }
 
 struct OnIsa<'a, I> {
     isa: I,
-    rows: GgmlRows<'a>,
+    tiles: Ggml<'a>,
 }
 
 impl<I: Isa> WithBlock for OnIsa<'_, I> {
@@ -46,13 +40,13 @@ impl<I: Isa> WithBlock for OnIsa<'_, I> {
 
     #[inline(always)]
     fn with<B: Block>(self) {
-        let Self { isa, rows: all } = self;
-        let row_bytes = all.weights.cols() / B::WEIGHTS * B::BYTES;
-        for row in all.rows.clone() {
-            let bytes = &all.weights.data()[row * row_bytes..][..row_bytes];
+        let Self { isa, tiles: all } = self;
+        let row_bytes = all.0.weights.cols() / B::WEIGHTS * B::BYTES;
+        for row in all.0.rows(all.0.tiles.clone()) {
+            let bytes = &all.0.weights.data()[row * row_bytes..][..row_bytes];
             let mut token = 0;
-            while token < all.x.tokens() {
-                if I::TOKENS >= TOKENS && all.x.tokens() - token >= TOKENS {
+            while token < all.0.x.tokens() {
+                if I::TOKENS >= TOKENS && all.0.x.tokens() - token >= TOKENS {
                     all.row::<I, B, TOKENS>(isa, bytes, row, token);
                     token += TOKENS;
                 } else {
@@ -64,7 +58,7 @@ impl<I: Isa> WithBlock for OnIsa<'_, I> {
     }
 }
 
-impl GgmlRows<'_> {
+impl Ggml<'_> {
     /// One row times `T` tokens.
     #[inline(always)]
     fn row<I: Isa, B: Block, const T: usize>(
@@ -74,11 +68,11 @@ impl GgmlRows<'_> {
         row: usize,
         token: usize,
     ) {
-        let cols = self.weights.cols();
+        let cols = self.0.weights.cols();
         let inputs: [(&[[i8; GROUP]], &[f32]); T] = std::array::from_fn(|t| {
-            let at = (token + t) * self.x.width + row / self.rows_per_head * cols;
-            let codes = self.x.codes[at..][..cols].as_chunks::<GROUP>().0;
-            (codes, &self.x.scales[at / GROUP..][..cols / GROUP])
+            let at = (token + t) * self.0.x.width + self.0.input_at(row);
+            let codes = self.0.x.codes[at..][..cols].as_chunks::<GROUP>().0;
+            (codes, &self.0.x.scales[at / GROUP..][..cols / GROUP])
         });
         let (mut sums, mut minima) = ([isa.splat(0.0); T], [isa.splat(0.0); T]);
         for (at, block) in bytes.chunks_exact(B::BYTES).enumerate() {
@@ -106,7 +100,7 @@ impl GgmlRows<'_> {
                 y += isa.sum(minima[t]);
             }
             // SAFETY: this row belongs to this task alone.
-            unsafe { self.out.slice((token + t) * self.weights.rows() + row, 1)[0] = y };
+            unsafe { self.0.out.slice((token + t) * self.0.weights.rows() + row, 1)[0] = y };
         }
     }
 }

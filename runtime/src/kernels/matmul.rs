@@ -16,9 +16,9 @@ use std::ops::Range;
 use super::activations::BLOCK;
 use super::codes::{Codes, E2, E3, E4, E8};
 use super::disjoint::Disjoint;
-use super::ggml::GgmlRows;
+use super::ggml::Ggml;
 use super::isa::MOST_TILES;
-use super::plain::PlainRows;
+use super::plain::Plain;
 use super::{Activations, Isa, Kernel, Needs, Tier, Wide};
 use crate::blocks::coded::{HEADER_BYTES, Layout, table};
 use crate::blocks::{BlockType, GROUP, Matrix, TILE_ROWS};
@@ -196,36 +196,41 @@ struct Inputs<'a, const T: usize> {
 }
 
 /// Some tiles of a product.
-struct Tiles<'a> {
-    weights: &'a Matrix,
-    rows_per_head: usize,
-    x: &'a Activations<'a>,
-    out: Disjoint<'a>,
-    tiles: Range<usize>,
+pub(super) struct Tiles<'a> {
+    /// `[rows, cols]`
+    pub weights: &'a Matrix,
+    /// Rows that see the same columns of `x`.
+    pub rows_per_head: usize,
+    /// `[tokens, heads * cols]`
+    pub x: &'a Activations<'a>,
+    /// `[tokens, rows]`
+    pub out: Disjoint<'a>,
+    /// Which.
+    pub tiles: Range<usize>,
 }
 
-impl<'a> Tiles<'a> {
+impl Tiles<'_> {
     /// Multiplies them.
     fn run(self, tier: Tier) {
         let ty = self.weights.block_type();
         if ty.is_plain() {
-            tier.run(self.of_plain());
+            tier.run(Plain(self));
         } else if ty.is_coded() {
             tier.run(Coded(self));
         } else {
-            tier.run(self.of_ggml());
+            tier.run(Ggml(self));
         }
     }
 
-    fn of_plain(self) -> PlainRows<'a> {
-        let Self { weights, rows_per_head, x, out, tiles } = self;
-        PlainRows { weights, rows_per_head, x, out, tiles }
+    /// The rows of some tiles, the last of which may have fewer.
+    pub fn rows(&self, tiles: Range<usize>) -> Range<usize> {
+        tiles.start * TILE_ROWS..self.weights.rows().min(tiles.end * TILE_ROWS)
     }
 
-    fn of_ggml(self) -> GgmlRows<'a> {
-        let Self { weights, rows_per_head, x, out, tiles } = self;
-        let rows = tiles.start * TILE_ROWS..weights.rows().min(tiles.end * TILE_ROWS);
-        GgmlRows { weights, rows_per_head, x, out, rows }
+    /// Where what a row sees begins in a token's inputs.
+    #[inline(always)]
+    pub fn input_at(&self, row: usize) -> usize {
+        row / self.rows_per_head * self.weights.cols()
     }
 }
 
@@ -248,12 +253,6 @@ impl Kernel for Coded<'_> {
 }
 
 impl Tiles<'_> {
-    /// Where head of `tile` begins in a token's inputs.
-    #[inline(always)]
-    fn input_at(&self, tile: usize) -> usize {
-        tile * TILE_ROWS / self.rows_per_head * self.weights.cols()
-    }
-
     #[inline(always)]
     fn coded<I: Isa, C: Codes<RUNS>, const RUNS: usize>(self, isa: I) {
         let layout =
@@ -270,7 +269,7 @@ impl Tiles<'_> {
             if <I::Wide as Wide>::TILES > 1
                 && several
                 && last < self.tiles.end
-                && self.input_at(tile) == self.input_at(last)
+                && self.input_at(tile * TILE_ROWS) == self.input_at(last * TILE_ROWS)
             {
                 self.coded_tiles::<I, I::Wide, C, RUNS>(isa, isa.wide(), at);
                 tile = last + 1;
@@ -313,7 +312,7 @@ impl Tiles<'_> {
     /// What a tile sees of one token.
     #[inline(always)]
     fn token(&self, At { layout, tile, .. }: At, token: usize) -> Inputs<'_, 1> {
-        let at = (token * self.x.width + self.input_at(tile)) / GROUP;
+        let at = (token * self.x.width + self.input_at(tile * TILE_ROWS)) / GROUP;
         let groups = at..at + layout.groups;
         let codes = self.x.codes.as_chunks::<4>().0.as_chunks::<8>().0.as_chunks::<1>().0;
         Inputs {
@@ -327,7 +326,7 @@ impl Tiles<'_> {
     #[inline(always)]
     fn block(&self, At { layout, tile, .. }: At, token: usize) -> Inputs<'_, BLOCK> {
         let blocks = self.x.blocks();
-        let at = (token / BLOCK * self.x.width + self.input_at(tile)) / GROUP;
+        let at = (token / BLOCK * self.x.width + self.input_at(tile * TILE_ROWS)) / GROUP;
         let groups = at..at + layout.groups;
         Inputs {
             codes: &blocks.codes[groups.clone()],

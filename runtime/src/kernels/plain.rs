@@ -8,9 +8,9 @@
 
 use std::ops::Range;
 
-use super::disjoint::Disjoint;
-use super::{Activations, Isa, Kernel};
-use crate::blocks::{BlockType, Matrix, TILE_ROWS};
+use super::matmul::Tiles;
+use super::{Isa, Kernel};
+use crate::blocks::BlockType;
 
 /// Tokens side by side.
 const TOKENS: usize = 4;
@@ -22,26 +22,15 @@ const ROWS_ALONE: usize = 4;
 /// Tokens whose inputs stay in the second cache while rows pass, and a few of them in the first.
 const TOKENS_AT_ONCE: usize = 16;
 
-/// Some tiles of a product of plain numbers.
-pub(super) struct PlainRows<'a> {
-    /// `[rows, cols]`
-    pub weights: &'a Matrix,
-    /// Rows that see the same columns of `x`.
-    pub rows_per_head: usize,
-    /// The inputs.
-    pub x: &'a Activations<'a>,
-    /// `[tokens, rows]`
-    pub out: Disjoint<'a>,
-    /// Tiles of rows.
-    pub tiles: Range<usize>,
-}
+/// Tiles of plain numbers.
+pub(super) struct Plain<'a>(pub Tiles<'a>);
 
-impl Kernel for PlainRows<'_> {
+impl Kernel for Plain<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        match self.weights.block_type() {
+        match self.0.weights.block_type() {
             BlockType::F16 => self.tiles::<I, F16>(isa),
             BlockType::BF16 => self.tiles::<I, BF16>(isa),
             _ => self.tiles::<I, F32>(isa),
@@ -49,15 +38,14 @@ impl Kernel for PlainRows<'_> {
     }
 }
 
-impl PlainRows<'_> {
+impl Plain<'_> {
     #[inline(always)]
     fn tiles<I: Isa, N: Number>(&self, isa: I) {
-        let tokens = self.x.tokens();
+        let tokens = self.0.x.tokens();
         for first in (0..tokens).step_by(TOKENS_AT_ONCE) {
             let tokens = first..tokens.min(first + TOKENS_AT_ONCE);
-            for tile in self.tiles.clone() {
-                let rows = tile * TILE_ROWS..self.weights.rows().min((tile + 1) * TILE_ROWS);
-                self.tile::<I, N>(isa, rows, tokens.clone());
+            for tile in self.0.tiles.clone() {
+                self.tile::<I, N>(isa, self.0.rows(tile..tile + 1), tokens.clone());
             }
         }
     }
@@ -86,14 +74,15 @@ impl PlainRows<'_> {
         row: usize,
         token: usize,
     ) {
-        let (rows, cols) = (self.weights.rows(), self.weights.cols());
-        let input = row / self.rows_per_head * cols;
+        let (rows, cols) = (self.0.weights.rows(), self.0.weights.cols());
+        let input = self.0.input_at(row);
         let weights: [&[u8]; R] = std::array::from_fn(|r| {
             let row = (row + r).min(rows - 1);
-            &self.weights.data()[row * cols * N::BYTES..][..cols * N::BYTES]
+            &self.0.weights.data()[row * cols * N::BYTES..][..cols * N::BYTES]
         });
-        let x: [&[f32]; T] =
-            std::array::from_fn(|t| &self.x.values[(token + t) * self.x.width + input..][..cols]);
+        let x: [&[f32]; T] = std::array::from_fn(|t| {
+            &self.0.x.values[(token + t) * self.0.x.width + input..][..cols]
+        });
 
         let mut sums = [[isa.splat(0.0); T]; R];
         let steps = cols / 8;
@@ -131,7 +120,7 @@ impl PlainRows<'_> {
         for (row, sums) in (row..rows).zip(&sums) {
             for (token, sum) in (token..).zip(sums) {
                 // SAFETY: rows of these tiles belong to this task alone.
-                unsafe { self.out.slice(token * rows + row, 1)[0] = isa.sum(*sum) };
+                unsafe { self.0.out.slice(token * rows + row, 1)[0] = isa.sum(*sum) };
             }
         }
     }
