@@ -97,7 +97,8 @@ fn rounded(feedback: &Feedback, grid: &Grid, values: &[GroupLanes]) -> Rounded {
             }
             bytes[lane] = search::choose(grid, &row, importance).byte;
         }
-        let best = best(grid, bytes, values, &wanted, importance, &feedback.carry_within(group));
+        let carry = &feedback.carry_within(group);
+        let best = Group { grid, values, wanted: &wanted, importance, carry }.best(bytes);
         carry_on(feedback, first, &best.errors, &mut carried);
         errors[first..][..GROUP].copy_from_slice(&best.errors);
         for lane in 0..LANES {
@@ -152,8 +153,9 @@ fn refine(
                     wanted[lane] += shift[lane];
                 }
             }
-            let (bytes, importance) = (rows.scales[group], Some(&factors.importance));
-            let new = best(grid, bytes, &values[group], &wanted, importance, &factors.carry);
+            let (importance, carry) = (Some(&factors.importance), &factors.carry);
+            let (values, wanted) = (&values[group], &wanted);
+            let new = Group { grid, values, wanted, importance, carry }.best(rows.scales[group]);
             let there = factors.cost(&old, &shift);
 
             let codes = new.codes(grid);
@@ -252,68 +254,67 @@ impl Trial {
     }
 }
 
-/// Of each row's scale and its two neighbours the one that turns out best.
-#[inline(always)]
-fn best(
-    grid: &Grid,
-    bytes: [u8; LANES],
-    values: &GroupLanes,
-    wanted: &GroupLanes,
-    importance: Option<&[f32; GROUP]>,
-    carry: &Carry,
-) -> Trial {
-    let (mut below, mut above) = (bytes, bytes);
-    for lane in 0..LANES {
-        let (sign, magnitude) = (bytes[lane] & 0x80, bytes[lane] & 0x7f);
-        below[lane] = sign | magnitude.saturating_sub(1);
-        above[lane] = sign | (magnitude + 1).min(0x7f);
-    }
-    let mut best = attempt(grid, bytes, values, wanted, importance, carry);
-    for bytes in [below, above] {
-        let other = attempt(grid, bytes, values, wanted, importance, carry);
+/// A group of each row, and what it is to be rounded by.
+struct Group<'a> {
+    grid: &'a Grid<'a>,
+    values: &'a GroupLanes,
+    /// The values, and what the errors of other groups leave to be made good.
+    wanted: &'a GroupLanes,
+    importance: Option<&'a [f32; GROUP]>,
+    carry: &'a Carry,
+}
+
+impl Group<'_> {
+    /// Of each row's scale and its two neighbours the one that turns out best.
+    #[inline(always)]
+    fn best(&self, bytes: [u8; LANES]) -> Trial {
+        let (mut below, mut above) = (bytes, bytes);
         for lane in 0..LANES {
-            if other.cost[lane] < best.cost[lane] {
-                best.bytes[lane] = other.bytes[lane];
-                best.cost[lane] = other.cost[lane];
-                for k in 0..GROUP {
-                    best.places[k][lane] = other.places[k][lane];
-                    best.errors[k][lane] = other.errors[k][lane];
+            let (sign, magnitude) = (bytes[lane] & 0x80, bytes[lane] & 0x7f);
+            below[lane] = sign | magnitude.saturating_sub(1);
+            above[lane] = sign | (magnitude + 1).min(0x7f);
+        }
+        let mut best = self.attempt(bytes);
+        for bytes in [below, above] {
+            let other = self.attempt(bytes);
+            for lane in 0..LANES {
+                if other.cost[lane] < best.cost[lane] {
+                    best.bytes[lane] = other.bytes[lane];
+                    best.cost[lane] = other.cost[lane];
+                    for k in 0..GROUP {
+                        best.places[k][lane] = other.places[k][lane];
+                        best.errors[k][lane] = other.errors[k][lane];
+                    }
                 }
             }
         }
+        best
     }
-    best
-}
 
-#[inline(always)]
-fn attempt(
-    grid: &Grid,
-    bytes: [u8; LANES],
-    values: &GroupLanes,
-    wanted: &GroupLanes,
-    importance: Option<&[f32; GROUP]>,
-    carry: &Carry,
-) -> Trial {
-    let scales = Scales::new(bytes);
-    let mut trial = Trial {
-        bytes,
-        places: [[0; LANES]; GROUP],
-        errors: [[0f32; LANES]; GROUP],
-        cost: [0f32; LANES],
-    };
-    for k in 0..GROUP {
-        let mut wanted = wanted[k];
-        add_products(&mut wanted, &trial.errors[..k], &carry[k]);
-        let (places, rounded) = scales.nearest(grid, &wanted);
-        let importance = importance.map_or(1.0, |all| all[k]);
-        for lane in 0..LANES {
-            let missed = wanted[lane] - rounded[lane];
-            trial.cost[lane] += missed * missed * importance;
-            trial.errors[k][lane] = values[k][lane] - rounded[lane];
+    /// The group column by column under given scales.
+    #[inline(always)]
+    fn attempt(&self, bytes: [u8; LANES]) -> Trial {
+        let scales = Scales::new(bytes);
+        let mut trial = Trial {
+            bytes,
+            places: [[0; LANES]; GROUP],
+            errors: [[0f32; LANES]; GROUP],
+            cost: [0f32; LANES],
+        };
+        for k in 0..GROUP {
+            let mut wanted = self.wanted[k];
+            add_products(&mut wanted, &trial.errors[..k], &self.carry[k]);
+            let (places, rounded) = scales.nearest(self.grid, &wanted);
+            let importance = self.importance.map_or(1.0, |all| all[k]);
+            for lane in 0..LANES {
+                let missed = wanted[lane] - rounded[lane];
+                trial.cost[lane] += missed * missed * importance;
+                trial.errors[k][lane] = self.values[k][lane] - rounded[lane];
+            }
+            trial.places[k] = places;
         }
-        trial.places[k] = places;
+        trial
     }
-    trial
 }
 
 /// `w H w^T` of rows: what would be lost if all weights were zero.

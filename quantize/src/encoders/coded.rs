@@ -67,9 +67,26 @@ fn encode_rows(
     guide: Guide,
     with_codes: bool,
 ) -> Result<Vec<EncodedRow>, EncodeError> {
-    let encode = |rows: &[usize]| encode_run(grid, weights, rows, guide, with_codes);
+    let cols = weights.cols();
+    let side_by_side = |rows: &[usize]| {
+        let mut values = vec![0f32; rows.len() * cols];
+        let mut encoded = Vec::with_capacity(rows.len());
+        for (&row, values) in rows.iter().zip(values.chunks_exact_mut(cols.max(1))) {
+            weights.read_row(row, values);
+            encoded.push(scaled(grid, row, values)?);
+        }
+        match guide.feedback {
+            Some(feedback) => with_feedback(grid, feedback, &values, with_codes, &mut encoded),
+            None => {
+                for (row, values) in encoded.iter_mut().zip(values.chunks_exact(cols.max(1))) {
+                    without_feedback(grid, values, guide.importance, with_codes, row);
+                }
+            }
+        }
+        Ok(encoded)
+    };
     let runs: Vec<Vec<EncodedRow>> =
-        rows.par_chunks(LANES).map(encode).collect::<Result<_, _>>()?;
+        rows.par_chunks(LANES).map(side_by_side).collect::<Result<_, _>>()?;
     Ok(runs.into_iter().flatten().collect())
 }
 
@@ -103,32 +120,6 @@ fn choose_grid(
         }
     }
     Ok(best.0)
-}
-
-/// At most [`LANES`] rows.
-fn encode_run(
-    grid: &Grid,
-    weights: &dyn Rows,
-    rows: &[usize],
-    guide: Guide,
-    with_codes: bool,
-) -> Result<Vec<EncodedRow>, EncodeError> {
-    let cols = weights.cols();
-    let mut values = vec![0f32; rows.len() * cols];
-    let mut encoded = Vec::with_capacity(rows.len());
-    for (&row, values) in rows.iter().zip(values.chunks_exact_mut(cols.max(1))) {
-        weights.read_row(row, values);
-        encoded.push(scaled(grid, row, values)?);
-    }
-    match guide.feedback {
-        Some(feedback) => with_feedback(grid, feedback, &values, with_codes, &mut encoded),
-        None => {
-            for (row, values) in encoded.iter_mut().zip(values.chunks_exact(cols.max(1))) {
-                without_feedback(grid, values, guide.importance, with_codes, row);
-            }
-        }
-    }
-    Ok(encoded)
 }
 
 /// A row that has its scale, by which its weights were divided, and nothing else.

@@ -48,10 +48,10 @@ pub(super) struct Factors {
 pub(super) type Carry = Box<[[f32; GROUP]; GROUP]>;
 
 impl Factors {
-    fn new(block: &[f64], n: usize, first: usize) -> Self {
+    fn new(block: &[f64], n: usize, first: usize, least: f64) -> Self {
         let rows = (first..first + GROUP).flat_map(|i| &block[i * n + first..][..GROUP]);
         let mut own: Vec<f64> = rows.copied().collect();
-        let (d, u) = factor(own.clone(), GROUP).unwrap_or_else(|| without(&mut own, GROUP));
+        let (d, u) = factor(own.clone(), GROUP, least).unwrap_or_else(|| without(&mut own, GROUP));
         let importance = std::array::from_fn(|i| d[i] as f32);
         let before = |k: usize, i: usize| if i < k { u[i * GROUP + k] as f32 } else { 0.0 };
         let carry = Box::new(std::array::from_fn(|k| std::array::from_fn(|i| before(k, i))));
@@ -70,10 +70,12 @@ impl Feedback {
             for i in 0..n {
                 matrix[i * n + i] = matrix[i * n + i].max(0.0) + mean * DAMPING;
             }
-            let (d, u) = factor(matrix.clone(), n).unwrap_or_else(|| without(&mut matrix, n));
+            let least = mean * DAMPING / 1000.0; // sums of inputs are not exact
+            let (d, u) =
+                factor(matrix.clone(), n, least).unwrap_or_else(|| without(&mut matrix, n));
             if hessian.block().is_multiple_of(GROUP) {
                 let groups = (0..n / GROUP).map(|group| group * GROUP);
-                within.extend(groups.map(|first| Factors::new(&matrix, n, first)));
+                within.extend(groups.map(|first| Factors::new(&matrix, n, first, least)));
             }
             products.extend(matrix.iter().map(|one| *one as f32));
             importance.extend(d.iter().map(|d| *d as f32));
@@ -138,12 +140,13 @@ impl Feedback {
     }
 }
 
-/// `D` and `U` of a symmetric matrix, from the last column to the first; `None` where it is not positive definite.
-fn factor(mut a: Vec<f64>, n: usize) -> Option<(Vec<f64>, Vec<f64>)> {
+/// `D` and `U` of a symmetric matrix, from the last column to the first; `None` where an entry of `D` is not above
+/// `least`: second moments that are damped have larger ones, and their factors are no larger than some thousands.
+fn factor(mut a: Vec<f64>, n: usize, least: f64) -> Option<(Vec<f64>, Vec<f64>)> {
     let mut d = vec![0.0; n];
     for k in (0..n).rev() {
         d[k] = a[k * n + k];
-        if d[k] <= 0.0 || !d[k].is_finite() {
+        if d[k] <= least || !d[k].is_finite() {
             return None;
         }
         // Column k of U, then what is left of the triangle above and left of it.
@@ -213,6 +216,17 @@ mod tests {
                 }
             }
             first += n;
+        }
+    }
+
+    #[test]
+    fn factors_stay_small_whatever_the_matrix() {
+        // Of no inputs, and positive definite only by the damping of 3,333: a factor would be 5,000.
+        let hessian = Hessian::from_packed(3, 3, vec![1e6, 100.0, 0.0, 1.0, 3334.33, 1.0]);
+        let feedback = Feedback::new(&hessian.unwrap());
+        for col in 1..3 {
+            let (_, carry) = feedback.carry(0..col, col);
+            assert!(carry.iter().all(|factor| factor.abs() < 1e3), "{carry:?}");
         }
     }
 
