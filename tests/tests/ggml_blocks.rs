@@ -57,6 +57,56 @@ fn every_tier_multiplies_as_scalar_does() {
     }
 }
 
+/// A matrix of any shape, of the stored blocks in turn.
+fn repeated(ty: BlockType, rows: usize, cols: usize) -> Option<Matrix> {
+    let len = ty.byte_len(rows, cols)?;
+    let (matrix, _) = stored(ty);
+    let bytes: Vec<u8> = matrix.data().iter().copied().cycle().take(len).collect();
+    Some(Matrix::new(ty, rows, cols, bytes.into()).unwrap())
+}
+
+#[test]
+fn shapes_that_fill_no_tile_and_no_run_of_columns_are_multiplied_alike() {
+    let best = Tier::best();
+    for ty in ggml_types() {
+        for (rows, cols, tokens) in
+            [(1, 32, 1), (9, 96, 70), (23, 1408, 9), (17, 2880, 4), (31, 2816, 66)]
+        {
+            let Some(weights) = repeated(ty, rows, cols) else { continue };
+            let x = inputs(tokens * cols);
+            let expected = bits(&product(Tier::from_name("scalar").unwrap(), 1, &weights, &x));
+            for tier in Tier::available() {
+                let got = bits(&product(tier, 3, &weights, &x));
+                assert_eq!(got, expected, "{ty} {} {rows} x {cols}", tier.name());
+            }
+            let alone = x.chunks(cols).flat_map(|x| product(best, 1, &weights, x));
+            assert_eq!(bits(&alone.collect::<Vec<f32>>()), expected, "{ty} {rows} x {cols}");
+        }
+    }
+}
+
+#[test]
+fn one_input_alone_gives_its_weights() {
+    for ty in ggml_types() {
+        let (weights, values) = stored(ty);
+        let (rows, cols) = (weights.rows(), weights.cols());
+        let mut x = vec![0.0; cols * cols];
+        x.iter_mut().step_by(cols + 1).for_each(|x| *x = 127.0);
+        let largest = values.iter().fold(0f32, |a, b| a.max(b.abs()));
+        for tier in [Tier::best(), Tier::from_name("scalar").unwrap()] {
+            let products = product(tier, 1, &weights, &x);
+            for (col, products) in products.chunks(rows).enumerate() {
+                for (row, y) in products.iter().enumerate() {
+                    let weight = values[row * cols + col];
+                    // Offsets round otherwise than in decoding.
+                    let slack = 127.0 * largest * 4.0 * f32::EPSILON;
+                    assert!((y - 127.0 * weight).abs() <= slack, "{ty} {row} {col}: {y} {weight}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_product_is_that_of_the_decoded_weights() {
     for ty in ggml_types() {

@@ -22,6 +22,7 @@ pub struct Activations<'a> {
     /// The quantized values of each group, added up: `[tokens, width / 32]`.
     pub sums: Cow<'a, [i32]>,
     blocks: OnceLock<Blocks>,
+    halves: OnceLock<Vec<[[f32; 1]; 2]>>,
 }
 
 /// Tokens of a block.
@@ -37,6 +38,29 @@ pub(super) struct Blocks {
     pub scales: Vec<[f32; BLOCK]>,
     /// `[blocks, width / 32]` of eight.
     pub sums: Vec<[i32; BLOCK]>,
+    halves: OnceLock<Vec<[[f32; BLOCK]; 2]>>,
+}
+
+impl Blocks {
+    /// The sums of each half of a group's quantized values, times its scale: what an offset that all weights of a half
+    /// share is multiplied with. `[blocks, width / 32]`, made at first use.
+    pub(super) fn halves(&self) -> &[[[f32; BLOCK]; 2]] {
+        self.halves.get_or_init(|| halves(&self.codes, &self.scales))
+    }
+}
+
+/// See [`Blocks::halves`].
+fn halves<const T: usize>(codes: &[[[[i8; 4]; 8]; T]], scales: &[[f32; T]]) -> Vec<[[f32; T]; 2]> {
+    let sum = |codes: &[[i8; 4]]| codes.iter().flatten().map(|&code| i32::from(code)).sum::<i32>();
+    let mut all = vec![[[0.0; T]; 2]; scales.len()];
+    for ((halves, codes), scales) in all.iter_mut().zip(codes).zip(scales) {
+        for (t, (codes, scale)) in codes.iter().zip(scales).enumerate() {
+            let (first, second) = codes.split_at(4);
+            halves[0][t] = scale * sum(first) as f32;
+            halves[1][t] = scale * sum(second) as f32;
+        }
+    }
+    all
 }
 
 impl<'a> Activations<'a> {
@@ -51,8 +75,8 @@ impl<'a> Activations<'a> {
             tier.run(Quantize { values, codes, scales, sums });
         }
         let (codes, scales, sums) = (codes.into(), scales.into(), sums.into());
-        let blocks = OnceLock::new();
-        Self { values: Cow::Borrowed(values), width, codes, scales, sums, blocks }
+        let (blocks, halves) = (OnceLock::new(), OnceLock::new());
+        Self { values: Cow::Borrowed(values), width, codes, scales, sums, blocks, halves }
     }
 
     /// How many tokens.
@@ -77,6 +101,7 @@ impl<'a> Activations<'a> {
             scales: rows(&self.scales, self.width / GROUP, tokens).into(),
             sums: rows(&self.sums, self.width / GROUP, tokens).into(),
             blocks: OnceLock::new(),
+            halves: OnceLock::new(),
         }
     }
 
@@ -93,7 +118,14 @@ impl<'a> Activations<'a> {
             scales: rows(&self.scales, self.width / GROUP, &tokens),
             sums: rows(&self.sums, self.width / GROUP, &tokens),
             blocks: OnceLock::new(),
+            halves: OnceLock::new(),
         }
+    }
+
+    /// As [`Blocks::halves`], of each token by itself.
+    pub(super) fn halves(&self) -> &[[[f32; 1]; 2]] {
+        let codes = self.codes.as_chunks::<4>().0.as_chunks::<8>().0.as_chunks::<1>().0;
+        self.halves.get_or_init(|| halves(codes, self.scales.as_chunks::<1>().0))
     }
 
     /// By blocks of tokens, made at first use.
@@ -105,6 +137,7 @@ impl<'a> Activations<'a> {
                 codes: vec![[[[0; 4]; 8]; BLOCK]; len],
                 scales: vec![[0.0; BLOCK]; len],
                 sums: vec![[0; BLOCK]; len],
+                halves: OnceLock::new(),
             };
             let codes = self.codes.as_chunks::<4>().0.as_chunks::<8>().0;
             let tokens = codes.chunks_exact(groups).zip(self.scales.chunks_exact(groups));

@@ -46,6 +46,19 @@ pub(super) unsafe fn four(a: &[i8; 4]) -> __m256i {
     avx2!(_mm256_set1_epi32(i32::from_le_bytes(a.map(|a| a as u8))))
 }
 
+/// Sixteen bytes of a row beside sixteen of another.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn two(low: &[u8; 16], high: &[u8; 16]) -> __m256i {
+    avx2!({
+        let low = _mm_loadu_si128(low.as_ptr().cast());
+        let high = _mm_loadu_si128(high.as_ptr().cast());
+        _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), high)
+    })
+}
+
 impl Isa for Avx2 {
     type F32x8 = __m256;
     type I32x8 = __m256i;
@@ -192,6 +205,67 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn store_bytes(self, a: __m256i, to: &mut [u8; 32]) {
+        avx2!(_mm256_storeu_si256(to.as_mut_ptr().cast(), a))
+    }
+
+    #[inline(always)]
+    fn transpose(self, [a, b, c, d, e, f, g, h]: [&[u8; 16]; 8]) -> [__m256i; 4] {
+        avx2!({
+            // Rows r and r + 4 in the halves of one register, which all that follows keeps apart.
+            let (a, b) = (two(a, e), two(b, f));
+            let (c, d) = (two(c, g), two(d, h));
+            let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+            let (first, second) = (_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+            let (ab, cd) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+            let (third, fourth) = (_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+            [first, second, third, fourth]
+        })
+    }
+
+    #[inline(always)]
+    fn load_halves(self, [a, b, c, d, e, f, g, h]: [&[u8; 2]; 8]) -> __m256 {
+        avx2!({
+            let halves = _mm_setzero_si128();
+            let halves = _mm_insert_epi16::<0>(halves, i16::from_le_bytes(*a).into());
+            let halves = _mm_insert_epi16::<1>(halves, i16::from_le_bytes(*b).into());
+            let halves = _mm_insert_epi16::<2>(halves, i16::from_le_bytes(*c).into());
+            let halves = _mm_insert_epi16::<3>(halves, i16::from_le_bytes(*d).into());
+            let halves = _mm_insert_epi16::<4>(halves, i16::from_le_bytes(*e).into());
+            let halves = _mm_insert_epi16::<5>(halves, i16::from_le_bytes(*f).into());
+            let halves = _mm_insert_epi16::<6>(halves, i16::from_le_bytes(*g).into());
+            let halves = _mm_insert_epi16::<7>(halves, i16::from_le_bytes(*h).into());
+            _mm256_cvtph_ps(halves)
+        })
+    }
+
+    #[inline(always)]
+    fn byte<const AT: i32>(self, a: __m256i) -> __m256i {
+        avx2!({
+            let shifted = match AT {
+                0 => a,
+                1 => _mm256_srli_epi32::<8>(a),
+                2 => _mm256_srli_epi32::<16>(a),
+                _ => _mm256_srli_epi32::<24>(a),
+            };
+            if AT == 3 { shifted } else { _mm256_and_si256(shifted, _mm256_set1_epi32(255)) }
+        })
+    }
+
+    #[inline(always)]
+    fn spread<const AT: i32>(self, a: __m256i) -> __m256i {
+        avx2!({
+            // The byte that has the bits, four times; then one bit of each.
+            let byte = AT / 8 * 0x0101_0101;
+            let rows =
+                _mm_setr_epi32(byte, byte + 0x0404_0404, byte + 0x0808_0808, byte + 0x0c0c_0c0c);
+            let bytes = _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(rows));
+            let bits = _mm256_set1_epi32(0x0804_0201 << (AT % 8));
+            _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits)
+        })
+    }
+
+    #[inline(always)]
     fn shift_and<const SHIFT: i32>(self, a: __m256i, mask: u8) -> __m256i {
         avx2!({
             let shifted = if SHIFT == 0 { a } else { _mm256_srli_epi16::<SHIFT>(a) };
@@ -245,22 +319,6 @@ impl Isa for Avx2 {
             let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), a);
             _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         })
-    }
-
-    #[inline(always)]
-    fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> __m256i {
-        avx2!({
-            let weights = _mm256_loadu_si256(weights.as_ptr().cast());
-            let a = _mm256_loadu_si256(a.as_ptr().cast());
-            let pairs =
-                _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(a, weights));
-            _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
-        })
-    }
-
-    #[inline(always)]
-    fn halves(self, low: f32, high: f32) -> __m256 {
-        avx2!(_mm256_set_m128(_mm_set1_ps(high), _mm_set1_ps(low)))
     }
 
     #[inline(always)]

@@ -79,9 +79,12 @@ impl Wide for Avx512Pair {
     }
 
     #[inline(always)]
-    fn load(self, from: &[f32]) -> __m512 {
-        let from: &[f32; 16] = from.first_chunk().expect("two tiles have sixteen rows");
-        avx512!(_mm512_loadu_ps(from.as_ptr()))
+    fn load(self, [low, high]: [&[f32; 8]; 2]) -> __m512 {
+        avx512!({
+            let low = _mm256_castps_pd(_mm256_loadu_ps(low.as_ptr()));
+            let high = _mm256_castps_pd(_mm256_loadu_ps(high.as_ptr()));
+            _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(low), high))
+        })
     }
 
     #[inline(always)]
@@ -146,7 +149,12 @@ impl Wide for Avx512Pair {
     }
 
     #[inline(always)]
-    fn dot_table(self, mut acc: __m512i, weights: &[__m512i; 8], a: &[[i8; 4]; 8]) -> __m512i {
+    fn dot_table<const N: usize>(
+        self,
+        mut acc: __m512i,
+        weights: &[__m512i; N],
+        a: &[[i8; 4]; N],
+    ) -> __m512i {
         for (weights, a) in weights.iter().zip(a) {
             acc = avx512!(_mm512_dpbusd_epi32(acc, *weights, self.four(a)));
         }

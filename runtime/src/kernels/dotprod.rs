@@ -65,22 +65,18 @@ unsafe fn sdot_lane<const LANE: i32>(
     acc
 }
 
-/// The products of the weights of four rows with a group's activations.
+/// The products of sixteen weights of four rows with activations.
 ///
 /// # Safety
 /// As of [`sdot_lane`].
 #[inline(always)]
-unsafe fn group(acc: int32x4_t, weights: [uint8x16_t; 8], a: [int8x16_t; 2]) -> int32x4_t {
+unsafe fn sixteen(acc: int32x4_t, weights: &[uint8x16_t; 4], a: int8x16_t) -> int32x4_t {
     // SAFETY: the caller vouches for the instruction.
     unsafe {
-        let acc = sdot_lane::<0>(acc, weights[0], a[0]);
-        let acc = sdot_lane::<1>(acc, weights[1], a[0]);
-        let acc = sdot_lane::<2>(acc, weights[2], a[0]);
-        let acc = sdot_lane::<3>(acc, weights[3], a[0]);
-        let acc = sdot_lane::<0>(acc, weights[4], a[1]);
-        let acc = sdot_lane::<1>(acc, weights[5], a[1]);
-        let acc = sdot_lane::<2>(acc, weights[6], a[1]);
-        sdot_lane::<3>(acc, weights[7], a[1])
+        let acc = sdot_lane::<0>(acc, weights[0], a);
+        let acc = sdot_lane::<1>(acc, weights[1], a);
+        let acc = sdot_lane::<2>(acc, weights[2], a);
+        sdot_lane::<3>(acc, weights[3], a)
     }
 }
 
@@ -123,12 +119,16 @@ impl Isa for Dotprod {
         fn sum(a: F32x8) -> f32;
         fn prefetch<const AHEAD: usize>(at: *const u8) -> ();
         fn load_bytes(from: &[u8; 32]) -> U8x32;
+        fn store_bytes(a: U8x32, to: &mut [u8; 32]) -> ();
+        fn transpose(rows: [&[u8; 16]; 8]) -> [U8x32; 4];
+        fn load_halves(rows: [&[u8; 2]; 8]) -> F32x8;
+        fn byte<const AT: i32>(a: U8x32) -> I32x8;
+        fn spread<const AT: i32>(a: U8x32) -> U8x32;
         fn shift_and<const SHIFT: i32>(a: U8x32, mask: u8) -> U8x32;
         fn insert<const SHIFT: i32>(a: U8x32, b: U8x32, mask: u8) -> U8x32;
         fn table(entries: &[i8; 16]) -> int8x16_t;
         fn lookup(table: int8x16_t, codes: U8x32) -> U8x32;
         fn load_weights(from: &[u8; 32]) -> U8x32;
-        fn halves(low: f32, high: f32) -> F32x8;
         fn scales(bytes: &[u8; 8]) -> F32x8;
     }
 
@@ -149,28 +149,25 @@ impl Isa for Dotprod {
     }
 
     #[inline(always)]
-    fn dot_table(self, acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
-        neon!({
-            let a = a.as_ptr().cast::<i8>();
-            let a = [vld1q_s8(a), vld1q_s8(a.add(16))];
-            (group(acc.0, firsts(weights), a), group(acc.1, seconds(weights), a))
-        })
+    fn dot_table<const N: usize>(
+        self,
+        mut acc: I32x8,
+        weights: &[U8x32; N],
+        a: &[[i8; 4]; N],
+    ) -> I32x8 {
+        let (low, high) = (firsts(weights), seconds(weights));
+        let weights = low.as_chunks::<4>().0.iter().zip(high.as_chunks::<4>().0);
+        for ((low, high), a) in weights.zip(a.as_chunks::<4>().0) {
+            acc = neon!({
+                let a = vld1q_s8(a.as_ptr().cast());
+                (sixteen(acc.0, low, a), sixteen(acc.1, high, a))
+            });
+        }
+        acc
     }
 
     #[inline(always)]
     fn dot_bytes(self, acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
         self.dot_table(acc, weights, a)
-    }
-
-    #[inline(always)]
-    fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> I32x8 {
-        neon!({
-            let zero = vdupq_n_s32(0);
-            let (w, x) = (weights.as_ptr(), a.as_ptr());
-            (
-                sdot(zero, vld1q_s8(w), vld1q_s8(x)),
-                sdot(zero, vld1q_s8(w.add(16)), vld1q_s8(x.add(16))),
-            )
-        })
     }
 }

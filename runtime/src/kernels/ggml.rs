@@ -1,38 +1,95 @@
 //! Products with ggml's block types, which are stored row by row.
 //!
 //! ```text
-//! for each row
-//!     for each group of 32 columns, in order; lane i holds columns 4 i to 4 i + 3
-//!         acc  = fma(scale[half] * activation_scale, f32(products of the lane), acc)
-//!         min  = fma(-offset[half] * activation_scale, f32(activation codes of the lane, added), min)
-//!     out = tree(acc) + tree(min)
+//! for each tile of 8 rows, a lane per row
+//!     for each group of 32 columns, in order; for each half that has factors of its own
+//!         acc  = fma(scale * activation_scale, f32(products of codes), acc)
+//!         acc  = fma(offset, activation_scale * f32(activation codes, added), acc)
+//!     out = acc
 //! ```
+//!
+//! Some columns of a tile are unpacked at a time, for several tokens, and by code that every type shares multiplied while
+//! they are in the first cache.
 
-use super::matmul::Tiles;
-use super::{Isa, Kernel, Needs};
-use crate::blocks::GROUP;
-use crate::blocks::ggml::{Block, WithBlock, with_block};
+use std::iter::zip;
+use std::ops::Range;
 
-/// Tokens that share the unpacking of a row.
-const TOKENS: usize = 4;
+use super::activations::BLOCK;
+use super::isa::MOST_TILES;
+use super::matmul::{Inputs, Tiles, some_of};
+use super::{Isa, Kernel, Needs, Tier, Wide};
+use crate::blocks::ggml::{Block, Bytes, TileGroup, WithBlock, with_block};
+use crate::blocks::{GROUP, TILE_ROWS};
 
-/// Tiles of a ggml type, which has rows only.
-pub(super) struct Ggml<'a>(pub Tiles<'a>);
+/// Groups of columns that are unpacked at a time: those of two long blocks.
+const GROUPS: usize = 16;
 
-impl Kernel for Ggml<'_> {
-    const NEEDS: Needs = Needs::Dots;
+/// Tokens that share what is unpacked.
+const TOKENS: usize = 64;
+
+/// Half a block of tokens: where registers hold no more.
+const HALF: usize = BLOCK / 2;
+
+/// What rows of a tile sum up to, by token and tile.
+type Sums = [[[f32; TILE_ROWS]; MOST_TILES]; TOKENS];
+
+/// Multiplies some tiles with all tokens.
+pub(super) fn multiply(tier: Tier, all: &Tiles) {
+    let tokens = all.x.tokens();
+    let columns = all.weights.cols() / GROUP;
+    let mut groups = [[TileGroup::EMPTY; GROUPS]; MOST_TILES];
+    let mut sums = [[[0.0; TILE_ROWS]; MOST_TILES]; TOKENS];
+    let mut tile = all.tiles.start;
+    while tile < all.tiles.end {
+        // One token alone waits for memory, which gives one run of bytes faster than two.
+        let input_at = |tile| all.input_at(tile * TILE_ROWS);
+        let both = tokens > 1 && tile + 1 < all.tiles.end && input_at(tile) == input_at(tile + 1);
+        let tiles = tile..tile + 1 + usize::from(both);
+        for token in (0..tokens).step_by(TOKENS) {
+            let tokens = token..tokens.min(token + TOKENS);
+            sums[..tokens.len().next_multiple_of(BLOCK)].fill([[0.0; TILE_ROWS]; MOST_TILES]);
+            for first in (0..columns).step_by(GROUPS) {
+                let columns = first..columns.min(first + GROUPS);
+                for (tile, groups) in tiles.clone().zip(&mut groups) {
+                    let groups = &mut groups[..columns.len()];
+                    tier.run(Unpack { all, tile, columns: columns.clone(), groups });
+                }
+                let (tiles, tokens, groups) = (tiles.clone(), tokens.clone(), &groups);
+                tier.run(Multiply { all, tiles, columns, tokens, groups, sums: &mut sums });
+            }
+            for (token, sums) in tokens.zip(&sums) {
+                let rows = all.rows(tiles.clone());
+                // SAFETY: rows of these tiles belong to this task alone.
+                let out =
+                    unsafe { all.out.slice(token * all.weights.rows() + rows.start, rows.len()) };
+                out.copy_from_slice(&sums.as_flattened()[..rows.len()]);
+            }
+        }
+        tile = tiles.end;
+    }
+}
+
+/// Unpacks some columns of a tile. Rows that it lacks are taken to be as its last one.
+struct Unpack<'a> {
+    all: &'a Tiles<'a>,
+    tile: usize,
+    columns: Range<usize>,
+    groups: &'a mut [TileGroup],
+}
+
+impl Kernel for Unpack<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let known = with_block(self.0.weights.block_type(), OnIsa { isa, tiles: self });
+        let known = with_block(self.all.weights.block_type(), OnIsa { isa, work: self });
         debug_assert!(known.is_some(), "matrices of other types have their own kernels");
     }
 }
 
 struct OnIsa<'a, I> {
     isa: I,
-    tiles: Ggml<'a>,
+    work: Unpack<'a>,
 }
 
 impl<I: Isa> WithBlock for OnIsa<'_, I> {
@@ -40,67 +97,203 @@ impl<I: Isa> WithBlock for OnIsa<'_, I> {
 
     #[inline(always)]
     fn with<B: Block>(self) {
-        let Self { isa, tiles: all } = self;
-        let row_bytes = all.0.weights.cols() / B::WEIGHTS * B::BYTES;
-        for row in all.0.rows(all.0.tiles.clone()) {
-            let bytes = &all.0.weights.data()[row * row_bytes..][..row_bytes];
-            let mut token = 0;
-            while token < all.0.x.tokens() {
-                if I::TOKENS >= TOKENS && all.0.x.tokens() - token >= TOKENS {
-                    all.row::<I, B, TOKENS>(isa, bytes, row, token);
-                    token += TOKENS;
-                } else {
-                    all.row::<I, B, 1>(isa, bytes, row, token);
-                    token += 1;
+        let Self { isa, work: Unpack { all, tile, columns, groups } } = self;
+        let of_block = B::WEIGHTS / GROUP;
+        let (first, count) = (columns.start / of_block, columns.len() / of_block);
+        let row_blocks = all.weights.cols() / B::WEIGHTS;
+        let blocks = B::Bytes::blocks(all.weights.data());
+        let mut rows = [&blocks[..count]; TILE_ROWS];
+        for (i, row) in rows.iter_mut().enumerate() {
+            let number = (tile * TILE_ROWS + i).min(all.weights.rows() - 1);
+            *row = &blocks[number * row_blocks + first..][..count];
+        }
+        let alone = all.x.tokens() == 1;
+        for (at, groups) in groups.chunks_exact_mut(of_block).enumerate() {
+            // As much of the next tile: rows are too short for the processor to guess what follows.
+            if alone {
+                let ahead = TILE_ROWS * ((tile + 1) * row_blocks + first + at);
+                let ahead = blocks.as_ptr().wrapping_add(ahead).cast::<u8>();
+                let mut line = 0;
+                while line < TILE_ROWS * size_of::<B::Bytes>() {
+                    isa.prefetch::<0>(ahead.wrapping_add(line));
+                    line += 64;
                 }
             }
+            let mut blocks = [&rows[0][at]; TILE_ROWS];
+            for (block, row) in blocks.iter_mut().zip(rows) {
+                *block = &row[at];
+            }
+            B::tile(isa, blocks, groups);
         }
     }
 }
 
-impl Ggml<'_> {
-    /// One row times `T` tokens.
+/// Adds the products of some columns of tiles with some tokens.
+struct Multiply<'a> {
+    all: &'a Tiles<'a>,
+    tiles: Range<usize>,
+    columns: Range<usize>,
+    tokens: Range<usize>,
+    groups: &'a [[TileGroup; GROUPS]; MOST_TILES],
+    sums: &'a mut Sums,
+}
+
+/// How the weights of a group are to be read.
+trait Reading {
+    /// [`Block::HALVES`]
+    const HALVES: bool;
+    /// [`Block::SIGNED`]
+    const SIGNED: bool;
+}
+
+struct Whole;
+struct Halves;
+struct Signed;
+
+impl Reading for Whole {
+    const HALVES: bool = false;
+    const SIGNED: bool = false;
+}
+
+impl Reading for Halves {
+    const HALVES: bool = true;
+    const SIGNED: bool = false;
+}
+
+impl Reading for Signed {
+    const HALVES: bool = false;
+    const SIGNED: bool = true;
+}
+
+/// Whether a type has halves, and whether signed codes.
+struct Kind;
+
+impl WithBlock for Kind {
+    type Output = (bool, bool);
+    fn with<B: Block>(self) -> (bool, bool) {
+        (B::HALVES, B::SIGNED)
+    }
+}
+
+impl Kernel for Multiply<'_> {
+    const NEEDS: Needs = Needs::Dots;
+    type Output = ();
+
     #[inline(always)]
-    fn row<I: Isa, B: Block, const T: usize>(
-        &self,
-        isa: I,
-        bytes: &[u8],
-        row: usize,
+    fn run<I: Isa>(self, isa: I) {
+        match with_block(self.all.weights.block_type(), Kind) {
+            Some((true, _)) => self.read::<I, Halves>(isa),
+            Some((_, true)) => self.read::<I, Signed>(isa),
+            _ => self.read::<I, Whole>(isa),
+        }
+    }
+}
+
+/// What a tile sees of `T` tokens, by groups: the inputs, and what offsets are multiplied with.
+type Seen<'a, const T: usize> = (Inputs<'a, T>, &'a [[[f32; T]; 2]]);
+
+impl Multiply<'_> {
+    #[inline(always)]
+    fn read<I: Isa, R: Reading>(mut self, isa: I) {
+        if <I::Wide as Wide>::TILES > 1 && self.tiles.len() == <I::Wide as Wide>::TILES {
+            self.tiles::<I::Wide, R>(isa.wide(), 0);
+        } else {
+            for tile in 0..self.tiles.len() {
+                self.tiles::<I, R>(isa, tile);
+            }
+        }
+    }
+
+    /// The tiles from the `at`-th on that go side by side, with all tokens.
+    #[inline(always)]
+    fn tiles<W: Wide, R: Reading>(&mut self, wide: W, at: usize) {
+        let (x, tile) = (&self.all.x, self.tiles.start + at);
+        let mut token = self.tokens.start;
+        while token < self.tokens.end {
+            let left = self.tokens.end - token;
+            if W::TILES == 1 && (x.tokens() == 1 || W::TOKENS == 1) {
+                let seen = (self.all.token(tile, token), self.all.token_halves(tile, token));
+                self.some::<W, R, 1, 1>(wide, at, token, seen);
+                token += 1;
+                continue;
+            }
+            let seen = (self.all.block(tile, token), self.all.block_halves(tile, token));
+            if W::TOKENS >= BLOCK && left > HALF {
+                self.some::<W, R, BLOCK, BLOCK>(wide, at, token, seen);
+                token += BLOCK;
+            } else {
+                self.some::<W, R, HALF, BLOCK>(wide, at, token, seen);
+                token += HALF;
+            }
+        }
+    }
+
+    /// Tiles with `T` tokens of a block of `B`, from `token` on.
+    #[inline(always)]
+    fn some<W: Wide, R: Reading, const T: usize, const B: usize>(
+        &mut self,
+        wide: W,
+        at: usize,
         token: usize,
+        (inputs, halves): Seen<B>,
     ) {
-        let cols = self.0.weights.cols();
-        let inputs: [(&[[i8; GROUP]], &[f32]); T] = std::array::from_fn(|t| {
-            let at = (token + t) * self.0.x.width + self.0.input_at(row);
-            let codes = self.0.x.codes[at..][..cols].as_chunks::<GROUP>().0;
-            (codes, &self.0.x.scales[at / GROUP..][..cols / GROUP])
-        });
-        let (mut sums, mut minima) = ([isa.splat(0.0); T], [isa.splat(0.0); T]);
-        for (at, block) in bytes.chunks_exact(B::BYTES).enumerate() {
-            for index in 0..B::WEIGHTS / GROUP {
-                let group = B::group(block, index);
-                let [low, high] = group.scales;
-                let scales = isa.halves(low, high);
-                let offsets = isa.halves(-group.offsets[0], -group.offsets[1]);
-                let column = at * (B::WEIGHTS / GROUP) + index;
-                for t in 0..T {
-                    let codes = &inputs[t].0[column];
-                    let scale = isa.splat(inputs[t].1[column]);
-                    let products = isa.to_f32(isa.dot32(&group.codes, codes));
-                    sums[t] = isa.fma(isa.mul(scales, scale), products, sums[t]);
-                    if B::HAS_OFFSETS {
-                        let added = isa.to_f32(isa.dot32(&[1; GROUP], codes));
-                        minima[t] = isa.fma(isa.mul(offsets, scale), added, minima[t]);
+        let (last, columns) = (at + W::TILES - 1, self.columns.clone());
+        let from = if T == B { 0 } else { token % B };
+        let memory = &mut self.sums[token - self.tokens.start..][..T];
+        let mut sums = [wide.splat(0.0); T];
+        for (sum, memory) in sums.iter_mut().zip(&*memory) {
+            *sum = wide.load([&memory[at], &memory[last]]);
+        }
+        let groups = zip(&self.groups[at], &self.groups[last]);
+        let inputs = zip(
+            zip(&inputs.codes[columns.clone()], &inputs.scales[columns.clone()]),
+            zip(&inputs.sums[columns.clone()], &halves[columns]),
+        );
+        for ((a, b), ((x, x_scales), (x_sums, x_halves))) in zip(groups, inputs) {
+            let mut weights = [wide.load_bytes([&a.codes[0], &b.codes[0]]); 8];
+            for (weights, (a, b)) in weights.iter_mut().zip(zip(&a.codes, &b.codes)) {
+                *weights =
+                    if R::SIGNED { wide.load_weights([a, b]) } else { wide.load_bytes([a, b]) };
+            }
+            let x: &[_; T] = some_of(x, from);
+            let x_scales: &[_; T] = some_of(x_scales, from);
+            let x_sums: &[_; T] = some_of(x_sums, from);
+            if R::HALVES {
+                for (half, x_half) in x_halves.iter().enumerate() {
+                    let scale = wide.load([&a.scales[half], &b.scales[half]]);
+                    let offset = wide.load([&a.offsets[half], &b.offsets[half]]);
+                    let weights: &[_; 4] = some_of(&weights, 4 * half);
+                    let x_half: &[_; T] = some_of(x_half, from);
+                    for t in 0..T {
+                        let x: &[_; 4] = some_of(&x[t], 4 * half);
+                        let products = wide.dot_table(wide.splat_i32(0), weights, x);
+                        let scale = wide.mul(scale, wide.splat(x_scales[t]));
+                        sums[t] = wide.fma(scale, wide.to_f32(products), sums[t]);
+                        sums[t] = wide.fma(offset, wide.splat(x_half[t]), sums[t]);
                     }
+                }
+                continue;
+            }
+            let scale = wide.load([&a.scales[0], &b.scales[0]]);
+            let offset = wide.load([&a.offsets[0], &b.offsets[0]]);
+            let x_first: &[_; T] = some_of(&x_halves[0], from);
+            let x_second: &[_; T] = some_of(&x_halves[1], from);
+            for t in 0..T {
+                let products = if R::SIGNED {
+                    let bias = wide.splat_i32(-W::BYTE_BIAS * x_sums[t]);
+                    wide.dot_bytes(bias, &weights, &x[t])
+                } else {
+                    wide.dot_table(wide.splat_i32(0), &weights, &x[t])
+                };
+                let scale = wide.mul(scale, wide.splat(x_scales[t]));
+                sums[t] = wide.fma(scale, wide.to_f32(products), sums[t]);
+                if !R::SIGNED {
+                    sums[t] = wide.fma(offset, wide.splat(x_first[t] + x_second[t]), sums[t]);
                 }
             }
         }
-        for t in 0..T {
-            let mut y = isa.sum(sums[t]);
-            if B::HAS_OFFSETS {
-                y += isa.sum(minima[t]);
-            }
-            // SAFETY: this row belongs to this task alone.
-            unsafe { self.0.out.slice((token + t) * self.0.weights.rows() + row, 1)[0] = y };
+        for (sum, memory) in sums.iter().zip(memory) {
+            wide.store(*sum, memory[at..].as_flattened_mut());
         }
     }
 }

@@ -108,18 +108,21 @@ impl Isa for I8mm {
         fn sum(a: F32x8) -> f32;
         fn prefetch<const AHEAD: usize>(at: *const u8) -> ();
         fn load_bytes(from: &[u8; 32]) -> U8x32;
+        fn store_bytes(a: U8x32, to: &mut [u8; 32]) -> ();
+        fn transpose(rows: [&[u8; 16]; 8]) -> [U8x32; 4];
+        fn load_halves(rows: [&[u8; 2]; 8]) -> F32x8;
+        fn byte<const AT: i32>(a: U8x32) -> I32x8;
+        fn spread<const AT: i32>(a: U8x32) -> U8x32;
         fn shift_and<const SHIFT: i32>(a: U8x32, mask: u8) -> U8x32;
         fn insert<const SHIFT: i32>(a: U8x32, b: U8x32, mask: u8) -> U8x32;
         fn table(entries: &[i8; 16]) -> int8x16_t;
         fn lookup(table: int8x16_t, codes: U8x32) -> U8x32;
         fn load_weights(from: &[u8; 32]) -> U8x32;
-        fn halves(low: f32, high: f32) -> F32x8;
         fn scales(bytes: &[u8; 8]) -> F32x8;
         fn dot4_table(acc: I32x8, weights: U8x32, a: &[i8; 4]) -> I32x8;
         fn dot4_bytes(acc: I32x8, weights: U8x32, a: &[i8; 4]) -> I32x8;
-        fn dot_table(acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8;
+        fn dot_table<const N: usize>(acc: I32x8, weights: &[U8x32; N], a: &[[i8; 4]; N]) -> I32x8;
         fn dot_bytes(acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8;
-        fn dot32(weights: &[i8; 32], a: &[i8; 32]) -> I32x8;
     }
 
     #[inline(always)]

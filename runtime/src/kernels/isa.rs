@@ -90,6 +90,16 @@ pub trait Isa: Copy + Send + Sync {
 
     /// From memory.
     fn load_bytes(self, from: &[u8; 32]) -> Self::U8x32;
+    /// To memory.
+    fn store_bytes(self, a: Self::U8x32, to: &mut [u8; 32]);
+    /// Sixteen bytes of each row: register `k` has every row's bytes `4 k` to `4 k + 3`.
+    fn transpose(self, rows: [&[u8; 16]; 8]) -> [Self::U8x32; 4];
+    /// A little-endian half-precision number of each row.
+    fn load_halves(self, rows: [&[u8; 2]; 8]) -> Self::F32x8;
+    /// Byte `AT` of each row's four, as an integer.
+    fn byte<const AT: i32>(self, a: Self::U8x32) -> Self::I32x8;
+    /// Bits `AT` to `AT + 3` of each row's 32, which `AT` is a multiple of 4 in: all bits of byte `b` where bit `AT + b` is set.
+    fn spread<const AT: i32>(self, a: Self::U8x32) -> Self::U8x32;
     /// `byte >> SHIFT & mask` in each byte.
     fn shift_and<const SHIFT: i32>(self, a: Self::U8x32, mask: u8) -> Self::U8x32;
     /// In each byte the bits of `mask` from `b << SHIFT` (`b >> -SHIFT` where that is negative), the others from `a`.
@@ -105,13 +115,14 @@ pub trait Isa: Copy + Send + Sync {
     fn dot4_table(self, acc: Self::I32x8, weights: Self::U8x32, a: &[i8; 4]) -> Self::I32x8;
     /// The same for loaded weights.
     fn dot4_bytes(self, acc: Self::I32x8, weights: Self::U8x32, a: &[i8; 4]) -> Self::I32x8;
-    /// A group: [`dot4_table`](Self::dot4_table) eight times, in any order, since integers are exact.
+    /// A group, or half of one: [`dot4_table`](Self::dot4_table) eight or four times, in any order, since integers are
+    /// exact. Weights may be any numbers below 64.
     #[inline(always)]
-    fn dot_table(
+    fn dot_table<const N: usize>(
         self,
         mut acc: Self::I32x8,
-        weights: &[Self::U8x32; 8],
-        a: &[[i8; 4]; 8],
+        weights: &[Self::U8x32; N],
+        a: &[[i8; 4]; N],
     ) -> Self::I32x8 {
         for (weights, a) in weights.iter().zip(a) {
             acc = self.dot4_table(acc, *weights, a);
@@ -155,11 +166,6 @@ pub trait Isa: Copy + Send + Sync {
         [self.dot_bytes(acc[0], weights, a[0]), self.dot_bytes(acc[1], weights, a[1])]
     }
 
-    /// In lane `i`, the products of weights and activations `4 i` to `4 i + 3`. Activations lie between -127
-    /// and 127.
-    fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> Self::I32x8;
-    /// Four lanes `low`, four lanes `high`.
-    fn halves(self, low: f32, high: f32) -> Self::F32x8;
     /// Eight scale bytes, decoded (see `blocks::coded`).
     fn scales(self, bytes: &[u8; 8]) -> Self::F32x8;
 }
@@ -198,8 +204,8 @@ pub trait Wide: Copy + Send + Sync {
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     /// To float, rounded to nearest.
     fn to_f32(self, a: Self::I32) -> Self::F32;
-    /// From one number per row.
-    fn load(self, from: &[f32]) -> Self::F32;
+    /// One number per row of each tile.
+    fn load(self, from: [&[f32; 8]; MOST_TILES]) -> Self::F32;
     /// To one number per row.
     fn store(self, x: Self::F32, to: &mut [f32]);
     /// 32 bytes of each tile.
@@ -217,7 +223,12 @@ pub trait Wide: Copy + Send + Sync {
     /// [`Isa::lookup`]
     fn lookup(self, table: Self::Table, codes: Self::U8) -> Self::U8;
     /// [`Isa::dot_table`]
-    fn dot_table(self, acc: Self::I32, weights: &[Self::U8; 8], a: &[[i8; 4]; 8]) -> Self::I32;
+    fn dot_table<const N: usize>(
+        self,
+        acc: Self::I32,
+        weights: &[Self::U8; N],
+        a: &[[i8; 4]; N],
+    ) -> Self::I32;
     /// [`Isa::dot_bytes`]
     fn dot_bytes(self, acc: Self::I32, weights: &[Self::U8; 8], a: &[[i8; 4]; 8]) -> Self::I32;
     /// [`Isa::dot_table_pair`]
@@ -267,8 +278,8 @@ impl<I: Isa> Wide for I {
         Isa::to_f32(self, a)
     }
     #[inline(always)]
-    fn load(self, from: &[f32]) -> I::F32x8 {
-        Isa::load(self, from.first_chunk().expect("a tile has eight rows"))
+    fn load(self, from: [&[f32; 8]; MOST_TILES]) -> I::F32x8 {
+        Isa::load(self, from[0])
     }
     #[inline(always)]
     fn store(self, x: I::F32x8, to: &mut [f32]) {
@@ -303,7 +314,12 @@ impl<I: Isa> Wide for I {
         Isa::lookup(self, table, codes)
     }
     #[inline(always)]
-    fn dot_table(self, acc: I::I32x8, weights: &[I::U8x32; 8], a: &[[i8; 4]; 8]) -> I::I32x8 {
+    fn dot_table<const N: usize>(
+        self,
+        acc: I::I32x8,
+        weights: &[I::U8x32; N],
+        a: &[[i8; 4]; N],
+    ) -> I::I32x8 {
         Isa::dot_table(self, acc, weights, a)
     }
     #[inline(always)]

@@ -1,27 +1,18 @@
 //! Matrix products: `out[t, r] = sum over k of weights[r, k] * x[t, k]`.
 //!
-//! ```text
-//! coded: for each tile of 8 rows, a lane per row
-//!            for each group of 32 columns, in order
-//!                i    = exact integer product of codes and activation codes
-//!                acc  = fma(group_scale * activation_scale, f32(i), acc)
-//!            out = acc * row_scale
-//! ```
-//!
-//! Plain numbers are in [`super::plain`], ggml's types in [`super::ggml`]. Decode is the case of one token. Rows are divided among threads; nothing else is.
+//! How is the matter of the weights' type: [`super::coded`] for ours, [`super::plain`] for plain numbers, [`super::ggml`] for
+//! ggml's types. Decode is the case of one token. Rows are divided among threads; nothing else is.
 
-use std::iter::zip;
 use std::ops::Range;
 
 use super::activations::BLOCK;
-use super::codes::{Codes, E2, E3, E4, E8};
+use super::coded::Coded;
 use super::disjoint::Disjoint;
-use super::ggml::Ggml;
+use super::ggml;
 use super::isa::MOST_TILES;
 use super::plain::Plain;
-use super::{Activations, Isa, Kernel, Needs, Tier, Wide};
-use crate::blocks::coded::{HEADER_BYTES, Layout, table};
-use crate::blocks::{BlockType, GROUP, Matrix, TILE_ROWS};
+use super::{Activations, Tier};
+use crate::blocks::{GROUP, Matrix, TILE_ROWS};
 use crate::threads::Pool;
 
 /// Weights that one task works through, at the least: smaller ones are not worth a hand-over.
@@ -30,9 +21,6 @@ const TASK_WEIGHTS: usize = 1 << 15;
 /// A task is this share of what each thread has left to do: long runs first, since memory is read fastest in long runs,
 /// and short ones last, so that threads end together and a slow core takes fewer.
 const SHARE_OF_REST: usize = 2;
-
-/// Bytes that are asked for ahead of use: memory answers late, and the processor's own guesses end with a page.
-const AHEAD: usize = 4096;
 
 /// One of the products of a job: `out = x * weights^T`.
 pub struct Product<'a> {
@@ -134,66 +122,22 @@ impl<'a> Part<'a> {
     }
 }
 
+/// The inputs of `T` tokens, by groups.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a, const T: usize> {
+    pub codes: &'a [[[[i8; 4]; 8]; T]],
+    pub scales: &'a [[f32; T]],
+    pub sums: &'a [[i32; T]],
+}
+
 /// The part of a block that begins at `from`.
 #[inline(always)]
-fn some_of<N, const T: usize>(block: &[N], from: usize) -> &[N; T] {
+pub(super) fn some_of<N, const T: usize>(block: &[N], from: usize) -> &[N; T] {
     block[from..].first_chunk().expect("blocks are divided in halves")
 }
 
 /// Rows of the tiles that go side by side, at the most.
-const MOST_ROWS: usize = MOST_TILES * TILE_ROWS;
-
-/// Which tiles, the first and those beside it, and the tables of their codes.
-#[derive(Clone, Copy)]
-struct At<'a> {
-    layout: &'a Layout,
-    tables: &'a [[i8; 16]; 2],
-    tile: usize,
-}
-
-/// The bytes of a tile, by groups.
-#[derive(Clone, Copy)]
-struct Tile<'a, const RUNS: usize> {
-    codes: &'a [[[u8; 32]; RUNS]],
-    scales: &'a [[u8; TILE_ROWS]],
-}
-
-impl<'a, const RUNS: usize> Tile<'a, RUNS> {
-    #[inline(always)]
-    fn new(data: &'a [u8], layout: &Layout, tile: usize) -> Self {
-        let bytes = &data[layout.tiles_at + tile * layout.tile_bytes..][..layout.tile_bytes];
-        let (scales, codes) = bytes.split_at(layout.scale_bytes);
-        let codes = codes.as_chunks::<32>().0.as_chunks().0;
-        Self { codes, scales: scales.as_chunks().0 }
-    }
-}
-
-/// A group's products with the tokens `AT` and `AT + 1`, those of them that are there.
-#[inline(always)]
-fn pair_at<W: Wide, C: Codes<RUNS>, const RUNS: usize, const T: usize, const AT: usize>(
-    wide: W,
-    products: &mut [W::I32; T],
-    weights: &[W::U8; 8],
-    x: &[[[i8; 4]; 8]; T],
-) {
-    if let Some([first, second]) = products.get_mut(AT..).and_then(|p| p.first_chunk_mut()) {
-        let x = [&x[AT], &x[AT + 1]];
-        [*first, *second] = C::dot_pair(wide, [*first, *second], weights, x);
-    } else if let Some(product) = products.get_mut(AT) {
-        *product = C::dot(wide, *product, weights, &x[AT]);
-    }
-}
-
-/// Half a block of tokens: where registers hold no more.
-const HALF: usize = BLOCK / 2;
-
-/// The inputs of `T` tokens, by groups.
-#[derive(Clone, Copy)]
-struct Inputs<'a, const T: usize> {
-    codes: &'a [[[[i8; 4]; 8]; T]],
-    scales: &'a [[f32; T]],
-    sums: &'a [[i32; T]],
-}
+pub(super) const MOST_ROWS: usize = MOST_TILES * TILE_ROWS;
 
 /// Some tiles of a product.
 pub(super) struct Tiles<'a> {
@@ -218,7 +162,7 @@ impl Tiles<'_> {
         } else if ty.is_coded() {
             tier.run(Coded(self));
         } else {
-            tier.run(Ggml(self));
+            ggml::multiply(tier, &self);
         }
     }
 
@@ -232,88 +176,12 @@ impl Tiles<'_> {
     pub fn input_at(&self, row: usize) -> usize {
         row / self.rows_per_head * self.weights.cols()
     }
-}
-
-/// Tiles of coded weights.
-struct Coded<'a>(Tiles<'a>);
-
-impl Kernel for Coded<'_> {
-    const NEEDS: Needs = Needs::Products;
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        match self.0.weights.block_type() {
-            BlockType::E2 => self.0.coded::<I, E2, 2>(isa),
-            BlockType::E3 => self.0.coded::<I, E3, 3>(isa),
-            BlockType::E4 => self.0.coded::<I, E4, 4>(isa),
-            _ => self.0.coded::<I, E8, 8>(isa),
-        }
-    }
-}
-
-impl Tiles<'_> {
-    #[inline(always)]
-    fn coded<I: Isa, C: Codes<RUNS>, const RUNS: usize>(self, isa: I) {
-        let layout =
-            Layout::new(self.weights.block_type(), self.weights.rows(), self.weights.cols())
-                .expect("checked at construction");
-        let tables = &C::tables(table(self.weights.data()));
-        // One token alone waits for memory, which gives one run of bytes faster than two.
-        let several = self.x.tokens() > 1;
-        let mut tile = self.tiles.start;
-        while tile < self.tiles.end {
-            let at = At { layout: &layout, tables, tile };
-            let last = tile + <I::Wide as Wide>::TILES - 1;
-            // Tiles side by side see the same inputs.
-            if <I::Wide as Wide>::TILES > 1
-                && several
-                && last < self.tiles.end
-                && self.input_at(tile * TILE_ROWS) == self.input_at(last * TILE_ROWS)
-            {
-                self.coded_tiles::<I, I::Wide, C, RUNS>(isa, isa.wide(), at);
-                tile = last + 1;
-            } else {
-                self.coded_tiles::<I, I, C, RUNS>(isa, isa, at);
-                tile += 1;
-            }
-        }
-    }
-
-    /// Some tiles side by side times all tokens.
-    #[inline(always)]
-    fn coded_tiles<I: Isa, W: Wide, C: Codes<RUNS>, const RUNS: usize>(
-        &self,
-        isa: I,
-        wide: W,
-        at: At,
-    ) {
-        let tokens = self.x.tokens();
-        let mut token = 0;
-        while token < tokens {
-            let left = tokens - token;
-            if left == 1 || W::TOKENS == 1 {
-                let x = self.token(at, token);
-                self.some::<I, W, C, RUNS, 1, 1>(isa, wide, at, token, x);
-                token += 1;
-                continue;
-            }
-            let x = self.block(at, token);
-            if W::TOKENS >= BLOCK && left > HALF {
-                self.some::<I, W, C, RUNS, BLOCK, BLOCK>(isa, wide, at, token, x);
-                token += BLOCK;
-            } else {
-                self.some::<I, W, C, RUNS, HALF, BLOCK>(isa, wide, at, token, x);
-                token += HALF;
-            }
-        }
-    }
 
     /// What a tile sees of one token.
     #[inline(always)]
-    fn token(&self, At { layout, tile, .. }: At, token: usize) -> Inputs<'_, 1> {
+    pub fn token(&self, tile: usize, token: usize) -> Inputs<'_, 1> {
         let at = (token * self.x.width + self.input_at(tile * TILE_ROWS)) / GROUP;
-        let groups = at..at + layout.groups;
+        let groups = at..at + self.weights.cols() / GROUP;
         let codes = self.x.codes.as_chunks::<4>().0.as_chunks::<8>().0.as_chunks::<1>().0;
         Inputs {
             codes: &codes[groups.clone()],
@@ -324,10 +192,10 @@ impl Tiles<'_> {
 
     /// What a tile sees of the block that `token` is in.
     #[inline(always)]
-    fn block(&self, At { layout, tile, .. }: At, token: usize) -> Inputs<'_, BLOCK> {
+    pub fn block(&self, tile: usize, token: usize) -> Inputs<'_, BLOCK> {
         let blocks = self.x.blocks();
         let at = (token / BLOCK * self.x.width + self.input_at(tile * TILE_ROWS)) / GROUP;
-        let groups = at..at + layout.groups;
+        let groups = at..at + self.weights.cols() / GROUP;
         Inputs {
             codes: &blocks.codes[groups.clone()],
             scales: &blocks.scales[groups.clone()],
@@ -335,79 +203,17 @@ impl Tiles<'_> {
         }
     }
 
-    /// Tiles times `T` tokens of a block of `B`, from `token` on.
+    /// [`Activations::halves`] of what a tile sees of one token.
     #[inline(always)]
-    fn some<I: Isa, W: Wide, C: Codes<RUNS>, const RUNS: usize, const T: usize, const B: usize>(
-        &self,
-        isa: I,
-        wide: W,
-        At { layout, tables, tile }: At,
-        token: usize,
-        inputs: Inputs<B>,
-    ) {
-        let data = self.weights.data();
-        let tables = [wide.table(&tables[0]), wide.table(&tables[1])];
-        let tiles = [Tile::new(data, layout, tile), Tile::new(data, layout, tile + W::TILES - 1)];
+    pub fn token_halves(&self, tile: usize, token: usize) -> &[[[f32; 1]; 2]] {
+        let at = (token * self.x.width + self.input_at(tile * TILE_ROWS)) / GROUP;
+        &self.x.halves()[at..][..self.weights.cols() / GROUP]
+    }
 
-        let from = if T == B { 0 } else { token % B };
-        let mut sums = [wide.splat(0.0); T];
-        // Side by side, so that nothing is checked within the loop.
-        let [first, second] = tiles;
-        let codes = zip(first.codes, second.codes);
-        let scales = zip(first.scales, second.scales);
-        let inputs = zip(zip(inputs.codes, inputs.scales), inputs.sums);
-        for ((codes, scales), ((x, x_scales), x_sums)) in zip(zip(codes, scales), inputs) {
-            let (codes, scales) = ([codes.0, codes.1], [scales.0, scales.1]);
-            for codes in &codes[..W::TILES] {
-                let at = codes.as_ptr().cast();
-                isa.prefetch::<AHEAD>(at);
-                if RUNS > 2 {
-                    isa.prefetch::<{ AHEAD + 64 }>(at);
-                }
-                if RUNS > 4 {
-                    isa.prefetch::<{ AHEAD + 128 }>(at);
-                    isa.prefetch::<{ AHEAD + 192 }>(at);
-                }
-            }
-            let weights = C::decode(wide, tables, codes);
-            let scale = wide.scales(scales);
-            let x: &[_; T] = some_of(x, from);
-            let x_scales: &[_; T] = some_of(x_scales, from);
-            let x_sums: &[_; T] = some_of(x_sums, from);
-            let mut products = [wide.splat_i32(0); T];
-            for (product, sum) in products.iter_mut().zip(x_sums) {
-                *product = wide.splat_i32(-C::bias::<W>() * sum);
-            }
-            // Four steps, not a loop: of one with a long body the compiler keeps everything in memory.
-            pair_at::<W, C, RUNS, T, 0>(wide, &mut products, &weights, x);
-            pair_at::<W, C, RUNS, T, 2>(wide, &mut products, &weights, x);
-            pair_at::<W, C, RUNS, T, 4>(wide, &mut products, &weights, x);
-            pair_at::<W, C, RUNS, T, 6>(wide, &mut products, &weights, x);
-            for t in 0..T {
-                let scale = wide.mul(scale, wide.splat(x_scales[t]));
-                sums[t] = wide.fma(scale, wide.to_f32(products[t]), sums[t]);
-            }
-        }
-
-        let row = tile * TILE_ROWS;
-        let rows = (self.weights.rows() - row).min(W::TILES * TILE_ROWS);
-        let mut row_scales = [0.0; MOST_ROWS];
-        let bytes = &data[HEADER_BYTES + row * 4..][..W::TILES * TILE_ROWS * 4];
-        for (scale, bytes) in row_scales.iter_mut().zip(bytes.as_chunks::<4>().0) {
-            *scale = f32::from_le_bytes(*bytes);
-        }
-        let row_scales = wide.load(&row_scales);
-        let tokens = self.x.tokens() - token;
-        for (t, sum) in sums.iter().take(tokens).enumerate() {
-            let mut y = [0.0; MOST_ROWS];
-            wide.store(wide.mul(*sum, row_scales), &mut y);
-            // SAFETY: rows of these tiles belong to this task alone.
-            let out = unsafe { self.out.slice((token + t) * self.weights.rows() + row, rows) };
-            // A whole number of tiles at once, without a call.
-            match out.as_chunks_mut::<TILE_ROWS>() {
-                (tiles, []) => tiles.iter_mut().zip(y.as_chunks().0).for_each(|(out, y)| *out = *y),
-                _ => out.copy_from_slice(&y[..rows]),
-            }
-        }
+    /// The same of the block that `token` is in.
+    #[inline(always)]
+    pub fn block_halves(&self, tile: usize, token: usize) -> &[[[f32; BLOCK]; 2]] {
+        let at = (token / BLOCK * self.x.width + self.input_at(tile * TILE_ROWS)) / GROUP;
+        &self.x.blocks().halves()[at..][..self.weights.cols() / GROUP]
     }
 }

@@ -11,6 +11,7 @@
 pub mod activations;
 pub mod attention;
 pub mod cached;
+mod coded;
 mod codes;
 mod disjoint;
 mod forward;

@@ -39,8 +39,8 @@ macro_rules! neon {
 
 /// The same for both registers.
 macro_rules! both {
-    ($op:ident($($arg:expr),*)) => {
-        neon!(($op($($arg.0),*), $op($($arg.1),*)))
+    ($op:ident$(::<$number:literal>)?($($arg:expr),*)) => {
+        neon!(($op$(::<$number>)?($($arg.0),*), $op$(::<$number>)?($($arg.1),*)))
     };
 }
 
@@ -54,23 +54,53 @@ fn four(a: &[i8; 4]) -> int8x8_t {
     neon!(vreinterpret_s8_s32(vdup_n_s32(i32::from_le_bytes(a.map(|a| a as u8)))))
 }
 
-/// A group's activations by fours, each for four rows.
+/// Activations by fours, each for four rows.
 #[inline(always)]
-fn fours(a: &[[i8; 4]; 8]) -> [int8x16_t; 8] {
+fn fours<const N: usize>(a: &[[i8; 4]; N]) -> [int8x16_t; N] {
+    let mut fours = [neon!(vdupq_n_s8(0)); N];
+    for (fours, a) in fours.as_chunks_mut::<4>().0.iter_mut().zip(a.as_chunks::<4>().0) {
+        *fours = neon!({
+            let a = vld1q_s32(a.as_ptr().cast());
+            [
+                vreinterpretq_s8_s32(vdupq_laneq_s32::<0>(a)),
+                vreinterpretq_s8_s32(vdupq_laneq_s32::<1>(a)),
+                vreinterpretq_s8_s32(vdupq_laneq_s32::<2>(a)),
+                vreinterpretq_s8_s32(vdupq_laneq_s32::<3>(a)),
+            ]
+        });
+    }
+    fours
+}
+
+/// Four bytes of each of four rows: register `k` has their bytes `4 k` to `4 k + 3`.
+#[inline(always)]
+fn transpose([a, b, c, d]: [&[u8; 16]; 4]) -> [uint8x16_t; 4] {
     neon!({
-        let a = a.as_ptr().cast::<i32>();
-        let (low, high) = (vld1q_s32(a), vld1q_s32(a.add(4)));
+        let load = |row: &[u8; 16]| vreinterpretq_u32_u8(vld1q_u8(row.as_ptr()));
+        let (a, b, c, d) = (load(a), load(b), load(c), load(d));
+        let (even, odd) = (vtrn1q_u32(a, b), vtrn2q_u32(a, b));
+        let (even, odd) = (vreinterpretq_u64_u32(even), vreinterpretq_u64_u32(odd));
+        let (other_even, other_odd) = (vtrn1q_u32(c, d), vtrn2q_u32(c, d));
+        let other_even = vreinterpretq_u64_u32(other_even);
+        let other_odd = vreinterpretq_u64_u32(other_odd);
         [
-            vreinterpretq_s8_s32(vdupq_laneq_s32::<0>(low)),
-            vreinterpretq_s8_s32(vdupq_laneq_s32::<1>(low)),
-            vreinterpretq_s8_s32(vdupq_laneq_s32::<2>(low)),
-            vreinterpretq_s8_s32(vdupq_laneq_s32::<3>(low)),
-            vreinterpretq_s8_s32(vdupq_laneq_s32::<0>(high)),
-            vreinterpretq_s8_s32(vdupq_laneq_s32::<1>(high)),
-            vreinterpretq_s8_s32(vdupq_laneq_s32::<2>(high)),
-            vreinterpretq_s8_s32(vdupq_laneq_s32::<3>(high)),
+            vreinterpretq_u8_u64(vtrn1q_u64(even, other_even)),
+            vreinterpretq_u8_u64(vtrn1q_u64(odd, other_odd)),
+            vreinterpretq_u8_u64(vtrn2q_u64(even, other_even)),
+            vreinterpretq_u8_u64(vtrn2q_u64(odd, other_odd)),
         ]
     })
+}
+
+/// A half-precision number of each of four rows.
+#[inline(always)]
+fn halves([a, b, c, d]: [&[u8; 2]; 4]) -> float32x4_t {
+    widen_f16(neon!({
+        let halves = vdup_n_u16(u16::from_le_bytes(*a));
+        let halves = vset_lane_u16::<1>(u16::from_le_bytes(*b), halves);
+        let halves = vset_lane_u16::<2>(u16::from_le_bytes(*c), halves);
+        vset_lane_u16::<3>(u16::from_le_bytes(*d), halves)
+    }))
 }
 
 /// `b` where `mask` has bits, `a` elsewhere. `vbsl` of masks that the compiler knows becomes three instructions.
@@ -136,12 +166,15 @@ fn widen_f16(from: uint16x4_t) -> float32x4_t {
 /// The products of the weights of four rows with activations, `STEP` registers of them added in 16 bits, which
 /// must hold them.
 #[inline(always)]
-fn products<const STEP: usize>(weights: [uint8x16_t; 8], a: &[int8x16_t; 8]) -> int32x4_t {
+fn products<const STEP: usize, const N: usize>(
+    weights: [uint8x16_t; N],
+    a: &[int8x16_t; N],
+) -> int32x4_t {
     neon!({
         // Pairs of each row: rows 0 and 1, rows 2 and 3.
         let (mut low, mut high) = (vdupq_n_s32(0), vdupq_n_s32(0));
         let mut at = 0;
-        while at < 8 {
+        while at < N {
             let (w, x) = (vreinterpretq_s8_u8(weights[at]), a[at]);
             let mut first = vmull_s8(vget_low_s8(w), vget_low_s8(x));
             let mut second = vmull_high_s8(w, x);
@@ -161,15 +194,21 @@ fn products<const STEP: usize>(weights: [uint8x16_t; 8], a: &[int8x16_t; 8]) -> 
 }
 
 #[inline(always)]
-pub(super) fn firsts(weights: &[U8x32; 8]) -> [uint8x16_t; 8] {
-    let [a, b, c, d, e, f, g, h] = *weights;
-    [a.0, b.0, c.0, d.0, e.0, f.0, g.0, h.0]
+pub(super) fn firsts<const N: usize>(weights: &[U8x32; N]) -> [uint8x16_t; N] {
+    let mut firsts = [weights[0].0; N];
+    for (first, weights) in firsts.iter_mut().zip(weights) {
+        *first = weights.0;
+    }
+    firsts
 }
 
 #[inline(always)]
-pub(super) fn seconds(weights: &[U8x32; 8]) -> [uint8x16_t; 8] {
-    let [a, b, c, d, e, f, g, h] = *weights;
-    [a.1, b.1, c.1, d.1, e.1, f.1, g.1, h.1]
+pub(super) fn seconds<const N: usize>(weights: &[U8x32; N]) -> [uint8x16_t; N] {
+    let mut seconds = [weights[0].1; N];
+    for (second, weights) in seconds.iter_mut().zip(weights) {
+        *second = weights.1;
+    }
+    seconds
 }
 
 impl Isa for Neon {
@@ -325,6 +364,50 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
+    fn store_bytes(self, a: U8x32, to: &mut [u8; 32]) {
+        neon!({
+            vst1q_u8(to.as_mut_ptr(), a.0);
+            vst1q_u8(to.as_mut_ptr().add(16), a.1);
+        })
+    }
+
+    #[inline(always)]
+    fn transpose(self, [a, b, c, d, e, f, g, h]: [&[u8; 16]; 8]) -> [U8x32; 4] {
+        let (low, high) = (transpose([a, b, c, d]), transpose([e, f, g, h]));
+        [(low[0], high[0]), (low[1], high[1]), (low[2], high[2]), (low[3], high[3])]
+    }
+
+    #[inline(always)]
+    fn load_halves(self, [a, b, c, d, e, f, g, h]: [&[u8; 2]; 8]) -> F32x8 {
+        (halves([a, b, c, d]), halves([e, f, g, h]))
+    }
+
+    #[inline(always)]
+    fn byte<const AT: i32>(self, a: U8x32) -> I32x8 {
+        let a = both!(vreinterpretq_u32_u8(a));
+        let shifted = match AT {
+            0 => a,
+            1 => both!(vshrq_n_u32::<8>(a)),
+            2 => both!(vshrq_n_u32::<16>(a)),
+            _ => both!(vshrq_n_u32::<24>(a)),
+        };
+        let mask = neon!((vdupq_n_u32(255), vdupq_n_u32(255)));
+        let bytes = both!(vandq_u32(shifted, mask));
+        both!(vreinterpretq_s32_u32(bytes))
+    }
+
+    #[inline(always)]
+    fn spread<const AT: i32>(self, a: U8x32) -> U8x32 {
+        neon!({
+            // The byte that has the bits, four times; then one bit of each.
+            let rows = [0, 4, 8, 12].map(|row| 0x0101_0101 * (row + AT as u32 / 8));
+            let rows = vreinterpretq_u8_u32(vld1q_u32(rows.as_ptr()));
+            let bits = vreinterpretq_u8_u32(vdupq_n_u32(0x0804_0201 << (AT % 8)));
+            (vtstq_u8(vqtbl1q_u8(a.0, rows), bits), vtstq_u8(vqtbl1q_u8(a.1, rows), bits))
+        })
+    }
+
+    #[inline(always)]
     fn shift_and<const SHIFT: i32>(self, a: U8x32, mask: u8) -> U8x32 {
         neon!({
             let mask = vdupq_n_u8(mask);
@@ -385,10 +468,15 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
-    fn dot_table(self, acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
+    fn dot_table<const N: usize>(
+        self,
+        acc: I32x8,
+        weights: &[U8x32; N],
+        a: &[[i8; 4]; N],
+    ) -> I32x8 {
         // 4 products of at most 64 * 127 fit 16 bits.
         let a = fours(a);
-        let sums = (products::<4>(firsts(weights), &a), products::<4>(seconds(weights), &a));
+        let sums = (products::<4, N>(firsts(weights), &a), products::<4, N>(seconds(weights), &a));
         both!(vaddq_s32(acc, sums))
     }
 
@@ -396,26 +484,8 @@ impl Isa for Neon {
     fn dot_bytes(self, acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
         // 2 products of at most 128 * 127 fit 16 bits.
         let a = fours(a);
-        let sums = (products::<2>(firsts(weights), &a), products::<2>(seconds(weights), &a));
+        let sums = (products::<2, 8>(firsts(weights), &a), products::<2, 8>(seconds(weights), &a));
         both!(vaddq_s32(acc, sums))
-    }
-
-    #[inline(always)]
-    fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> I32x8 {
-        neon!({
-            let half = |at: usize| {
-                let (w, x) = (vld1q_s8(weights.as_ptr().add(at)), vld1q_s8(a.as_ptr().add(at)));
-                let low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(x)));
-                let high = vpaddlq_s16(vmull_s8(vget_high_s8(w), vget_high_s8(x)));
-                vpaddq_s32(low, high)
-            };
-            (half(0), half(16))
-        })
-    }
-
-    #[inline(always)]
-    fn halves(self, low: f32, high: f32) -> F32x8 {
-        neon!((vdupq_n_f32(low), vdupq_n_f32(high)))
     }
 
     #[inline(always)]

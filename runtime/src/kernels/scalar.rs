@@ -113,6 +113,34 @@ impl Isa for Scalar {
         *from
     }
 
+    fn store_bytes(self, a: [u8; 32], to: &mut [u8; 32]) {
+        *to = a;
+    }
+
+    #[inline(never)]
+    fn transpose(self, rows: [&[u8; 16]; 8]) -> [[u8; 32]; 4] {
+        std::array::from_fn(|four| std::array::from_fn(|i| rows[i / 4][4 * four + i % 4]))
+    }
+
+    #[inline(never)]
+    fn load_halves(self, rows: [&[u8; 2]; 8]) -> [f32; 8] {
+        rows.map(|half| f16::from_le_bytes(*half).to_f32())
+    }
+
+    #[inline(never)]
+    fn byte<const AT: i32>(self, a: [u8; 32]) -> [i32; 8] {
+        std::array::from_fn(|row| a[4 * row + AT as usize].into())
+    }
+
+    #[inline(never)]
+    fn spread<const AT: i32>(self, a: [u8; 32]) -> [u8; 32] {
+        std::array::from_fn(|i| {
+            let bit = AT as usize + i % 4;
+            let set = a[i / 4 * 4 + bit / 8] >> (bit % 8) & 1 == 1;
+            if set { 255 } else { 0 }
+        })
+    }
+
     #[inline(never)]
     fn shift_and<const SHIFT: i32>(self, a: [u8; 32], mask: u8) -> [u8; 32] {
         a.map(|byte| byte >> SHIFT & mask)
@@ -152,19 +180,6 @@ impl Isa for Scalar {
     #[inline(never)]
     fn dot4_bytes(self, acc: [i32; 8], weights: [u8; 32], a: &[i8; 4]) -> [i32; 8] {
         self.dot4_table(acc, weights, a)
-    }
-
-    #[inline(never)]
-    fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> [i32; 8] {
-        std::array::from_fn(|lane| {
-            let products = (4 * lane..).take(4).map(|i| i32::from(weights[i]) * i32::from(a[i]));
-            products.sum()
-        })
-    }
-
-    #[inline(never)]
-    fn halves(self, low: f32, high: f32) -> [f32; 8] {
-        map(|i| if i < 4 { low } else { high })
     }
 
     #[inline(never)]

@@ -77,11 +77,15 @@ macro_rules! vnni {
                 fn max_lane(a: __m256) -> f32;
                 fn prefetch<const AHEAD: usize>(at: *const u8) -> ();
                 fn load_bytes(from: &[u8; 32]) -> __m256i;
+                fn store_bytes(a: __m256i, to: &mut [u8; 32]) -> ();
+                fn transpose(rows: [&[u8; 16]; 8]) -> [__m256i; 4];
+                fn load_halves(rows: [&[u8; 2]; 8]) -> __m256;
+                fn byte<const AT: i32>(a: __m256i) -> __m256i;
+                fn spread<const AT: i32>(a: __m256i) -> __m256i;
                 fn shift_and<const SHIFT: i32>(a: __m256i, mask: u8) -> __m256i;
                 fn insert<const SHIFT: i32>(a: __m256i, b: __m256i, mask: u8) -> __m256i;
                 fn table(entries: &[i8; 16]) -> __m256i;
                 fn lookup(table: __m256i, codes: __m256i) -> __m256i;
-                fn halves(low: f32, high: f32) -> __m256;
                 fn scales(bytes: &[u8; 8]) -> __m256;
             }
 
@@ -100,17 +104,6 @@ macro_rules! vnni {
             #[inline(always)]
             fn dot4_bytes(self, acc: __m256i, weights: __m256i, a: &[i8; 4]) -> __m256i {
                 self.dot4_table(acc, weights, a)
-            }
-
-            #[inline(always)]
-            fn dot32(self, weights: &[i8; 32], a: &[i8; 32]) -> __m256i {
-                // SAFETY: the receiver is proof that the CPU has these instructions; pointers are of
-                // arrays of 32 bytes.
-                unsafe {
-                    let weights = _mm256_loadu_si256(weights.as_ptr().cast());
-                    let a = _mm256_sign_epi8(_mm256_loadu_si256(a.as_ptr().cast()), weights);
-                    $dpbusd(_mm256_setzero_si256(), _mm256_abs_epi8(weights), a)
-                }
             }
         }
     };

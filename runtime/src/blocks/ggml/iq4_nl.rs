@@ -1,6 +1,8 @@
 //! IQ4_NL: codes into a table of 16, a scale per 32. 4.5 bits.
 
-use super::{Block, Group, half_at, nibbles};
+use super::tile::{bits, halves, looked_up, sixteen};
+use super::{Block, Group, TILE_ROWS, TileGroup, half_at, nibbles};
+use crate::kernels::Isa;
 
 /// The values that codes stand for.
 pub(super) const TABLE: [i8; 16] =
@@ -10,13 +12,21 @@ pub(super) const TABLE: [i8; 16] =
 pub struct Iq4Nl;
 
 impl Block for Iq4Nl {
+    type Bytes = [u8; 18];
     const WEIGHTS: usize = 32;
-    const BYTES: usize = 18;
-    const HAS_OFFSETS: bool = false;
+    const SIGNED: bool = true;
 
     #[inline(always)]
-    fn group(block: &[u8], _: usize) -> Group {
+    fn group(block: &[u8; 18], _: usize) -> Group {
         let codes = nibbles(&block[2..]).map(|code| TABLE[usize::from(code & 15)]);
         Group { codes, scales: [half_at(block, 0); 2], offsets: [0.0; 2] }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa>(isa: I, rows: [&[u8; 18]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let codes = sixteen(isa, rows, 2);
+        groups[0].set_codes(isa, 0, looked_up(isa, &TABLE, bits::<I, 0>(isa, codes, 15)));
+        groups[0].set_codes(isa, 1, looked_up(isa, &TABLE, bits::<I, 4>(isa, codes, 15)));
+        groups[0].set_factors(isa, 0, halves(isa, rows, 0), isa.splat(0.0));
     }
 }

@@ -1,10 +1,11 @@
 //! ggml's block types, as ordinary GGUF files hold them: row-major, blocks of 32 or 256 weights along a row.
 //!
-//! Each type says how one group of 32 weights becomes integers with a scale and an offset per half; the rest,
-//! scalar decode here and products in `kernels::ggml`, is the same for all of them. Values are those of the
-//! `gguf` Python package, bit for bit.
+//! Each type says how a group of 32 weights becomes integers with a scale and an offset per half: of one row, which is the
+//! definition, and of eight rows at a time in vectors. The rest, decoding here and products in `kernels::ggml`, is the same
+//! for all of them. Values are those of the `gguf` Python package, bit for bit.
 
-use super::{BlockType, GROUP, Matrix, plain};
+use super::{BlockType, GROUP, Matrix, TILE_ROWS, plain};
+use crate::kernels::Isa;
 
 mod iq4_nl;
 mod iq4_xs;
@@ -20,6 +21,7 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod tile;
 
 pub use iq4_nl::Iq4Nl;
 pub use iq4_xs::Iq4Xs;
@@ -46,17 +48,59 @@ pub struct Group {
     pub offsets: [f32; 2],
 }
 
+/// 32 columns of eight rows: `weight = scale * code + offset`, where rows have one of each per half.
+///
+/// Aligned as vectors are, which are slower where they span two lines of the cache.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub struct TileGroup {
+    /// Integers: four columns of eight rows, eight times. Bytes below 64, or signed ones ([`Block::SIGNED`]).
+    pub codes: [[u8; 4 * TILE_ROWS]; GROUP / 4],
+    /// One per half and row; those of the first half are all that count where [`Block::HALVES`] is not set.
+    pub scales: [[f32; TILE_ROWS]; 2],
+    /// Likewise; none that count of types with signed codes.
+    pub offsets: [[f32; TILE_ROWS]; 2],
+}
+
+impl TileGroup {
+    /// Nothing yet.
+    pub const EMPTY: Self = Self {
+        codes: [[0; 4 * TILE_ROWS]; GROUP / 4],
+        scales: [[0.0; TILE_ROWS]; 2],
+        offsets: [[0.0; TILE_ROWS]; 2],
+    };
+}
+
+/// The bytes of a block.
+pub trait Bytes: Copy {
+    /// Whole blocks.
+    fn blocks(bytes: &[u8]) -> &[Self];
+}
+
+impl<const N: usize> Bytes for [u8; N] {
+    #[inline(always)]
+    fn blocks(bytes: &[u8]) -> &[Self] {
+        bytes.as_chunks().0
+    }
+}
+
 /// How a type's blocks are read.
 pub trait Block {
+    /// A block.
+    type Bytes: Bytes;
     /// Weights of a block, a multiple of 32.
     const WEIGHTS: usize;
-    /// Bytes of a block.
-    const BYTES: usize;
-    /// Whether offsets can be other than zero.
-    const HAS_OFFSETS: bool;
+    /// Whether the halves of a group have scales and offsets of their own.
+    const HALVES: bool = false;
+    /// Whether codes are signed numbers of eight bits; otherwise [`tile`](Self::tile) gives numbers from 0 to 63.
+    const SIGNED: bool = false;
 
-    /// One group of a block of `BYTES` bytes.
-    fn group(block: &[u8], index: usize) -> Group;
+    /// One group of a block.
+    fn group(block: &Self::Bytes, index: usize) -> Group;
+
+    /// A block of each of eight rows, by groups, of which there are as many as a block has. The same weights as
+    /// [`group`](Self::group)'s, but for the rounding of offsets: codes are as they are stored.
+    fn tile<I: Isa>(isa: I, rows: [&Self::Bytes; TILE_ROWS], groups: &mut [TileGroup]);
 }
 
 /// Something that is done for a type that is known only at run time.
@@ -97,7 +141,8 @@ pub(super) fn byte_len(ty: BlockType, rows: usize, cols: usize) -> Option<usize>
         fn with<B: Block>(self) -> Option<usize> {
             let Self(rows, cols) = self;
             let whole = cols.is_multiple_of(B::WEIGHTS);
-            whole.then(|| rows.checked_mul(cols / B::WEIGHTS)?.checked_mul(B::BYTES))?
+            whole
+                .then(|| rows.checked_mul(cols / B::WEIGHTS)?.checked_mul(size_of::<B::Bytes>()))?
         }
     }
     with_block(ty, Len(rows, cols))?
@@ -110,9 +155,9 @@ pub(super) fn decode_row(matrix: &Matrix, row: usize, out: &mut [f32]) {
         type Output = ();
         fn with<B: Block>(self) {
             let Self(matrix, row, out) = self;
-            let row_bytes = matrix.cols() / B::WEIGHTS * B::BYTES;
-            let blocks = matrix.data()[row * row_bytes..][..row_bytes].chunks_exact(B::BYTES);
-            for (block, out) in blocks.zip(out.chunks_exact_mut(B::WEIGHTS)) {
+            let blocks = matrix.cols() / B::WEIGHTS;
+            let row = &B::Bytes::blocks(matrix.data())[row * blocks..][..blocks];
+            for (block, out) in row.iter().zip(out.chunks_exact_mut(B::WEIGHTS)) {
                 for (index, out) in out.chunks_exact_mut(GROUP).enumerate() {
                     let group = B::group(block, index);
                     for (i, (out, code)) in out.iter_mut().zip(group.codes).enumerate() {

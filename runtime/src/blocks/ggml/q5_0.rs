@@ -1,20 +1,53 @@
 //! Q5_0: 5-bit integers less 16, a scale per 32. 5.5 bits.
 
-use super::{Block, Group, half_at, nibbles};
+use super::tile::{Sixteen, bits, halves, sixteen};
+use super::{Block, Group, TILE_ROWS, TileGroup, half_at, nibbles};
+use crate::kernels::Isa;
 
 /// f16 scale, a bit map of the fifth bits, 16 bytes of the low four.
 pub struct Q5_0;
 
 impl Block for Q5_0 {
+    type Bytes = [u8; 22];
     const WEIGHTS: usize = 32;
-    const BYTES: usize = 22;
-    const HAS_OFFSETS: bool = false;
 
     #[inline(always)]
-    fn group(block: &[u8], _: usize) -> Group {
+    fn group(block: &[u8; 22], _: usize) -> Group {
         let high = u32::from_le_bytes([block[2], block[3], block[4], block[5]]);
         let low = nibbles(&block[6..]);
         let codes = std::array::from_fn(|i| (low[i] | ((high >> i & 1) << 4) as u8) as i8 - 16);
         Group { codes, scales: [half_at(block, 0); 2], offsets: [0.0; 2] }
     }
+
+    #[inline(always)]
+    fn tile<I: Isa>(isa: I, rows: [&[u8; 22]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let scale = halves(isa, rows, 0);
+        let [high, ..] = sixteen(isa, rows, 2);
+        let codes = sixteen(isa, rows, 6);
+        groups[0].set_codes(isa, 0, first_half(isa, bits::<I, 0>(isa, codes, 15), high));
+        groups[0].set_codes(isa, 1, second_half(isa, bits::<I, 4>(isa, codes, 15), high));
+        groups[0].set_factors(isa, 0, scale, isa.mul(scale, isa.splat(-16.0)));
+    }
+}
+
+/// Codes of the first half with their fifth bits, which are a bit map.
+#[inline(always)]
+pub(super) fn first_half<I: Isa>(isa: I, [a, b, c, d]: Sixteen<I>, high: I::U8x32) -> Sixteen<I> {
+    [
+        isa.insert::<0>(a, isa.spread::<0>(high), 16),
+        isa.insert::<0>(b, isa.spread::<4>(high), 16),
+        isa.insert::<0>(c, isa.spread::<8>(high), 16),
+        isa.insert::<0>(d, isa.spread::<12>(high), 16),
+    ]
+}
+
+/// The same for the second half.
+#[inline(always)]
+pub(super) fn second_half<I: Isa>(isa: I, [a, b, c, d]: Sixteen<I>, high: I::U8x32) -> Sixteen<I> {
+    [
+        isa.insert::<0>(a, isa.spread::<16>(high), 16),
+        isa.insert::<0>(b, isa.spread::<20>(high), 16),
+        isa.insert::<0>(c, isa.spread::<24>(high), 16),
+        isa.insert::<0>(d, isa.spread::<28>(high), 16),
+    ]
 }

@@ -1,20 +1,31 @@
 //! Q5_1: 5-bit integers, a scale and a minimum per 32. 6 bits.
 
-use super::{Block, Group, half_at, nibbles};
+use super::q5_0::{first_half, second_half};
+use super::tile::{bits, halves, sixteen};
+use super::{Block, Group, TILE_ROWS, TileGroup, half_at, nibbles};
+use crate::kernels::Isa;
 
 /// f16 scale, f16 minimum, a bit map of the fifth bits, 16 bytes of the low four.
 pub struct Q5_1;
 
 impl Block for Q5_1 {
+    type Bytes = [u8; 24];
     const WEIGHTS: usize = 32;
-    const BYTES: usize = 24;
-    const HAS_OFFSETS: bool = true;
 
     #[inline(always)]
-    fn group(block: &[u8], _: usize) -> Group {
+    fn group(block: &[u8; 24], _: usize) -> Group {
         let high = u32::from_le_bytes([block[4], block[5], block[6], block[7]]);
         let low = nibbles(&block[8..]);
         let codes = std::array::from_fn(|i| (low[i] | ((high >> i & 1) << 4) as u8) as i8);
         Group { codes, scales: [half_at(block, 0); 2], offsets: [-half_at(block, 2); 2] }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa>(isa: I, rows: [&[u8; 24]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let [high, ..] = sixteen(isa, rows, 4);
+        let codes = sixteen(isa, rows, 8);
+        groups[0].set_codes(isa, 0, first_half(isa, bits::<I, 0>(isa, codes, 15), high));
+        groups[0].set_codes(isa, 1, second_half(isa, bits::<I, 4>(isa, codes, 15), high));
+        groups[0].set_factors(isa, 0, halves(isa, rows, 0), halves(isa, rows, 2));
     }
 }

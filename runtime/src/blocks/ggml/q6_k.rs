@@ -1,17 +1,19 @@
 //! Q6_K: 6-bit integers less 32, an 8-bit scale per 16, an f16 per 256. 6.5625 bits.
 
-use super::{Block, Group, field, half_at};
+use super::tile::{bits, eight, halves, insert, numbers, sixteen};
+use super::{Block, Group, TILE_ROWS, TileGroup, field, half_at};
+use crate::kernels::Isa;
 
 /// 128 bytes of the low four bits, 64 bytes of the high two, 16 scales, f16 scale of scales.
 pub struct Q6K;
 
 impl Block for Q6K {
+    type Bytes = [u8; 210];
     const WEIGHTS: usize = 256;
-    const BYTES: usize = 210;
-    const HAS_OFFSETS: bool = false;
+    const HALVES: bool = true;
 
     #[inline(always)]
-    fn group(block: &[u8], index: usize) -> Group {
+    fn group(block: &[u8; 210], index: usize) -> Group {
         // Of each half block: four groups, whose low bits are in 64 bytes, high bits in 32.
         let (half, place) = (index / 4, index % 4);
         let low = field(&block[64 * half + 32 * (place % 2)..], 4 * (place / 2), 15);
@@ -22,6 +24,40 @@ impl Block for Q6K {
             codes: std::array::from_fn(|i| (low[i] | high[i] << 4) as i8 - 32),
             scales: [scale(2 * index), scale(2 * index + 1)],
             offsets: [0.0; 2],
+        }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa>(isa: I, rows: [&[u8; 210]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let groups = eight(groups);
+        let d = halves(isa, rows, 208);
+        let pairs = groups.as_chunks_mut::<2>().0.iter_mut();
+        for (pair, bytes) in pairs.zip(sixteen(isa, rows, 192)) {
+            let scales = numbers(isa, bytes);
+            let signs = numbers(isa, isa.shift_and::<0>(bytes, 128));
+            for (i, group) in pair.iter_mut().enumerate() {
+                for half in 0..2 {
+                    let at = 2 * i + half;
+                    let scale = isa.fma(signs[at], isa.splat(-2.0), scales[at]);
+                    let scale = isa.mul(d, scale);
+                    group.set_factors(isa, half, scale, isa.mul(scale, isa.splat(-32.0)));
+                }
+            }
+        }
+        for (i, four) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            for half in 0..2 {
+                let high = sixteen(isa, rows, 128 + 32 * i + 16 * half);
+                let low = sixteen(isa, rows, 64 * i + 16 * half);
+                let code = insert::<I, 4>(isa, bits::<I, 0>(isa, low, 15), high, 0x30);
+                four[0].set_codes(isa, half, code);
+                let code = insert::<I, 0>(isa, bits::<I, 4>(isa, low, 15), high, 0x30);
+                four[2].set_codes(isa, half, code);
+                let low = sixteen(isa, rows, 64 * i + 32 + 16 * half);
+                let code = insert::<I, 2>(isa, bits::<I, 0>(isa, low, 15), high, 0x30);
+                four[1].set_codes(isa, half, code);
+                let code = insert::<I, -2>(isa, bits::<I, 4>(isa, low, 15), high, 0x30);
+                four[3].set_codes(isa, half, code);
+            }
         }
     }
 }

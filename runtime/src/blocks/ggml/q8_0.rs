@@ -1,18 +1,27 @@
 //! Q8_0: 8-bit integers, a scale per 32. 8.5 bits.
 
-use super::{Block, Group, half_at};
+use super::tile::{halves, sixteen};
+use super::{Block, Group, TILE_ROWS, TileGroup, half_at};
+use crate::kernels::Isa;
 
 /// f16 scale, 32 integers.
 pub struct Q8_0;
 
 impl Block for Q8_0 {
+    type Bytes = [u8; 34];
     const WEIGHTS: usize = 32;
-    const BYTES: usize = 34;
-    const HAS_OFFSETS: bool = false;
+    const SIGNED: bool = true;
 
     #[inline(always)]
-    fn group(block: &[u8], _: usize) -> Group {
+    fn group(block: &[u8; 34], _: usize) -> Group {
         let codes = std::array::from_fn(|i| block[2 + i] as i8);
         Group { codes, scales: [half_at(block, 0); 2], offsets: [0.0; 2] }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa>(isa: I, rows: [&[u8; 34]; TILE_ROWS], groups: &mut [TileGroup]) {
+        groups[0].set_codes(isa, 0, sixteen(isa, rows, 2));
+        groups[0].set_codes(isa, 1, sixteen(isa, rows, 18));
+        groups[0].set_factors(isa, 0, halves(isa, rows, 0), isa.splat(0.0));
     }
 }
