@@ -1,7 +1,7 @@
 //! What each kernel reaches of what the machine has: decoding, of the rate at which memory is read; prompts, of the
 //! tier's products of int8. One table for every type and tier.
 //!
-//! `cargo run --release -p vaquita-benches --bin shares [THREADS]`
+//! `cargo run --release -p vaquita-benches --bin shares [THREADS [TYPE...]]`
 //!
 //! Weights for decoding take 256 MiB, more than caches hold. Those for prompts stay in a cache. Medians of 9 runs.
 
@@ -46,6 +46,8 @@ fn product(tier: Tier, pool: &Pool, ty: BlockType, rows: usize, tokens: usize) -
 
 fn main() {
     let threads = std::env::args().nth(1).and_then(|text| text.parse().ok());
+    let wanted: Vec<String> = std::env::args().skip(2).collect();
+    let is_wanted = |ty: &BlockType| wanted.is_empty() || wanted.contains(&ty.to_string());
     let pool = Pool::new(threads.unwrap_or_else(Pool::default_threads));
     let bytes = vec![1u8; BYTES];
     let read_rate = BYTES as f64 / median(|| read(&pool, &bytes));
@@ -60,7 +62,7 @@ fn main() {
         println!("\n{}: products of int8 at {:.0} GOP/s\n", tier.name(), peak / 1e9);
         println!("| type | decode, GB/s | of reading | prompt of {TOKENS}, GOP/s | of the peak |");
         println!("|---|---|---|---|---|");
-        for ty in BlockType::ALL {
+        for ty in BlockType::ALL.into_iter().filter(is_wanted) {
             let row_bytes = ty.byte_len(8, COLS).map_or(8 * 4 * COLS, |len| len);
             let (seconds, read) = product(tier, &pool, ty, BYTES / row_bytes * 8, 1);
             let decode = read as f64 / seconds;
