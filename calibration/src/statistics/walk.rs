@@ -207,13 +207,8 @@ struct OneByOne {
 }
 
 impl ExpertStore for OneByOne {
-    fn for_each(
-        &self,
-        visit: &Visit,
-        meanwhile: &mut dyn FnMut(),
-        take: Take,
-    ) -> Result<(), WeightsError> {
-        meanwhile();
+    fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError> {
+        take(&[]);
         let config = self.weights.config();
         // Some sources compute what they give out, which all threads can share.
         for ids in visit.wanted().chunks(rayon::current_num_threads()) {

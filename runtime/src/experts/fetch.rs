@@ -17,7 +17,7 @@ use crate::model::{ExpertId, LayerId, WeightsError};
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// An expert that can be taken.
-type Ready = (Key, Arc<Loaded>);
+pub(super) type Ready = (Key, Arc<Loaded>);
 
 /// One visit that is being served.
 pub(super) struct Fetch<'a> {
@@ -98,6 +98,11 @@ impl<'a> Fetch<'a> {
             self.todo.pop_front();
         }
         Ok(())
+    }
+
+    /// Whether an expert is ready.
+    pub fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// Experts that are ready, at least one, in the order in which they became so; `None` after the last. One at a

@@ -79,15 +79,10 @@ pub type Take<'a> = &'a mut dyn FnMut(&[(ExpertId, &Expert)]);
 
 /// Gives out experts. Several sequences may do so at the same time.
 pub trait ExpertStore: Send + Sync {
-    /// Gives `take` the experts that `visit` needs, each once, as many at a time as are ready. Before it waits
-    /// for any, it calls `meanwhile` once: work that needs no expert. Where it fails, `take` has seen only
-    /// some of them.
-    fn for_each(
-        &self,
-        visit: &Visit,
-        meanwhile: &mut dyn FnMut(),
-        take: Take,
-    ) -> Result<(), WeightsError>;
+    /// Gives `take` the experts that `visit` needs, each once, as many at a time as are ready. Where none is at
+    /// first, `take` gets none before the store waits: there may be work that needs no expert. Where it fails,
+    /// `take` has seen only some of them.
+    fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError>;
 
     /// Whether a guess at what `layer` will need would be of use.
     fn wants_guess(&self, _layer: LayerId) -> bool {

@@ -154,14 +154,9 @@ fn header(
 }
 
 impl ExpertStore for Recorder {
-    fn for_each(
-        &self,
-        visit: &Visit,
-        meanwhile: &mut dyn FnMut(),
-        take: Take,
-    ) -> Result<(), WeightsError> {
+    fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError> {
         self.record(visit);
-        self.store.for_each(visit, meanwhile, take)
+        self.store.for_each(visit, take)
     }
 
     fn wants_guess(&self, layer: LayerId) -> bool {

@@ -36,13 +36,7 @@ impl Resident {
 }
 
 impl ExpertStore for Resident {
-    fn for_each(
-        &self,
-        visit: &Visit,
-        meanwhile: &mut dyn FnMut(),
-        take: Take,
-    ) -> Result<(), WeightsError> {
-        meanwhile();
+    fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError> {
         let get = |id| Ok((id, self.get(visit.layer, id)?));
         take(&visit.wanted().into_iter().map(get).collect::<Result<Vec<_>, _>>()?);
         Ok(())

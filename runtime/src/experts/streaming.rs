@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::fetch::Fetch;
+use super::fetch::{Fetch, Ready};
 use super::guesses::{Guessing, Recall};
 use super::loader::Loader;
 use super::placement::Placement;
@@ -152,24 +152,20 @@ pub enum OpenStoreError {
 }
 
 impl ExpertStore for Streaming {
-    fn for_each(
-        &self,
-        visit: &Visit,
-        meanwhile: &mut dyn FnMut(),
-        take: Take,
-    ) -> Result<(), WeightsError> {
+    fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError> {
         let loader = &*self.loader;
         let mut fetch = Fetch::begin(loader, visit)?;
-        let computing = |work: &mut dyn FnMut()| {
+        let mut computing = |batch: &[Ready]| {
             let since = Instant::now();
-            work();
+            let experts = batch.iter().map(|(key, loaded)| (key.expert, &loaded.expert));
+            take(&experts.collect::<Vec<_>>());
             Meters::add_time(&loader.meters.computing_ns, since.elapsed());
         };
-        computing(meanwhile);
+        if !fetch.is_ready() {
+            computing(&[]);
+        }
         while let Some(batch) = fetch.next()? {
-            let experts: Vec<_> =
-                batch.iter().map(|(key, one)| (key.expert, &one.expert)).collect();
-            computing(&mut || take(&experts));
+            computing(&batch);
             batch.into_iter().for_each(|(_, loaded)| loader.release(loaded));
         }
         Ok(())

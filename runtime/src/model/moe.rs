@@ -90,98 +90,108 @@ struct Glu<'a> {
     tokens: Range<usize>,
 }
 
-/// The products of each unit's inputs with some of its matrices, `[tokens, rows]` for each of these: one job.
-fn products<const N: usize>(
+/// Units of one shape, and what each of them sees.
+#[derive(Default)]
+struct Alike<'a> {
+    units: Vec<Glu<'a>>,
+    inputs: Vec<Activations<'a>>,
+}
+
+/// The products of all units' inputs with some of their matrices, `[tokens, rows]` for each of these: one job.
+fn products<const M: usize, const N: usize>(
     ctx: &Compute,
-    units: &[Glu],
+    units: [&[Glu]; M],
+    inputs: [&[Activations]; M],
     which: [usize; N],
-    inputs: &[Activations],
-) -> [Vec<f32>; N] {
-    let rows = |matrix: usize| units.first().map_or(0, |unit| unit.matrices[matrix].rows());
-    let tokens = units.last().map_or(0, |unit| unit.tokens.end);
-    let mut outs = which.map(|matrix| vec![0.0; tokens * rows(matrix)]);
-    let mut products = Vec::with_capacity(N * units.len());
-    for (out, matrix) in outs.iter_mut().zip(which) {
-        let mut left = &mut out[..];
-        for (unit, x) in units.iter().zip(inputs) {
-            let weights = unit.matrices[matrix];
-            let out = left.split_off_mut(..x.tokens() * weights.rows()).expect("rows of all units");
-            products.push(Product { weights, heads: 1, x, out });
+) -> [[Vec<f32>; N]; M] {
+    let mut outs = units.map(|units| {
+        let rows = |matrix: usize| units.first().map_or(0, |unit| unit.matrices[matrix].rows());
+        let tokens = units.last().map_or(0, |unit| unit.tokens.end);
+        which.map(|matrix| vec![0.0; tokens * rows(matrix)])
+    });
+    let mut products = Vec::with_capacity(N * units.iter().map(|units| units.len()).sum::<usize>());
+    for ((units, inputs), outs) in units.iter().zip(inputs).zip(&mut outs) {
+        for (out, matrix) in outs.iter_mut().zip(which) {
+            let mut left = &mut out[..];
+            for (unit, x) in units.iter().zip(inputs) {
+                let weights = unit.matrices[matrix];
+                let out = left.split_off_mut(..x.tokens() * weights.rows()).expect("rows of all");
+                products.push(Product { weights, heads: 1, x, out });
+            }
         }
     }
     matmul_all(ctx.tier, ctx.pool, products);
-    for (out, matrix) in outs.iter_mut().zip(which) {
-        for unit in units {
-            let Some(biases) = &unit.biases else { continue };
-            let bias = &biases[matrix];
-            add_bias(
-                ctx,
-                bias,
-                &mut out[unit.tokens.start * bias.len()..unit.tokens.end * bias.len()],
-            );
+    for (units, outs) in units.iter().zip(&mut outs) {
+        for (out, matrix) in outs.iter_mut().zip(which) {
+            for unit in *units {
+                let Some(biases) = &unit.biases else { continue };
+                let (bias, Range { start, end }) = (&biases[matrix], unit.tokens.clone());
+                add_bias(ctx, bias, &mut out[start * bias.len()..end * bias.len()]);
+            }
         }
     }
     outs
 }
 
-/// `out = down(activation(gate x, up x))` of each unit and its inputs, `[tokens, hidden_size]`. `watch` sees what goes
-/// into `down`.
-fn glu(
+/// `out = down(activation(gate x, up x))` of all units, `[tokens, hidden_size]`. `watch` sees what goes into `down`.
+fn glu<const M: usize>(
     ctx: &Compute,
     activation: Activation,
-    units: &[Glu],
-    inputs: &[Activations],
-    watch: impl FnOnce(&Activations),
-) -> Vec<f32> {
-    let [mut gate, up] = products(ctx, units, [0, 1], inputs);
-    ctx.pool.run_chunks(&mut gate, GATED_AT_ONCE, &|i, gate| {
-        let up = &up[i * GATED_AT_ONCE..][..gate.len()];
-        match activation {
-            Activation::SwiGlu => ctx.tier.run(SwiGlu { gate, up }),
-            Activation::ClampedSwiGlu { alpha, limit } => {
-                ctx.tier.run(ClampedSwiGlu { gate, up, alpha, limit });
+    all: &[Alike; M],
+    watch: impl FnOnce([&Activations; M]),
+) -> [Vec<f32>; M] {
+    let units = all.each_ref().map(|alike| &alike.units[..]);
+    let inputs = all.each_ref().map(|alike| &alike.inputs[..]);
+    let mut gated = products(ctx, units, inputs, [0, 1]);
+    for [gate, up] in &mut gated {
+        ctx.pool.run_chunks(gate, GATED_AT_ONCE, &|i, gate| {
+            let up = &up[i * GATED_AT_ONCE..][..gate.len()];
+            match activation {
+                Activation::SwiGlu => ctx.tier.run(SwiGlu { gate, up }),
+                Activation::ClampedSwiGlu { alpha, limit } => {
+                    ctx.tier.run(ClampedSwiGlu { gate, up, alpha, limit });
+                }
             }
-        }
+        });
+    }
+    let hidden: [_; M] = std::array::from_fn(|i| {
+        let width = units[i].first().map_or(1, |unit| unit.matrices[0].rows());
+        Activations::new(ctx.tier, &gated[i][0], width)
     });
-    let tokens = units.last().map_or(1, |unit| unit.tokens.end.max(1));
-    let hidden = Activations::new(ctx.tier, &gate, gate.len() / tokens);
-    watch(&hidden);
-    let inputs: Vec<_> = units.iter().map(|unit| hidden.view(unit.tokens.clone())).collect();
-    let [out] = products(ctx, units, [2], &inputs);
-    out
+    watch(hidden.each_ref());
+    let inputs: [Vec<_>; M] = std::array::from_fn(|i| {
+        units[i].iter().map(|unit| hidden[i].view(unit.tokens.clone())).collect()
+    });
+    products(ctx, units, inputs.each_ref().map(|inputs| &inputs[..]), [2]).map(|[out]| out)
 }
 
 impl Mlp {
-    /// Applies it. `names` are those of gate, up and down.
-    fn forward(
-        &self,
-        ctx: &Compute,
-        activation: Activation,
-        names: [&str; 3],
-        x: &Activations,
-    ) -> Vec<f32> {
-        ctx.observe(&names[..2], 1, x);
-        let matrices = [&self.gate, &self.up, &self.down];
-        let unit = Glu { matrices, biases: None, tokens: 0..x.tokens() };
-        let x = [x.view(0..x.tokens())];
-        glu(ctx, activation, &[unit], &x, |hidden| ctx.observe(&names[2..], 1, hidden))
+    /// It as a unit over `x`.
+    fn over<'a>(&'a self, x: &'a Activations) -> Alike<'a> {
+        let (matrices, tokens) = ([&self.gate, &self.up, &self.down], 0..x.tokens());
+        let inputs = vec![x.view(tokens.clone())];
+        Alike { units: vec![Glu { matrices, biases: None, tokens }], inputs }
+    }
+
+    /// Applies it.
+    fn forward(&self, ctx: &Compute, activation: Activation, x: &Activations) -> Vec<f32> {
+        ctx.observe(&["ffn_gate", "ffn_up"], 1, x);
+        let down = |[hidden]: [&Activations; 1]| ctx.observe(&["ffn_down"], 1, hidden);
+        let [out] = glu(ctx, activation, &[self.over(x)], down);
+        out
     }
 }
 
 impl Shared {
-    /// Applies it to `x`, `[tokens, hidden_size]`.
-    fn forward(&self, ctx: &Compute, activation: Activation, x: &Activations) -> Vec<f32> {
-        let names = ["ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"];
-        let mut out = self.mlp.forward(ctx, activation, names, x);
-        if let Some(gate) = &self.gate {
-            let mut factors = vec![0.0; x.tokens()];
-            matmul(ctx.tier, ctx.pool, gate, x, &mut factors);
-            ctx.tier.run(Sigmoid(&mut factors));
-            for (out, factor) in out.chunks_exact_mut(x.width).zip(factors) {
-                out.iter_mut().for_each(|y| *y *= factor);
-            }
+    /// Scales what its experts gave for `x`, `[tokens, hidden_size]`.
+    fn scale(&self, ctx: &Compute, x: &Activations, out: &mut [f32]) {
+        let Some(gate) = &self.gate else { return };
+        let mut factors = vec![0.0; x.tokens()];
+        matmul(ctx.tier, ctx.pool, gate, x, &mut factors);
+        ctx.tier.run(Sigmoid(&mut factors));
+        for (out, factor) in out.chunks_exact_mut(x.width).zip(factors) {
+            out.iter_mut().for_each(|y| *y *= factor);
         }
-        out
     }
 }
 
@@ -196,16 +206,15 @@ impl FeedForward {
         x: &Activations,
     ) -> Result<Vec<f32>, WeightsError> {
         match self {
-            Self::Dense(mlp) => {
-                let names = ["ffn_gate", "ffn_up", "ffn_down"];
-                Ok(mlp.forward(ctx, config.activation, names, x))
-            }
+            Self::Dense(mlp) => Ok(mlp.forward(ctx, config.activation, x)),
             Self::Moe(moe) => moe.forward(ctx, config, layer, store, x),
         }
     }
 }
 
 impl Moe {
+    /// The weighted sum of each token's experts, and the shared ones. Each expert is fetched once and sees all of its
+    /// tokens, in whatever order the store has experts ready; outputs are added in slot order.
     fn forward(
         &self,
         ctx: &Compute,
@@ -217,46 +226,17 @@ impl Moe {
         // A prompt's chunk needs nearly all experts anyway.
         let preference = if x.tokens() == 1 { store.preference(layer) } else { None };
         let slots = self.router.route(ctx.tier, ctx.pool, &config.moe, x, preference.as_ref());
-        let per_token = config.moe.num_experts_per_tok;
+        let (width, per_token) = (x.width, config.moe.num_experts_per_tok);
         let visit = Visit { layer, slots: &slots, per_token };
-        let activation = config.activation;
-        let mut of_shared = None;
-        let mut meanwhile = || {
-            of_shared = self.shared.as_ref().map(|shared| shared.forward(ctx, activation, x));
-        };
-        let experts = Routed { activation, biases: self.biases.as_ref(), store };
-        let mut out = experts.forward(ctx, &visit, &mut meanwhile, x)?;
-        if let Some(shared) = of_shared {
-            ctx.tier.run(AddScaled { out: &mut out, factor: 1.0, x: &shared });
-        }
-        Ok(out)
-    }
-}
-
-/// A layer's routed experts.
-struct Routed<'a> {
-    activation: Activation,
-    biases: Option<&'a ExpertBiases>,
-    store: &'a dyn ExpertStore,
-}
-
-impl Routed<'_> {
-    /// The weighted sum of each token's experts. Each expert is fetched once and sees all of its tokens, in
-    /// whatever order the store has experts ready; outputs are added in slot order. The store may do
-    /// `meanwhile` before it waits.
-    fn forward(
-        &self,
-        ctx: &Compute,
-        visit: &Visit,
-        meanwhile: &mut dyn FnMut(),
-        x: &Activations,
-    ) -> Result<Vec<f32>, WeightsError> {
-        let (width, slots, per_token) = (x.width, visit.slots, visit.per_token);
-        let mut outputs = Outputs { of: Vec::new(), places: vec![(0, 0); slots.len()] };
-        self.store.for_each(visit, meanwhile, &mut |mut experts| {
-            while !experts.is_empty() {
-                let done = self.some(ctx, visit, experts, x, &mut outputs);
+        let places = vec![(0, 0); slots.len()];
+        let mut outputs = Outputs { shared: None, of: Vec::new(), places };
+        store.for_each(&visit, &mut |mut experts| {
+            loop {
+                let done = self.some(ctx, config.activation, &visit, experts, x, &mut outputs);
                 experts = &experts[done..];
+                if experts.is_empty() {
+                    break;
+                }
             }
         })?;
 
@@ -268,13 +248,19 @@ impl Routed<'_> {
                 ctx.tier.run(AddScaled { out, factor: slot.weight, x });
             }
         });
+        if let (Some(shared), Some(mut of_shared)) = (&self.shared, outputs.shared) {
+            shared.scale(ctx, x, &mut of_shared);
+            ctx.tier.run(AddScaled { out: &mut out, factor: 1.0, x: &of_shared });
+        }
         Ok(out)
     }
 
-    /// The outputs of the first of `experts`, as many as have tokens enough for all threads. Gives how many these are.
+    /// The outputs of the first of `experts`, as many as have tokens enough for all threads, and before any others those
+    /// of the shared ones. Gives how many of `experts` these are.
     fn some(
         &self,
         ctx: &Compute,
+        activation: Activation,
         visit: &Visit,
         experts: &[(ExpertId, &Expert)],
         x: &Activations,
@@ -288,7 +274,7 @@ impl Routed<'_> {
             let start = order.len();
             order.extend((0..slots.len()).filter(|&i| slots[i].expert == *id));
             let matrices = [&expert.gate, &expert.up, &expert.down];
-            let biases = self.biases.map(|biases| biases.of(*id));
+            let biases = self.biases.as_ref().map(|biases| biases.of(*id));
             units.push(Glu { matrices, biases, tokens: start..order.len() });
             if order.len() >= SLOTS_AT_ONCE {
                 break;
@@ -301,10 +287,20 @@ impl Routed<'_> {
             Some(selected) => selected.view(unit.tokens.clone()),
             None => x.view(0..1),
         };
-        let inputs: Vec<_> = units.iter().map(input).collect();
-        let y = glu(ctx, self.activation, &units, &inputs, |hidden| {
+        let inputs = units.iter().map(input).collect();
+        let left = self.shared.as_ref().filter(|_| outputs.shared.is_none());
+        let all =
+            [left.map_or(Alike::default(), |shared| shared.mlp.over(x)), Alike { units, inputs }];
+        if left.is_some() {
+            ctx.observe(&["ffn_gate_shexp", "ffn_up_shexp"], 1, x);
+        }
+        let routed = &all[1];
+        let [of_shared, of_routed] = glu(ctx, activation, &all, |[of_shared, hidden]| {
             let Some(watch) = &ctx.watch else { return };
-            for (((id, _), unit), input) in experts.iter().zip(&units).zip(&inputs) {
+            if left.is_some() {
+                watch.matrices(&["ffn_down_shexp"], 1, of_shared);
+            }
+            for (((id, _), unit), input) in experts.iter().zip(&routed.units).zip(&routed.inputs) {
                 let mine = &order[unit.tokens.clone()];
                 let weights: Vec<f32> = mine.iter().map(|i| slots[*i].weight).collect();
                 let (input, hidden) = (&*input.values, &hidden.view(unit.tokens.clone()).values);
@@ -315,13 +311,18 @@ impl Routed<'_> {
         for (row, slot) in order.iter().enumerate() {
             outputs.places[*slot] = (outputs.of.len(), row);
         }
-        outputs.of.push(y);
-        units.len()
+        outputs.of.push(of_routed);
+        if left.is_some() {
+            outputs.shared = Some(of_shared);
+        }
+        all[1].units.len()
     }
 }
 
 /// What experts gave for the slots, as it came.
 struct Outputs {
+    /// Of the shared experts, `[tokens, hidden_size]`.
+    shared: Option<Vec<f32>>,
     /// Of some experts at a time, `[slots, hidden_size]`.
     of: Vec<Vec<f32>>,
     /// Where the output for each slot is: in which of these, and its row there.
