@@ -1,5 +1,6 @@
 //! `vaquita calibrate`: what the inputs of a model's matrices look like over texts.
 
+use std::io::{self, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -112,9 +113,9 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         })?)
     })?;
     if args.json {
-        println!("{}", serde_json::to_string(&coverage)?);
+        writeln!(io::stdout(), "{}", serde_json::to_string(&coverage)?)?;
     } else {
-        print!("{}", describe(&coverage));
+        write!(io::stdout(), "{}", describe(&coverage))?;
     }
     Ok(())
 }

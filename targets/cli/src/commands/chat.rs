@@ -1,6 +1,6 @@
 //! `vaquita chat`: a conversation. Ctrl-C stops an answer, Ctrl-D leaves.
 
-use std::io::{BufRead, IsTerminal, stdin};
+use std::io::{self, BufRead, IsTerminal, Write, stdin};
 use std::path::PathBuf;
 
 use rustyline::DefaultEditor;
@@ -76,7 +76,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let mut session = bundle.loaded.session(compute)?;
     let mut input = Input::new()?;
     if matches!(input, Input::Editor(_)) {
-        println!("{} · /help for commands, Ctrl-D to leave", args.model.display());
+        writeln!(io::stdout(), "{} · /help for commands, Ctrl-D to leave", args.model.display())?;
     }
     let beginning: Vec<Message> =
         args.system.iter().map(|text| Message::new("system", text)).collect();
@@ -86,16 +86,22 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         match line.trim() {
             "" => continue,
             "/exit" | "/quit" => break,
-            "/help" => println!("{HELP}"),
+            "/help" => writeln!(io::stdout(), "{HELP}")?,
             "/reset" => messages = beginning.clone(),
-            "/stats" => println!("{}", last.as_deref().unwrap_or("no answer yet")),
-            command if command.starts_with('/') => println!("{command}: no such command\n{HELP}"),
+            "/stats" => writeln!(io::stdout(), "{}", last.as_deref().unwrap_or("no answer yet"))?,
+            command if command.starts_with('/') => {
+                writeln!(io::stdout(), "{command}: no such command\n{HELP}")?
+            }
             _ => {
                 messages.push(Message::new("user", line));
                 let prompt = bundle.prompter.chat(&messages, None)?;
                 let answer = stream(&mut session, &bundle, &prompt, &args.sampling, false)?;
                 if answer.generation.stop == StopReason::ContextFull {
-                    println!("(the context of {} tokens is full: /reset)", session.context());
+                    writeln!(
+                        io::stdout(),
+                        "(the context of {} tokens is full: /reset)",
+                        session.context()
+                    )?;
                 }
                 last = Some(answer.summary());
                 // DeepSeek's usage notes: a turn goes into the history without its reasoning.

@@ -1,5 +1,6 @@
 //! `vaquita convert`: a GGUF file of llama.cpp's layout becomes an expert-major one.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use vaquita_quantize::convert;
@@ -41,9 +42,9 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     };
     let report = make(compute, &Order::new(&args.source, &args.out, types))?;
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?;
     } else {
-        print!("{}", describe(&args.out, &report));
+        write!(io::stdout(), "{}", describe(&args.out, &report))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `vaquita demo`: from a checkpoint to answers in under a minute, with the reference model.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -75,23 +76,24 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let out = args.out.as_deref().unwrap_or(temporary.path());
     std::fs::create_dir_all(out)?;
 
-    println!("Quantizing {}", args.reference.display());
+    writeln!(io::stdout(), "Quantizing {}", args.reference.display())?;
     let mut models = vec![("full precision", args.reference.clone(), None)];
     let e4 = Types::Uniform(BlockType::E4, Trunk::beside(BlockType::E4));
     let mixed = Types::Mixed(Target::BitsPerWeight(MIXED_BITS), Allocation::PerExpert);
     for (name, types) in [("e4", e4), ("mixed", mixed)] {
         let file = out.join(format!("reference-{name}.gguf"));
         let report = make(compute, &Order::new(&args.reference, &file, types))?;
-        println!(
+        writeln!(
+            io::stdout(),
             "  {name:<6} {}  {:.2} bits per weight, {:.2} in the experts",
             size::show(report.file_bytes),
             report.bits_per_weight,
             report.expert_bits_per_weight
-        );
+        )?;
         models.push((name, file, Some(report)));
     }
     for (name, file, _) in &models[1..] {
-        println!("\n== {name}");
+        writeln!(io::stdout(), "\n== {name}")?;
         ask(compute, file, &asked)?;
     }
 
@@ -117,12 +119,13 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             format!("{:.1}%", grades.accuracy * 100.0),
         ]);
     }
-    println!("\n{}", table(&rows));
-    println!(
+    writeln!(io::stdout(), "\n{}", table(&rows))?;
+    writeln!(
+        io::stdout(),
         "accuracy over {} graded questions; tokens/s of one answer with {} threads",
         graded.len(),
         compute.threads()
-    );
+    )?;
     Ok(())
 }
 
@@ -131,11 +134,11 @@ fn ask(compute: &Compute, file: &Path, questions: &[&Question]) -> Result {
     let bundle = Bundle::open(compute, file)?;
     let mut session = bundle.loaded.session(compute)?;
     for question in questions {
-        println!("\n> {}", question.question.replace('\n', "\n> "));
+        writeln!(io::stdout(), "\n> {}", question.question.replace('\n', "\n> "))?;
         let prompt = bundle.prompter.chat(&[Message::new("user", &question.question)], None)?;
         let answer = stream(&mut session, &bundle, &prompt, &Sampling::greedy(256), false)?;
         let right = answer.generation.answer.trim() == question.answer;
-        println!("({})", if right { "right" } else { "wrong" });
+        writeln!(io::stdout(), "({})", if right { "right" } else { "wrong" })?;
     }
     Ok(())
 }

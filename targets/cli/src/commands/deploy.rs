@@ -1,5 +1,6 @@
 //! `vaquita deploy`: the program and a model, on a board.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use vaquita_deploy::{Remote, build, quote};
@@ -76,6 +77,6 @@ fn copy(remote: &Remote, from: &Path, folder: &str, name: &str) -> Result {
         remote.copy(from, &format!("{folder}/{name}"), &mut |done, all| bar.set(done, all))?;
     drop(bar);
     let (kept, sent) = (size::show(copied.kept_bytes), size::show(copied.sent_bytes));
-    println!("{name}: sent {sent}, {kept} were there");
+    writeln!(io::stdout(), "{name}: sent {sent}, {kept} were there")?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `vaquita doctor`: what this machine is and does, and how a model should be run on it.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -87,8 +88,8 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let findings =
         Findings { report, threads, memory_bytes_per_second, storage, storage_problem, model };
     match args.json {
-        true => println!("{}", serde_json::to_string(&findings)?),
-        false => print!("{}", text(&findings)),
+        true => writeln!(io::stdout(), "{}", serde_json::to_string(&findings)?)?,
+        false => write!(io::stdout(), "{}", text(&findings))?,
     }
     Ok(())
 }

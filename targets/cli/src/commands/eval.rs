@@ -1,6 +1,7 @@
 //! `vaquita eval`: what a model computes, and how good it is. The keys of `--json` are an interface.
 
 use std::collections::HashMap;
+use std::io::{self, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -242,13 +243,13 @@ fn print(
         if let (Some(object), Some(lossy)) = (result.as_object_mut(), lossy) {
             object.insert("lossy".into(), lossy.into());
         }
-        println!("{result}");
+        writeln!(io::stdout(), "{result}")?;
     } else {
         let rows: Vec<Vec<String>> =
             rows.iter().map(|(name, value)| vec![name.to_string(), value.clone()]).collect();
-        print!("{}", table(&rows));
+        write!(io::stdout(), "{}", table(&rows))?;
         if let Some(lossy) = lossy {
-            println!("{lossy}");
+            writeln!(io::stdout(), "{lossy}")?;
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! `vaquita export`: a model in the layout of other programs.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -57,9 +58,19 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let bytes = export(&job, &mut |Progress { done, total, .. }| bar.set(done, total))?;
     drop(bar);
     if args.json {
-        println!("{}", json!({"file": args.out, "bytes": bytes, "type": args.ty.name()}));
+        writeln!(
+            io::stdout(),
+            "{}",
+            json!({"file": args.out, "bytes": bytes, "type": args.ty.name()})
+        )?;
     } else {
-        println!("{}: {} as {}", args.out.display(), size::show(bytes), args.ty.name());
+        writeln!(
+            io::stdout(),
+            "{}: {} as {}",
+            args.out.display(),
+            size::show(bytes),
+            args.ty.name()
+        )?;
     }
     Ok(())
 }

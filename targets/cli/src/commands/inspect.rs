@@ -1,6 +1,7 @@
 //! `vaquita inspect`: what a model is, and whether it runs.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -126,9 +127,9 @@ pub fn run(args: Args) -> Result {
         false => file(&args.model)?,
     };
     if args.json {
-        println!("{}", serde_json::to_string(&summary)?);
+        writeln!(io::stdout(), "{}", serde_json::to_string(&summary)?)?;
     } else {
-        print!("{}", describe(&summary, args.tensors));
+        write!(io::stdout(), "{}", describe(&summary, args.tensors))?;
     }
     Ok(())
 }

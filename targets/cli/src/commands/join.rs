@@ -1,5 +1,6 @@
 //! `vaquita join`: parts of a file become the file.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use vaquita_quantize::join;
@@ -28,10 +29,14 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     compute.install()?;
     let file_bytes = with_bars(|progress| join(&args.parts, &args.out, progress))?;
     if args.json {
-        println!("{}", serde_json::json!({ "parts": args.parts.len(), "file_bytes": file_bytes }));
+        writeln!(
+            io::stdout(),
+            "{}",
+            serde_json::json!({ "parts": args.parts.len(), "file_bytes": file_bytes })
+        )?;
     } else {
         let (out, parts) = (args.out.display(), args.parts.len());
-        println!("{out}: {}, of {parts} parts", size::show(file_bytes));
+        writeln!(io::stdout(), "{out}: {}, of {parts} parts", size::show(file_bytes))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `vaquita plan`: what the mixed plan would make of a model at which size, without quantizing it.
 
+use std::io::{self, Write};
 use std::num::NonZero;
 use std::path::PathBuf;
 
@@ -55,9 +56,13 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         write_whole(path, map(weights.config(), &plan, importance).as_bytes())?;
     }
     if args.json {
-        println!("{}", serde_json::to_string(&serde_json::json!({ "curve": curve }))?);
+        writeln!(
+            io::stdout(),
+            "{}",
+            serde_json::to_string(&serde_json::json!({ "curve": curve }))?
+        )?;
     } else {
-        print!("{}", describe(&curve));
+        write!(io::stdout(), "{}", describe(&curve))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `vaquita quantize`: a checkpoint becomes an expert-major file.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -179,9 +180,9 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let order = Order { weighed, part: args.part, ..Order::new(&args.source, &args.out, types) };
     let report = make(compute, &Order { page: args.report.as_deref(), ..order })?;
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?;
     } else {
-        print!("{}", describe(&args.out, &report));
+        write!(io::stdout(), "{}", describe(&args.out, &report))?;
     }
     if args.source.is_dir() && !args.source.join("tokenizer.json").exists() {
         eprintln!("note: {} has no tokenizer.json, so the file has none", args.source.display());

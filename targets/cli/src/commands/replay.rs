@@ -1,5 +1,6 @@
 //! `vaquita replay`: what policies would have hit and read on a recorded routing trace.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -64,7 +65,7 @@ pub fn run(args: Args) -> Result {
         write_whole(&out, svg(&curves(&trace)?).as_bytes())?;
     }
     if args.json {
-        println!("{}", serde_json::to_string(&rows)?);
+        writeln!(io::stdout(), "{}", serde_json::to_string(&rows)?)?;
         return Ok(());
     }
     if rows.is_empty() {
@@ -79,6 +80,6 @@ pub fn run(args: Args) -> Result {
             size::show(row.bytes_per_token as u64),
         ]
     }));
-    print!("{}", table(&cells));
+    write!(io::stdout(), "{}", table(&cells))?;
     Ok(())
 }

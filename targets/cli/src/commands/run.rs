@@ -1,6 +1,6 @@
 //! `vaquita run`: one prompt, one answer.
 
-use std::io::{IsTerminal, Read, stderr, stdin};
+use std::io::{self, IsTerminal, Read, Write, stderr, stdin};
 use std::path::PathBuf;
 
 use vaquita_runtime::session::chat::Message;
@@ -54,7 +54,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let mut session = bundle.loaded.session(compute)?;
     let answer = stream(&mut session, &bundle, &prompt, &args.sampling, args.json)?;
     if args.json {
-        println!("{}", answer.json());
+        writeln!(io::stdout(), "{}", answer.json())?;
     } else if stderr().is_terminal() {
         eprintln!("\n{}", answer.summary());
     }

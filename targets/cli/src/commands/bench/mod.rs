@@ -2,6 +2,7 @@
 
 mod row;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -128,10 +129,12 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         write_whole(out, svg(&energy.sampler.samples(), &marks, &meter).as_bytes())?;
     }
     match args.output {
-        Output::Md if energy.asked => print!("{}\n{}", markdown(&rows), costs(&rows)),
-        Output::Md => print!("{}", markdown(&rows)),
-        Output::Json => println!("{}", serde_json::to_string(&rows)?),
-        Output::Csv => print!("{}", csv(&rows)),
+        Output::Md if energy.asked => {
+            write!(io::stdout(), "{}\n{}", markdown(&rows), costs(&rows))?
+        }
+        Output::Md => write!(io::stdout(), "{}", markdown(&rows))?,
+        Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string(&rows)?)?,
+        Output::Csv => write!(io::stdout(), "{}", csv(&rows))?,
     }
     loaded.finish()
 }
