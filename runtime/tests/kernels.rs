@@ -77,6 +77,15 @@ fn product(tier: Tier, threads: usize, w: &Matrix, x: &[f32]) -> Vec<f32> {
     out
 }
 
+/// That every tier gives the bits that scalar does.
+fn multiplies_alike(w: &Matrix, x: &[f32]) -> Result<(), TestCaseError> {
+    let expected = bits(&product(scalar(), 1, w, x));
+    for tier in Tier::available() {
+        prop_assert_eq!(&bits(&product(tier, 3, w, x)), &expected, "{}", tier.name());
+    }
+    Ok(())
+}
+
 fn any_type() -> impl Strategy<Value = BlockType> {
     proptest::sample::select(BlockType::WRITTEN.to_vec())
 }
@@ -93,11 +102,7 @@ proptest! {
         seed: u64,
     ) {
         let w = matrix(ty, rows, cols, seed);
-        let x = Random(seed ^ 1).floats(tokens * cols);
-        let expected = bits(&product(scalar(), 1, &w, &x));
-        for tier in Tier::available() {
-            prop_assert_eq!(&bits(&product(tier, 3, &w, &x)), &expected, "{}", tier.name());
-        }
+        multiplies_alike(&w, &Random(seed ^ 1).floats(tokens * cols))?;
     }
 
     #[test]
@@ -122,11 +127,7 @@ proptest! {
         seed: u64,
     ) {
         let w = matrix(ty, rows, cols, seed);
-        let x = Random(seed ^ 1).floats(tokens * cols);
-        let expected = bits(&product(scalar(), 1, &w, &x));
-        for tier in Tier::available() {
-            prop_assert_eq!(&bits(&product(tier, 3, &w, &x)), &expected, "{}", tier.name());
-        }
+        multiplies_alike(&w, &Random(seed ^ 1).floats(tokens * cols))?;
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub struct Activations<'a> {
 /// Tokens of a block.
 pub(super) const BLOCK: usize = 8;
 
+/// Half a block: where registers hold no more.
+pub(super) const HALF: usize = BLOCK / 2;
+
 /// The quantized values of eight tokens at a time, group by group, so that a kernel reads them in one run. The last
 /// block's missing tokens are zero.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@
 
 use std::iter::zip;
 
-use super::activations::BLOCK;
+use super::activations::{BLOCK, HALF};
 use super::codes::{Codes, E2, E3, E4, E8};
 use super::isa::MOST_TILES;
 use super::matmul::{Inputs, MOST_ROWS, Tiles, some_of};
@@ -61,9 +61,6 @@ fn pair_at<W: Wide, C: Codes<RUNS>, const RUNS: usize, const T: usize, const AT:
         *product = C::dot(wide, *product, weights, &x[AT]);
     }
 }
-
-/// Half a block of tokens: where registers hold no more.
-const HALF: usize = BLOCK / 2;
 
 /// Tiles of coded weights.
 pub(super) struct Coded<'a>(pub Tiles<'a>);

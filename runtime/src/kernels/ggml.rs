@@ -14,7 +14,7 @@
 use std::iter::zip;
 use std::ops::Range;
 
-use super::activations::BLOCK;
+use super::activations::{BLOCK, HALF};
 use super::isa::MOST_TILES;
 use super::matmul::{Inputs, Tiles, some_of};
 use super::{Isa, Kernel, Needs, Tier, Wide};
@@ -26,9 +26,6 @@ const GROUPS: usize = 16;
 
 /// Tokens that share what is unpacked.
 const TOKENS: usize = 64;
-
-/// Half a block of tokens: where registers hold no more.
-const HALF: usize = BLOCK / 2;
 
 /// What rows of a tile sum up to, by token and tile.
 type Sums = [[[f32; TILE_ROWS]; MOST_TILES]; TOKENS];
@@ -138,34 +135,7 @@ struct Multiply<'a> {
     sums: &'a mut Sums,
 }
 
-/// How the weights of a group are to be read.
-trait Reading {
-    /// [`Block::HALVES`]
-    const HALVES: bool;
-    /// [`Block::SIGNED`]
-    const SIGNED: bool;
-}
-
-struct Whole;
-struct Halves;
-struct Signed;
-
-impl Reading for Whole {
-    const HALVES: bool = false;
-    const SIGNED: bool = false;
-}
-
-impl Reading for Halves {
-    const HALVES: bool = true;
-    const SIGNED: bool = false;
-}
-
-impl Reading for Signed {
-    const HALVES: bool = false;
-    const SIGNED: bool = true;
-}
-
-/// Whether a type has halves, and whether signed codes.
+/// [`Block::HALVES`] and [`Block::SIGNED`] of a type.
 struct Kind;
 
 impl WithBlock for Kind {
@@ -182,9 +152,9 @@ impl Kernel for Multiply<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         match with_block(self.all.weights.block_type(), Kind) {
-            Some((true, _)) => self.read::<I, Halves>(isa),
-            Some((_, true)) => self.read::<I, Signed>(isa),
-            _ => self.read::<I, Whole>(isa),
+            Some((true, _)) => self.read::<I, true, false>(isa),
+            Some((_, true)) => self.read::<I, false, true>(isa),
+            _ => self.read::<I, false, false>(isa),
         }
     }
 }
@@ -194,35 +164,35 @@ type Seen<'a, const T: usize> = (Inputs<'a, T>, &'a [[[f32; T]; 2]]);
 
 impl Multiply<'_> {
     #[inline(always)]
-    fn read<I: Isa, R: Reading>(mut self, isa: I) {
+    fn read<I: Isa, const HALVES: bool, const SIGNED: bool>(mut self, isa: I) {
         if <I::Wide as Wide>::TILES > 1 && self.tiles.len() == <I::Wide as Wide>::TILES {
-            self.tiles::<I::Wide, R>(isa.wide(), 0);
+            self.tiles::<I::Wide, HALVES, SIGNED>(isa.wide(), 0);
         } else {
             for tile in 0..self.tiles.len() {
-                self.tiles::<I, R>(isa, tile);
+                self.tiles::<I, HALVES, SIGNED>(isa, tile);
             }
         }
     }
 
     /// The tiles from the `at`-th on that go side by side, with all tokens.
     #[inline(always)]
-    fn tiles<W: Wide, R: Reading>(&mut self, wide: W, at: usize) {
+    fn tiles<W: Wide, const HALVES: bool, const SIGNED: bool>(&mut self, wide: W, at: usize) {
         let (x, tile) = (&self.all.x, self.tiles.start + at);
         let mut token = self.tokens.start;
         while token < self.tokens.end {
             let left = self.tokens.end - token;
             if W::TILES == 1 && (x.tokens() == 1 || W::TOKENS == 1) {
                 let seen = (self.all.token(tile, token), self.all.token_halves(tile, token));
-                self.some::<W, R, 1, 1>(wide, at, token, seen);
+                self.some::<W, HALVES, SIGNED, 1, 1>(wide, at, token, seen);
                 token += 1;
                 continue;
             }
             let seen = (self.all.block(tile, token), self.all.block_halves(tile, token));
             if W::TOKENS >= BLOCK && left > HALF {
-                self.some::<W, R, BLOCK, BLOCK>(wide, at, token, seen);
+                self.some::<W, HALVES, SIGNED, BLOCK, BLOCK>(wide, at, token, seen);
                 token += BLOCK;
             } else {
-                self.some::<W, R, HALF, BLOCK>(wide, at, token, seen);
+                self.some::<W, HALVES, SIGNED, HALF, BLOCK>(wide, at, token, seen);
                 token += HALF;
             }
         }
@@ -230,7 +200,7 @@ impl Multiply<'_> {
 
     /// Tiles with `T` tokens of a block of `B`, from `token` on.
     #[inline(always)]
-    fn some<W: Wide, R: Reading, const T: usize, const B: usize>(
+    fn some<W: Wide, const HALVES: bool, const SIGNED: bool, const T: usize, const B: usize>(
         &mut self,
         wide: W,
         at: usize,
@@ -252,13 +222,12 @@ impl Multiply<'_> {
         for ((a, b), ((x, x_scales), (x_sums, x_halves))) in zip(groups, inputs) {
             let mut weights = [wide.load_bytes([&a.codes[0], &b.codes[0]]); 8];
             for (weights, (a, b)) in weights.iter_mut().zip(zip(&a.codes, &b.codes)) {
-                *weights =
-                    if R::SIGNED { wide.load_weights([a, b]) } else { wide.load_bytes([a, b]) };
+                *weights = if SIGNED { wide.load_weights([a, b]) } else { wide.load_bytes([a, b]) };
             }
             let x: &[_; T] = some_of(x, from);
             let x_scales: &[_; T] = some_of(x_scales, from);
             let x_sums: &[_; T] = some_of(x_sums, from);
-            if R::HALVES {
+            if HALVES {
                 for (half, x_half) in x_halves.iter().enumerate() {
                     let scale = wide.load([&a.scales[half], &b.scales[half]]);
                     let offset = wide.load([&a.offsets[half], &b.offsets[half]]);
@@ -279,7 +248,7 @@ impl Multiply<'_> {
             let x_first: &[_; T] = some_of(&x_halves[0], from);
             let x_second: &[_; T] = some_of(&x_halves[1], from);
             for t in 0..T {
-                let products = if R::SIGNED {
+                let products = if SIGNED {
                     let bias = wide.splat_i32(-W::BYTE_BIAS * x_sums[t]);
                     wide.dot_bytes(bias, &weights, &x[t])
                 } else {
@@ -287,7 +256,7 @@ impl Multiply<'_> {
                 };
                 let scale = wide.mul(scale, wide.splat(x_scales[t]));
                 sums[t] = wide.fma(scale, wide.to_f32(products), sums[t]);
-                if !R::SIGNED {
+                if !SIGNED {
                     sums[t] = wide.fma(offset, wide.splat(x_first[t] + x_second[t]), sums[t]);
                 }
             }

@@ -98,7 +98,7 @@ pub trait Isa: Copy + Send + Sync {
     fn load_halves(self, rows: [&[u8; 2]; 8]) -> Self::F32x8;
     /// Byte `AT` of each row's four, as an integer.
     fn byte<const AT: i32>(self, a: Self::U8x32) -> Self::I32x8;
-    /// Bits `AT` to `AT + 3` of each row's 32, which `AT` is a multiple of 4 in: all bits of byte `b` where bit `AT + b` is set.
+    /// Four of each row's 32 bits as bytes: byte `b` is 255 where bit `AT + b` is set, else 0. `AT` is a multiple of 4.
     fn spread<const AT: i32>(self, a: Self::U8x32) -> Self::U8x32;
     /// `byte >> SHIFT & mask` in each byte.
     fn shift_and<const SHIFT: i32>(self, a: Self::U8x32, mask: u8) -> Self::U8x32;
@@ -116,7 +116,7 @@ pub trait Isa: Copy + Send + Sync {
     /// The same for loaded weights.
     fn dot4_bytes(self, acc: Self::I32x8, weights: Self::U8x32, a: &[i8; 4]) -> Self::I32x8;
     /// A group, or half of one: [`dot4_table`](Self::dot4_table) eight or four times, in any order, since integers are
-    /// exact. Weights may be any numbers below 64.
+    /// exact. Numbers from 0 to 63 will do as well as looked-up weights.
     #[inline(always)]
     fn dot_table<const N: usize>(
         self,

@@ -1,6 +1,6 @@
 //! Q5_0: 5-bit integers less 16, a scale per 32. 5.5 bits.
 
-use super::tile::{Sixteen, bits, halves, sixteen};
+use super::tile::{Sixteen, bits, halves, insert, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, half_at, nibbles};
 use crate::kernels::Isa;
 
@@ -22,32 +22,24 @@ impl Block for Q5_0 {
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 22]; TILE_ROWS], groups: &mut [TileGroup]) {
         let scale = halves(isa, rows, 0);
-        let [high, ..] = sixteen(isa, rows, 2);
-        let codes = sixteen(isa, rows, 6);
-        groups[0].set_codes(isa, 0, first_half(isa, bits::<I, 0>(isa, codes, 15), high));
-        groups[0].set_codes(isa, 1, second_half(isa, bits::<I, 4>(isa, codes, 15), high));
+        let [map, ..] = sixteen(isa, rows, 2);
+        let (codes, [first, second]) = (sixteen(isa, rows, 6), fifth_bits(isa, map));
+        groups[0].set_codes(isa, 0, insert::<I, 0>(isa, bits::<I, 0>(isa, codes, 15), first, 16));
+        groups[0].set_codes(isa, 1, insert::<I, 0>(isa, bits::<I, 4>(isa, codes, 15), second, 16));
         groups[0].set_factors(isa, 0, scale, isa.mul(scale, isa.splat(-16.0)));
     }
 }
 
-/// Codes of the first half with their fifth bits, which are a bit map.
+/// A bit map of fifth bits as bytes, of each half.
 #[inline(always)]
-pub(super) fn first_half<I: Isa>(isa: I, [a, b, c, d]: Sixteen<I>, high: I::U8x32) -> Sixteen<I> {
+pub(super) fn fifth_bits<I: Isa>(isa: I, map: I::U8x32) -> [Sixteen<I>; 2] {
     [
-        isa.insert::<0>(a, isa.spread::<0>(high), 16),
-        isa.insert::<0>(b, isa.spread::<4>(high), 16),
-        isa.insert::<0>(c, isa.spread::<8>(high), 16),
-        isa.insert::<0>(d, isa.spread::<12>(high), 16),
-    ]
-}
-
-/// The same for the second half.
-#[inline(always)]
-pub(super) fn second_half<I: Isa>(isa: I, [a, b, c, d]: Sixteen<I>, high: I::U8x32) -> Sixteen<I> {
-    [
-        isa.insert::<0>(a, isa.spread::<16>(high), 16),
-        isa.insert::<0>(b, isa.spread::<20>(high), 16),
-        isa.insert::<0>(c, isa.spread::<24>(high), 16),
-        isa.insert::<0>(d, isa.spread::<28>(high), 16),
+        [isa.spread::<0>(map), isa.spread::<4>(map), isa.spread::<8>(map), isa.spread::<12>(map)],
+        [
+            isa.spread::<16>(map),
+            isa.spread::<20>(map),
+            isa.spread::<24>(map),
+            isa.spread::<28>(map),
+        ],
     ]
 }

@@ -1,7 +1,7 @@
 //! Q5_1: 5-bit integers, a scale and a minimum per 32. 6 bits.
 
-use super::q5_0::{first_half, second_half};
-use super::tile::{bits, halves, sixteen};
+use super::q5_0::fifth_bits;
+use super::tile::{bits, halves, insert, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, half_at, nibbles};
 use crate::kernels::Isa;
 
@@ -22,10 +22,10 @@ impl Block for Q5_1 {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 24]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let [high, ..] = sixteen(isa, rows, 4);
-        let codes = sixteen(isa, rows, 8);
-        groups[0].set_codes(isa, 0, first_half(isa, bits::<I, 0>(isa, codes, 15), high));
-        groups[0].set_codes(isa, 1, second_half(isa, bits::<I, 4>(isa, codes, 15), high));
+        let [map, ..] = sixteen(isa, rows, 4);
+        let (codes, [first, second]) = (sixteen(isa, rows, 8), fifth_bits(isa, map));
+        groups[0].set_codes(isa, 0, insert::<I, 0>(isa, bits::<I, 0>(isa, codes, 15), first, 16));
+        groups[0].set_codes(isa, 1, insert::<I, 0>(isa, bits::<I, 4>(isa, codes, 15), second, 16));
         groups[0].set_factors(isa, 0, halves(isa, rows, 0), halves(isa, rows, 2));
     }
 }
