@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "aarch64-unknown-linux-gnu"
 ROWS, COLS = 16, 2048
-TYPES = ["e2", "e3", "e4", "e8", "f16"]
+TYPES = ["e2", "e3", "e4", "e8", "f16", "q2_k", "q3_k", "q4_0", "q4_k", "q6_k", "q8_0"]
 
 # What the emulator calls the processor, what it is to gcc, and how ggml packs rows there (`ggml_repack_get_optimal_repack_type`).
 CPUS = [

@@ -82,6 +82,7 @@ def main() -> None:
     for _ in range(args.repetitions):
         for name, command in {
             "llama.cpp Q4_K": (python, HERE / "llama.py", "bench", peer, args.threads),
+            "vaquita Q4_K": (vaquita, "bench", peer, "-r", 1, "-o", "json", "--threads", args.threads),
             "vaquita e4": (vaquita, "bench", ours["e4"], "-r", 1, "-o", "json", "--threads", args.threads),
             "vaquita low": (vaquita, "bench", ours["low"], "-r", 1, "-o", "json", "--threads", args.threads),
         }.items():
@@ -90,7 +91,7 @@ def main() -> None:
 
     print(f"threads {args.threads}, {args.repetitions} repetitions, medians; {time.strftime('%Y-%m-%d')}")
     bits = {name: json.loads(run(vaquita, "inspect", path, "--json"))["bits_per_weight"] for name, path in
-            {"llama.cpp Q4_K": peer, "vaquita e4": ours["e4"], "vaquita low": ours["low"]}.items()}
+            {"llama.cpp Q4_K": peer, "vaquita Q4_K": peer, "vaquita e4": ours["e4"], "vaquita low": ours["low"]}.items()}
     for test in ("pp256", "tg64"):
         base = statistics.median(rates["llama.cpp Q4_K", test])
         for name, value in bits.items():
