@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix, TILE_ROWS};
-use vaquita_runtime::kernels::{Isa, Kernel, Needs, Wide};
+use vaquita_runtime::isa::{Features, Isa, Kernel, TileSimd};
 use vaquita_runtime::threads::Pool;
 
 /// Weights whose codes are arbitrary: speed does not depend on them. Plain numbers are all 0x3c3c..., which is
@@ -38,7 +38,7 @@ pub struct Int8Peak {
 }
 
 impl Kernel for Int8Peak {
-    const NEEDS: Needs = Needs::Products;
+    const FEATURES: Features = Features::Products;
     /// Operations, a multiplication and an addition each.
     type Output = usize;
 
@@ -50,13 +50,13 @@ impl Kernel for Int8Peak {
 
 impl Int8Peak {
     #[inline(always)]
-    fn in_registers<W: Wide>(self, wide: W) -> usize {
+    fn in_registers<W: TileSimd>(self, wide: W) -> usize {
         const TOKENS: usize = 8;
         let codes: [[u8; 32]; 8] = black_box([[1; 32]; 8]);
         let inputs = [[[1i8; 4]; 8]; TOKENS];
-        let mut weights = [wide.load_bytes([&codes[0]; 2]); 8];
+        let mut weights = [wide.load_bytes_tiles([&codes[0]; 2]); 8];
         for (weights, codes) in weights.iter_mut().zip(&codes) {
-            *weights = wide.load_bytes([codes; 2]);
+            *weights = wide.load_bytes_tiles([codes; 2]);
         }
         let mut sums = [[wide.splat_i32(0); 2]; TOKENS / 2];
         for _ in 0..self.rounds {
@@ -68,7 +68,7 @@ impl Int8Peak {
         }
         for sum in sums.as_flattened() {
             let mut out = [0.0; 16];
-            wide.store(wide.to_f32(*sum), &mut out);
+            wide.store_tiles(wide.to_f32(*sum), &mut out);
             black_box(out);
         }
         self.rounds * TOKENS * W::TILES * TILE_ROWS * GROUP * 2

@@ -9,8 +9,9 @@ use safetensors::{Dtype, SafeTensors};
 use vaquita_quantize::sources::{self, HfFolder};
 use vaquita_quantize::{Job, Material, Plan, Target, mixed, quantize};
 use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::checkpoint::{GgufWeights, Verify};
 use vaquita_runtime::gguf::Metadata;
-use vaquita_runtime::model::{GgufWeights, Model, Verify};
+use vaquita_runtime::model::Model;
 use vaquita_runtime::tokenizer::Tokenizer;
 
 /// The checkpoints in `golden`: one of every architecture.

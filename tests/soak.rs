@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use vaquita_runtime::experts::ExpertStore;
-use vaquita_runtime::experts::budget::{MemoryBudget, Workload};
-use vaquita_runtime::experts::machine::Machine;
-use vaquita_runtime::experts::open::{OpenOptions, TrimLevel, open_gguf};
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::host::Host;
+use vaquita_runtime::model::ExpertStore;
 use vaquita_runtime::model::Model;
-use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::opening::budget::{MemoryBudget, Workload};
+use vaquita_runtime::opening::machine::Machine;
+use vaquita_runtime::opening::{OpenOptions, TrimLevel, open_gguf};
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 use vaquita_tests::store::{quantize_to, resident};
@@ -58,8 +58,8 @@ fn main() -> ExitCode {
         let options = OpenOptions { memory, ..OpenOptions::new(WORKLOAD) };
         open_gguf(Gguf::open(&file).expect("the file opens"), &options, 0).expect("it fits")
     };
-    let needs = open(1 << 40).memory.plan().expect("a plan").needs;
-    let opened = open(needs.fixed() + needs.experts / 4);
+    let footprint = open(1 << 40).memory.plan().expect("a plan").footprint;
+    let opened = open(footprint.fixed() + footprint.experts / 4);
     let store = opened.memory.store().expect("not everything fits");
     let pool = Arc::new(Pool::new(2));
     let prompts = goldens(&reference().join("golden.safetensors"));
@@ -77,8 +77,8 @@ fn main() -> ExitCode {
                 0 => opened.memory.trim(TrimLevel::Critical),
                 1 => opened.memory.trim(TrimLevel::Background),
                 2 => {
-                    let experts = needs.cycle + random.below(needs.experts / 4);
-                    opened.memory.set_memory_budget(needs.fixed() + experts).expect("it fits");
+                    let experts = footprint.cycle + random.below(footprint.experts / 4);
+                    opened.memory.set_memory_budget(footprint.fixed() + experts).expect("it fits");
                 }
                 _ => {}
             }

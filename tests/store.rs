@@ -9,11 +9,12 @@ use std::time::Duration;
 use vaquita_quantize::sources;
 use vaquita_quantize::{Job, Material, Plan, Target, mixed, quantize};
 use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::checkpoint::source::{Files, Source};
+use vaquita_runtime::checkpoint::{GgufWeights, Verify};
 use vaquita_runtime::experts::policies::PolicyKind;
-use vaquita_runtime::experts::source::{Files, Source};
 use vaquita_runtime::experts::{Guessing, Streaming, StreamingOptions};
 use vaquita_runtime::gguf::Metadata;
-use vaquita_runtime::model::{GgufWeights, Model, Verify};
+use vaquita_runtime::model::Model;
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use vaquita_benches::matrix;
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::kernels::{Activations, Tier, matmul};
+use vaquita_runtime::isa::Tier;
+use vaquita_runtime::kernels::{Activations, matmul};
 use vaquita_runtime::threads::Pool;
 
 fn main() -> ExitCode {

@@ -8,9 +8,10 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use vaquita_benches::{Int8Peak, matrix, read};
 use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::isa::Tier;
 use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout};
 use vaquita_runtime::kernels::cached::EntryFormat;
-use vaquita_runtime::kernels::{Activations, Tier, matmul};
+use vaquita_runtime::kernels::{Activations, matmul};
 use vaquita_runtime::threads::Pool;
 
 /// The shape of DeepSeek-V2-Lite's gate and up projections, eight experts of them.

@@ -12,11 +12,12 @@ use vaquita_quantize::importance::Importance;
 use vaquita_quantize::plan::{expert_layers, expert_specs};
 use vaquita_quantize::sources::HfFolder;
 use vaquita_runtime::blocks::Matrix;
-use vaquita_runtime::model::{
-    Config, Expert, ExpertSpec, Model, Projection, TensorSpec, Weights, WeightsError,
+use vaquita_runtime::checkpoint::{
+    Config, Expert, ExpertSpec, Projection, TensorSpec, Weights, WeightsError,
 };
+use vaquita_runtime::model::Model;
+use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::session::SessionOptions;
-use vaquita_runtime::session::cache::CacheType;
 use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::tokenizer::Tokenizer;
 

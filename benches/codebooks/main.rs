@@ -31,7 +31,7 @@ use std::path::Path;
 
 use vaquita_quantize::encoders::tables;
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::model::Projection;
+use vaquita_runtime::checkpoint::Projection;
 
 use code::Code;
 use data::{Data, gaussian};

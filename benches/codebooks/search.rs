@@ -7,7 +7,7 @@
 //! runs on from group to group, from 0 at the start of a row.
 
 use vaquita_runtime::blocks::GROUP;
-use vaquita_runtime::blocks::coded::decode_scale;
+use vaquita_runtime::isa::scalar::decode_scale;
 
 use crate::code::{Code, Step};
 use crate::factors::{Factors, Weighing};

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use vaquita_benches::{Int8Peak, matrix, read};
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::kernels::{Activations, Tier, matmul};
+use vaquita_runtime::isa::Tier;
+use vaquita_runtime::kernels::{Activations, matmul};
 use vaquita_runtime::threads::Pool;
 
 const BYTES: usize = 256 << 20;

@@ -11,15 +11,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use vaquita_runtime::experts::budget::{MemoryBudget, Plan, Workload};
-use vaquita_runtime::experts::open::{OpenOptions, open};
+use vaquita_runtime::checkpoint::source::{Files, Source};
+use vaquita_runtime::checkpoint::{GgufWeights, Verify};
 use vaquita_runtime::experts::policies::PolicyKind;
-use vaquita_runtime::experts::source::{Files, Source};
-use vaquita_runtime::experts::{
-    ExpertStore, Guessing, Placement, Stats, Streaming, StreamingOptions, probe,
-};
-use vaquita_runtime::model::{GgufWeights, Model, Verify};
-use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::experts::{Guessing, Placement, Streaming, StreamingOptions, probe};
+use vaquita_runtime::model::Model;
+use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::model::{ExpertStore, Stats};
+use vaquita_runtime::opening::budget::{MemoryBudget, Plan, Workload};
+use vaquita_runtime::opening::{OpenOptions, open};
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 
@@ -155,18 +155,18 @@ fn main() -> Result<()> {
     let opened = open(&args.file, &options)?;
     println!("opened in {:.2} s, {lanes} lanes", since.elapsed().as_secs_f64());
     if let Some(plan) = opened.memory.plan() {
-        let needs = plan.needs;
+        let footprint = plan.footprint;
         let mib = |bytes: u64| bytes as f64 / MIB;
         println!(
             "MiB: budget {:.0}, process {:.0}, dense {:.0}, cache {:.0}, scratch {:.0}, experts {} of {:.0}, cycle {:.0}",
             mib(plan.budget),
-            mib(needs.process),
-            mib(needs.dense),
-            mib(needs.cache),
-            mib(needs.scratch),
+            mib(footprint.process),
+            mib(footprint.dense),
+            mib(footprint.cache),
+            mib(footprint.scratch),
             plan.experts.map_or("mapped".into(), |bytes| format!("{:.0}", mib(bytes))),
-            mib(needs.experts),
-            mib(needs.cycle),
+            mib(footprint.experts),
+            mib(footprint.cycle),
         );
     }
 

@@ -6,11 +6,11 @@ use std::io::Cursor;
 use std::path::Path;
 
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::gguf::{ALIGNMENT_KEY, GgmlType, GgufError, Metadata, TensorPlan, Writer};
-use vaquita_runtime::model::gguf_weights::{LAYOUT_VERSION, record_layout};
-use vaquita_runtime::model::{
+use vaquita_runtime::checkpoint::gguf_weights::{LAYOUT_VERSION, record_layout};
+use vaquita_runtime::checkpoint::{
     Config, ExpertSpec, LayerId, Projection, TensorSpec, Weights, WeightsError,
 };
+use vaquita_runtime::gguf::{ALIGNMENT_KEY, GgmlType, GgufError, Metadata, TensorPlan, Writer};
 
 use crate::plan::{Plan, expert_layers, expert_specs};
 use crate::sources::Identity;

@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use vaquita_runtime::model::gguf_weights::OpenError;
-use vaquita_runtime::model::{GgufWeights, Verify, Weights};
+use vaquita_runtime::checkpoint::gguf_weights::OpenError;
+use vaquita_runtime::checkpoint::{GgufWeights, Verify, Weights};
 
 /// Why a source is not to be converted.
 #[derive(Debug, thiserror::Error)]

@@ -10,11 +10,11 @@ use std::path::Path;
 use half::f16;
 use rayon::prelude::*;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
-use vaquita_runtime::gguf::{GgmlType, GgufError, Metadata, TensorPlan, Writer};
-use vaquita_runtime::model::config::AttentionConfig;
-use vaquita_runtime::model::{
+use vaquita_runtime::checkpoint::config::AttentionConfig;
+use vaquita_runtime::checkpoint::{
     Config, ExpertSpec, LayerId, Projection, Role, TensorSpec, Weights, WeightsError,
 };
+use vaquita_runtime::gguf::{GgmlType, GgufError, Metadata, TensorPlan, Writer};
 
 use crate::container::{ContainerError, expert_parameters};
 use crate::encoders::{self, Guide};

@@ -4,7 +4,7 @@
 //! Blocks keep this small: of 2,048 inputs the whole would have 4 million entries, blocks of 64 have 133,000.
 
 use rayon::prelude::*;
-use vaquita_runtime::kernels::{Isa, Kernel, Tier};
+use vaquita_runtime::isa::{Isa, Kernel, Tier};
 
 /// Blocks of the symmetric matrix of second moments, the upper triangle of each, row by row.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use crate::hessian::Hessian;
 use crate::progress::Progress;
-use vaquita_runtime::model::{ExpertSpec, Projection};
+use vaquita_runtime::checkpoint::{ExpertSpec, Projection};
 
 /// Weights for the squared errors of columns. `None` means that nothing is known: all columns count the same.
 pub trait Importance: Sync {

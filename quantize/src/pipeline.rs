@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 use vaquita_runtime::blocks::{BlockType, Matrix};
+use vaquita_runtime::checkpoint::gguf_weights::{OpenError, record_layout};
+use vaquita_runtime::checkpoint::{
+    ExpertSpec, GgufWeights, Projection, Verify, Weights, WeightsError,
+};
 use vaquita_runtime::gguf::{Gguf, GgufError, Metadata, Writer};
-use vaquita_runtime::model::gguf_weights::{OpenError, record_layout};
-use vaquita_runtime::model::{ExpertSpec, GgufWeights, Projection, Verify, Weights, WeightsError};
 
 use crate::container::{CHECKSUMS_KEY, ContainerError, Inventory, Item, Layout};
 use crate::encoders::{self, Distortion, EncodeError, Feedback, Guide};

@@ -7,8 +7,8 @@ use vaquita_quantize::plan::{expert_layers, expert_specs};
 use vaquita_quantize::sources::{self, Source};
 use vaquita_quantize::{Allocation, Job, Material, Plan, Survey, Target, mixed, quantize};
 use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::checkpoint::{ExpertSpec, GgufWeights, Projection, Verify, Weights};
 use vaquita_runtime::gguf::{Gguf, Metadata};
-use vaquita_runtime::model::{ExpertSpec, GgufWeights, Projection, Verify, Weights};
 
 /// Even columns matter a hundred times as much as odd ones, and the first expert of a layer a hundred times as
 /// much as the others.

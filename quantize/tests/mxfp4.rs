@@ -9,10 +9,10 @@ use safetensors::{Dtype, SafeTensors};
 use vaquita_quantize::sources::{self, HfFolder};
 use vaquita_quantize::{Job, Plan, quantize};
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::gguf::Metadata;
-use vaquita_runtime::model::{
+use vaquita_runtime::checkpoint::{
     Expert, ExpertId, GgufWeights, LayerId, Verify, Weights, WeightsError,
 };
+use vaquita_runtime::gguf::Metadata;
 
 const VALUES: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
 

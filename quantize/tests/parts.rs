@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use vaquita_quantize::sources::{self, Source};
 use vaquita_quantize::{Job, JoinError, Part, Plan, Progress, join, quantize, quantize_part};
 use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::checkpoint::{GgufWeights, Verify};
 use vaquita_runtime::gguf::Metadata;
-use vaquita_runtime::model::{GgufWeights, Verify};
 
 fn source() -> Source {
     sources::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../calibration/reference")).unwrap()

@@ -8,10 +8,10 @@ use vaquita_quantize::{
     Job, Material, Plan, PlanError, QuantizeError, Report, Target, Trunk, mixed, quantize,
 };
 use vaquita_runtime::blocks::{BlockType, Matrix};
-use vaquita_runtime::gguf::Metadata;
-use vaquita_runtime::model::{
+use vaquita_runtime::checkpoint::{
     Config, Expert, ExpertSpec, GgufWeights, Role, TensorSpec, Verify, Weights, WeightsError,
 };
+use vaquita_runtime::gguf::Metadata;
 
 const REFERENCE: &str = "calibration/reference";
 const GOLDEN: [&str; 4] = [
@@ -86,7 +86,7 @@ fn losses(source: &dyn Weights, file: &dyn Weights) -> [f64; 2] {
 }
 
 fn experts(config: &Config) -> Vec<ExpertSpec> {
-    use vaquita_runtime::model::{ExpertId, LayerId};
+    use vaquita_runtime::checkpoint::{ExpertId, LayerId};
     let layers = (0..config.num_layers_stored()).filter(|layer| config.is_moe(*layer));
     let count = config.moe.n_routed_experts;
     let ids = layers.flat_map(|layer| (0..count).map(move |expert| (layer, expert)));

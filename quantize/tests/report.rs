@@ -6,8 +6,8 @@ use vaquita_quantize::importance::Importance;
 use vaquita_quantize::sources::{self, Source};
 use vaquita_quantize::{Job, Plan, quantize, report};
 use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::checkpoint::{ExpertSpec, Projection};
 use vaquita_runtime::gguf::Metadata;
-use vaquita_runtime::model::{ExpertSpec, Projection};
 
 /// Knows how many tokens experts saw, and nothing else.
 struct Tokens;

@@ -3,12 +3,13 @@
 use proptest::prelude::*;
 use vaquita_runtime::blocks::coded::Packer;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
+use vaquita_runtime::isa::Tier;
 use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout};
 use vaquita_runtime::kernels::cached::EntryFormat;
 use vaquita_runtime::kernels::vector::{
     AddProduct, AddScaled, ClampedSwiGlu, Exp, Multiply, RmsNorm, Sigmoid, Softmax, SwiGlu,
 };
-use vaquita_runtime::kernels::{Activations, Tier, matmul, matmul_per_head};
+use vaquita_runtime::kernels::{Activations, matmul, matmul_per_head};
 use vaquita_runtime::threads::Pool;
 
 /// A small generator of its own, so that a failing case is reproduced by its seed.

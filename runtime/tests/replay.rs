@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use vaquita_runtime::experts::plot::{curves, svg};
+use vaquita_runtime::checkpoint::{ExpertId, LayerId};
 use vaquita_runtime::experts::policies::{PolicyKind, Shape};
-use vaquita_runtime::experts::replay::{Replay, ReplayError, Rule, replay};
-use vaquita_runtime::experts::trace::{Trace, TraceVisit};
-use vaquita_runtime::model::{ExpertId, LayerId};
+use vaquita_runtime::trace::plot::{curves, svg};
+use vaquita_runtime::trace::replay::{Replay, ReplayError, Rule, replay};
+use vaquita_runtime::trace::{Trace, TraceVisit};
 
 const MIB: u64 = 1 << 20;
 const LRU: Rule = Rule::Policy(PolicyKind::Lru);

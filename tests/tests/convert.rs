@@ -9,12 +9,13 @@ use vaquita_quantize::convert::{ConvertError, check};
 use vaquita_quantize::export::{Export, export};
 use vaquita_quantize::{Job, Plan, QuantizeError, quantize, sources};
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::experts::ExpertStore;
-use vaquita_runtime::gguf::{GgmlType, Gguf, Metadata, TensorPlan, Writer};
-use vaquita_runtime::model::{
-    Expert, ExpertId, GgufWeights, LayerId, Model, Projection, Verify, Weights,
+use vaquita_runtime::checkpoint::{
+    Expert, ExpertId, GgufWeights, LayerId, Projection, Verify, Weights,
 };
-use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::gguf::{GgmlType, Gguf, Metadata, TensorPlan, Writer};
+use vaquita_runtime::model::ExpertStore;
+use vaquita_runtime::model::Model;
+use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 use vaquita_tests::store::{Setting, resident, streamed};

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::experts::{ExpertStore, Guessing};
-use vaquita_runtime::kernels::Tier;
+use vaquita_runtime::checkpoint::{ExpertId, LayerId};
+use vaquita_runtime::experts::Guessing;
+use vaquita_runtime::isa::Tier;
+use vaquita_runtime::model::ExpertStore;
+use vaquita_runtime::model::Model;
+use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::model::observer::{ExpertInputs, Observer};
-use vaquita_runtime::model::{ExpertId, LayerId, Model};
-use vaquita_runtime::session::cache::CacheType;
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 use vaquita_tests::store::{Setting, streamed};

@@ -3,7 +3,8 @@
 
 use safetensors::SafeTensors;
 use vaquita_runtime::blocks::{BlockType, Matrix};
-use vaquita_runtime::kernels::{Activations, Tier, matmul};
+use vaquita_runtime::isa::Tier;
+use vaquita_runtime::kernels::{Activations, matmul};
 use vaquita_runtime::threads::Pool;
 use vaquita_tests::{bits, golden};
 

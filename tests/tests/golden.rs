@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use vaquita_runtime::kernels::Tier;
-use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::isa::Tier;
+use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 use vaquita_tests::{golden, goldens, largest_error, open_folder, reference};

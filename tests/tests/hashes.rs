@@ -7,7 +7,7 @@ use vaquita_calibration::Subject;
 use vaquita_calibration::tasks::{Question, answer};
 use vaquita_quantize::Target;
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::kernels::Tier;
+use vaquita_runtime::isa::Tier;
 use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;

@@ -3,14 +3,12 @@
 
 use std::path::Path;
 
-use vaquita_runtime::experts::ExpertStore;
-use vaquita_runtime::experts::budget::{MemoryBudget, Workload};
-use vaquita_runtime::experts::open::{
-    OpenModelError, OpenOptions, Opened, TrimLevel, open, open_gguf,
-};
-use vaquita_runtime::experts::pressure::PressureWatch;
 use vaquita_runtime::gguf::Gguf;
-use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::model::ExpertStore;
+use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::opening::budget::{MemoryBudget, Workload};
+use vaquita_runtime::opening::pressure::PressureWatch;
+use vaquita_runtime::opening::{OpenModelError, OpenOptions, Opened, TrimLevel, open, open_gguf};
 use vaquita_tests::store::{quantize_to, resident, run};
 use vaquita_tests::{golden, goldens};
 
@@ -40,15 +38,17 @@ fn a_budget_decides_between_mapping_streaming_and_refusing() {
     assert!(roomy.memory.store().is_none());
     assert!(run(&roomy.model, &tokens, 10) == expected);
 
-    let needs = roomy.memory.plan().unwrap().needs;
-    let tight = open_within(&file, needs.floor()).unwrap();
-    assert_eq!(tight.memory.plan().unwrap().experts, Some(needs.cycle));
+    let footprint = roomy.memory.plan().unwrap().footprint;
+    let tight = open_within(&file, footprint.floor()).unwrap();
+    assert_eq!(tight.memory.plan().unwrap().experts, Some(footprint.cycle));
     assert!(tight.memory.store().is_some());
     assert!(run(&tight.model, &tokens, 10) == expected);
-    let Err(error) = open_within(&file, needs.floor() - 1) else { panic!("one byte is missing") };
+    let Err(error) = open_within(&file, footprint.floor() - 1) else {
+        panic!("one byte is missing")
+    };
     assert!(matches!(error, OpenModelError::TooSmall { .. }), "{error}");
 
-    let Err(error) = open_within(&file, needs.dense) else { panic!("dense weights alone fit") };
+    let Err(error) = open_within(&file, footprint.dense) else { panic!("dense weights alone fit") };
     let error = error.to_string();
     assert!(error.contains("model.gguf") && error.contains("needs at least"), "{error}");
     assert!(error.contains("cache for 64 tokens") && error.contains("raise --memory"), "{error}");
@@ -67,13 +67,16 @@ fn without_a_budget_a_file_is_mapped() {
 fn memory_is_given_back_on_demand_and_the_answer_stays_the_same() {
     let (_folder, file, tokens) = fixture();
     let expected = run(&resident(&file), &tokens, 10);
-    let needs = open_within(&file, 1 << 40).unwrap().memory.plan().unwrap().needs;
-    assert!(needs.layer < needs.cycle && needs.cycle < needs.experts, "{needs:?}");
-    let half = (needs.cycle + needs.experts) / 2;
-    let opened = open_within(&file, needs.fixed() + needs.experts - 1).unwrap();
+    let footprint = open_within(&file, 1 << 40).unwrap().memory.plan().unwrap().footprint;
+    assert!(
+        footprint.layer < footprint.cycle && footprint.cycle < footprint.experts,
+        "{footprint:?}"
+    );
+    let half = (footprint.cycle + footprint.experts) / 2;
+    let opened = open_within(&file, footprint.fixed() + footprint.experts - 1).unwrap();
     let store = opened.memory.store().expect("not everything fits");
     let resident_bytes = || store.stats().unwrap().resident_bytes;
-    let fixed = needs.fixed();
+    let fixed = footprint.fixed();
     let check = |limit: u64| {
         assert!(resident_bytes() <= limit);
         assert!(run(&opened.model, &tokens, 10) == expected);
@@ -83,11 +86,11 @@ fn memory_is_given_back_on_demand_and_the_answer_stays_the_same() {
     opened.memory.set_memory_budget(fixed + half - 4096).unwrap();
     check(half - 4096);
     opened.memory.trim(TrimLevel::Background);
-    check(needs.cycle);
+    check(footprint.cycle);
     opened.memory.trim(TrimLevel::Critical);
-    check(needs.layer);
+    check(footprint.layer);
     opened.memory.trim(TrimLevel::Background);
-    check(needs.layer);
+    check(footprint.layer);
     opened.memory.set_memory_budget(fixed + half).unwrap();
     check(half);
     let error = opened.memory.set_memory_budget(fixed).unwrap_err().to_string();
@@ -99,8 +102,8 @@ fn memory_is_given_back_on_demand_and_the_answer_stays_the_same() {
 fn pressure_on_the_systems_memory_trims_and_calm_brings_the_budget_back() {
     let (_folder, file, tokens) = fixture();
     let expected = run(&resident(&file), &tokens, 10);
-    let needs = open_within(&file, 1 << 40).unwrap().memory.plan().unwrap().needs;
-    let full = needs.fixed() + (needs.cycle + needs.experts) / 2;
+    let footprint = open_within(&file, 1 << 40).unwrap().memory.plan().unwrap().footprint;
+    let full = footprint.fixed() + (footprint.cycle + footprint.experts) / 2;
     let opened = open_within(&file, full).unwrap();
     let root = tempfile::tempdir().unwrap();
     let pressure = root.path().join("proc/pressure/memory");
@@ -126,9 +129,9 @@ fn pressure_on_the_systems_memory_trims_and_calm_brings_the_budget_back() {
         assert!(run(&opened.model, &tokens, 10) == expected);
     };
     say("15.00", "0.00");
-    wait_for(needs.fixed() + needs.cycle);
+    wait_for(footprint.fixed() + footprint.cycle);
     say("70.00", "40.00");
-    wait_for(needs.fixed() + needs.layer);
+    wait_for(footprint.fixed() + footprint.layer);
     say("0.00", "0.00");
     wait_for(full);
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use vaquita_quantize::{Plan, Target, Trunk};
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::kernels::Tier;
+use vaquita_runtime::isa::Tier;
 use vaquita_runtime::model::Model;
-use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 use vaquita_tests::{bits, golden, goldens, quantized, quantized_by, reference};

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use vaquita_runtime::experts::budget::{MemoryBudget, Workload};
-use vaquita_runtime::experts::open::{OpenModelError, OpenOptions, Opened, open_gguf};
+use vaquita_runtime::experts::Guessing;
 use vaquita_runtime::experts::policies::PolicyKind;
-use vaquita_runtime::experts::replay::{Rule, replay};
-use vaquita_runtime::experts::trace::Trace;
-use vaquita_runtime::experts::{ExpertStore, Guessing};
 use vaquita_runtime::gguf::Gguf;
-use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::model::ExpertStore;
+use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::opening::budget::{MemoryBudget, Workload};
+use vaquita_runtime::opening::{OpenModelError, OpenOptions, Opened, open_gguf};
+use vaquita_runtime::trace::Trace;
+use vaquita_runtime::trace::replay::{Rule, replay};
 use vaquita_tests::store::{quantize_to, resident, run, session};
 use vaquita_tests::{bits, goldens, reference};
 
@@ -45,8 +46,8 @@ impl Fixture {
     fn streaming(&self) -> OpenOptions {
         let memory = Some(MemoryBudget::Bytes(1 << 40));
         let roomy = self.open(&OpenOptions { memory, ..self.options() }).unwrap();
-        let needs = roomy.memory.plan().unwrap().needs;
-        let memory = Some(MemoryBudget::Bytes(needs.fixed() + needs.experts / 4));
+        let footprint = roomy.memory.plan().unwrap().footprint;
+        let memory = Some(MemoryBudget::Bytes(footprint.fixed() + footprint.experts / 4));
         OpenOptions { memory, ..self.options() }
     }
 }

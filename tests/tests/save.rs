@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use vaquita_runtime::model::ModelError;
-use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::session::save::SaveError;
 use vaquita_runtime::session::{Session, SessionError, SessionOptions};
 use vaquita_runtime::threads::Pool;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use vaquita_runtime::experts::ExpertStore;
-use vaquita_runtime::model::Verify;
+use vaquita_runtime::checkpoint::Verify;
+use vaquita_runtime::model::ExpertStore;
 use vaquita_tests::store::{
     Fault, Faulty, Setting, quantize_to, resident, run, session, streamed, streamed_through,
 };

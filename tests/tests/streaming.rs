@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
+use vaquita_runtime::checkpoint::LayerId;
+use vaquita_runtime::experts::Guessing;
 use vaquita_runtime::experts::policies::PolicyKind;
-use vaquita_runtime::experts::{ExpertStore, Guessing};
-use vaquita_runtime::model::LayerId;
+use vaquita_runtime::model::ExpertStore;
 use vaquita_tests::store::{Setting, quantize_to, resident, run, streamed};
 use vaquita_tests::{golden, goldens, reference};
 

@@ -70,7 +70,7 @@ fn comparing_with_the_file_is_comparing_with_the_model() {
 
     // A model with a rougher cache differs a little.
     let mut other = subject.clone();
-    other.options.cache = vaquita_runtime::session::cache::CacheType::F32;
+    other.options.cache = vaquita_runtime::model::cache::CacheType::F32;
     let from_file = divergence_from_file(&other, &file, usize::MAX, &|_, _| {}).unwrap();
     let direct = divergence(&other, &subject, &texts(), &|_, _| {}).unwrap();
     assert!((from_file.mean_kld - direct.mean_kld).abs() < 2e-7, "{from_file:?} {direct:?}");

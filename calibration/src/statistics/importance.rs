@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use vaquita_quantize::hessian::Hessian;
 use vaquita_quantize::importance::Importance;
-use vaquita_runtime::model::{ExpertSpec, Projection};
+use vaquita_runtime::checkpoint::{ExpertSpec, Projection};
 
 use super::{ExpertMoments, Moments, Statistics};
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vaquita_quantize::hessian::Hessian;
 use vaquita_quantize::importance::Importance;
 use vaquita_quantize::{Progress, Stage};
-use vaquita_runtime::model::{ExpertSpec, LayerId, Projection};
+use vaquita_runtime::checkpoint::{ExpertSpec, LayerId, Projection};
 
 use super::{Coverage, Origin, Statistics, Walk, Weighing};
 

@@ -5,11 +5,10 @@ use vaquita_quantize::container::Inventory;
 use vaquita_quantize::hessian::Hessian;
 use vaquita_quantize::importance::Importance;
 use vaquita_quantize::sources::{self, Source};
-use vaquita_runtime::model::{
-    Compute, ExpertId, ExpertSpec, HfExpert, LayerId, Logits, Model, Projection,
-};
+use vaquita_runtime::checkpoint::{ExpertId, ExpertSpec, HfExpert, LayerId, Projection};
+use vaquita_runtime::model::cache::{CacheType, KvCache};
+use vaquita_runtime::model::{Compute, Logits, Model};
 use vaquita_runtime::session::SessionOptions;
-use vaquita_runtime::session::cache::{CacheType, KvCache};
 use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::threads::Pool;
 use vaquita_runtime::tokenizer::Tokenizer;

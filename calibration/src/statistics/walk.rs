@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
-use vaquita_runtime::experts::{ExpertStore, Take, Visit};
+use vaquita_runtime::checkpoint::{Config, Expert, ExpertId, LayerId, Weights, WeightsError};
+use vaquita_runtime::model::cache::LayerCache;
 use vaquita_runtime::model::layerwise::Layerwise;
 use vaquita_runtime::model::observer::{ExpertInputs, Observer};
-use vaquita_runtime::model::{
-    Compute, Config, Expert, ExpertId, LayerId, ModelError, Weights, WeightsError,
-};
-use vaquita_runtime::session::cache::LayerCache;
+use vaquita_runtime::model::{Compute, ModelError};
+use vaquita_runtime::model::{ExpertStore, Take, Visit};
 use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::session::{SessionError, SessionOptions};
 use vaquita_runtime::threads::Pool;

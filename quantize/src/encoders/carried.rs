@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use vaquita_runtime::blocks::GROUP;
-use vaquita_runtime::kernels::{Isa, Kernel, Tier};
+use vaquita_runtime::isa::{Isa, Kernel, Tier};
 
 use super::feedback::{Carry, Factors, Feedback};
 use super::search::{self, Grid, LANES, Lanes, Scales};

@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 
 use vaquita_runtime::blocks::GROUP;
-use vaquita_runtime::blocks::coded::decode_scale;
+use vaquita_runtime::isa::scalar::decode_scale;
 
 use super::tables::Table;
 

@@ -1,7 +1,7 @@
 //! Simpler ways to spend the experts' bits, to hold the plan to.
 
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::model::ExpertSpec;
+use vaquita_runtime::checkpoint::ExpertSpec;
 
 use super::knapsack::Choice;
 use super::survey::{Item, TYPES, combination};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use vaquita_runtime::model::{Config, ExpertSpec};
+use vaquita_runtime::checkpoint::{Config, ExpertSpec};
 use vaquita_runtime::svg::escape;
 
 use super::{Plan, expert_layers, expert_specs};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::model::WeightsError;
+use vaquita_runtime::checkpoint::WeightsError;
 
 use super::knapsack::Choice;
 use super::survey::{Survey, TYPES, combination, fitted};

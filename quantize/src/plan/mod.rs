@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
-use vaquita_runtime::model::{
+use vaquita_runtime::checkpoint::{
     Config, Expert, ExpertId, ExpertSpec, LayerId, Projection, TensorSpec, Weights, WeightsError,
 };
 

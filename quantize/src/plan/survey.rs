@@ -8,11 +8,11 @@
 
 use rayon::prelude::*;
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::gguf::Metadata;
-use vaquita_runtime::model::gguf_weights::record_layout;
-use vaquita_runtime::model::{
+use vaquita_runtime::checkpoint::gguf_weights::record_layout;
+use vaquita_runtime::checkpoint::{
     Config, ExpertSpec, Projection, Role, TensorSpec, Weights, WeightsError,
 };
+use vaquita_runtime::gguf::Metadata;
 
 use super::knapsack::Choice;
 use super::mixed::PlanError;

@@ -4,7 +4,7 @@
 //! (docs/measurements-quality.md, "The trunk").
 
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::model::{Config, Role, TensorSpec};
+use vaquita_runtime::checkpoint::{Config, Role, TensorSpec};
 
 /// The types of the trunk's matrices. Vectors and routers are F32 in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ mod page;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use vaquita_runtime::model::Role;
+use vaquita_runtime::checkpoint::Role;
 
 use crate::container::{Item, Layout};
 use crate::encoders::Distortion;

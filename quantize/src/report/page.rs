@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use vaquita_runtime::model::Config;
+use vaquita_runtime::checkpoint::Config;
 use vaquita_runtime::svg::escape;
 
 use super::Report;

@@ -7,8 +7,8 @@ use safetensors::Dtype;
 use serde_json::Value as Json;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
 use vaquita_runtime::bytes::Bytes;
-use vaquita_runtime::model::families::{ConfigError, config_from_hf};
-use vaquita_runtime::model::{
+use vaquita_runtime::checkpoint::families::{ConfigError, config_from_hf};
+use vaquita_runtime::checkpoint::{
     Config, Expert, ExpertId, ExpertSpec, HfExpert, HfTensor, LayerId, Projection, TensorSpec,
     Weights, WeightsError,
 };

@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vaquita_runtime::model::families::ConfigError;
-use vaquita_runtime::model::gguf_weights::OpenError;
-use vaquita_runtime::model::{GgufWeights, Verify, Weights, WeightsError};
+use vaquita_runtime::checkpoint::families::ConfigError;
+use vaquita_runtime::checkpoint::gguf_weights::OpenError;
+use vaquita_runtime::checkpoint::{GgufWeights, Verify, Weights, WeightsError};
 
 mod fp8;
 mod hf_folder;

@@ -1,7 +1,7 @@
 //! From the order in which a checkpoint keeps numbers to the order in which the network wants them. The functions
 //! move numbers of `width` bytes, or rows of bytes, and do not look at them.
 
-use vaquita_runtime::model::KvB;
+use vaquita_runtime::checkpoint::KvB;
 
 /// Rows and columns of `kv_b_proj` in a checkpoint.
 pub(super) fn kv_b_shape(kv_b: &KvB) -> [usize; 2] {

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vaquita_runtime::model::Projection;
-use vaquita_runtime::model::config::AttentionConfig;
-use vaquita_runtime::model::{ExpertId, LayerId, WeightsError};
+use vaquita_runtime::checkpoint::Projection;
+use vaquita_runtime::checkpoint::config::AttentionConfig;
+use vaquita_runtime::checkpoint::{ExpertId, LayerId, WeightsError};
 
 use super::*;
 

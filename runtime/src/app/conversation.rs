@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{AppError, AppModel};
-use crate::experts::Stats;
+use crate::model::Stats;
 use crate::session::Session;
 use crate::session::chat::Message;
 use crate::session::generate::{Event, Generation, GenerationOptions, StopReason, generate};

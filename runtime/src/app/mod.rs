@@ -11,10 +11,10 @@ use std::io;
 pub use conversation::{Canceller, Conversation, Turn};
 pub use model::{AppModel, MemoryUse, MeterMaker, ModelOptions, Thermal};
 
-use crate::experts::budget::{BudgetTextError, TooSmall};
-use crate::experts::open::OpenModelError;
+use crate::checkpoint::gguf_weights::OpenError;
 use crate::gguf::GgufError;
-use crate::model::gguf_weights::OpenError;
+use crate::opening::OpenModelError;
+use crate::opening::budget::{BudgetTextError, TooSmall};
 use crate::session::SessionError;
 use crate::session::chat::ChatError;
 use crate::session::generate::GenerateError;

@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{AppError, Conversation};
-use crate::experts::Stats;
-use crate::experts::budget::{MemoryBudget, Workload};
-use crate::experts::machine::Machine;
-use crate::experts::open::{self, MemoryControl, OpenModelError, OpenOptions, TrimLevel};
+use crate::checkpoint::gguf_weights::OpenError;
 use crate::gguf::Gguf;
 use crate::host::Host;
 use crate::measure::memory::{self, Memory};
 use crate::measure::meter::Meter;
 use crate::measure::sampler::Sampler;
 use crate::model::Model;
-use crate::model::gguf_weights::OpenError;
-use crate::session::cache::CacheType;
+use crate::model::Stats;
+use crate::model::cache::CacheType;
+use crate::opening::budget::{MemoryBudget, Workload};
+use crate::opening::machine::Machine;
+use crate::opening::{MemoryControl, OpenModelError, OpenOptions, TrimLevel, open_gguf};
 use crate::session::prompt::Prompter;
 use crate::session::{Session, SessionOptions};
 use crate::threads::Pool;
@@ -110,7 +110,7 @@ impl AppModel {
         let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata())?);
         let fingerprint = gguf.fingerprint();
         let open = OpenOptions { memory: options.memory, ..OpenOptions::new(workload) };
-        let opened = open::open_gguf(gguf, &open, process)?;
+        let opened = open_gguf(gguf, &open, process)?;
         let config = opened.model.config();
         let prompter = Prompter::for_model(tokenizer, config)?;
         let allowed = config.max_position_embeddings;
@@ -207,9 +207,9 @@ impl AppModel {
         MemoryUse {
             process: memory::current(),
             budget: plan.map(|plan| plan.budget),
-            dense: plan.map(|plan| plan.needs.dense),
-            cache: plan.map(|plan| plan.needs.cache),
-            scratch: plan.map(|plan| plan.needs.scratch),
+            dense: plan.map(|plan| plan.footprint.dense),
+            cache: plan.map(|plan| plan.footprint.cache),
+            scratch: plan.map(|plan| plan.footprint.scratch),
             experts_limit: plan.and_then(|plan| plan.experts),
             experts: self.streaming().map(|stats| stats.resident_bytes),
         }

@@ -20,6 +20,7 @@
 //! lets a lopsided table be used either way round. Rows beyond the last are padding and hold zeros.
 
 use super::{BlockType, GROUP, Matrix, MatrixError, TILE_ROWS, e2, e3, e4, e8};
+use crate::isa::scalar::decode_scale;
 
 /// Bytes before the row scales.
 pub const HEADER_BYTES: usize = 64;
@@ -73,13 +74,6 @@ impl Layout {
         let tile = self.tiles_at + row / TILE_ROWS * self.tile_bytes;
         tile + self.scale_bytes + group * self.group_bytes
     }
-}
-
-/// The value of a scale byte.
-pub fn decode_scale(byte: u8) -> f32 {
-    let sign = u32::from(byte >> 7) << 31;
-    let exponent_and_mantissa = (u32::from(byte & 0x7f) << 20) + (112 << 23);
-    f32::from_bits(sign | exponent_and_mantissa)
 }
 
 /// The scale byte whose value is nearest to `scale`, ties to the smaller magnitude.

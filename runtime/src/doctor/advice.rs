@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::experts::budget::{MemoryBudget, Needs};
-use crate::experts::machine::Machine;
+use crate::opening::budget::{Footprint, MemoryBudget};
+use crate::opening::machine::Machine;
 
 /// Budgets are advised in steps of it.
 const STEP_BYTES: u64 = 64 << 20;
@@ -12,7 +12,7 @@ const STEP_BYTES: u64 = 64 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Model {
     /// Of its parts.
-    pub needs: Needs,
+    pub footprint: Footprint,
     /// Read from memory for each token that is generated: dense weights but for the embedding's other rows, and one
     /// token's experts.
     pub token: u64,
@@ -65,16 +65,16 @@ pub fn advise(model: &Model, machine: Machine, rates: Rates) -> Advice {
     let Machine { available, process, .. } = machine;
     let budget =
         MemoryBudget::Auto.resolve_on(Some(machine)).unwrap_or(0) / STEP_BYTES * STEP_BYTES;
-    let Ok(plan) = model.needs.plan(budget) else {
+    let Ok(plan) = model.footprint.plan(budget) else {
         let available_bytes = available.saturating_add(process);
-        return Advice::TooLarge { floor_bytes: model.needs.floor(), available_bytes };
+        return Advice::TooLarge { floor_bytes: model.footprint.floor(), available_bytes };
     };
     let computing = model.token as f64 / rates.memory.max(1.0);
     let Some(slab) = plan.experts else {
         return Advice::Mapped { tokens_per_second: 1.0 / computing };
     };
-    let experts_share = slab as f64 / model.needs.experts as f64;
-    let missed = model.needs.cycle as f64 * (1.0 - experts_share);
+    let experts_share = slab as f64 / model.footprint.experts as f64;
+    let missed = model.footprint.cycle as f64 * (1.0 - experts_share);
     let reading = rates.storage.map(|rate| missed / rate.max(1.0));
     Advice::Streamed {
         budget_bytes: budget,
@@ -91,7 +91,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn model() -> Model {
-        let needs = Needs {
+        let footprint = Footprint {
             process: 32 * MIB,
             dense: 512 * MIB,
             cache: 256 * MIB,
@@ -101,7 +101,7 @@ mod tests {
             cycle: 200 * MIB,
             experts: 4096 * MIB,
         };
-        Model { needs, token: 600 * MIB }
+        Model { footprint, token: 600 * MIB }
     }
 
     fn machine(available: u64) -> Machine {

@@ -13,19 +13,19 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::checkpoint::gguf_weights::OpenError;
+use crate::checkpoint::{GgufWeights, Verify};
 use crate::cores::{self, Cluster};
 use crate::experts::Placement;
-use crate::experts::budget::{Needs, Workload};
-use crate::experts::machine::Machine;
-use crate::experts::open::OpenModelError;
 use crate::gguf::Gguf;
 use crate::host::Host;
-use crate::kernels::Tier;
+use crate::isa::Tier;
 use crate::measure::cost::Source;
 use crate::measure::meter::Meters;
 use crate::measure::thermal;
-use crate::model::gguf_weights::OpenError;
-use crate::model::{GgufWeights, Verify};
+use crate::opening::OpenModelError;
+use crate::opening::budget::{Footprint, Workload};
+use crate::opening::machine::Machine;
 use crate::threads::Pool;
 
 /// What can be told without measuring. `None` is what the system does not say.
@@ -144,11 +144,11 @@ pub fn model_file(path: &Path, workload: &Workload) -> Result<ModelFile, OpenMod
     let (name, file_bytes) = (named.unwrap_or_else(file), gguf.file_bytes());
     let weights = GgufWeights::new(gguf, Verify::Never)?;
     let placement = Placement::find(&weights)?;
-    let needs = Needs::of(&weights, &placement, workload, 0)?;
+    let footprint = Footprint::of(&weights, &placement, workload, 0)?;
     let embedding = weights.gguf().tensor("token_embd.weight").map_or(0, |tensor| tensor.len);
     // Without an output matrix of its own, the embedding is multiplied with, too.
     let tied = weights.gguf().tensor("output.weight").is_none();
     let idle = if tied { 0 } else { embedding };
-    let token = needs.dense.saturating_sub(idle).saturating_add(needs.cycle);
-    Ok(ModelFile { name, file_bytes, model: advice::Model { needs, token } })
+    let token = footprint.dense.saturating_sub(idle).saturating_add(footprint.cycle);
+    Ok(ModelFile { name, file_bytes, model: advice::Model { footprint, token } })
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::bytes::Pages;
+use crate::checkpoint::source::{forget, open_direct};
 use crate::experts::probe::{Rate, best_lanes, read_for};
-use crate::experts::source::{forget, open_direct};
 
 /// Bytes of the file, at most, and at least.
 const MOST_BYTES: u64 = 256 << 20;

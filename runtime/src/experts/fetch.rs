@@ -6,12 +6,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Visit;
 use super::loader::Loader;
+use super::meters::Meters;
 use super::policies::Key;
-use super::stats::Meters;
 use super::table::{Arrival, Loaded, Room, Table};
-use crate::model::{ExpertId, LayerId, WeightsError};
+use crate::checkpoint::{ExpertId, LayerId, WeightsError};
+use crate::model::Visit;
 
 /// How long a visit without a slot waits before it looks again, should nobody wake it.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

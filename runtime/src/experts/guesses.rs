@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::model::{ExpertId, LayerId};
+use crate::checkpoint::{ExpertId, LayerId};
 
 /// Tokens on each side of a trial.
 const TRIAL_TOKENS: usize = 24;

@@ -6,15 +6,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::guesses::Guesses;
+use super::meters::Meters;
+use super::options::{BudgetError, OpenStoreError, StreamingOptions};
 use super::placement::{Placed, Placement};
 use super::policies::Key;
 use super::reader::{Job, Queue};
-use super::source::Source;
-use super::stats::Meters;
-use super::streaming::{BudgetError, OpenStoreError, StreamingOptions};
 use super::table::{GuessState, Loaded, Room, Table};
 use crate::bytes::{Bytes, Pages};
-use crate::model::{Expert, GgufWeights, LayerId, Weights, WeightsError};
+use crate::checkpoint::source::Source;
+use crate::checkpoint::{Expert, GgufWeights, LayerId, Weights, WeightsError};
 
 /// Bytes of a guess that are read before demanded reads are looked at again.
 const GUESS_PIECE: usize = 512 << 10;

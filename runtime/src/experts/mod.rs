@@ -1,110 +1,23 @@
-//! The expert store: where a layer's routed experts come from when tokens need them.
+//! Experts that are read from flash as tokens route to them, within a budget.
 //!
-//! [`Resident`] has every expert at hand, as views of a mapped file. [`Streaming`] reads them from flash within
-//! a budget: a visit is a `fetch`, [`source`] reads bytes, lanes of `reader` do so side by side, `slab` is the
-//! memory, `table` knows what is in it, and one of the [`policies`] decides what gives way; `guesses` says
-//! whether to read ahead. [`open`] opens a model within a [`budget`]. [`replay`] compares policies on recorded
-//! [`trace`]s.
+//! [`Streaming`] is the store: a visit is a `fetch`, a [`source`](crate::checkpoint::source) reads
+//! bytes, lanes of `reader` do so side by side, `slab` is the memory, `table` knows what is in it, and
+//! one of the [`policies`] decides what is evicted; `guesses` says whether to prefetch.
 
-pub mod budget;
 mod fetch;
 mod guesses;
 mod loader;
-pub mod machine;
-pub mod open;
+mod meters;
+mod options;
 mod placement;
-pub mod plot;
 pub mod policies;
-pub mod pressure;
 pub mod probe;
 mod reader;
-mod recorder;
-pub mod replay;
-mod resident;
 mod slab;
-pub mod source;
-mod stats;
 mod streaming;
 mod table;
-pub mod trace;
 
 pub use guesses::{Guessing, Recall};
+pub use options::{BudgetError, OpenStoreError, StreamingOptions};
 pub use placement::{Placed, Placement};
-pub use recorder::Recorder;
-pub use resident::Resident;
-pub use stats::Stats;
-pub use streaming::{BudgetError, OpenStoreError, Streaming, StreamingOptions};
-
-use crate::model::router::Slot;
-use crate::model::{Expert, ExpertId, LayerId, WeightsError};
-
-/// A layer's turn: what its tokens were routed to.
-#[derive(Clone, Copy, Debug)]
-pub struct Visit<'a> {
-    /// The layer.
-    pub layer: LayerId,
-    /// The slots of each token, `[tokens, per_token]`.
-    pub slots: &'a [Slot],
-    /// Slots of a token.
-    pub per_token: usize,
-}
-
-impl Visit<'_> {
-    /// Tokens that are computed together.
-    pub fn tokens(&self) -> usize {
-        self.slots.len() / self.per_token.max(1)
-    }
-
-    /// The experts that are needed, each once, ascending.
-    pub fn wanted(&self) -> Vec<ExpertId> {
-        let mut wanted: Vec<ExpertId> = self.slots.iter().map(|slot| slot.expert).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        wanted
-    }
-}
-
-/// Experts to prefer where the router is nearly indifferent.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Preference {
-    /// By expert, whether it is preferred.
-    pub preferred: Vec<bool>,
-    /// How much lower the score of a preferred expert may be, as a share of the score of the one that it
-    /// takes the place of.
-    pub margin: f32,
-}
-
-/// Takes experts that are ready.
-pub type Take<'a> = &'a mut dyn FnMut(&[(ExpertId, &Expert)]);
-
-/// Gives out experts. Several sequences may do so at the same time.
-pub trait ExpertStore: Send + Sync {
-    /// Gives `take` the experts that `visit` needs, each once, as many at a time as are ready. Where none is at
-    /// first, `take` gets none before the store waits: there may be work that needs no expert. Where it fails,
-    /// `take` has seen only some of them.
-    fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError>;
-
-    /// Whether a guess at what `layer` will need would be of use.
-    fn wants_guess(&self, _layer: LayerId) -> bool {
-        false
-    }
-
-    /// Takes a guess at a visit to come.
-    fn guess(&self, _visit: &Visit) {}
-
-    /// Which experts of a layer are in memory or on their way; `None` where all always are.
-    fn resident(&self, _layer: LayerId) -> Option<Vec<bool>> {
-        None
-    }
-
-    /// Lossy: the experts of `layer` that a router that is nearly indifferent should prefer. `None` leaves
-    /// routing as the model has it.
-    fn preference(&self, _layer: LayerId) -> Option<Preference> {
-        None
-    }
-
-    /// What happened so far, where the store has anything to tell.
-    fn stats(&self) -> Option<Stats> {
-        None
-    }
-}
+pub use streaming::Streaming;

@@ -4,8 +4,8 @@ use std::io;
 
 use super::policies::{Key, Shape};
 use crate::bytes::Pages;
-use crate::model::gguf_records::Record;
-use crate::model::{ExpertId, GgufWeights, LayerId, Weights, WeightsError};
+use crate::checkpoint::gguf_records::Record;
+use crate::checkpoint::{ExpertId, GgufWeights, LayerId, Weights, WeightsError};
 
 /// A record and the bytes of its slot.
 pub struct Placed {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::placement::Placement;
 use super::policies::Key;
-use super::source::Source;
 use crate::bytes::Pages;
-use crate::model::{ExpertId, LayerId};
+use crate::checkpoint::source::Source;
+use crate::checkpoint::{ExpertId, LayerId};
 
 /// A prime: experts visited in steps of it are far apart, and all different for a long time.
 const STRIDE: usize = 7919;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::policies::Key;
 use crate::bytes::Pages;
-use crate::model::LayerId;
+use crate::checkpoint::LayerId;
 
 /// Something for a lane to do.
 pub enum Job {

@@ -5,48 +5,21 @@
 //! a prompt's chunk needs more than fit, the rest is asked for as memory is released: each expert is read once
 //! per chunk. A read that fails fails the visits that wait for it, and no other.
 
-use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::fetch::{Fetch, Ready};
-use super::guesses::{Guessing, Recall};
+use super::guesses::Recall;
 use super::loader::Loader;
+use super::meters::Meters;
+use super::options::{BudgetError, OpenStoreError, StreamingOptions};
 use super::placement::Placement;
-use super::policies::{Key, PolicyKind};
-use super::source::Source;
-use super::stats::{Meters, Stats};
-use super::{ExpertStore, Preference, Take, Visit};
-use crate::model::{ExpertId, GgufWeights, LayerId, WeightsError};
-
-/// How a store works.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StreamingOptions {
-    /// Bytes for experts.
-    pub budget_bytes: usize,
-    /// What gives way.
-    pub policy: PolicyKind,
-    /// Reads at the same time; 0 counts as 1.
-    pub lanes: usize,
-    /// Whether to read what the next layer is likely to need.
-    pub guessing: Guessing,
-    /// Lossy, for tokens that are generated: how much lower the router's score of an expert in memory may be,
-    /// as a share, for it to take the place of one that is not.
-    pub prefer_resident: Option<f32>,
-}
-
-/// A budget that does not hold what one layer needs at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{found} bytes are too few for experts: the experts of one token in one layer take {least}"
-)]
-pub struct BudgetError {
-    /// Bytes given.
-    pub found: usize,
-    /// Bytes needed.
-    pub least: usize,
-}
+use super::policies::Key;
+use crate::checkpoint::source::Source;
+use crate::checkpoint::{ExpertId, GgufWeights, LayerId, WeightsError};
+use crate::model::Stats;
+use crate::model::{ExpertStore, Preference, Take, Visit};
 
 /// The store.
 pub struct Streaming {
@@ -135,20 +108,6 @@ impl Drop for Streaming {
             let _ = lane.join(); // a lane catches what its reads do
         }
     }
-}
-
-/// Why a store cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenStoreError {
-    /// The budget is too small.
-    #[error(transparent)]
-    Budget(#[from] BudgetError),
-    /// The file's experts are not where they should be.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// The system gives no thread to read with.
-    #[error("no thread could be started to read with: {0}")]
-    Lanes(io::Error),
 }
 
 impl ExpertStore for Streaming {

@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 use super::policies::{Key, Policy, victims};
 use super::slab::Slab;
 use crate::bytes::Pages;
-use crate::model::{Expert, LayerId, WeightsError};
+use crate::checkpoint::{Expert, LayerId, WeightsError};
 
 /// An expert in memory. Whoever holds a clone of the `Arc` keeps it there.
 pub struct Loaded {
@@ -276,8 +276,8 @@ impl Table {
 mod tests {
     use super::*;
     use crate::blocks::Matrix;
+    use crate::checkpoint::ExpertId;
     use crate::experts::policies::{PolicyKind, Shape};
-    use crate::model::ExpertId;
 
     const SLOT: usize = 16 * Pages::SIZE;
 

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use super::{Isa, Kernel, Tier};
 use crate::blocks::GROUP;
+use crate::isa::{Isa, Kernel, Tier};
 
 /// Inputs `[tokens, width]`.
 #[derive(Clone, Debug)]

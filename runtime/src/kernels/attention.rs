@@ -19,7 +19,7 @@ use std::ops::Range;
 use super::cached::{self, Cached, EntryFormat};
 use super::disjoint::Disjoint;
 use super::vector::exp;
-use super::{Isa, Kernel, Tier};
+use crate::isa::{Isa, Kernel, Tier};
 use crate::threads::Pool;
 
 /// Positions of a block.
@@ -289,8 +289,8 @@ impl<const H: usize> Values<'_, H> {
         &self,
         isa: I,
         at: usize,
-        keep: &[I::F32x8; H],
-        take: &[I::F32x8; H],
+        keep: &[I::F32; H],
+        take: &[I::F32; H],
         out: &mut [f32],
     ) {
         let numbers = self.value_at + at..self.value_at + at + 8 * L;

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::Isa;
 use crate::blocks::GROUP;
+use crate::isa::Isa;
 
 /// How an entry's numbers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ pub(super) trait Cached {
     ) -> impl Iterator<Item = Self::Eight<'_>>;
 
     /// As lanes.
-    fn load<I: Isa>(isa: I, eight: Self::Eight<'_>) -> I::F32x8;
+    fn load<I: Isa>(isa: I, eight: Self::Eight<'_>) -> I::F32;
 }
 
 /// [`EntryFormat::F32`]
@@ -132,7 +132,7 @@ impl Cached for F32 {
     }
 
     #[inline(always)]
-    fn load<I: Isa>(isa: I, eight: &[u8; 32]) -> I::F32x8 {
+    fn load<I: Isa>(isa: I, eight: &[u8; 32]) -> I::F32 {
         let mut numbers = [0.0; 8];
         for (x, bytes) in numbers.iter_mut().zip(eight.as_chunks().0) {
             *x = f32::from_le_bytes(*bytes);
@@ -153,7 +153,7 @@ impl Cached for F16 {
     }
 
     #[inline(always)]
-    fn load<I: Isa>(isa: I, eight: &[u8; 16]) -> I::F32x8 {
+    fn load<I: Isa>(isa: I, eight: &[u8; 16]) -> I::F32 {
         isa.load_f16(eight)
     }
 }
@@ -178,7 +178,7 @@ impl Cached for Q8 {
     }
 
     #[inline(always)]
-    fn load<I: Isa>(isa: I, (codes, scale): (&[u8; 8], [u8; 2])) -> I::F32x8 {
+    fn load<I: Isa>(isa: I, (codes, scale): (&[u8; 8], [u8; 2])) -> I::F32 {
         // Exact, and a few instructions on every machine once the compiler has seen it.
         let mut numbers = [0.0; 8];
         for (x, code) in numbers.iter_mut().zip(codes) {

@@ -12,11 +12,11 @@ use std::iter::zip;
 
 use super::activations::{BLOCK, HALF};
 use super::codes::{Codes, E2, E3, E4, E8};
-use super::isa::MOST_TILES;
 use super::matmul::{Inputs, MOST_ROWS, Tiles, some_of};
-use super::{Isa, Kernel, Needs, Wide};
 use crate::blocks::coded::{HEADER_BYTES, Layout, table};
 use crate::blocks::{BlockType, TILE_ROWS};
+use crate::isa::MOST_TILES;
+use crate::isa::{Features, Isa, Kernel, TileSimd};
 
 /// Bytes that are asked for ahead of use: memory answers late, and the processor's own guesses end with a page.
 const AHEAD: usize = 4096;
@@ -48,7 +48,7 @@ impl<'a, const RUNS: usize> Tile<'a, RUNS> {
 
 /// A group's products with the tokens `AT` and `AT + 1`, those of them that are there.
 #[inline(always)]
-fn pair_at<W: Wide, C: Codes<RUNS>, const RUNS: usize, const T: usize, const AT: usize>(
+fn pair_at<W: TileSimd, C: Codes<RUNS>, const RUNS: usize, const T: usize, const AT: usize>(
     wide: W,
     products: &mut [W::I32; T],
     weights: &[W::U8; 8],
@@ -66,7 +66,7 @@ fn pair_at<W: Wide, C: Codes<RUNS>, const RUNS: usize, const T: usize, const AT:
 pub(super) struct Coded<'a>(pub Tiles<'a>);
 
 impl Kernel for Coded<'_> {
-    const NEEDS: Needs = Needs::Products;
+    const FEATURES: Features = Features::Products;
     type Output = ();
 
     #[inline(always)]
@@ -92,9 +92,9 @@ impl Tiles<'_> {
         let mut tile = self.tiles.start;
         while tile < self.tiles.end {
             let at = At { layout: &layout, tables, tile };
-            let last = tile + <I::Wide as Wide>::TILES - 1;
+            let last = tile + <I::Wide as TileSimd>::TILES - 1;
             // Tiles side by side see the same inputs.
-            if <I::Wide as Wide>::TILES > 1
+            if <I::Wide as TileSimd>::TILES > 1
                 && several
                 && last < self.tiles.end
                 && self.input_at(tile * TILE_ROWS) == self.input_at(last * TILE_ROWS)
@@ -110,7 +110,7 @@ impl Tiles<'_> {
 
     /// Some tiles side by side times all tokens.
     #[inline(always)]
-    fn coded_tiles<I: Isa, W: Wide, C: Codes<RUNS>, const RUNS: usize>(
+    fn coded_tiles<I: Isa, W: TileSimd, C: Codes<RUNS>, const RUNS: usize>(
         &self,
         isa: I,
         wide: W,
@@ -139,7 +139,14 @@ impl Tiles<'_> {
 
     /// Tiles times `T` tokens of a block of `B`, from `token` on.
     #[inline(always)]
-    fn some<I: Isa, W: Wide, C: Codes<RUNS>, const RUNS: usize, const T: usize, const B: usize>(
+    fn some<
+        I: Isa,
+        W: TileSimd,
+        C: Codes<RUNS>,
+        const RUNS: usize,
+        const T: usize,
+        const B: usize,
+    >(
         &self,
         isa: I,
         wide: W,
@@ -172,7 +179,7 @@ impl Tiles<'_> {
                 }
             }
             let weights = C::decode(wide, tables, codes);
-            let scale = wide.scales(scales);
+            let scale = wide.scales_tiles(scales);
             let x: &[_; T] = some_of(x, from);
             let x_scales: &[_; T] = some_of(x_scales, from);
             let x_sums: &[_; T] = some_of(x_sums, from);
@@ -199,11 +206,11 @@ impl Tiles<'_> {
         for (scale, bytes) in scales.zip(bytes.as_chunks::<4>().0) {
             *scale = f32::from_le_bytes(*bytes);
         }
-        let row_scales = wide.load([&row_scales[0], &row_scales[1]]);
+        let row_scales = wide.load_tiles([&row_scales[0], &row_scales[1]]);
         let tokens = self.x.tokens() - token;
         for (t, sum) in sums.iter().take(tokens).enumerate() {
             let mut y = [0.0; MOST_ROWS];
-            wide.store(wide.mul(*sum, row_scales), &mut y);
+            wide.store_tiles(wide.mul(*sum, row_scales), &mut y);
             // SAFETY: rows of these tiles belong to this task alone.
             let out = unsafe { self.out.slice((token + t) * self.weights.rows() + row, rows) };
             // A whole number of tiles at once, without a call.

@@ -1,7 +1,7 @@
 //! How coded weights are unpacked: the codes of a group become eight registers of 8 rows x 4 columns, or of the rows of
 //! several tiles.
 
-use super::isa::{MOST_TILES, Wide};
+use crate::isa::{MOST_TILES, TileSimd};
 
 /// How the codes of a group, `RUNS` times 32 bytes in each tile, become weights: eight registers of 8 rows x 4 columns.
 pub trait Codes<const RUNS: usize> {
@@ -11,7 +11,7 @@ pub trait Codes<const RUNS: usize> {
         [table; 2]
     }
 
-    fn decode<W: Wide>(
+    fn decode<W: TileSimd>(
         isa: W,
         tables: [W::Table; 2],
         group: [&[[u8; 32]; RUNS]; MOST_TILES],
@@ -19,18 +19,18 @@ pub trait Codes<const RUNS: usize> {
 
     /// What decoded weights are above their value.
     #[inline(always)]
-    fn bias<W: Wide>() -> i32 {
+    fn bias<W: TileSimd>() -> i32 {
         W::TABLE_BIAS
     }
 
     #[inline(always)]
-    fn dot<W: Wide>(isa: W, acc: W::I32, weights: &[W::U8; 8], a: &[[i8; 4]; 8]) -> W::I32 {
+    fn dot<W: TileSimd>(isa: W, acc: W::I32, weights: &[W::U8; 8], a: &[[i8; 4]; 8]) -> W::I32 {
         isa.dot_table(acc, weights, a)
     }
 
     /// [`dot`](Self::dot) with two tokens.
     #[inline(always)]
-    fn dot_pair<W: Wide>(
+    fn dot_pair<W: TileSimd>(
         isa: W,
         acc: [W::I32; 2],
         weights: &[W::U8; 8],
@@ -50,14 +50,14 @@ pub struct E8;
 
 /// The 4-bit codes of `N` runs, lower before upper.
 #[inline(always)]
-fn nibbles<W: Wide, const RUNS: usize, const N: usize>(
+fn nibbles<W: TileSimd, const RUNS: usize, const N: usize>(
     isa: W,
     group: [&[[u8; 32]; RUNS]; MOST_TILES],
 ) -> [[W::U8; 2]; N] {
-    let zero = isa.load_bytes([&group[0][0], &group[1][0]]);
+    let zero = isa.load_bytes_tiles([&group[0][0], &group[1][0]]);
     let mut nibbles = [[zero; 2]; N];
     for (run, nibbles) in nibbles.iter_mut().enumerate() {
-        let bytes = isa.load_bytes([&group[0][run], &group[1][run]]);
+        let bytes = isa.load_bytes_tiles([&group[0][run], &group[1][run]]);
         *nibbles = [isa.shift_and::<0>(bytes, 15), isa.shift_and::<4>(bytes, 15)];
     }
     nibbles
@@ -76,7 +76,7 @@ impl Codes<2> for E2 {
     }
 
     #[inline(always)]
-    fn decode<W: Wide>(
+    fn decode<W: TileSimd>(
         isa: W,
         [first, second]: [W::Table; 2],
         group: [&[[u8; 32]; 2]; MOST_TILES],
@@ -109,13 +109,13 @@ impl Codes<3> for E3 {
     }
 
     #[inline(always)]
-    fn decode<W: Wide>(
+    fn decode<W: TileSimd>(
         isa: W,
         [first, second]: [W::Table; 2],
         group: [&[[u8; 32]; 3]; MOST_TILES],
     ) -> [W::U8; 8] {
         let [[a, b], [c, d]] = nibbles::<W, 3, 2>(isa, group);
-        let upper = isa.load_bytes([&group[0][2], &group[1][2]]);
+        let upper = isa.load_bytes_tiles([&group[0][2], &group[1][2]]);
         [
             isa.lookup(first, isa.insert::<2>(a, upper, 4)),
             isa.lookup(second, isa.insert::<0>(a, upper, 2)),
@@ -131,7 +131,7 @@ impl Codes<3> for E3 {
 
 impl Codes<4> for E4 {
     #[inline(always)]
-    fn decode<W: Wide>(
+    fn decode<W: TileSimd>(
         isa: W,
         [table, _]: [W::Table; 2],
         group: [&[[u8; 32]; 4]; MOST_TILES],
@@ -147,30 +147,30 @@ impl Codes<4> for E4 {
 
 impl Codes<8> for E8 {
     #[inline(always)]
-    fn decode<W: Wide>(
+    fn decode<W: TileSimd>(
         isa: W,
         _: [W::Table; 2],
         group: [&[[u8; 32]; 8]; MOST_TILES],
     ) -> [W::U8; 8] {
-        let mut weights = [isa.load_weights([&group[0][0], &group[1][0]]); 8];
+        let mut weights = [isa.load_weights_tiles([&group[0][0], &group[1][0]]); 8];
         for (run, weights) in weights.iter_mut().enumerate().skip(1) {
-            *weights = isa.load_weights([&group[0][run], &group[1][run]]);
+            *weights = isa.load_weights_tiles([&group[0][run], &group[1][run]]);
         }
         weights
     }
 
     #[inline(always)]
-    fn bias<W: Wide>() -> i32 {
+    fn bias<W: TileSimd>() -> i32 {
         W::BYTE_BIAS
     }
 
     #[inline(always)]
-    fn dot<W: Wide>(isa: W, acc: W::I32, weights: &[W::U8; 8], a: &[[i8; 4]; 8]) -> W::I32 {
+    fn dot<W: TileSimd>(isa: W, acc: W::I32, weights: &[W::U8; 8], a: &[[i8; 4]; 8]) -> W::I32 {
         isa.dot_bytes(acc, weights, a)
     }
 
     #[inline(always)]
-    fn dot_pair<W: Wide>(
+    fn dot_pair<W: TileSimd>(
         isa: W,
         acc: [W::I32; 2],
         weights: &[W::U8; 8],

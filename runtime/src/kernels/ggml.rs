@@ -15,11 +15,11 @@ use std::iter::zip;
 use std::ops::Range;
 
 use super::activations::{BLOCK, HALF};
-use super::isa::MOST_TILES;
 use super::matmul::{Inputs, Tiles, some_of};
-use super::{Isa, Kernel, Needs, Tier, Wide};
 use crate::blocks::ggml::{Block, Bytes, TileGroup, WithBlock, with_block};
 use crate::blocks::{GROUP, TILE_ROWS};
+use crate::isa::MOST_TILES;
+use crate::isa::{Features, Isa, Kernel, Tier, TileSimd};
 
 /// Groups of columns that are unpacked at a time: those of two long blocks.
 const GROUPS: usize = 16;
@@ -146,7 +146,7 @@ impl WithBlock for Kind {
 }
 
 impl Kernel for Multiply<'_> {
-    const NEEDS: Needs = Needs::Dots;
+    const FEATURES: Features = Features::Dots;
     type Output = ();
 
     #[inline(always)]
@@ -165,7 +165,7 @@ type Seen<'a, const T: usize> = (Inputs<'a, T>, &'a [[[f32; T]; 2]]);
 impl Multiply<'_> {
     #[inline(always)]
     fn read<I: Isa, const HALVES: bool, const SIGNED: bool>(mut self, isa: I) {
-        if <I::Wide as Wide>::TILES > 1 && self.tiles.len() == <I::Wide as Wide>::TILES {
+        if <I::Wide as TileSimd>::TILES > 1 && self.tiles.len() == <I::Wide as TileSimd>::TILES {
             self.tiles::<I::Wide, HALVES, SIGNED>(isa.wide(), 0);
         } else {
             for tile in 0..self.tiles.len() {
@@ -176,7 +176,7 @@ impl Multiply<'_> {
 
     /// The tiles from the `at`-th on that go side by side, with all tokens.
     #[inline(always)]
-    fn tiles<W: Wide, const HALVES: bool, const SIGNED: bool>(&mut self, wide: W, at: usize) {
+    fn tiles<W: TileSimd, const HALVES: bool, const SIGNED: bool>(&mut self, wide: W, at: usize) {
         let (x, tile) = (&self.all.x, self.tiles.start + at);
         let mut token = self.tokens.start;
         while token < self.tokens.end {
@@ -200,7 +200,7 @@ impl Multiply<'_> {
 
     /// Tiles with `T` tokens of a block of `B`, from `token` on.
     #[inline(always)]
-    fn some<W: Wide, const HALVES: bool, const SIGNED: bool, const T: usize, const B: usize>(
+    fn some<W: TileSimd, const HALVES: bool, const SIGNED: bool, const T: usize, const B: usize>(
         &mut self,
         wide: W,
         at: usize,
@@ -212,7 +212,7 @@ impl Multiply<'_> {
         let memory = &mut self.sums[token - self.tokens.start..][..T];
         let mut sums = [wide.splat(0.0); T];
         for (sum, memory) in sums.iter_mut().zip(&*memory) {
-            *sum = wide.load([&memory[at], &memory[last]]);
+            *sum = wide.load_tiles([&memory[at], &memory[last]]);
         }
         let groups = zip(&self.groups[at], &self.groups[last]);
         let inputs = zip(
@@ -220,17 +220,21 @@ impl Multiply<'_> {
             zip(&inputs.sums[columns.clone()], &halves[columns]),
         );
         for ((a, b), ((x, x_scales), (x_sums, x_halves))) in zip(groups, inputs) {
-            let mut weights = [wide.load_bytes([&a.codes[0], &b.codes[0]]); 8];
+            let mut weights = [wide.load_bytes_tiles([&a.codes[0], &b.codes[0]]); 8];
             for (weights, (a, b)) in weights.iter_mut().zip(zip(&a.codes, &b.codes)) {
-                *weights = if SIGNED { wide.load_weights([a, b]) } else { wide.load_bytes([a, b]) };
+                *weights = if SIGNED {
+                    wide.load_weights_tiles([a, b])
+                } else {
+                    wide.load_bytes_tiles([a, b])
+                };
             }
             let x: &[_; T] = some_of(x, from);
             let x_scales: &[_; T] = some_of(x_scales, from);
             let x_sums: &[_; T] = some_of(x_sums, from);
             if HALVES {
                 for (half, x_half) in x_halves.iter().enumerate() {
-                    let scale = wide.load([&a.scales[half], &b.scales[half]]);
-                    let offset = wide.load([&a.offsets[half], &b.offsets[half]]);
+                    let scale = wide.load_tiles([&a.scales[half], &b.scales[half]]);
+                    let offset = wide.load_tiles([&a.offsets[half], &b.offsets[half]]);
                     let weights: &[_; 4] = some_of(&weights, 4 * half);
                     let x_half: &[_; T] = some_of(x_half, from);
                     for t in 0..T {
@@ -243,8 +247,8 @@ impl Multiply<'_> {
                 }
                 continue;
             }
-            let scale = wide.load([&a.scales[0], &b.scales[0]]);
-            let offset = wide.load([&a.offsets[0], &b.offsets[0]]);
+            let scale = wide.load_tiles([&a.scales[0], &b.scales[0]]);
+            let offset = wide.load_tiles([&a.offsets[0], &b.offsets[0]]);
             let x_first: &[_; T] = some_of(&x_halves[0], from);
             let x_second: &[_; T] = some_of(&x_halves[1], from);
             for t in 0..T {
@@ -262,7 +266,7 @@ impl Multiply<'_> {
             }
         }
         for (sum, memory) in sums.iter().zip(memory) {
-            wide.store(*sum, memory[at..].as_flattened_mut());
+            wide.store_tiles(*sum, memory[at..].as_flattened_mut());
         }
     }
 }

@@ -5,14 +5,15 @@
 
 use std::ops::Range;
 
+use super::Activations;
 use super::activations::BLOCK;
 use super::coded::Coded;
 use super::disjoint::Disjoint;
 use super::ggml;
-use super::isa::MOST_TILES;
 use super::plain::Plain;
-use super::{Activations, Tier};
 use crate::blocks::{GROUP, Matrix, TILE_ROWS};
+use crate::isa::MOST_TILES;
+use crate::isa::Tier;
 use crate::threads::Pool;
 
 /// Weights that one task works through, at the least: smaller ones are not worth a hand-over.

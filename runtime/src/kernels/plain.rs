@@ -9,8 +9,8 @@
 use std::ops::Range;
 
 use super::matmul::Tiles;
-use super::{Isa, Kernel};
 use crate::blocks::BlockType;
+use crate::isa::{Isa, Kernel};
 
 /// Tokens side by side.
 const TOKENS: usize = 4;
@@ -134,7 +134,7 @@ trait Number {
     fn eights(bytes: &[u8]) -> &[Self::Eight];
     /// Fewer than eight, and zeros.
     fn padded(bytes: &[u8]) -> Self::Eight;
-    fn load<I: Isa>(isa: I, from: &Self::Eight) -> I::F32x8;
+    fn load<I: Isa>(isa: I, from: &Self::Eight) -> I::F32;
 }
 
 struct F32;
@@ -161,7 +161,7 @@ macro_rules! number {
             }
 
             #[inline(always)]
-            fn load<I: Isa>(isa: I, from: &Self::Eight) -> I::F32x8 {
+            fn load<I: Isa>(isa: I, from: &Self::Eight) -> I::F32 {
                 $load(isa, from)
             }
         }
@@ -174,7 +174,7 @@ number!(F32, 4, load_f32);
 
 /// In the machine's byte order, which on little-endian ones is no work.
 #[inline(always)]
-fn load_f32<I: Isa>(isa: I, from: &[u8; 32]) -> I::F32x8 {
+fn load_f32<I: Isa>(isa: I, from: &[u8; 32]) -> I::F32 {
     let numbers = from.as_chunks::<4>().0;
     isa.load(&std::array::from_fn(|i| f32::from_le_bytes(numbers[i])))
 }

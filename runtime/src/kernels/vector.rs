@@ -1,10 +1,10 @@
 //! What a model does to vectors besides multiplying them: norms, activations, weighted sums.
 
-use super::{Isa, Kernel, Tier};
+use crate::isa::{Isa, Kernel, Tier};
 
 /// Calls `f` with the lanes of `x`, a short end padded with zeros, and stores what it gives.
 #[inline(always)]
-fn map_lanes<I: Isa>(isa: I, x: &mut [f32], f: impl Fn(usize, I::F32x8) -> I::F32x8) {
+fn map_lanes<I: Isa>(isa: I, x: &mut [f32], f: impl Fn(usize, I::F32) -> I::F32) {
     let (lanes, rest) = x.as_chunks_mut::<8>();
     let whole = lanes.len() * 8;
     for (i, lane) in lanes.iter_mut().enumerate() {
@@ -40,7 +40,7 @@ fn lane_at(from: &[f32], at: usize) -> [f32; 8] {
 /// `e^x`, within 2 units in the last place: Cody and Waite's reduction and Cephes' polynomial. Arguments
 /// below -87 give about 1e-38, above 88 about 1e38.
 #[inline(always)]
-pub(super) fn exp<I: Isa>(isa: I, x: I::F32x8) -> I::F32x8 {
+pub(super) fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let x = isa.max(isa.min(x, isa.splat(88.0)), isa.splat(-87.0));
     let n = isa.round(isa.mul(x, isa.splat(std::f32::consts::LOG2_E)));
     let nf = isa.to_f32(n);
@@ -79,7 +79,7 @@ impl Kernel for Sigmoid<'_> {
 }
 
 #[inline(always)]
-fn sigmoid<I: Isa>(isa: I, x: I::F32x8) -> I::F32x8 {
+fn sigmoid<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let e = exp(isa, isa.sub(isa.splat(0.0), x));
     isa.div(isa.splat(1.0), isa.add(isa.splat(1.0), e))
 }
@@ -126,14 +126,14 @@ impl Kernel for ClampedSwiGlu<'_> {
 /// How a gate lets the linear half through. Not a closure: one of this size is not inlined, and then calls the
 /// instructions one by one.
 trait Gate {
-    fn apply<I: Isa>(&self, isa: I, gate: I::F32x8, up: I::F32x8) -> I::F32x8;
+    fn apply<I: Isa>(&self, isa: I, gate: I::F32, up: I::F32) -> I::F32;
 }
 
 struct Swish;
 
 impl Gate for Swish {
     #[inline(always)]
-    fn apply<I: Isa>(&self, isa: I, gate: I::F32x8, up: I::F32x8) -> I::F32x8 {
+    fn apply<I: Isa>(&self, isa: I, gate: I::F32, up: I::F32) -> I::F32 {
         isa.mul(isa.mul(gate, sigmoid(isa, gate)), up)
     }
 }
@@ -145,7 +145,7 @@ struct ClampedSwish {
 
 impl Gate for ClampedSwish {
     #[inline(always)]
-    fn apply<I: Isa>(&self, isa: I, gate: I::F32x8, up: I::F32x8) -> I::F32x8 {
+    fn apply<I: Isa>(&self, isa: I, gate: I::F32, up: I::F32) -> I::F32 {
         let (low, high) = (isa.splat(-self.limit), isa.splat(self.limit));
         let gate = isa.min(gate, high);
         let up = isa.max(isa.min(up, high), low);
@@ -225,7 +225,7 @@ impl Kernel for Softmax<'_> {
 
 /// Sums `f` over the lanes of `x`, a short end padded with zeros.
 #[inline(always)]
-fn sum<I: Isa>(isa: I, x: &[f32], f: impl Fn(I::F32x8, I::F32x8) -> I::F32x8) -> f32 {
+fn sum<I: Isa>(isa: I, x: &[f32], f: impl Fn(I::F32, I::F32) -> I::F32) -> f32 {
     let mut sum = isa.splat(0.0);
     for lane in x.chunks(8) {
         let x = isa.load(&padded(lane));

@@ -1,14 +1,14 @@
 //! Grouped-query attention (arXiv 2305.13245): several query heads share a key and a value. Families add biases,
 //! norms of queries and keys, a sliding window, and sinks.
 
-use super::config::{Config, GroupedConfig, QkNorm};
+use super::Compute;
+use super::cache::LayerCache;
 use super::linear::Linear;
 use super::rope::Rope;
-use super::transformer::Compute;
+use crate::checkpoint::config::{Config, GroupedConfig, QkNorm};
 use crate::kernels::Activations;
 use crate::kernels::attention::{CausalAttention, EntryLayout};
 use crate::kernels::vector::rms_norm;
-use crate::session::cache::LayerCache;
 
 /// The attention of one layer.
 #[derive(Clone, Debug)]

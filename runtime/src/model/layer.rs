@@ -1,14 +1,14 @@
 //! One decoder layer: a mixer and a feed-forward, each around the residual stream.
 
+use super::Compute;
+use super::ExpertStore;
+use super::cache::LayerCache;
 use super::mixer::Mixer;
 use super::moe::FeedForward;
 use super::rope::Rope;
-use super::transformer::Compute;
-use super::{Config, LayerId, WeightsError};
-use crate::experts::ExpertStore;
+use crate::checkpoint::{Config, LayerId, WeightsError};
 use crate::kernels::Activations;
 use crate::kernels::vector::{AddScaled, rms_norm};
-use crate::session::cache::LayerCache;
 
 /// A decoder layer.
 #[derive(Clone, Debug)]

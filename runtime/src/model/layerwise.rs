@@ -4,16 +4,17 @@
 
 use std::sync::Arc;
 
+use super::ExpertStore;
+use super::cache::LayerCache;
 use super::layer::Layer;
 use super::loader::Loader;
 use super::rope::Rope;
-use super::transformer::{Compute, ModelError, embed};
-use super::{Config, LayerId, Weights, WeightsError};
+use super::transformer::embed;
+use super::{Compute, ModelError};
 use crate::blocks::Matrix;
-use crate::experts::ExpertStore;
+use crate::checkpoint::{Config, LayerId, Weights, WeightsError};
 use crate::kernels::Activations;
 use crate::kernels::vector::rms_norm;
-use crate::session::cache::LayerCache;
 
 /// A model without its layers.
 pub struct Layerwise {

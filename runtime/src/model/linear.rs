@@ -1,6 +1,6 @@
 //! A matrix with the bias that some families add.
 
-use super::transformer::Compute;
+use super::Compute;
 use crate::blocks::Matrix;
 use crate::kernels::vector::AddScaled;
 use crate::kernels::{Activations, Product, matmul_all};

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use super::config::{AttentionConfig, GroupedConfig, LayerType, MlaConfig};
 use super::gqa::Gqa;
 use super::layer::Layer;
 use super::linear::Linear;
@@ -12,8 +11,9 @@ use super::mla::{Mla, Query};
 use super::moe::{ExpertBiases, FeedForward, Mlp, Moe, Shared};
 use super::router::Router;
 use super::short_conv::ShortConv;
-use super::{LayerId, TensorSpec, Weights, WeightsError};
 use crate::blocks::Matrix;
+use crate::checkpoint::config::{AttentionConfig, GroupedConfig, LayerType, MlaConfig};
+use crate::checkpoint::{LayerId, TensorSpec, Weights, WeightsError};
 
 pub(super) struct Loader<'a> {
     weights: &'a dyn Weights,

@@ -1,13 +1,13 @@
 //! What lets the tokens of a layer see each other.
 
-use super::config::Config;
+use super::Compute;
+use super::cache::LayerCache;
 use super::gqa::Gqa;
 use super::mla::Mla;
 use super::rope::Rope;
 use super::short_conv::ShortConv;
-use super::transformer::Compute;
+use crate::checkpoint::config::Config;
 use crate::kernels::Activations;
-use crate::session::cache::LayerCache;
 
 /// One of the ways.
 #[derive(Clone, Debug)]

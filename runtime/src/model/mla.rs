@@ -2,15 +2,15 @@
 //! applied to the query and the value half to the result, so that attention runs over the compressed
 //! latents themselves and a cached position costs `kv_lora_rank + qk_rope_head_dim` numbers.
 
-use super::config::{Config, MlaConfig};
+use super::Compute;
+use super::cache::LayerCache;
 use super::linear::project;
 use super::rope::Rope;
-use super::transformer::Compute;
 use crate::blocks::Matrix;
+use crate::checkpoint::config::{Config, MlaConfig};
 use crate::kernels::attention::{CausalAttention, EntryLayout};
 use crate::kernels::vector::rms_norm;
 use crate::kernels::{Activations, matmul_per_head};
-use crate::session::cache::LayerCache;
 
 /// The attention of one layer.
 #[derive(Clone, Debug)]

@@ -3,14 +3,14 @@
 
 use std::ops::Range;
 
-use super::config::{Activation, Config};
+use super::Compute;
 use super::linear::add_bias;
 use super::observer::ExpertInputs;
 use super::router::Router;
-use super::transformer::Compute;
-use super::{Expert, ExpertId, LayerId, WeightsError};
+use super::{ExpertStore, Visit};
 use crate::blocks::Matrix;
-use crate::experts::{ExpertStore, Visit};
+use crate::checkpoint::config::{Activation, Config};
+use crate::checkpoint::{Expert, ExpertId, LayerId, WeightsError};
 use crate::kernels::vector::{AddScaled, ClampedSwiGlu, Sigmoid, SwiGlu};
 use crate::kernels::{Activations, Product, matmul, matmul_all};
 

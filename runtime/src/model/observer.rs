@@ -1,7 +1,7 @@
 //! Watching a forward pass: calibration sees the inputs of every matrix through an [`Observer`]. Without one, a
 //! pass costs what it did.
 
-use super::{ExpertId, LayerId};
+use crate::checkpoint::{ExpertId, LayerId};
 use crate::kernels::Activations;
 
 /// The inputs of one routed expert: the tokens of a pass that were routed to it.

@@ -1,6 +1,6 @@
 //! Rotary position embedding, with YaRN's frequencies where the context was extended.
 
-use super::config::{Llama3Config, RopeConfig, RopeScaling, YarnConfig};
+use crate::checkpoint::config::{Llama3Config, RopeConfig, RopeScaling, YarnConfig};
 
 /// Rotates the positional part of queries and keys.
 #[derive(Clone, Debug)]

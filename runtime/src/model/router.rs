@@ -1,12 +1,14 @@
 //! The router: which experts a token visits, and with what weight (DeepSeek-V2, section 2.2; V3, section
 //! 2.1.2).
 
-use super::ExpertId;
-use super::config::{MoeConfig, Scoring, TopkMethod};
+use super::Preference;
+use super::store::Slot;
 use crate::blocks::Matrix;
-use crate::experts::Preference;
+use crate::checkpoint::ExpertId;
+use crate::checkpoint::config::{MoeConfig, Scoring, TopkMethod};
+use crate::isa::Tier;
 use crate::kernels::vector::{AddScaled, Sigmoid, Softmax};
-use crate::kernels::{Activations, Tier, matmul};
+use crate::kernels::{Activations, matmul};
 use crate::threads::Pool;
 
 /// The router of one layer.
@@ -18,15 +20,6 @@ pub struct Router {
     pub bias: Option<Vec<f32>>,
     /// V3's `e_score_correction_bias`, `[n_routed_experts]`: it decides the choice, not the weights.
     pub correction: Option<Vec<f32>>,
-}
-
-/// One of a token's experts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Slot {
-    /// The expert.
-    pub expert: ExpertId,
-    /// The factor on its output.
-    pub weight: f32,
 }
 
 impl Router {

@@ -6,11 +6,11 @@
 //! out = W_out (C * y)
 //! ```
 
-use super::transformer::Compute;
+use super::Compute;
+use super::cache::LayerCache;
 use crate::blocks::Matrix;
 use crate::kernels::vector::{AddProduct, Multiply};
 use crate::kernels::{Activations, matmul};
-use crate::session::cache::LayerCache;
 
 /// The convolution of one layer.
 #[derive(Clone, Debug)]

@@ -2,69 +2,18 @@
 //! output head.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::cache::KvCache;
 use super::layer::Layer;
 use super::loader::Loader;
 use super::moe::FeedForward;
-use super::observer::{Observer, Watch};
 use super::rope::Rope;
-use super::{Config, LayerId, Weights, WeightsError};
+use super::store::{ExpertStore, Visit};
+use super::{Compute, ModelError, Resident};
 use crate::blocks::Matrix;
-use crate::experts::{ExpertStore, Resident, Visit};
+use crate::checkpoint::{Config, LayerId, Weights};
 use crate::kernels::vector::rms_norm;
-use crate::kernels::{Activations, Tier, matmul};
-use crate::session::cache::KvCache;
-use crate::threads::Pool;
-
-/// What a forward pass computes with.
-#[derive(Clone, Copy, Debug)]
-pub struct Compute<'a> {
-    /// The instruction set.
-    pub tier: Tier,
-    /// The threads.
-    pub pool: &'a Pool,
-    /// Who sees the inputs of the matrices, if anybody.
-    pub(crate) watch: Option<Watch<'a>>,
-    /// Set by whoever wants it to end: it does so before the next layer.
-    cancel: Option<&'a AtomicBool>,
-}
-
-impl<'a> Compute<'a> {
-    /// With nobody watching.
-    pub fn new(tier: Tier, pool: &'a Pool) -> Self {
-        Self { tier, pool, watch: None, cancel: None }
-    }
-
-    /// With someone who sees the inputs of the matrices.
-    pub fn watched_by(self, observer: &'a dyn Observer) -> Self {
-        Self { watch: Some(Watch { observer, layer: None }), ..self }
-    }
-
-    /// Ends with [`ModelError::Cancelled`] before the next layer once `cancel` is set.
-    pub fn cancelled_by(self, cancel: &'a AtomicBool) -> Self {
-        Self { cancel: Some(cancel), ..self }
-    }
-
-    fn check_cancelled(&self) -> Result<(), ModelError> {
-        match self.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
-            true => Err(ModelError::Cancelled),
-            false => Ok(()),
-        }
-    }
-
-    pub(super) fn in_layer(&self, layer: LayerId) -> Self {
-        let watch = self.watch.map(|watch| Watch { layer: Some(layer), ..watch });
-        Self { watch, ..*self }
-    }
-
-    /// Tells who watches what goes into some matrices.
-    pub(crate) fn observe(&self, names: &[&str], heads: usize, x: &Activations) {
-        if let Some(watch) = &self.watch {
-            watch.matrices(names, heads, x);
-        }
-    }
-}
+use crate::kernels::{Activations, matmul};
 
 /// Which tokens' logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,25 +22,6 @@ pub enum Logits {
     Last,
     /// Every token's.
     All,
-}
-
-/// Why a model could not be loaded or run.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    /// Weights could not be had.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// A token is not of this vocabulary.
-    #[error("token {found} is not in the vocabulary of {vocab_size} tokens")]
-    Token {
-        /// The token.
-        found: u32,
-        /// Tokens of the vocabulary.
-        vocab_size: usize,
-    },
-    /// The caller ended it.
-    #[error("it was cancelled")]
-    Cancelled,
 }
 
 /// A model that can run. It has no state of its own: sequences live in a [`KvCache`].

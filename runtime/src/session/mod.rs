@@ -4,7 +4,6 @@
 //! them into characters, [`reasoning`] tells thoughts from the answer, [`stop`] ends it, [`chat`] renders
 //! conversations with the model's template, [`prompt`] turns them into tokens. [`save`] keeps a session in a file.
 
-pub mod cache;
 pub mod chat;
 pub mod generate;
 mod jinja;
@@ -19,9 +18,9 @@ pub mod text;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use cache::{CacheType, KvCache};
+use crate::model::cache::{CacheType, KvCache};
 
-use crate::kernels::Tier;
+use crate::isa::Tier;
 use crate::model::observer::Observer;
 use crate::model::{Compute, Logits, Model, ModelError};
 use crate::threads::Pool;

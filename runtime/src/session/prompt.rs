@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::chat::{ChatError, ChatOptions, ChatTemplate, Message};
 use super::reasoning;
-use crate::model::Config;
+use crate::checkpoint::Config;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 /// Tokens to continue.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Session;
-use super::cache::{CacheType, KvCache};
+use crate::model::cache::{CacheType, KvCache};
 
 const MAGIC: [u8; 8] = *b"VAQSESS\0";
 const VERSION: u32 = 1;

@@ -14,9 +14,9 @@ use jni::JNIEnv;
 use jni::objects::{JClass, JString};
 use jni::sys::{jint, jlong, jlongArray};
 use vaquita_runtime::app::{AppModel, ModelOptions, Thermal};
-use vaquita_runtime::experts::budget::MemoryBudget;
-use vaquita_runtime::experts::open::TrimLevel;
-use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::opening::TrimLevel;
+use vaquita_runtime::opening::budget::MemoryBudget;
 
 use crate::boundary::{Failure, borrow, guard, optional_text, text};
 

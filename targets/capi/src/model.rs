@@ -6,9 +6,9 @@ use std::ptr::null;
 use std::sync::Arc;
 
 use vaquita_runtime::app::{AppModel, Thermal};
-use vaquita_runtime::experts::budget::MemoryBudget;
-use vaquita_runtime::experts::open::TrimLevel;
-use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::opening::TrimLevel;
+use vaquita_runtime::opening::budget::MemoryBudget;
 
 use crate::arguments::{Versioned, give, given, optional_text, reference, text};
 use crate::status::{Failure, Result, VAQUITA_ERROR_BUSY, guard};

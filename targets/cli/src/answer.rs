@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use serde_json::{Value, json};
-use vaquita_runtime::experts::Stats;
-use vaquita_runtime::experts::budget::Plan;
 use vaquita_runtime::measure::memory::{self, Faults};
 use vaquita_runtime::measure::sampler::Sampler;
+use vaquita_runtime::model::Stats;
+use vaquita_runtime::opening::budget::Plan;
 use vaquita_runtime::session::Session;
 use vaquita_runtime::session::generate::{Event, Generation, GenerationOptions, generate};
 use vaquita_runtime::session::prompt::Prompt;
@@ -225,13 +225,13 @@ impl Printer {
 
 /// The parts of a memory budget, in bytes.
 fn memory_json(plan: Plan) -> Value {
-    let needs = plan.needs;
+    let footprint = plan.footprint;
     json!({
         "budget_bytes": plan.budget,
-        "process_bytes": needs.process,
-        "dense_bytes": needs.dense,
-        "cache_bytes": needs.cache,
-        "scratch_bytes": needs.scratch,
+        "process_bytes": footprint.process,
+        "dense_bytes": footprint.dense,
+        "cache_bytes": footprint.cache,
+        "scratch_bytes": footprint.scratch,
         "experts_bytes": plan.experts, // null where the file is mapped
     })
 }

@@ -6,16 +6,19 @@ use std::sync::Arc;
 use vaquita_calibration::Subject;
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::sources::HfFolder;
-use vaquita_runtime::experts::budget::{Needs, Plan};
-use vaquita_runtime::experts::open::{MemoryControl, OpenOptions};
-use vaquita_runtime::experts::pressure::PressureWatch;
-use vaquita_runtime::experts::{ExpertStore, Placement, Recorder, Stats, open};
+use vaquita_runtime::experts::Placement;
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::model::Model;
-use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::model::{ExpertStore, Stats};
+use vaquita_runtime::opening;
+use vaquita_runtime::opening::budget::{Footprint, Plan};
+use vaquita_runtime::opening::pressure::PressureWatch;
+use vaquita_runtime::opening::{MemoryControl, OpenOptions};
 use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::tokenizer::Tokenizer;
+use vaquita_runtime::trace::Recorder;
 
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
@@ -40,7 +43,7 @@ pub struct Loaded {
     /// What makes its answers other than the model's own, in words.
     pub lossy: Option<String>,
     /// What its parts take in memory, where it is a file.
-    pub needs: Option<Needs>,
+    pub footprint: Option<Footprint>,
     memory: Option<Arc<MemoryControl>>,
     trace: Option<Arc<Recorder>>,
     /// Gives memory back as long as it lives.
@@ -84,8 +87,8 @@ pub fn load(compute: &Compute, path: &Path, sessions: usize) -> Result<Loaded> {
         let weights = HfFolder::open(path)?;
         let parameters = Inventory::new(&weights)?.parameters;
         let model = Arc::new(Model::load(Arc::new(weights))?);
-        let (lossy, needs, memory, trace) = (None, None, None, None);
-        Loaded { model, options, parameters, lossy, needs, memory, trace, _pressure: None }
+        let (lossy, footprint, memory, trace) = (None, None, None, None);
+        Loaded { model, options, parameters, lossy, footprint, memory, trace, _pressure: None }
     } else {
         if compute.has_trace() && sessions > 1 {
             let message = "--trace records one sequence at a time: use it with run, chat or bench";
@@ -108,20 +111,21 @@ fn load_file(
     open: &OpenOptions,
     yields_memory: bool,
 ) -> Result<Loaded> {
-    let opened = open::open(path, open)?;
+    let opened = opening::open(path, open)?;
     let memory = opened.memory;
     let pressure = yields_memory.then(|| PressureWatch::start(memory.clone())).flatten();
     if yields_memory && pressure.is_none() && memory.store().is_some() {
         eprintln!("--yield-memory: this system does not say how short of memory it is");
     }
     let placement = Placement::find(&opened.weights).ok();
-    let needs = placement.and_then(|at| Needs::of(&opened.weights, &at, &open.workload, 0).ok());
+    let footprint =
+        placement.and_then(|at| Footprint::of(&opened.weights, &at, &open.workload, 0).ok());
     Ok(Loaded {
         model: opened.model,
         options,
         parameters: Inventory::new(opened.weights.as_ref())?.parameters,
         lossy: open.lossy(),
-        needs,
+        footprint,
         memory: Some(memory),
         trace: opened.trace,
         _pressure: pressure,

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use vaquita_runtime::checkpoint::Verify;
 use vaquita_runtime::cores;
 use vaquita_runtime::experts::Guessing;
-use vaquita_runtime::experts::budget::{MemoryBudget, Workload};
-use vaquita_runtime::experts::open::OpenOptions;
 use vaquita_runtime::experts::policies::PolicyKind;
-use vaquita_runtime::kernels::Tier;
-use vaquita_runtime::model::Verify;
+use vaquita_runtime::isa::Tier;
+use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::opening::OpenOptions;
+use vaquita_runtime::opening::budget::{MemoryBudget, Workload};
 use vaquita_runtime::session::SessionOptions;
-use vaquita_runtime::session::cache::CacheType;
 use vaquita_runtime::threads::Pool;
 
 use crate::failure::{Failure, Result};

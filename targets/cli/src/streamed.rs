@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use vaquita_runtime::experts::Stats;
+use vaquita_runtime::model::Stats;
 
 use crate::size;
 

@@ -7,9 +7,9 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use vaquita_quantize::plan::{expert_layers, expert_specs};
+use vaquita_runtime::checkpoint::families::config_from_hf;
+use vaquita_runtime::checkpoint::{HfExpert, HfTensor, Projection, Role};
 use vaquita_runtime::gguf::Gguf;
-use vaquita_runtime::model::families::config_from_hf;
-use vaquita_runtime::model::{HfExpert, HfTensor, Projection, Role};
 
 fn reference() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../calibration/reference")

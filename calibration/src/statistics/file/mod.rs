@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::hessian::Hessian;
-use vaquita_runtime::model::{Projection, Role};
+use vaquita_runtime::checkpoint::{Projection, Role};
 
 use super::{ExpertMoments, Moments};
 

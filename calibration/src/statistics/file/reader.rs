@@ -10,7 +10,7 @@ use safetensors::{Dtype, SafeTensors};
 use vaquita_quantize::hessian::Hessian;
 use vaquita_quantize::importance::Importance;
 use vaquita_runtime::bytes::Bytes;
-use vaquita_runtime::model::{ExpertSpec, Projection};
+use vaquita_runtime::checkpoint::{ExpertSpec, Projection};
 
 use super::{CalibrationError, FORMAT, MAX_BLOCK, Origin, PARTS, VERSION};
 use crate::statistics::{ExpertMoments, Moments, Statistics, Weighing};

@@ -2,7 +2,7 @@
 
 use super::tile::{bits, halves, looked_up, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, half_at, nibbles};
-use crate::kernels::Isa;
+use crate::isa::Isa;
 
 /// The values that codes stand for.
 pub(super) const TABLE: [i8; 16] =

@@ -3,7 +3,7 @@
 use super::iq4_nl::TABLE;
 use super::tile::{bits, eight, halves, looked_up, numbers, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, half_at, nibbles};
-use crate::kernels::Isa;
+use crate::isa::Isa;
 
 /// f16 scale, the high two bits of 8 scales, their low four, 128 bytes of codes.
 pub struct Iq4Xs;

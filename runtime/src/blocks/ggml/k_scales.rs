@@ -2,7 +2,7 @@
 
 use super::tile::{halves, numbers, sixteen};
 use super::{TILE_ROWS, TileGroup};
-use crate::kernels::Isa;
+use crate::isa::Isa;
 
 /// Scale and minimum of group `index`, from the 12 bytes that hold eight of each.
 #[inline(always)]

@@ -5,7 +5,7 @@
 //! for all of them. Values are those of the `gguf` Python package, bit for bit.
 
 use super::{BlockType, GROUP, Matrix, TILE_ROWS, plain};
-use crate::kernels::Isa;
+use crate::isa::Isa;
 
 mod iq4_nl;
 mod iq4_xs;

@@ -2,7 +2,7 @@
 
 use super::tile::{bits, looked_up, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, nibbles};
-use crate::kernels::Isa;
+use crate::isa::Isa;
 
 /// The values of e2m1, doubled.
 const TABLE: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];

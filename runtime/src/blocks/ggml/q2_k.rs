@@ -2,7 +2,7 @@
 
 use super::tile::{bits, eight, halves, numbers, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, field, half_at};
-use crate::kernels::Isa;
+use crate::isa::Isa;
 
 /// 16 bytes of scales and minima, 64 bytes of codes, f16 scale of scales and of minima.
 pub struct Q2K;

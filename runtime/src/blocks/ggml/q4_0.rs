@@ -2,7 +2,7 @@
 
 use super::tile::{halves, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, half_at, nibbles};
-use crate::kernels::Isa;
+use crate::isa::Isa;
 
 /// f16 scale, 16 bytes of codes: the low halves are the first 16 weights.
 pub struct Q4_0;

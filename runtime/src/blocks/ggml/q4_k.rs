@@ -3,7 +3,7 @@
 use super::k_scales::{scale_and_min, set_scales};
 use super::tile::{bits, eight, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, field, half_at};
-use crate::kernels::Isa;
+use crate::isa::Isa;
 
 /// f16 scale of scales and of minima, 12 bytes of both, 128 bytes of codes: the low halves of 32 bytes are one
 /// group, the high halves the next.

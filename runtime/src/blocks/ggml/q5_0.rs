@@ -2,7 +2,7 @@
 
 use super::tile::{Sixteen, bits, halves, insert, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, half_at, nibbles};
-use crate::kernels::Isa;
+use crate::isa::Isa;
 
 /// f16 scale, a bit map of the fifth bits, 16 bytes of the low four.
 pub struct Q5_0;
@@ -32,7 +32,7 @@ impl Block for Q5_0 {
 
 /// A bit map of fifth bits as bytes, of each half.
 #[inline(always)]
-pub(super) fn fifth_bits<I: Isa>(isa: I, map: I::U8x32) -> [Sixteen<I>; 2] {
+pub(super) fn fifth_bits<I: Isa>(isa: I, map: I::U8) -> [Sixteen<I>; 2] {
     [
         [isa.spread::<0>(map), isa.spread::<4>(map), isa.spread::<8>(map), isa.spread::<12>(map)],
         [

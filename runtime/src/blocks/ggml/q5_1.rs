@@ -3,7 +3,7 @@
 use super::q5_0::fifth_bits;
 use super::tile::{bits, halves, insert, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, half_at, nibbles};
-use crate::kernels::Isa;
+use crate::isa::Isa;
 
 /// f16 scale, f16 minimum, a bit map of the fifth bits, 16 bytes of the low four.
 pub struct Q5_1;

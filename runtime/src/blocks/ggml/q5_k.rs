@@ -3,7 +3,7 @@
 use super::k_scales::{scale_and_min, set_scales};
 use super::tile::{bits, eight, insert, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, field, half_at};
-use crate::kernels::Isa;
+use crate::isa::Isa;
 
 /// As Q4_K, with 32 bytes before the codes that hold the fifth bits of a group in each bit.
 pub struct Q5K;

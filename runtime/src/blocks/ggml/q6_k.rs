@@ -2,7 +2,7 @@
 
 use super::tile::{bits, eight, halves, insert, numbers, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, field, half_at};
-use crate::kernels::Isa;
+use crate::isa::Isa;
 
 /// 128 bytes of the low four bits, 64 bytes of the high two, 16 scales, f16 scale of scales.
 pub struct Q6K;

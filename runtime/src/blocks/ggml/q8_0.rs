@@ -2,7 +2,7 @@
 
 use super::tile::{halves, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, half_at};
-use crate::kernels::Isa;
+use crate::isa::Isa;
 
 /// f16 scale, 32 integers.
 pub struct Q8_0;

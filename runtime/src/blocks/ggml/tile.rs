@@ -1,10 +1,10 @@
 //! What the types' vector code has in common: eight rows at a time.
 
 use super::{TILE_ROWS, TileGroup};
-use crate::kernels::Isa;
+use crate::isa::{Isa, TileSimd};
 
 /// Four registers of four columns of eight rows.
-pub(super) type Sixteen<I> = [<I as Isa>::U8x32; 4];
+pub(super) type Sixteen<I> = [<I as TileSimd>::U8; 4];
 
 /// Sixteen bytes of each block, from `at` on, by fours.
 #[inline(always)]
@@ -26,7 +26,7 @@ pub(super) fn halves<I: Isa, const N: usize>(
     isa: I,
     rows: [&[u8; N]; TILE_ROWS],
     at: usize,
-) -> I::F32x8 {
+) -> I::F32 {
     let mut bytes = [&[0; 2]; TILE_ROWS];
     for (bytes, row) in bytes.iter_mut().zip(rows) {
         *bytes = row[at..].first_chunk().expect("blocks are longer");
@@ -83,7 +83,7 @@ pub(super) fn looked_up<I: Isa>(isa: I, table: &[i8; 16], codes: Sixteen<I>) -> 
 
 /// The numbers that the bytes of each row are, unsigned.
 #[inline(always)]
-pub(super) fn numbers<I: Isa>(isa: I, bytes: I::U8x32) -> [I::F32x8; 4] {
+pub(super) fn numbers<I: Isa>(isa: I, bytes: I::U8) -> [I::F32; 4] {
     [
         isa.to_f32(isa.byte::<0>(bytes)),
         isa.to_f32(isa.byte::<1>(bytes)),
@@ -114,8 +114,8 @@ impl TileGroup {
         &mut self,
         isa: I,
         half: usize,
-        scale: I::F32x8,
-        offset: I::F32x8,
+        scale: I::F32,
+        offset: I::F32,
     ) {
         isa.store(scale, &mut self.scales[half]);
         isa.store(offset, &mut self.offsets[half]);

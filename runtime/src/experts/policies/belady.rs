@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::{Key, Policy};
-use crate::model::{ExpertId, LayerId};
+use crate::checkpoint::{ExpertId, LayerId};
 
 /// Values experts by when they will be used next.
 pub struct Belady {

@@ -1,7 +1,7 @@
 //! Least frequently used, equals by recency. It never forgets, so it is slow to follow a change of topic.
 
 use super::{Key, Lru, Policy, Shape};
-use crate::model::{ExpertId, LayerId};
+use crate::checkpoint::{ExpertId, LayerId};
 
 /// Values experts by how many tokens used them.
 pub struct Lfu {

@@ -2,7 +2,7 @@
 //! is evicted just before it could be used again: it then hits nothing. Kept as the yardstick.
 
 use super::{Key, Policy, Shape};
-use crate::model::{ExpertId, LayerId};
+use crate::checkpoint::{ExpertId, LayerId};
 
 /// Values experts by when they were used last.
 pub struct Lru {

@@ -17,7 +17,7 @@ pub use reuse::Reuse;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use crate::model::{ExpertId, LayerId};
+use crate::checkpoint::{ExpertId, LayerId};
 
 /// One routed expert of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

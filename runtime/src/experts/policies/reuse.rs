@@ -17,7 +17,7 @@
 //! again and again.
 
 use super::{Key, Policy, Shape};
-use crate::model::{ExpertId, LayerId};
+use crate::checkpoint::{ExpertId, LayerId};
 
 /// Weight of the latest token in the slow frequency, once many were seen.
 const SLOW: f32 = 0.02;

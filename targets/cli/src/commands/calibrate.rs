@@ -9,7 +9,7 @@ use vaquita_calibration::read_documents;
 use vaquita_calibration::statistics::{Coverage, Origin, Reader, Shape, WalkOptions, calibrate};
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::sources::{self, Source};
-use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::session::prompt::Prompter;
 
 use super::eval::with_bar;

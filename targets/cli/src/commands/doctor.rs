@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 use vaquita_quantize::container::Inventory;
+use vaquita_runtime::checkpoint::{GgufWeights, Verify};
 use vaquita_runtime::doctor::advice::{Advice, Rates, advise};
 use vaquita_runtime::doctor::storage::{Storage, probe};
 use vaquita_runtime::doctor::{ModelFile, Report, memory_rate, model_file};
-use vaquita_runtime::experts::budget::Workload;
-use vaquita_runtime::experts::machine::Machine;
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::host::Host;
-use vaquita_runtime::model::{GgufWeights, Verify};
-use vaquita_runtime::session::cache::CacheType;
+use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::opening::budget::Workload;
+use vaquita_runtime::opening::machine::Machine;
 
 use crate::compute::Compute;
 use crate::energy::host;
@@ -120,7 +120,7 @@ fn model(
     };
     let weights = GgufWeights::new(Gguf::open(path)?, Verify::Never)?;
     let parameters = Inventory::new(&weights)?.parameters;
-    let most = model_file(path, &workload(0))?.model.needs.context;
+    let most = model_file(path, &workload(0))?.model.footprint.context;
     let context = if options.context == 0 { CONTEXT.min(most) } else { options.context };
     let ModelFile { name, file_bytes, model } = model_file(path, &workload(context))?;
     let unknown = || Failure::Error("this system does not say how much memory it has".into());

@@ -8,10 +8,10 @@ use serde::Serialize;
 use vaquita_quantize::container::{Inventory, expert_parameters};
 use vaquita_quantize::plan::{expert_layers, expert_specs};
 use vaquita_quantize::sources;
+use vaquita_runtime::checkpoint::config::AttentionConfig;
+use vaquita_runtime::checkpoint::gguf_weights::record_layout;
+use vaquita_runtime::checkpoint::{Config, GgufWeights, Projection, Verify, Weights, WeightsError};
 use vaquita_runtime::gguf::{Gguf, Metadata};
-use vaquita_runtime::model::config::AttentionConfig;
-use vaquita_runtime::model::gguf_weights::record_layout;
-use vaquita_runtime::model::{Config, GgufWeights, Projection, Verify, Weights, WeightsError};
 
 use crate::failure::Result;
 use crate::size;

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
-use vaquita_runtime::experts::plot::{curves, svg};
-use vaquita_runtime::experts::replay::{Rule, replay};
-use vaquita_runtime::experts::trace::Trace;
+use vaquita_runtime::trace::Trace;
+use vaquita_runtime::trace::plot::{curves, svg};
+use vaquita_runtime::trace::replay::{Rule, replay};
 
 use crate::failure::Result;
 use crate::files::write_whole;

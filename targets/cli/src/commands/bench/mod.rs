@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use vaquita_runtime::kernels::Tier;
+use vaquita_runtime::isa::Tier;
 use vaquita_runtime::measure::cost::cost;
 use vaquita_runtime::measure::memory::{self, Faults};
 use vaquita_runtime::measure::plot::svg;
@@ -238,11 +238,11 @@ fn memory_row(loaded: &Loaded, before: Option<Faults>) -> MemoryRow {
         file_backed_bytes: now.map(|memory| memory.file_backed),
         major_page_faults: faults.map(|faults| faults.major),
         minor_page_faults: faults.map(|faults| faults.minor),
-        parts: loaded.needs.map(|needs| Parts {
-            dense_bytes: needs.dense,
-            cache_bytes: needs.cache,
-            scratch_bytes: needs.scratch,
-            experts_bytes: streamed.unwrap_or(needs.experts),
+        parts: loaded.footprint.map(|footprint| Parts {
+            dense_bytes: footprint.dense,
+            cache_bytes: footprint.cache,
+            scratch_bytes: footprint.scratch,
+            experts_bytes: streamed.unwrap_or(footprint.experts),
             streamed: streamed.is_some(),
         }),
     }

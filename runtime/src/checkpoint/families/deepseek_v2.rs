@@ -1,0 +1,63 @@
+//! DeepSeek-V2 and V2-Lite (arXiv 2405.04434): softmax scores, greedy or group-limited choice.
+
+use serde_json::Value as Json;
+
+use super::keys::Reader;
+use super::{ConfigError, Family, mla_moe};
+use crate::checkpoint::config::{Config, Scoring, TopkMethod};
+use crate::checkpoint::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
+use crate::gguf::Metadata;
+
+/// The family of V2, V2-Lite, V2.5 and Coder-V2.
+#[derive(Debug)]
+pub struct DeepSeekV2;
+
+impl Family for DeepSeekV2 {
+    fn name(&self) -> &'static str {
+        "DeepSeek-V2"
+    }
+
+    fn model_types(&self) -> &'static [&'static str] {
+        &["deepseek_v2"]
+    }
+
+    fn architecture(&self) -> &'static str {
+        mla_moe::ARCHITECTURE
+    }
+
+    fn matches_gguf(&self, metadata: &Metadata) -> bool {
+        !mla_moe::has_sigmoid_scores(metadata)
+    }
+
+    fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {
+        let reader = Reader(json);
+        let topk_method = match reader.str("topk_method")?.unwrap_or("greedy") {
+            "greedy" => TopkMethod::Greedy,
+            "group_limited_greedy" => TopkMethod::GroupLimitedGreedy,
+            other => {
+                let allowed = "greedy, group_limited_greedy";
+                return Err(ConfigError::value("topk_method", other, allowed));
+            }
+        };
+        reader.expect("scoring_func", "softmax")?;
+        mla_moe::config_from_hf(&Self, json, Scoring::Softmax, topk_method)
+    }
+
+    fn config_from_gguf(&'static self, metadata: &Metadata) -> Result<Config, ConfigError> {
+        let grouped = mla_moe::groups(metadata)? > 1;
+        let method = if grouped { TopkMethod::GroupLimitedGreedy } else { TopkMethod::Greedy };
+        mla_moe::config_from_gguf(&Self, metadata, Scoring::Softmax, method)
+    }
+
+    fn write_metadata(&self, config: &Config, metadata: &mut Metadata) {
+        mla_moe::write_metadata(config, metadata);
+    }
+
+    fn tensors(&self, config: &Config) -> Vec<TensorSpec> {
+        mla_moe::tensors(config)
+    }
+
+    fn expert(&self, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec {
+        mla_moe::expert(config, layer, expert)
+    }
+}

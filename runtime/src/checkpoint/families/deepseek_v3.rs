@@ -1,0 +1,55 @@
+//! DeepSeek-V3 and R1 (arXiv 2412.19437), and Moonlight and GLM-4.7-Flash, which have their architecture: sigmoid
+//! scores, and a bias that balances the experts without an auxiliary loss.
+
+use serde_json::Value as Json;
+
+use super::keys::Reader;
+use super::{ConfigError, Family, mla_moe};
+use crate::checkpoint::config::{Config, Scoring, TopkMethod};
+use crate::checkpoint::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
+use crate::gguf::Metadata;
+
+/// The family of V3, R1, Moonlight and GLM-4.7-Flash.
+#[derive(Debug)]
+pub struct DeepSeekV3;
+
+impl Family for DeepSeekV3 {
+    fn name(&self) -> &'static str {
+        "DeepSeek-V3"
+    }
+
+    fn model_types(&self) -> &'static [&'static str] {
+        &["deepseek_v3", "glm4_moe_lite"]
+    }
+
+    fn architecture(&self) -> &'static str {
+        mla_moe::ARCHITECTURE
+    }
+
+    fn matches_gguf(&self, metadata: &Metadata) -> bool {
+        mla_moe::has_sigmoid_scores(metadata)
+    }
+
+    fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {
+        let reader = Reader(json);
+        reader.expect("topk_method", "noaux_tc")?;
+        reader.expect("scoring_func", "sigmoid")?;
+        mla_moe::config_from_hf(&Self, json, Scoring::Sigmoid, TopkMethod::NoauxTc)
+    }
+
+    fn config_from_gguf(&'static self, metadata: &Metadata) -> Result<Config, ConfigError> {
+        mla_moe::config_from_gguf(&Self, metadata, Scoring::Sigmoid, TopkMethod::NoauxTc)
+    }
+
+    fn write_metadata(&self, config: &Config, metadata: &mut Metadata) {
+        mla_moe::write_metadata(config, metadata);
+    }
+
+    fn tensors(&self, config: &Config) -> Vec<TensorSpec> {
+        mla_moe::tensors(config)
+    }
+
+    fn expert(&self, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec {
+        mla_moe::expert(config, layer, expert)
+    }
+}

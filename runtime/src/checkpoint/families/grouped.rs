@@ -1,0 +1,276 @@
+//! What the families of grouped-query attention have in common. A family is a description: which biases and norms
+//! it has, how its tensors are called, and how its experts are chosen.
+
+use serde_json::Value as Json;
+
+use super::grouped_config::check;
+use super::keys;
+use super::keys::{Keys, Reader, limits};
+use super::{ConfigError, Family, grouped_tensors};
+use crate::checkpoint::config::{
+    Activation, AttentionConfig, Config, LayerType, QkNorm, Scoring, TopkMethod,
+};
+use crate::checkpoint::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
+use crate::gguf::Metadata;
+
+/// A family of grouped-query attention.
+#[derive(Debug)]
+pub struct Grouped {
+    /// What people call it.
+    pub name: &'static str,
+    /// `model_type` in `config.json`.
+    pub model_types: &'static [&'static str],
+    /// `general.architecture` in GGUF.
+    pub architecture: &'static str,
+    /// Its experts; `None` in a dense family.
+    pub moe: Option<Experts>,
+    /// Whether queries, keys and values have biases; `None` where `attention_bias` says so.
+    pub qkv_bias: Option<bool>,
+    /// Whether the output projection has one too.
+    pub output_bias: bool,
+    /// Norms of queries and keys.
+    pub qk_norm: QkNorm,
+    /// Whether heads have sinks.
+    pub sinks: bool,
+    /// Whether GGUF keeps the rows of queries and keys in the order that pairs neighbours.
+    pub paired_rows: bool,
+    /// Whether YaRN's ramp begins and ends at whole dimensions, where GGUF does not say so.
+    pub truncated_yarn: bool,
+    /// What mixes the tokens of a layer, where neither `config.json` nor GGUF says so; `None` where all are alike.
+    pub layer_type: Option<fn(usize) -> LayerType>,
+    /// What is between gate, up and down.
+    pub activation: Activation,
+    /// What checkpoints call the tensors.
+    pub names: Names,
+}
+
+/// How a family's experts are chosen.
+#[derive(Debug)]
+pub struct Experts {
+    /// From logits to scores.
+    pub scoring: Scoring,
+    /// From scores to a choice.
+    pub topk_method: TopkMethod,
+    /// Whether weights add up to one, where `norm_topk_prob` does not say.
+    pub norm_topk_prob: bool,
+    /// Whether there is a shared expert, with a gate.
+    pub gated_shared_expert: bool,
+    /// Whether router and experts have biases.
+    pub bias: bool,
+    /// Whether a layer's experts are stacked as gpt-oss stacks them.
+    pub stacked: bool,
+}
+
+/// A family's tensor names: in checkpoints below `model.layers.N.`, where nothing else is said.
+#[derive(Debug)]
+pub struct Names {
+    /// The norm before the mixer.
+    pub mixer_norm: &'static str,
+    /// The norm before the feed-forward.
+    pub ffn_norm: &'static str,
+    /// What GGUF calls that.
+    pub gguf_ffn_norm: &'static str,
+    /// The norm of queries; that of keys begins with k.
+    pub q_norm: &'static str,
+    /// The output projection of attention.
+    pub output: &'static str,
+    /// What the feed-forward of layers without experts is below.
+    pub mlp: &'static str,
+    /// The router.
+    pub router: &'static str,
+    /// V3's correction of the scores, where there is one.
+    pub correction: &'static str,
+    /// What the experts are below.
+    pub experts: &'static str,
+    /// Gate, up and down.
+    pub projections: [&'static str; 3],
+    /// The norm before the output head, below `model.`.
+    pub output_norm: &'static str,
+    /// What GGUF calls that.
+    pub gguf_output_norm: &'static str,
+}
+
+/// Llama's names, which most have taken over.
+pub const LLAMA_NAMES: Names = Names {
+    mixer_norm: "input_layernorm",
+    ffn_norm: "post_attention_layernorm",
+    gguf_ffn_norm: "ffn_norm",
+    q_norm: "q_norm",
+    output: "o_proj",
+    mlp: "mlp",
+    router: "mlp.gate",
+    correction: "",
+    experts: "mlp.experts",
+    projections: ["gate_proj", "up_proj", "down_proj"],
+    output_norm: "norm",
+    gguf_output_norm: "output_norm",
+};
+
+/// A plain dense family with Llama's names.
+pub const PLAIN: Grouped = Grouped {
+    name: "",
+    model_types: &[],
+    architecture: "",
+    moe: None,
+    qkv_bias: Some(false),
+    output_bias: false,
+    qk_norm: QkNorm::None,
+    sinks: false,
+    paired_rows: false,
+    truncated_yarn: true,
+    layer_type: None,
+    activation: Activation::SwiGlu,
+    names: LLAMA_NAMES,
+};
+
+/// Experts chosen greedily by softmax, as in most families.
+pub const SOFTMAX_EXPERTS: Experts = Experts {
+    scoring: Scoring::Softmax,
+    topk_method: TopkMethod::Greedy,
+    norm_topk_prob: true,
+    gated_shared_expert: false,
+    bias: false,
+    stacked: false,
+};
+
+impl Family for Grouped {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn model_types(&self) -> &'static [&'static str] {
+        self.model_types
+    }
+
+    fn architecture(&self) -> &'static str {
+        self.architecture
+    }
+
+    fn matches_gguf(&self, metadata: &Metadata) -> bool {
+        let key = format!("{}.expert_count", self.architecture);
+        let experts = matches!(metadata.usize(&key), Ok(Some(count)) if count > 0);
+        experts == self.moe.is_some()
+    }
+
+    fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {
+        let r = Reader(json);
+        r.expect("hidden_act", "silu")?;
+        r.expect_bool("mlp_bias", false)?;
+        r.expect_bool("conv_bias", false)?;
+        let width = [1, limits::WIDTH];
+        let hidden_size = r.size("hidden_size", width)?;
+        let num_hidden_layers = r.size("num_hidden_layers", [1, limits::LAYERS])?;
+        let max_position_embeddings =
+            r.size_or("max_position_embeddings", 4096, [1, limits::CONTEXT])?;
+        let intermediate_size = r.size("intermediate_size", width)?;
+        let rms_norm_eps = match r.number("norm_eps")? {
+            Some(eps) => eps,
+            None => r.number("rms_norm_eps")?.unwrap_or(1e-6),
+        };
+        let config = Config {
+            family: self,
+            vocab_size: r.size("vocab_size", [1, limits::VOCABULARY])?,
+            hidden_size,
+            num_hidden_layers,
+            max_position_embeddings,
+            rms_norm_eps,
+            tie_word_embeddings: r.bool("tie_word_embeddings")?.unwrap_or(false),
+            bos_token_id: r.tokens("bos_token_id")?.first().copied(),
+            eos_token_ids: r.tokens("eos_token_id")?,
+            attention: AttentionConfig::Grouped(self.attention_from_hf(&r, hidden_size)?),
+            rope: r.rope(max_position_embeddings, self.paired_rows)?,
+            intermediate_size,
+            activation: self.activation_from_hf(&r)?,
+            moe: self.moe_from_hf(&r, intermediate_size)?,
+            num_nextn_predict_layers: 0,
+        };
+        check(config)
+    }
+
+    fn config_from_gguf(&'static self, metadata: &Metadata) -> Result<Config, ConfigError> {
+        let k = Keys { metadata, architecture: self.architecture };
+        let width = [1, limits::WIDTH];
+        let hidden_size = k.size("embedding_length", width)?;
+        let intermediate_size = k.size("feed_forward_length", width)?;
+        let tied = metadata.bool("vaquita.tie_word_embeddings")?.unwrap_or(false);
+        let num_hidden_layers = k.size("block_count", [1, limits::LAYERS])?;
+        let config = Config {
+            family: self,
+            vocab_size: k.vocabulary()?,
+            hidden_size,
+            num_hidden_layers,
+            max_position_embeddings: k.size("context_length", [1, limits::CONTEXT])?,
+            rms_norm_eps: k.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6),
+            tie_word_embeddings: tied,
+            bos_token_id: metadata.u32("tokenizer.ggml.bos_token_id")?,
+            eos_token_ids: keys::ends(metadata)?,
+            attention: AttentionConfig::Grouped(self.attention_from_gguf(
+                &k,
+                hidden_size,
+                num_hidden_layers,
+            )?),
+            rope: k.rope(self.paired_rows, self.truncated_yarn)?,
+            intermediate_size,
+            activation: self.activation_from_gguf(&k)?,
+            moe: self.moe_from_gguf(&k, intermediate_size)?,
+            num_nextn_predict_layers: 0,
+        };
+        check(config)
+    }
+
+    fn write_metadata(&self, config: &Config, metadata: &mut Metadata) {
+        let AttentionConfig::Grouped(gqa) = &config.attention else { return };
+        let moe = &config.moe;
+        let key = |name: &str| format!("{}.{name}", self.architecture);
+        let mut size = |name: &str, value: usize| metadata.insert(key(name), value as u32);
+        size("block_count", config.num_hidden_layers);
+        size("context_length", config.max_position_embeddings);
+        size("embedding_length", config.hidden_size);
+        size("vocab_size", config.vocab_size);
+        size("feed_forward_length", config.intermediate_size);
+        size("attention.head_count", gqa.num_attention_heads);
+        size("attention.key_length", gqa.head_dim);
+        size("attention.value_length", gqa.head_dim);
+        size("rope.dimension_count", gqa.head_dim);
+        if gqa.sliding_window > 0 {
+            size("attention.sliding_window", gqa.sliding_window);
+        }
+        if gqa.conv_l_cache > 0 {
+            size("shortconv.l_cache", gqa.conv_l_cache);
+        }
+        if moe.n_routed_experts > 0 {
+            size("expert_count", moe.n_routed_experts);
+            size("expert_used_count", moe.num_experts_per_tok);
+            size("expert_feed_forward_length", moe.moe_intermediate_size);
+            size("leading_dense_block_count", moe.first_k_dense_replace);
+            if moe.shared_expert_intermediate_size > 0 {
+                size("expert_shared_feed_forward_length", moe.shared_expert_intermediate_size);
+            }
+        }
+        let conv = |ty: &LayerType| *ty == LayerType::Conv;
+        if gqa.layer_types.iter().any(conv) {
+            let heads = |ty| if conv(ty) { 0 } else { gqa.num_key_value_heads as i32 };
+            let heads: Vec<i32> = gqa.layer_types.iter().map(heads).collect();
+            metadata.insert(key("attention.head_count_kv"), heads);
+        } else {
+            metadata.insert(key("attention.head_count_kv"), gqa.num_key_value_heads as u32);
+        }
+        let types = gqa.layer_types.iter().map(|ty| ty.name().to_string());
+        metadata.insert("vaquita.layer_types", types.collect::<Vec<String>>());
+        metadata.insert("vaquita.attention.qkv_bias", gqa.qkv_bias);
+        metadata.insert("vaquita.expert_correction", moe.topk_method == TopkMethod::NoauxTc);
+        if let Activation::ClampedSwiGlu { alpha, limit } = config.activation {
+            metadata.insert("vaquita.swiglu.alpha", alpha);
+            metadata.insert("vaquita.swiglu.limit", limit);
+        }
+        keys::write_common(self.architecture, config, metadata);
+    }
+
+    fn tensors(&self, config: &Config) -> Vec<TensorSpec> {
+        grouped_tensors::tensors(self, config)
+    }
+
+    fn expert(&self, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec {
+        grouped_tensors::expert(self, config, layer, expert)
+    }
+}

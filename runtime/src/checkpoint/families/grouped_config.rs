@@ -1,0 +1,230 @@
+//! Attention and experts of a family of grouped-query attention, from `config.json` and from GGUF metadata.
+
+use serde_json::Value as Json;
+
+use super::ConfigError;
+use super::grouped::Grouped;
+use super::keys;
+use super::keys::{Keys, Reader, limits};
+use crate::checkpoint::config::{
+    Activation, AttentionConfig, Config, GroupedConfig, LayerType, MoeConfig, TopkMethod,
+};
+
+impl Grouped {
+    pub(super) fn attention_from_hf(
+        &self,
+        r: &Reader,
+        hidden_size: usize,
+    ) -> Result<GroupedConfig, ConfigError> {
+        let heads = r.size("num_attention_heads", [1, limits::HEADS])?;
+        let layers = r.size("num_hidden_layers", [1, limits::LAYERS])?;
+        let slides = r.bool("use_sliding_window")?.unwrap_or(true);
+        let window = match slides {
+            true => r.size_or("sliding_window", 0, [0, limits::CONTEXT])?,
+            false => 0,
+        };
+        let layer_types = match r.strings("layer_types")? {
+            Some(names) => names.into_iter().map(layer_type).collect::<Result<_, _>>()?,
+            None => {
+                let alike = if window > 0 { LayerType::Sliding } else { LayerType::Full };
+                let ty = |layer| self.layer_type.map_or(alike, |pattern| pattern(layer));
+                (0..layers).map(ty).collect()
+            }
+        };
+        let bias = r.bool("attention_bias")?;
+        Ok(GroupedConfig {
+            num_attention_heads: heads,
+            num_key_value_heads: r.size_or("num_key_value_heads", heads, [1, heads])?,
+            head_dim: r.size_or("head_dim", hidden_size / heads, [1, limits::WIDTH])?,
+            qkv_bias: match self.qkv_bias {
+                None => bias.unwrap_or(false),
+                Some(fixed) => {
+                    if let Some(found) = bias
+                        && found != fixed
+                    {
+                        return Err(ConfigError::value("attention_bias", found, fixed));
+                    }
+                    fixed
+                }
+            },
+            output_bias: self.output_bias,
+            qk_norm: self.qk_norm,
+            sinks: self.sinks,
+            sliding_window: window,
+            conv_l_cache: r.size_or("conv_L_cache", 0, [0, 64])?,
+            layer_types,
+        })
+    }
+
+    pub(super) fn attention_from_gguf(
+        &self,
+        k: &Keys,
+        hidden_size: usize,
+        layers: usize,
+    ) -> Result<GroupedConfig, ConfigError> {
+        let heads = k.size("attention.head_count", [1, limits::HEADS])?;
+        // One number, or one per layer, which is zero in layers that convolve.
+        let key = k.key("attention.head_count_kv");
+        let per_layer = k.metadata.u32s(&key).ok().flatten();
+        let key_value_heads = match &per_layer {
+            Some(counts) => counts.iter().copied().max().unwrap_or(0) as usize,
+            None => k.size_or("attention.head_count_kv", heads, [1, limits::HEADS])?,
+        };
+        let convolves = |layer: usize| {
+            per_layer.as_ref().is_some_and(|counts| counts.get(layer).is_some_and(|&n| n == 0))
+        };
+        let layer_types = match k.metadata.strings("vaquita.layer_types")? {
+            Some(names) => names.iter().map(|n| layer_type(n)).collect::<Result<_, _>>()?,
+            None => {
+                let ty = |layer| match convolves(layer) {
+                    true => LayerType::Conv,
+                    false => self.layer_type.map_or(LayerType::Full, |pattern| pattern(layer)),
+                };
+                (0..layers).map(ty).collect()
+            }
+        };
+        let asked = k.metadata.bool("vaquita.attention.qkv_bias")?;
+        Ok(GroupedConfig {
+            num_attention_heads: heads,
+            num_key_value_heads: key_value_heads,
+            head_dim: k.size_or("attention.key_length", hidden_size / heads, [1, limits::WIDTH])?,
+            qkv_bias: self.qkv_bias.or(asked).unwrap_or(false),
+            output_bias: self.output_bias,
+            qk_norm: self.qk_norm,
+            sinks: self.sinks,
+            sliding_window: k.size_or("attention.sliding_window", 0, [0, limits::CONTEXT])?,
+            conv_l_cache: k.size_or("shortconv.l_cache", 0, [0, 64])?,
+            layer_types,
+        })
+    }
+
+    pub(super) fn activation_from_gguf(&self, k: &Keys) -> Result<Activation, ConfigError> {
+        let Activation::ClampedSwiGlu { alpha, limit } = self.activation else {
+            return Ok(self.activation);
+        };
+        Ok(Activation::ClampedSwiGlu {
+            alpha: k.metadata.f32("vaquita.swiglu.alpha")?.unwrap_or(alpha),
+            limit: k.metadata.f32("vaquita.swiglu.limit")?.unwrap_or(limit),
+        })
+    }
+
+    pub(super) fn activation_from_hf(&self, r: &Reader) -> Result<Activation, ConfigError> {
+        let Activation::ClampedSwiGlu { alpha, limit } = self.activation else {
+            return Ok(self.activation);
+        };
+        Ok(Activation::ClampedSwiGlu {
+            alpha: r.number("swiglu_alpha")?.unwrap_or(alpha),
+            limit: r.number("swiglu_limit")?.unwrap_or(limit),
+        })
+    }
+
+    pub(super) fn moe_from_hf(
+        &self,
+        r: &Reader,
+        intermediate: usize,
+    ) -> Result<MoeConfig, ConfigError> {
+        let Some(experts) = &self.moe else { return Ok(MoeConfig::DENSE) };
+        r.size_or("decoder_sparse_step", 1, [1, 1])?;
+        if r.get("mlp_only_layers").and_then(Json::as_array).is_some_and(|list| !list.is_empty()) {
+            let found = r.get("mlp_only_layers").map(Json::to_string).unwrap_or_default();
+            return Err(ConfigError::value("mlp_only_layers", found, "none"));
+        }
+        let name = match r.get("num_experts") {
+            Some(_) => "num_experts",
+            None => "num_local_experts",
+        };
+        let n_routed_experts = r.size(name, [1, limits::EXPERTS])?;
+        let width = [1, limits::WIDTH];
+        let shared = match experts.gated_shared_expert {
+            true => r.size("shared_expert_intermediate_size", width)?,
+            false => 0,
+        };
+        let corrects = r.bool("use_expert_bias")?.unwrap_or(true);
+        Ok(MoeConfig {
+            n_routed_experts,
+            n_shared_experts: usize::from(shared > 0),
+            shared_expert_intermediate_size: shared,
+            shared_expert_gate: experts.gated_shared_expert,
+            bias: experts.bias,
+            num_experts_per_tok: r.size("num_experts_per_tok", [1, n_routed_experts])?,
+            moe_intermediate_size: r.size_or("moe_intermediate_size", intermediate, width)?,
+            first_k_dense_replace: r.size_or("num_dense_layers", 0, [0, limits::LAYERS])?,
+            scoring_func: experts.scoring,
+            topk_method: match experts.topk_method {
+                TopkMethod::NoauxTc if !corrects => TopkMethod::Greedy,
+                method => method,
+            },
+            norm_topk_prob: r.bool("norm_topk_prob")?.unwrap_or(experts.norm_topk_prob),
+            routed_scaling_factor: r.number("routed_scaling_factor")?.unwrap_or(1.0),
+            ..MoeConfig::DENSE
+        })
+    }
+
+    pub(super) fn moe_from_gguf(
+        &self,
+        k: &Keys,
+        intermediate: usize,
+    ) -> Result<MoeConfig, ConfigError> {
+        let Some(experts) = &self.moe else { return Ok(MoeConfig::DENSE) };
+        let n_routed_experts = k.size("expert_count", [1, limits::EXPERTS])?;
+        let width = [1, limits::WIDTH];
+        let shared = match experts.gated_shared_expert {
+            true => k.size_or("expert_shared_feed_forward_length", intermediate, width)?,
+            false => 0,
+        };
+        let normed = k.metadata.bool(&k.key("expert_weights_norm"))?;
+        Ok(MoeConfig {
+            n_routed_experts,
+            n_shared_experts: usize::from(shared > 0),
+            shared_expert_intermediate_size: shared,
+            shared_expert_gate: experts.gated_shared_expert,
+            bias: experts.bias,
+            num_experts_per_tok: k.size("expert_used_count", [1, n_routed_experts])?,
+            moe_intermediate_size: k.size_or("expert_feed_forward_length", intermediate, width)?,
+            first_k_dense_replace: k.size_or(
+                "leading_dense_block_count",
+                0,
+                [0, limits::LAYERS],
+            )?,
+            scoring_func: experts.scoring,
+            topk_method: match k.metadata.bool("vaquita.expert_correction")? {
+                Some(false) => TopkMethod::Greedy,
+                _ => experts.topk_method,
+            },
+            norm_topk_prob: normed.unwrap_or(experts.norm_topk_prob),
+            routed_scaling_factor: k.number("expert_weights_scale")?.unwrap_or(1.0),
+            ..MoeConfig::DENSE
+        })
+    }
+}
+
+fn layer_type(name: &str) -> Result<LayerType, ConfigError> {
+    let allowed = || LayerType::NAMES.map(|(_, name)| name).join(", ");
+    LayerType::from_name(name).ok_or_else(|| ConfigError::value("layer_types", name, allowed()))
+}
+
+/// What the kernels and the network rely on.
+pub fn check(config: Config) -> Result<Config, ConfigError> {
+    if let AttentionConfig::Grouped(gqa) = &config.attention {
+        if gqa.head_dim == 0 {
+            return Err(ConfigError::value("head_dim", 0, "at least 8"));
+        }
+        keys::multiple("head_dim", gqa.head_dim, 8)?;
+        if gqa.num_key_value_heads == 0 {
+            return Err(ConfigError::value("num_key_value_heads", 0, "at least 1"));
+        }
+        keys::multiple("num_attention_heads", gqa.num_attention_heads, gqa.num_key_value_heads)?;
+        if gqa.layer_types.len() != config.num_hidden_layers {
+            let (found, allowed) = (gqa.layer_types.len(), config.num_hidden_layers);
+            return Err(ConfigError::value("layer_types", found, format!("{allowed} layers")));
+        }
+        let any = |ty| gqa.layer_types.contains(&ty);
+        if any(LayerType::Sliding) && gqa.sliding_window == 0 {
+            return Err(ConfigError::value("sliding_window", 0, "at least 1"));
+        }
+        if any(LayerType::Conv) && gqa.conv_l_cache == 0 {
+            return Err(ConfigError::value("conv_L_cache", 0, "at least 1"));
+        }
+    }
+    keys::check(config)
+}

@@ -1,0 +1,194 @@
+//! The tensors of a family of grouped-query attention, by its description.
+
+use super::grouped::Grouped;
+use crate::checkpoint::config::{AttentionConfig, Config, GroupedConfig, LayerType, RopeScaling};
+use crate::checkpoint::config::{MoeConfig, TopkMethod};
+use crate::checkpoint::spec::{
+    ExpertId, ExpertSpec, HfExpert, HfTensor, LayerId, Role, TensorSpec,
+};
+
+/// Every tensor but the routed experts, in file order.
+pub fn tensors(family: &Grouped, config: &Config) -> Vec<TensorSpec> {
+    let AttentionConfig::Grouped(gqa) = &config.attention else { return Vec::new() };
+    let (hidden, vocab) = (config.hidden_size, config.vocab_size);
+    let whole = |name: &str| HfTensor::Whole(name.into());
+    let names = &family.names;
+    let mut specs = Vec::new();
+    let embedding = whole("model.embed_tokens.weight");
+    specs.push(spec("token_embd.weight", [vocab, hidden], Role::Embedding, embedding));
+    specs.push(rope_factors(config, gqa));
+    for layer in 0..config.num_hidden_layers {
+        Layer { family, config, gqa, layer, specs: &mut specs }.tensors();
+    }
+    let norm = format!("{}.weight", names.gguf_output_norm);
+    let from = whole(&format!("model.{}.weight", names.output_norm));
+    specs.push(spec(&norm, [1, hidden], Role::Vector, from));
+    if !config.tie_word_embeddings {
+        specs.push(spec("output.weight", [vocab, hidden], Role::Output, whole("lm_head.weight")));
+    }
+    specs
+}
+
+fn spec(name: &str, [rows, cols]: [usize; 2], role: Role, hf: HfTensor) -> TensorSpec {
+    TensorSpec { name: name.into(), rows, cols, role, hf, optional: false }
+}
+
+/// By what wavelengths grow, which llama.cpp keeps as a tensor; a model that was not extended has none.
+fn rope_factors(config: &Config, gqa: &GroupedConfig) -> TensorSpec {
+    let hf = match &config.rope.scaling {
+        RopeScaling::Llama3(llama) => {
+            HfTensor::Made(llama.factors(config.rope.theta, gqa.head_dim))
+        }
+        _ => HfTensor::Whole("rope_freqs.weight".into()),
+    };
+    let shape = [1, gqa.head_dim / 2];
+    TensorSpec { optional: true, ..spec("rope_freqs.weight", shape, Role::Vector, hf) }
+}
+
+struct Layer<'a> {
+    family: &'a Grouped,
+    config: &'a Config,
+    gqa: &'a GroupedConfig,
+    layer: usize,
+    specs: &'a mut Vec<TensorSpec>,
+}
+
+impl Layer<'_> {
+    fn hf(&self, name: &str) -> String {
+        format!("model.layers.{}.{name}", self.layer)
+    }
+
+    /// A tensor by its names in GGUF and in the checkpoint, both below the layer.
+    fn add(&mut self, name: &str, shape: [usize; 2], role: Role, from: &str) {
+        let hf = HfTensor::Whole(self.hf(from));
+        self.push(name, shape, role, hf);
+    }
+
+    fn push(&mut self, name: &str, shape: [usize; 2], role: Role, hf: HfTensor) {
+        self.specs.push(spec(&format!("blk.{}.{name}", self.layer), shape, role, hf));
+    }
+
+    fn tensors(&mut self) {
+        let (names, hidden) = (&self.family.names, self.config.hidden_size);
+        let norm = format!("{}.weight", names.mixer_norm);
+        self.add("attn_norm.weight", [1, hidden], Role::Vector, &norm);
+        match self.config.layer_type(self.layer) {
+            LayerType::Conv => self.short_conv(),
+            LayerType::Full | LayerType::Sliding => self.attention(),
+        }
+        let (name, norm) = (names.gguf_ffn_norm, names.ffn_norm);
+        let (name, norm) = (format!("{name}.weight"), format!("{norm}.weight"));
+        self.add(&name, [1, hidden], Role::Vector, &norm);
+        if self.config.is_moe(self.layer) {
+            self.moe();
+        } else {
+            self.mlp("", self.config.intermediate_size, Role::DenseFfn, names.mlp);
+        }
+    }
+
+    fn attention(&mut self) {
+        let GroupedConfig { num_attention_heads: heads, head_dim, .. } = *self.gqa;
+        let hidden = self.config.hidden_size;
+        let key_value = self.gqa.num_key_value_heads * head_dim;
+        for (name, rows) in [("q", heads * head_dim), ("k", key_value), ("v", key_value)] {
+            let paired = self.family.paired_rows && name != "v";
+            let stored = |name: String| match paired {
+                true => HfTensor::Paired(name, head_dim),
+                false => HfTensor::Whole(name),
+            };
+            let hf = stored(self.hf(&format!("self_attn.{name}_proj.weight")));
+            self.push(&format!("attn_{name}.weight"), [rows, hidden], Role::Attention, hf);
+            if self.gqa.qkv_bias {
+                let hf = stored(self.hf(&format!("self_attn.{name}_proj.bias")));
+                self.push(&format!("attn_{name}.bias"), [1, rows], Role::Vector, hf);
+            }
+        }
+        if let Some([query, key]) = self.gqa.qk_norm_widths() {
+            let q_norm = self.family.names.q_norm;
+            let k_norm = q_norm.replacen('q', "k", 1);
+            let from = format!("self_attn.{q_norm}.weight");
+            self.add("attn_q_norm.weight", [1, query], Role::Vector, &from);
+            let from = format!("self_attn.{k_norm}.weight");
+            self.add("attn_k_norm.weight", [1, key], Role::Vector, &from);
+        }
+        if self.gqa.sinks {
+            self.add("attn_sinks.weight", [1, heads], Role::Vector, "self_attn.sinks");
+        }
+        let output = self.family.names.output;
+        let from = format!("self_attn.{output}.weight");
+        self.add("attn_output.weight", [hidden, heads * head_dim], Role::Attention, &from);
+        if self.gqa.output_bias {
+            let from = format!("self_attn.{output}.bias");
+            self.add("attn_output.bias", [1, hidden], Role::Vector, &from);
+        }
+    }
+
+    fn short_conv(&mut self) {
+        let (hidden, taps) = (self.config.hidden_size, self.gqa.conv_l_cache);
+        let square = [hidden, hidden];
+        self.add("shortconv.conv.weight", [hidden, taps], Role::Vector, "conv.conv.weight");
+        let input = [3 * hidden, hidden];
+        self.add("shortconv.in_proj.weight", input, Role::Attention, "conv.in_proj.weight");
+        self.add("shortconv.out_proj.weight", square, Role::Attention, "conv.out_proj.weight");
+    }
+
+    fn mlp(&mut self, suffix: &str, width: usize, role: Role, from: &str) {
+        let hidden = self.config.hidden_size;
+        let shapes = [[width, hidden], [width, hidden], [hidden, width]];
+        let names = ["gate", "up", "down"].iter().zip(self.family.names.projections).zip(shapes);
+        for ((name, projection), shape) in names {
+            let from = format!("{from}.{projection}.weight");
+            self.add(&format!("ffn_{name}{suffix}.weight"), shape, role, &from);
+        }
+    }
+
+    fn moe(&mut self) {
+        let (moe, names) = (&self.config.moe, &self.family.names);
+        let (hidden, experts) = (self.config.hidden_size, moe.n_routed_experts);
+        let router = names.router;
+        let from = format!("{router}.weight");
+        self.add("ffn_gate_inp.weight", [experts, hidden], Role::Router, &from);
+        if moe.topk_method == TopkMethod::NoauxTc {
+            self.add("exp_probs_b.bias", [1, experts], Role::Vector, names.correction);
+        }
+        if moe.shared_expert_intermediate_size > 0 {
+            let shared = "mlp.shared_expert";
+            let width = moe.shared_expert_intermediate_size;
+            self.mlp("_shexp", width, Role::SharedExpert, shared);
+            let from = format!("{shared}_gate.weight");
+            self.add("ffn_gate_inp_shexp.weight", [1, hidden], Role::Router, &from);
+        }
+        if moe.bias {
+            self.add("ffn_gate_inp.bias", [1, experts], Role::Vector, &format!("{router}.bias"));
+            self.expert_biases(moe);
+        }
+    }
+
+    fn expert_biases(&mut self, moe: &MoeConfig) {
+        let experts = self.family.names.experts;
+        let (rows, width) = (moe.n_routed_experts, moe.moe_intermediate_size);
+        let gate_up = self.hf(&format!("{experts}.gate_up_proj_bias"));
+        for (i, name) in ["gate", "up"].into_iter().enumerate() {
+            let hf = HfTensor::EverySecond(gate_up.clone(), i);
+            self.push(&format!("ffn_{name}_exps.bias"), [rows, width], Role::Vector, hf);
+        }
+        let hf = HfTensor::Whole(self.hf(&format!("{experts}.down_proj_bias")));
+        let shape = [rows, self.config.hidden_size];
+        self.push("ffn_down_exps.bias", shape, Role::Vector, hf);
+    }
+}
+
+/// One routed expert.
+pub fn expert(family: &Grouped, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec {
+    let names = &family.names;
+    let prefix = format!("model.layers.{}.{}", layer.0, names.experts);
+    let hf = match &family.moe {
+        Some(experts) if experts.stacked => HfExpert::Stacked(prefix),
+        _ => {
+            let name = |projection| format!("{prefix}.{}.{projection}.weight", expert.0);
+            HfExpert::Separate(names.projections.map(name))
+        }
+    };
+    let intermediate_size = config.moe.moe_intermediate_size;
+    ExpertSpec { layer, expert, hidden_size: config.hidden_size, intermediate_size, hf }
+}

@@ -1,0 +1,363 @@
+//! Reads the values of a configuration, from `config.json` and from GGUF metadata, within ceilings.
+
+use std::collections::HashSet;
+
+use serde_json::Value as Json;
+
+use super::ConfigError;
+use crate::checkpoint::config::{
+    Config, Llama3Config, RopeConfig, RopeScaling, Scoring, TopkMethod, YarnConfig,
+};
+use crate::gguf::Metadata;
+
+/// Where a model has several tokens that end an answer (Llama 3), all of them.
+const EOS_TOKEN_IDS: &str = "vaquita.eos_token_ids";
+
+/// llama.cpp's numbers for scores.
+const GATING_SOFTMAX: u32 = 1;
+const GATING_SIGMOID: u32 = 2;
+
+/// Ceilings: what no real model comes near, and what no hostile file may exceed.
+pub mod limits {
+    /// Layers.
+    pub const LAYERS: usize = 1024;
+    /// Width of anything.
+    pub const WIDTH: usize = 1 << 20;
+    /// Heads of attention.
+    pub const HEADS: usize = 4096;
+    /// Experts of a layer.
+    pub const EXPERTS: usize = 65536;
+    /// Tokens of a vocabulary.
+    pub const VOCABULARY: usize = 1 << 24;
+    /// Positions.
+    pub const CONTEXT: usize = 1 << 30;
+}
+
+/// Reads `config.json`.
+pub struct Reader<'a>(pub &'a Json);
+
+impl<'a> Reader<'a> {
+    /// A value that is not null.
+    pub fn get(&self, key: &str) -> Option<&'a Json> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    /// A string.
+    pub fn str(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        value.as_str().map(Some).ok_or_else(|| ConfigError::value(key, value, "a string"))
+    }
+
+    /// Refuses a key with another value than the one that runs.
+    pub fn expect(&self, key: &str, allowed: &str) -> Result<(), ConfigError> {
+        match self.str(key)? {
+            Some(found) if found != allowed => Err(ConfigError::value(key, found, allowed)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a switch in another position than the one that runs.
+    pub fn expect_bool(&self, key: &str, allowed: bool) -> Result<(), ConfigError> {
+        match self.bool(key)? {
+            Some(found) if found != allowed => Err(ConfigError::value(key, found, allowed)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A size, or what it is where it is not given.
+    pub fn size_or(
+        &self,
+        key: &str,
+        default: usize,
+        range: [usize; 2],
+    ) -> Result<usize, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(default) };
+        let size = value.as_u64().and_then(|size| usize::try_from(size).ok());
+        in_range(key, size, value, range)
+    }
+
+    /// A size.
+    pub fn size(&self, key: &str, range: [usize; 2]) -> Result<usize, ConfigError> {
+        self.get(key).ok_or(ConfigError::Missing { key: key.into() })?;
+        self.size_or(key, 0, range)
+    }
+
+    /// A finite number.
+    pub fn number(&self, key: &str) -> Result<Option<f32>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = value.as_f64().map(|x| x as f32).filter(|x| x.is_finite());
+        number.map(Some).ok_or_else(|| ConfigError::value(key, value, "a finite number"))
+    }
+
+    /// A switch.
+    pub fn bool(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        value.as_bool().map(Some).ok_or_else(|| ConfigError::value(key, value, "true or false"))
+    }
+
+    /// A list of strings.
+    pub fn strings(&self, key: &str) -> Result<Option<Vec<&'a str>>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let strings = value.as_array().and_then(|list| list.iter().map(Json::as_str).collect());
+        strings.map(Some).ok_or_else(|| ConfigError::value(key, value, "a list of strings"))
+    }
+
+    /// A token or several.
+    pub fn tokens(&self, key: &str) -> Result<Vec<u32>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(Vec::new()) };
+        let one = std::slice::from_ref(value);
+        let ids = value.as_array().map_or(one, |ids| &ids[..]);
+        let id = |value: &Json| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        let bad = || ConfigError::value(key, value, "a token or a list of tokens");
+        ids.iter().map(|value| id(value).ok_or_else(bad)).collect()
+    }
+
+    /// The rotary embedding, in both styles: `rope_theta` and `rope_scaling` at the top, or all in
+    /// `rope_parameters`.
+    pub fn rope(&self, max_positions: usize, interleaved: bool) -> Result<RopeConfig, ConfigError> {
+        let top_theta = self.number("rope_theta")?;
+        let scaling = self.get("rope_parameters").or_else(|| self.get("rope_scaling"));
+        let empty = Json::Object(Default::default());
+        let s = Reader(scaling.unwrap_or(&empty));
+        let theta = s.number("rope_theta")?.or(top_theta).unwrap_or(10000.0);
+        let kind = match s.str("rope_type")? {
+            Some(kind) => kind,
+            None => s.str("type")?.unwrap_or("default"),
+        };
+        let context = [1, limits::CONTEXT];
+        let scaling = match kind {
+            "default" => RopeScaling::None,
+            "yarn" => {
+                let original = s.size("original_max_position_embeddings", context)?;
+                let factor = s.number("factor")?.unwrap_or(max_positions as f32 / original as f32);
+                RopeScaling::Yarn(YarnConfig {
+                    factor,
+                    original_max_position_embeddings: original,
+                    beta_fast: s.number("beta_fast")?.unwrap_or(32.0),
+                    beta_slow: s.number("beta_slow")?.unwrap_or(1.0),
+                    mscale: s.number("mscale")?.unwrap_or(0.0),
+                    mscale_all_dim: s.number("mscale_all_dim")?.unwrap_or(0.0),
+                    truncate: s.bool("truncate")?.unwrap_or(true),
+                })
+            }
+            "llama3" => RopeScaling::Llama3(Llama3Config {
+                factor: s.number("factor")?.unwrap_or(1.0),
+                low_freq_factor: s.number("low_freq_factor")?.unwrap_or(1.0),
+                high_freq_factor: s.number("high_freq_factor")?.unwrap_or(4.0),
+                original_max_position_embeddings: s
+                    .size("original_max_position_embeddings", context)?,
+            }),
+            other => {
+                return Err(ConfigError::value("rope_type", other, "default, yarn, llama3"));
+            }
+        };
+        for r in [self, &s] {
+            if let Some(found) = r.number("partial_rotary_factor")?
+                && found != 1.0
+            {
+                return Err(ConfigError::value("partial_rotary_factor", found, 1));
+            }
+        }
+        Ok(RopeConfig { theta, interleaved, scaling })
+    }
+}
+
+fn in_range(
+    key: &str,
+    size: Option<usize>,
+    found: impl ToString,
+    [low, high]: [usize; 2],
+) -> Result<usize, ConfigError> {
+    size.filter(|size| (low..=high).contains(size))
+        .ok_or_else(|| ConfigError::value(key, found, format!("{low} to {high}")))
+}
+
+/// Reads GGUF metadata, keys that begin with an architecture.
+pub struct Keys<'a> {
+    /// All metadata.
+    pub metadata: &'a Metadata,
+    /// `general.architecture`.
+    pub architecture: &'static str,
+}
+
+impl Keys<'_> {
+    /// The whole key.
+    pub fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    /// A size, or what it is where it is not given.
+    pub fn size_or(
+        &self,
+        name: &str,
+        default: usize,
+        range: [usize; 2],
+    ) -> Result<usize, ConfigError> {
+        match self.metadata.usize(&self.key(name))? {
+            None => Ok(default),
+            Some(size) => in_range(&self.key(name), Some(size), size, range),
+        }
+    }
+
+    /// A size.
+    pub fn size(&self, name: &str, range: [usize; 2]) -> Result<usize, ConfigError> {
+        let key = self.key(name);
+        let size = self.metadata.usize(&key)?.ok_or(ConfigError::Missing { key: key.clone() })?;
+        in_range(&key, Some(size), size, range)
+    }
+
+    /// A finite number.
+    pub fn number(&self, name: &str) -> Result<Option<f32>, ConfigError> {
+        let key = self.key(name);
+        match self.metadata.f32(&key)? {
+            Some(x) if !x.is_finite() => Err(ConfigError::value(&key, x, "a finite number")),
+            x => Ok(x),
+        }
+    }
+
+    /// Tokens of the vocabulary.
+    pub fn vocabulary(&self) -> Result<usize, ConfigError> {
+        let range = [1, limits::VOCABULARY];
+        match self.metadata.strings("tokenizer.ggml.tokens")? {
+            Some(tokens) => self.size_or("vocab_size", tokens.len(), range),
+            None => self.size("vocab_size", range),
+        }
+    }
+
+    /// Whether experts are scored by sigmoid, as V3 does.
+    pub fn has_sigmoid_scores(&self) -> bool {
+        matches!(self.metadata.u32(&self.key("expert_gating_func")), Ok(Some(GATING_SIGMOID)))
+    }
+
+    /// The rotary embedding. `interleaved` is what llama.cpp takes for granted of the architecture.
+    /// `truncate` is what the family's models are trained with.
+    pub fn rope(&self, interleaved: bool, truncate: bool) -> Result<RopeConfig, ConfigError> {
+        let metadata = self.metadata;
+        let scaling = match metadata.str(&self.key("rope.scaling.type"))? {
+            Some("yarn") => {
+                let log = self.number("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0);
+                let all_dim = log / 0.1;
+                let ours = |name: &str| metadata.f32(&format!("vaquita.rope.{name}"));
+                RopeScaling::Yarn(YarnConfig {
+                    factor: self.number("rope.scaling.factor")?.unwrap_or(1.0),
+                    original_max_position_embeddings: self
+                        .size("rope.scaling.original_context_length", [1, limits::CONTEXT])?,
+                    beta_fast: self.number("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+                    beta_slow: self.number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+                    mscale: ours("mscale")?.unwrap_or(all_dim),
+                    mscale_all_dim: ours("mscale_all_dim")?.unwrap_or(all_dim),
+                    truncate: metadata.bool("vaquita.rope.truncate")?.unwrap_or(truncate),
+                })
+            }
+            Some("none") | None => RopeScaling::None,
+            Some(other) => {
+                return Err(ConfigError::value("rope.scaling.type", other, "none, yarn"));
+            }
+        };
+        Ok(RopeConfig {
+            theta: self.number("rope.freq_base")?.unwrap_or(10000.0),
+            interleaved: metadata.bool("vaquita.rope.interleaved")?.unwrap_or(interleaved),
+            scaling,
+        })
+    }
+}
+
+/// Tokens that end an answer: the one that every file names, and where there are more those.
+pub fn ends(metadata: &Metadata) -> Result<Vec<u32>, ConfigError> {
+    let mut ends: Vec<u32> = Vec::new();
+    for name in ["eos", "eot", "eom"] {
+        ends.extend(metadata.u32(&format!("tokenizer.ggml.{name}_token_id"))?);
+    }
+    ends.extend(metadata.u32s(EOS_TOKEN_IDS)?.unwrap_or_default());
+    let mut seen = HashSet::new();
+    ends.retain(|id| seen.insert(*id));
+    Ok(ends)
+}
+
+/// Writes what all architectures have in common: the rotary embedding, the scoring of experts, the norms.
+pub fn write_common(architecture: &str, config: &Config, metadata: &mut Metadata) {
+    let key = |name: &str| format!("{architecture}.{name}");
+    let (rope, moe) = (&config.rope, &config.moe);
+    if config.eos_token_ids.len() > 1 {
+        metadata.insert(EOS_TOKEN_IDS, config.eos_token_ids.clone());
+    }
+    if moe.n_routed_experts > 0 {
+        let gating = match moe.scoring_func {
+            Scoring::Softmax => GATING_SOFTMAX,
+            Scoring::Sigmoid => GATING_SIGMOID,
+        };
+        metadata.insert(key("expert_gating_func"), gating);
+        metadata.insert(key("expert_weights_norm"), moe.norm_topk_prob);
+        metadata.insert(key("expert_weights_scale"), moe.routed_scaling_factor);
+    }
+    metadata.insert(key("attention.layer_norm_rms_epsilon"), config.rms_norm_eps);
+    metadata.insert(key("rope.freq_base"), rope.theta);
+    if let RopeScaling::Yarn(yarn) = &rope.scaling {
+        metadata.insert(key("rope.scaling.type"), "yarn");
+        metadata.insert(key("rope.scaling.factor"), yarn.factor);
+        let original = yarn.original_max_position_embeddings as u32;
+        metadata.insert(key("rope.scaling.original_context_length"), original);
+        metadata.insert(key("rope.scaling.yarn_log_multiplier"), 0.1 * yarn.mscale_all_dim);
+        metadata.insert(key("rope.scaling.yarn_beta_fast"), yarn.beta_fast);
+        metadata.insert(key("rope.scaling.yarn_beta_slow"), yarn.beta_slow);
+        metadata.insert("vaquita.rope.mscale", yarn.mscale);
+        metadata.insert("vaquita.rope.mscale_all_dim", yarn.mscale_all_dim);
+        metadata.insert("vaquita.rope.truncate", yarn.truncate);
+    }
+    metadata.insert("vaquita.rope.interleaved", rope.interleaved);
+    metadata.insert("vaquita.tie_word_embeddings", config.tie_word_embeddings);
+}
+
+/// What the kernels and the network rely on, whatever the attention.
+pub fn check(config: Config) -> Result<Config, ConfigError> {
+    let moe = &config.moe;
+    if moe.n_routed_experts > 0 {
+        if !moe.n_routed_experts.is_multiple_of(moe.n_group) {
+            let allowed = format!("a divisor of the {} experts", moe.n_routed_experts);
+            return Err(ConfigError::value("n_group", moe.n_group, allowed));
+        }
+        let reachable = match moe.topk_method {
+            TopkMethod::Greedy => moe.n_routed_experts,
+            _ => moe.n_routed_experts / moe.n_group * moe.topk_group,
+        };
+        if moe.topk_group > moe.n_group || moe.num_experts_per_tok > reachable {
+            let allowed = format!("at most {reachable}, the experts of topk_group groups");
+            return Err(ConfigError::value(
+                "num_experts_per_tok",
+                moe.num_experts_per_tok,
+                allowed,
+            ));
+        }
+    }
+    if config.rms_norm_eps < 0.0 || config.rope.theta <= 1.0 {
+        let found = format!("{} and {}", config.rms_norm_eps, config.rope.theta);
+        return Err(ConfigError::value(
+            "rms_norm_eps and rope_theta",
+            found,
+            "at least 0, above 1",
+        ));
+    }
+    let factor = match &config.rope.scaling {
+        RopeScaling::None => 1.0,
+        RopeScaling::Yarn(yarn) => yarn.factor,
+        RopeScaling::Llama3(llama) => {
+            let found = llama.high_freq_factor - llama.low_freq_factor;
+            if found <= 0.0 {
+                return Err(ConfigError::value("high_freq_factor", found, "above low_freq_factor"));
+            }
+            llama.factor
+        }
+    };
+    if factor < 1.0 {
+        return Err(ConfigError::value("rope factor", factor, "at least 1"));
+    }
+    Ok(config)
+}
+
+/// Refuses what is not a multiple.
+pub fn multiple(key: &str, value: usize, of: usize) -> Result<(), ConfigError> {
+    match value % of {
+        0 => Ok(()),
+        _ => Err(ConfigError::value(key, value, format!("a multiple of {of}"))),
+    }
+}

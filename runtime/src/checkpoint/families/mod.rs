@@ -1,0 +1,192 @@
+//! The registry of model families: one file each, one line here.
+
+use serde_json::Value as Json;
+
+use super::Config;
+use super::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
+use crate::gguf::{GgufError, Metadata};
+
+mod deepseek_v2;
+mod deepseek_v3;
+mod gpt_oss;
+mod grouped;
+mod grouped_config;
+mod grouped_tensors;
+mod keys;
+mod lfm2_moe;
+mod llama;
+mod mixtral;
+mod mla_moe;
+mod olmoe;
+mod qwen2;
+mod qwen3;
+
+/// Every family that runs.
+pub static FAMILIES: [&dyn Family; 11] = [
+    &deepseek_v2::DeepSeekV2,
+    &deepseek_v3::DeepSeekV3,
+    &llama::LLAMA,
+    &mixtral::MIXTRAL,
+    &qwen2::QWEN2,
+    &qwen2::QWEN2_MOE,
+    &qwen3::QWEN3,
+    &qwen3::QWEN3_MOE,
+    &olmoe::OLMOE,
+    &lfm2_moe::LFM2_MOE,
+    &gpt_oss::GPT_OSS,
+];
+
+/// How one family's checkpoints and files are read. A family has no state.
+pub trait Family: std::fmt::Debug + Sync {
+    /// What people call it.
+    fn name(&self) -> &'static str;
+    /// `model_type` in `config.json`.
+    fn model_types(&self) -> &'static [&'static str];
+    /// `general.architecture` in GGUF.
+    fn architecture(&self) -> &'static str;
+    /// Whether GGUF metadata with this family's architecture is this family (V2 and V3 share one).
+    fn matches_gguf(&self, metadata: &Metadata) -> bool;
+    /// Reads `config.json`.
+    fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError>;
+    /// Reads GGUF metadata.
+    fn config_from_gguf(&'static self, metadata: &Metadata) -> Result<Config, ConfigError>;
+    /// Writes the architecture's metadata, with llama.cpp's keys.
+    fn write_metadata(&self, config: &Config, metadata: &mut Metadata);
+    /// Every tensor that is not a routed expert, in file order.
+    fn tensors(&self, config: &Config) -> Vec<TensorSpec>;
+    /// One routed expert.
+    fn expert(&self, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec;
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum ConfigError {
+    /// No family has that name.
+    #[error("unknown architecture {found:?}; this version runs {known}")]
+    UnknownArchitecture {
+        /// What the file says.
+        found: String,
+        /// The ones that run.
+        known: String,
+    },
+    /// A key is absent.
+    #[error("{key} is missing from the model's configuration")]
+    Missing {
+        /// The key.
+        key: String,
+    },
+    /// Metadata of another type than expected.
+    #[error("{0}")]
+    Metadata(String),
+    /// A value is outside what can run.
+    #[error("{key} is {found}; allowed: {allowed}")]
+    Value {
+        /// The key.
+        key: String,
+        /// Its value.
+        found: String,
+        /// What is allowed.
+        allowed: String,
+    },
+}
+
+impl ConfigError {
+    /// A value outside what can run.
+    pub fn value(key: &str, found: impl ToString, allowed: impl ToString) -> Self {
+        Self::Value { key: key.into(), found: found.to_string(), allowed: allowed.to_string() }
+    }
+
+    fn unknown_architecture(found: &str, mut known: Vec<&str>) -> Self {
+        known.dedup();
+        Self::UnknownArchitecture { found: found.into(), known: known.join(", ") }
+    }
+}
+
+impl From<GgufError> for ConfigError {
+    fn from(error: GgufError) -> Self {
+        Self::Metadata(error.to_string())
+    }
+}
+
+/// The configuration in a checkpoint's `config.json`.
+pub fn config_from_hf(json: &Json) -> Result<Config, ConfigError> {
+    let model_type = json.get("model_type").and_then(Json::as_str);
+    let model_type = model_type.ok_or(ConfigError::Missing { key: "model_type".into() })?;
+    let family = FAMILIES.iter().find(|family| family.model_types().contains(&model_type));
+    let known = || FAMILIES.iter().flat_map(|family| family.model_types()).copied().collect();
+    let unknown = || ConfigError::unknown_architecture(model_type, known());
+    family.ok_or_else(unknown)?.config_from_hf(json)
+}
+
+/// The configuration in GGUF metadata.
+pub fn config_from_gguf(metadata: &Metadata) -> Result<Config, ConfigError> {
+    let architecture = metadata.str("general.architecture")?;
+    let architecture =
+        architecture.ok_or(ConfigError::Missing { key: "general.architecture".into() })?;
+    let mut candidates = FAMILIES.iter().filter(|family| family.architecture() == architecture);
+    let family = candidates.find(|family| family.matches_gguf(metadata));
+    let known = || FAMILIES.iter().map(|family| family.architecture()).collect();
+    let unknown = || ConfigError::unknown_architecture(architecture, known());
+    family.ok_or_else(unknown)?.config_from_gguf(metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::checkpoint::config::{Activation, LayerType, TopkMethod};
+
+    fn llama() -> Json {
+        json!({"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128,
+            "vocab_size": 320, "num_attention_heads": 4})
+    }
+
+    #[test]
+    fn heads_without_width_are_refused() {
+        let mut json = llama();
+        json["num_attention_heads"] = json!(128);
+        let error = config_from_hf(&json).unwrap_err().to_string();
+        assert!(error.contains("head_dim is 0"), "{error}");
+    }
+
+    #[test]
+    fn what_a_family_cannot_do_is_refused_instead_of_left_out() {
+        let scaling =
+            json!({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64});
+        let mut json = llama();
+        json["model_type"] = json!("qwen2");
+        json["rope_scaling"] = scaling.clone();
+        let qwen = config_from_hf(&json).unwrap();
+        let factors = |spec: &TensorSpec| spec.name == "rope_freqs.weight";
+        assert!(qwen.family.tensors(&qwen).iter().any(factors));
+
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/deepseek-v3/config.json");
+        let mut json: Json = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        json["rope_parameters"] = scaling;
+        assert!(config_from_hf(&json).unwrap_err().to_string().contains("rope_type"));
+    }
+
+    #[test]
+    fn what_sets_a_checkpoint_apart_survives_in_metadata() {
+        let read = |name: &str, key: &str, value: Json| {
+            let path = format!("{}/../tests/golden/{name}/config.json", env!("CARGO_MANIFEST_DIR"));
+            let mut json: Json = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+            json[key] = value;
+            let config = config_from_hf(&json).unwrap();
+            let mut metadata = Metadata::new();
+            metadata.insert("general.architecture", config.family.architecture());
+            config.family.write_metadata(&config, &mut metadata);
+            config_from_gguf(&metadata).unwrap()
+        };
+        let config = read("gpt-oss", "swiglu_limit", json!(5.0));
+        assert_eq!(config.activation, Activation::ClampedSwiGlu { alpha: 1.702, limit: 5.0 });
+        assert_eq!(config.layer_type(0), LayerType::Sliding);
+        assert_eq!(config.layer_type(1), LayerType::Full);
+        let config = read("r1-distill-llama", "eos_token_id", json!([7, 9, 3]));
+        assert_eq!(config.eos_token_ids, [7, 9, 3]);
+        let config = read("lfm2-moe", "use_expert_bias", json!(false));
+        assert_eq!(config.moe.topk_method, TopkMethod::Greedy);
+        assert_eq!(config.layer_type(0), LayerType::Conv);
+    }
+}

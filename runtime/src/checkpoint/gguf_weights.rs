@@ -1,0 +1,464 @@
+//! Weights from a GGUF file: vaquita's expert-major layout, or llama.cpp's with stacked experts.
+//!
+//! Matrices are views of the mapped file. In the expert-major layout, tensors of coded types and expert
+//! records are opaque bytes to GGUF; the `vaquita.*` metadata says what they are (docs/format.md).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::families::{ConfigError, config_from_gguf};
+use super::source::Source;
+use super::{
+    Config, Expert, ExpertId, ExpertSpec, HfTensor, LayerId, Projection, TensorSpec, Weights,
+    WeightsError, kv_b,
+};
+use crate::blocks::{BlockType, Matrix};
+use crate::bytes::Bytes;
+use crate::gguf::{Gguf, GgufError, TensorInfo};
+
+/// Version of the expert-major layout that this code reads and the quantizer writes.
+pub const LAYOUT_VERSION: u32 = 1;
+/// Projections within an expert's record start at multiples of this.
+pub const PROJECTION_ALIGNMENT: usize = 64;
+
+/// When checksums are verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Not at all.
+    Never,
+    /// Each record when it is first read.
+    #[default]
+    First,
+    /// Each record whenever it is read.
+    Always,
+}
+
+/// Why a file is not a model that runs.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It is not a sound GGUF file.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// Its configuration does not run.
+    #[error("{path}: {source}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ConfigError,
+    },
+    /// Its `vaquita.*` metadata is not sound.
+    #[error("{path}: {key} {problem}")]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// The metadata key.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A model file, opened.
+pub struct GgufWeights {
+    pub(super) gguf: Gguf,
+    config: Config,
+    layout: Option<Layout>,
+    verify: Verify,
+    /// Per tensor: its checksum was found right.
+    verified: Vec<AtomicBool>,
+    by_name: HashMap<String, usize>,
+    /// Where tensors are read from once the file is no longer mapped.
+    pub(super) source: Option<Arc<dyn Source>>,
+}
+
+/// What the `vaquita.*` metadata says.
+struct Layout {
+    /// Coded tensors that are not experts: type, rows, columns.
+    tensors: HashMap<String, (BlockType, usize, usize)>,
+    /// Types of gate, up and down by layer and expert.
+    experts: HashMap<(LayerId, ExpertId), [BlockType; 3]>,
+    /// CRC-32 of each tensor, in file order; empty where the file has none.
+    checksums: Vec<u32>,
+}
+
+impl GgufWeights {
+    /// Opens a file and checks its metadata.
+    pub fn open(path: &Path, verify: Verify) -> Result<Self, OpenError> {
+        Self::new(Gguf::open(path)?, verify)
+    }
+
+    /// Takes an opened file.
+    pub fn new(gguf: Gguf, verify: Verify) -> Result<Self, OpenError> {
+        let path = gguf.path().to_path_buf();
+        if let Some(part) = gguf.metadata().u64("vaquita.part.number")? {
+            let problem = format!("says that this is only part {part} of a file: `join` the parts");
+            return Err(OpenError::Layout { path, key: "vaquita.part.number".into(), problem });
+        }
+        let mut config = config_from_gguf(gguf.metadata())
+            .map_err(|source| OpenError::Config { path: path.clone(), source })?;
+        // Published files say that the output head is the embedding by leaving it out.
+        if gguf.metadata().get("vaquita.tie_word_embeddings").is_none() {
+            config.tie_word_embeddings = gguf.tensor("output.weight").is_none();
+        }
+        let layout = match gguf.metadata().u32("vaquita.version")? {
+            None => None,
+            Some(LAYOUT_VERSION) => Some(Layout::read(&path, &config, &gguf)?),
+            Some(other) => {
+                let problem = format!("is {other}; this version reads {LAYOUT_VERSION}");
+                return Err(OpenError::Layout { path, key: "vaquita.version".into(), problem });
+            }
+        };
+        let names = gguf.tensors().iter().enumerate().map(|(i, info)| (info.name.clone(), i));
+        let by_name = names.collect();
+        let verified = gguf.tensors().iter().map(|_| AtomicBool::new(false)).collect();
+        Ok(Self { gguf, config, layout, verify, verified, by_name, source: None })
+    }
+
+    /// The file itself.
+    pub fn gguf(&self) -> &Gguf {
+        &self.gguf
+    }
+
+    /// Routes tokens to `active` experts instead of as many as the model was trained with, from now on; that
+    /// number where `active` is none or more.
+    pub fn set_active_experts(&mut self, active: usize) -> Result<(), usize> {
+        let trained = self.config.moe.num_experts_per_tok;
+        if active == 0 || active > trained {
+            return Err(trained);
+        }
+        self.config.moe.num_experts_per_tok = active;
+        Ok(())
+    }
+
+    /// Whether experts are stored as one record each.
+    pub fn is_expert_major(&self) -> bool {
+        self.layout.is_some()
+    }
+
+    /// The block types of an expert's gate, up and down; `None` where a stack's type does not run.
+    pub fn expert_types(&self, spec: &ExpertSpec) -> Option<[BlockType; 3]> {
+        if let Some(layout) = &self.layout {
+            return layout.experts.get(&(spec.layer, spec.expert)).copied();
+        }
+        let ty = |p| self.gguf.tensor(&spec.stack_name(p))?.ty.block_type();
+        Some([ty(Projection::Gate)?, ty(Projection::Up)?, ty(Projection::Down)?])
+    }
+
+    /// The block type of a tensor that is not an expert.
+    pub fn tensor_type(&self, name: &str) -> Option<BlockType> {
+        let coded = self.layout.as_ref().and_then(|layout| layout.tensors.get(name));
+        match coded {
+            Some((ty, _, _)) => Some(*ty),
+            None => self.gguf.tensor(name)?.ty.block_type(),
+        }
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        self.gguf.path().to_path_buf()
+    }
+
+    pub(super) fn missing(&self, name: &str) -> WeightsError {
+        WeightsError::Missing { path: self.path(), name: name.into() }
+    }
+
+    /// The bytes of a tensor, its checksum verified as asked.
+    fn read(&self, name: &str) -> Result<Option<(&TensorInfo, Bytes)>, WeightsError> {
+        let Some(&index) = self.by_name.get(name) else { return Ok(None) };
+        let info = &self.gguf.tensors()[index];
+        let bytes = match &self.source {
+            None => self.gguf.bytes(info),
+            Some(source) => self.read_tensor(&**source, info)?,
+        };
+        self.verify(index, &bytes)?;
+        Ok(Some((info, bytes)))
+    }
+
+    /// Compares a tensor's bytes with its checksum, where that is due.
+    pub(super) fn verify(&self, index: usize, bytes: &[u8]) -> Result<(), WeightsError> {
+        let expected = self.layout.as_ref().and_then(|layout| layout.checksums.get(index));
+        let due = match self.verify {
+            Verify::Never => false,
+            Verify::First => !self.verified[index].load(Ordering::Relaxed),
+            Verify::Always => true,
+        };
+        if let (Some(&expected), true) = (expected, due) {
+            let found = crc32fast::hash(bytes);
+            if found != expected {
+                let name = self.gguf.tensors()[index].name.clone();
+                return Err(WeightsError::Checksum { path: self.path(), name, found, expected });
+            }
+            self.verified[index].store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// A tensor's place in the file.
+    pub(super) fn tensor_number(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    fn matrix(
+        &self,
+        name: &str,
+        ty: BlockType,
+        [rows, cols]: [usize; 2],
+        bytes: Bytes,
+    ) -> Result<Matrix, WeightsError> {
+        Matrix::new(ty, rows, cols, bytes).map_err(|source| WeightsError::Matrix {
+            path: self.path(),
+            name: name.into(),
+            source,
+        })
+    }
+
+    fn type_error(&self, info: &TensorInfo) -> WeightsError {
+        WeightsError::Type {
+            path: self.path(),
+            name: info.name.clone(),
+            found: info.ty.name().to_string(),
+            allowed: BlockType::ALL.map(BlockType::name).join(", "),
+        }
+    }
+
+    /// An ordinary tensor: its dimensions, without trailing ones, are those expected in any grouping of the
+    /// rows (llama.cpp stacks heads in a third dimension).
+    fn plain(
+        &self,
+        spec: &TensorSpec,
+        info: &TensorInfo,
+        bytes: Bytes,
+    ) -> Result<Matrix, WeightsError> {
+        let ty = info.ty.block_type().ok_or_else(|| self.type_error(info))?;
+        let dims: Vec<usize> = info.dims.iter().map(|&d| d as usize).collect();
+        let (cols, rows) = (dims[0], dims[1..].iter().product::<usize>());
+        if (rows, cols) != (spec.rows, spec.cols) {
+            return Err(self.shape_error(&spec.name, vec![rows, cols], [spec.rows, spec.cols]));
+        }
+        self.matrix(&spec.name, ty, [rows, cols], bytes)
+    }
+
+    /// Half of a `kv_b_proj` that the file has whole.
+    fn half_of_kv_b(&self, spec: &TensorSpec) -> Result<Option<Matrix>, WeightsError> {
+        let Some((whole, kv_b)) = kv_b::whole(spec) else { return Ok(None) };
+        let Some((info, bytes)) = self.read(&whole.name)? else { return Ok(None) };
+        let matrix = self.plain(&whole, info, bytes)?;
+        let half = kv_b::half(spec, &matrix, kv_b);
+        let in_matrix =
+            |source| WeightsError::Matrix { path: self.path(), name: whole.name.clone(), source };
+        half.map(Some).map_err(in_matrix)
+    }
+
+    /// Bytes that a tensor takes in memory of its own, as far as the header says.
+    pub fn tensor_bytes(&self, spec: &TensorSpec) -> Option<u64> {
+        if let Some(info) = self.gguf.tensor(&spec.name) {
+            return Some(info.len);
+        }
+        let (whole, _) = kv_b::whole(spec)?;
+        let info = self.gguf.tensor(&whole.name)?;
+        match spec.hf {
+            HfTensor::KvBKey(..) => Some(4 * spec.rows as u64 * spec.cols as u64),
+            _ => Some(info.len),
+        }
+    }
+
+    pub(super) fn shape_error(
+        &self,
+        name: &str,
+        found: Vec<usize>,
+        expected: [usize; 2],
+    ) -> WeightsError {
+        let expected = expected.to_vec();
+        WeightsError::Shape { path: self.path(), name: name.into(), found, expected }
+    }
+
+    /// An expert from its record.
+    fn expert_from_record(&self, spec: &ExpertSpec) -> Result<Expert, WeightsError> {
+        let name = spec.record_name();
+        let (_, record) = self.read(&name)?.ok_or_else(|| self.missing(&name))?;
+        self.split_record(spec, &record)
+    }
+
+    /// The projections in an expert's record.
+    pub(super) fn split_record(
+        &self,
+        spec: &ExpertSpec,
+        record: &Bytes,
+    ) -> Result<Expert, WeightsError> {
+        let name = spec.record_name();
+        let types = self.expert_types(spec).ok_or_else(|| self.missing(&name))?;
+        let shapes = Projection::ALL.map(|projection| spec.shape(projection));
+        let (ranges, len) = record_layout(types, shapes)
+            .ok_or_else(|| self.shape_error(&name, vec![record.len()], [0, 0]))?;
+        if record.len() != len {
+            return Err(self.shape_error(&name, vec![record.len()], [1, len]));
+        }
+        let projection = |p: Projection| {
+            let i = p as usize;
+            let bytes = record.slice(ranges[i].clone()).ok_or_else(|| self.missing(&name))?;
+            self.matrix(&name, types[i], [shapes[i].0, shapes[i].1], bytes)
+        };
+        Ok(Expert {
+            gate: projection(Projection::Gate)?,
+            up: projection(Projection::Up)?,
+            down: projection(Projection::Down)?,
+        })
+    }
+
+    /// A projection of an expert from its layer's stack.
+    fn stacked_projection(
+        &self,
+        spec: &ExpertSpec,
+        projection: Projection,
+    ) -> Result<Matrix, WeightsError> {
+        let name = spec.stack_name(projection);
+        let (_, stack) = self.read(&name)?.ok_or_else(|| self.missing(&name))?;
+        let range = self.stacked_range(spec, projection)?;
+        let bytes = stack.slice(range).ok_or_else(|| self.missing(&name))?;
+        self.stacked_matrix(spec, projection, bytes)
+    }
+
+    /// Where an expert's projection lies in its layer's stack.
+    pub(super) fn stacked_range(
+        &self,
+        spec: &ExpertSpec,
+        projection: Projection,
+    ) -> Result<std::ops::Range<usize>, WeightsError> {
+        let name = spec.stack_name(projection);
+        let info = self.gguf.tensor(&name).ok_or_else(|| self.missing(&name))?;
+        let (rows, cols) = spec.shape(projection);
+        let experts = self.config.moe.n_routed_experts;
+        if info.dims != [cols as u64, rows as u64, experts as u64] {
+            let found = info.dims.iter().rev().map(|&d| d as usize).collect();
+            return Err(self.shape_error(&name, found, [rows, cols]));
+        }
+        let len = info.len as usize / experts;
+        Ok(spec.expert.0 * len..(spec.expert.0 + 1) * len)
+    }
+
+    /// An expert's projection from its bytes in its layer's stack.
+    pub(super) fn stacked_matrix(
+        &self,
+        spec: &ExpertSpec,
+        projection: Projection,
+        bytes: Bytes,
+    ) -> Result<Matrix, WeightsError> {
+        let name = spec.stack_name(projection);
+        let info = self.gguf.tensor(&name).ok_or_else(|| self.missing(&name))?;
+        let ty = info.ty.block_type().ok_or_else(|| self.type_error(info))?;
+        let (rows, cols) = spec.shape(projection);
+        self.matrix(&name, ty, [rows, cols], bytes)
+    }
+}
+
+/// Where gate, up and down lie in an expert's record, and its length; `None` where a type cannot hold its
+/// shape.
+pub fn record_layout(
+    types: [BlockType; 3],
+    shapes: [(usize, usize); 3],
+) -> Option<([std::ops::Range<usize>; 3], usize)> {
+    let mut ranges = [0..0, 0..0, 0..0];
+    let mut end = 0usize;
+    for ((range, ty), (rows, cols)) in ranges.iter_mut().zip(types).zip(shapes) {
+        let start = end.checked_next_multiple_of(PROJECTION_ALIGNMENT)?;
+        end = start.checked_add(ty.byte_len(rows, cols)?)?;
+        *range = start..end;
+    }
+    Some((ranges, end))
+}
+
+impl Weights for GgufWeights {
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn tensor(&self, spec: &TensorSpec) -> Result<Option<Matrix>, WeightsError> {
+        let Some((info, bytes)) = self.read(&spec.name)? else {
+            return match self.half_of_kv_b(spec)? {
+                None if !spec.optional => Err(self.missing(&spec.name)),
+                half => Ok(half),
+            };
+        };
+        let coded = self.layout.as_ref().and_then(|layout| layout.tensors.get(&spec.name));
+        let Some(&(ty, rows, cols)) = coded else { return self.plain(spec, info, bytes).map(Some) };
+        if (rows, cols) != (spec.rows, spec.cols) {
+            return Err(self.shape_error(&spec.name, vec![rows, cols], [spec.rows, spec.cols]));
+        }
+        self.matrix(&spec.name, ty, [rows, cols], bytes).map(Some)
+    }
+
+    fn expert(&self, spec: &ExpertSpec) -> Result<Expert, WeightsError> {
+        if let Some(source) = &self.source {
+            return self.read_expert(&**source, spec);
+        }
+        match &self.layout {
+            Some(_) => self.expert_from_record(spec),
+            None => Ok(Expert {
+                gate: self.stacked_projection(spec, Projection::Gate)?,
+                up: self.stacked_projection(spec, Projection::Up)?,
+                down: self.stacked_projection(spec, Projection::Down)?,
+            }),
+        }
+    }
+}
+
+impl Layout {
+    fn read(path: &Path, config: &Config, gguf: &Gguf) -> Result<Self, OpenError> {
+        let metadata = gguf.metadata();
+        let problem = |key: &str, problem: String| OpenError::Layout {
+            path: path.to_path_buf(),
+            key: key.into(),
+            problem,
+        };
+        let names = metadata.strings("vaquita.tensor.names")?.unwrap_or_default();
+        let types = metadata.strings("vaquita.tensor.types")?.unwrap_or_default();
+        let shapes = metadata.u64s("vaquita.tensor.shapes")?.unwrap_or_default();
+        if names.len() != types.len() || names.len() * 2 != shapes.len() {
+            let found = format!(
+                "lists {} names, {} types, {} extents",
+                names.len(),
+                types.len(),
+                shapes.len()
+            );
+            return Err(problem("vaquita.tensor.names", found));
+        }
+        let mut tensors = HashMap::new();
+        for ((name, ty), shape) in names.iter().zip(types).zip(shapes.chunks_exact(2)) {
+            let ty = BlockType::from_name(ty).ok_or_else(|| {
+                problem("vaquita.tensor.types", format!("names the unknown type {ty:?}"))
+            })?;
+            tensors.insert(name.clone(), (ty, shape[0] as usize, shape[1] as usize));
+        }
+
+        let ids = metadata.bytes("vaquita.expert.types")?.unwrap_or_default();
+        let layers: Vec<usize> =
+            (0..config.num_layers_stored()).filter(|&l| config.is_moe(l)).collect();
+        let expected = layers.len() * config.moe.n_routed_experts * 3;
+        if ids.len() != expected {
+            let found = format!("has {} entries; the model needs {expected}", ids.len());
+            return Err(problem("vaquita.expert.types", found));
+        }
+        let mut experts = HashMap::new();
+        for (i, ids) in ids.chunks_exact(3).enumerate() {
+            let layer = LayerId(layers[i / config.moe.n_routed_experts]);
+            let expert = ExpertId(i % config.moe.n_routed_experts);
+            let mut types = [BlockType::F32; 3];
+            for (ty, &id) in types.iter_mut().zip(ids) {
+                *ty = BlockType::from_id(id).ok_or_else(|| {
+                    problem("vaquita.expert.types", format!("has the unknown type {id}"))
+                })?;
+            }
+            experts.insert((layer, expert), types);
+        }
+
+        let checksums = metadata.u32s("vaquita.record.crc32")?.unwrap_or_default();
+        if !checksums.is_empty() && checksums.len() != gguf.tensors().len() {
+            let found =
+                format!("has {} entries for {} tensors", checksums.len(), gguf.tensors().len());
+            return Err(problem("vaquita.record.crc32", found));
+        }
+        Ok(Self { tensors, experts, checksums })
+    }
+}

@@ -1,0 +1,13 @@
+//! Tiers that are another tier with a few better instructions.
+
+/// Operations that are another tier's.
+macro_rules! forward {
+    ($(fn $name:ident$(<const $number:ident: $of:ty>)?($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {$(
+        #[inline(always)]
+        fn $name$(<const $number: $of>)?(self, $($arg: $ty),*) -> $out {
+            self.0.$name$(::<$number>)?($($arg),*)
+        }
+    )*};
+}
+
+pub(in crate::isa) use forward;

@@ -1,0 +1,19 @@
+//! Instruction sets: the few operations that block types and kernels are written in.
+//!
+//! A kernel is a struct that implements [`Kernel`]: generic over [`Isa`], eight lanes of small
+//! operations. An instruction set is one file that implements `Isa`; [`scalar`] is the definition, and
+//! the others give the same bits. [`Tier`] is the one place where the choice is made.
+
+mod forward;
+mod operations;
+pub mod scalar;
+mod tier;
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+pub(crate) use operations::MOST_TILES;
+pub use operations::{Features, Isa, Kernel, TileSimd};
+pub use tier::Tier;

@@ -1,0 +1,337 @@
+//! AVX2 with FMA and F16C.
+
+use std::arch::x86_64::*;
+
+use crate::isa::{Isa, Kernel, MOST_TILES, TileSimd};
+
+/// Proof that this CPU has AVX2, FMA and F16C.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// Asks the CPU.
+    pub fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        has.then_some(Self(()))
+    }
+
+    /// Runs a kernel compiled for these instructions.
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn compiled<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
+            kernel.run(isa)
+        }
+        // SAFETY: `self` exists only where `detect` found the instructions.
+        unsafe { compiled(self, kernel) }
+    }
+}
+
+/// Intrinsics on values, or on memory that a reference of the right size vouches for.
+macro_rules! avx2 {
+    ($($body:tt)*) => {
+        // SAFETY: the receiver is proof that the CPU has the instructions, and each pointer comes
+        // from a reference to an array of the size that is read or written, at any alignment.
+        unsafe { $($body)* }
+    };
+}
+
+/// The same four activations for every row.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn four(a: &[i8; 4]) -> __m256i {
+    avx2!(_mm256_set1_epi32(i32::from_le_bytes(a.map(|a| a as u8))))
+}
+
+/// Sixteen bytes of a row beside sixteen of another.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn two(low: &[u8; 16], high: &[u8; 16]) -> __m256i {
+    avx2!({
+        let low = _mm_loadu_si128(low.as_ptr().cast());
+        let high = _mm_loadu_si128(high.as_ptr().cast());
+        _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), high)
+    })
+}
+
+impl TileSimd for Avx2 {
+    const TILES: usize = 1;
+    type F32 = __m256;
+    type I32 = __m256i;
+    type U8 = __m256i;
+    type Table = __m256i;
+
+    const TABLE_BIAS: i32 = 64;
+    const BYTE_BIAS: i32 = 0;
+    const TOKENS: usize = 4;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        avx2!(_mm256_set1_ps(x))
+    }
+
+    #[inline(always)]
+    fn load_tiles(self, [from, _]: [&[f32; 8]; MOST_TILES]) -> __m256 {
+        avx2!(_mm256_loadu_ps(from.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn store_tiles(self, x: __m256, to: &mut [f32]) {
+        let to: &mut [f32; 8] = to.first_chunk_mut().expect("a tile has eight rows");
+        avx2!(_mm256_storeu_ps(to.as_mut_ptr(), x))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        avx2!(_mm256_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn to_f32(self, a: __m256i) -> __m256 {
+        avx2!(_mm256_cvtepi32_ps(a))
+    }
+
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> __m256i {
+        avx2!(_mm256_set1_epi32(x))
+    }
+
+    #[inline(always)]
+    fn load_bytes_tiles(self, [from, _]: [&[u8; 32]; MOST_TILES]) -> __m256i {
+        avx2!(_mm256_loadu_si256(from.as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn shift_and<const SHIFT: i32>(self, a: __m256i, mask: u8) -> __m256i {
+        avx2!({
+            let shifted = if SHIFT == 0 { a } else { _mm256_srli_epi16::<SHIFT>(a) };
+            _mm256_and_si256(shifted, _mm256_set1_epi8(mask as i8))
+        })
+    }
+
+    #[inline(always)]
+    fn insert<const SHIFT: i32>(self, a: __m256i, b: __m256i, mask: u8) -> __m256i {
+        avx2!({
+            // Counts in registers may be zero; they are constants all the same.
+            let by = _mm_cvtsi32_si128(SHIFT.abs());
+            let shifted = if SHIFT < 0 { _mm256_srl_epi16(b, by) } else { _mm256_sll_epi16(b, by) };
+            let mask = _mm256_set1_epi8(mask as i8);
+            _mm256_or_si256(_mm256_andnot_si256(mask, a), _mm256_and_si256(mask, shifted))
+        })
+    }
+
+    #[inline(always)]
+    fn table(self, entries: &[i8; 16]) -> __m256i {
+        avx2!({
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(entries.as_ptr().cast()));
+            _mm256_add_epi8(table, _mm256_set1_epi8(64))
+        })
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: __m256i, codes: __m256i) -> __m256i {
+        avx2!(_mm256_shuffle_epi8(table, codes))
+    }
+
+    #[inline(always)]
+    fn load_weights_tiles(self, [from, _]: [&[u8; 32]; MOST_TILES]) -> __m256i {
+        self.load_bytes(from)
+    }
+
+    #[inline(always)]
+    fn dot4_table(self, acc: __m256i, weights: __m256i, a: &[i8; 4]) -> __m256i {
+        avx2!({
+            // at most 2 * 128 * 127 in 16 bits, so nothing saturates
+            let pairs = _mm256_maddubs_epi16(weights, four(a));
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        })
+    }
+
+    #[inline(always)]
+    fn dot4_bytes(self, acc: __m256i, weights: __m256i, a: &[i8; 4]) -> __m256i {
+        avx2!({
+            // |w| * sign(w) a: with 128 added to the weights, pairs would not fit 16 bits
+            let a = _mm256_sign_epi8(four(a), weights);
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), a);
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        })
+    }
+
+    #[inline(always)]
+    fn scales_tiles(self, [bytes, _]: [&[u8; 8]; MOST_TILES]) -> __m256 {
+        avx2!({
+            let bytes = _mm256_cvtepi8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast()));
+            let fields = _mm256_slli_epi32::<20>(bytes);
+            let fields = _mm256_and_si256(fields, _mm256_set1_epi32(0x87f0_0000_u32 as i32));
+            _mm256_castsi256_ps(_mm256_add_epi32(fields, _mm256_set1_epi32(112 << 23)))
+        })
+    }
+}
+
+impl Isa for Avx2 {
+    type Wide = Self;
+
+    #[inline(always)]
+    fn wide(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn load_f16(self, from: &[u8; 16]) -> __m256 {
+        avx2!(_mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, from: &[u8; 16]) -> __m256 {
+        avx2!({
+            let upper = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(upper))
+        })
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        avx2!(_mm256_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn abs(self, a: __m256) -> __m256 {
+        avx2!(_mm256_andnot_ps(_mm256_set1_ps(-0.0), a))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256i {
+        avx2!(_mm256_cvtps_epi32(a)) // the rounding mode is always the default, ties to even
+    }
+
+    #[inline(always)]
+    fn exp2i(self, n: __m256i) -> __m256 {
+        avx2!({
+            let exponent = _mm256_add_epi32(n, _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+        })
+    }
+
+    #[inline(always)]
+    fn store_i8(self, a: __m256i, to: &mut [i8; 8]) {
+        avx2!({
+            let words =
+                _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
+            _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packs_epi16(words, words))
+        })
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m256) -> f32 {
+        avx2!({
+            let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        })
+    }
+
+    #[inline(always)]
+    fn max_lane(self, a: __m256) -> f32 {
+        avx2!({
+            let four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        })
+    }
+
+    #[inline(always)]
+    fn prefetch<const AHEAD: usize>(self, at: *const u8) {
+        avx2!(_mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast()))
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, a: __m256i, to: &mut [u8; 32]) {
+        avx2!(_mm256_storeu_si256(to.as_mut_ptr().cast(), a))
+    }
+
+    #[inline(always)]
+    fn transpose(self, [a, b, c, d, e, f, g, h]: [&[u8; 16]; 8]) -> [__m256i; 4] {
+        avx2!({
+            // Rows r and r + 4 in the halves of one register, which all that follows keeps apart.
+            let (a, b) = (two(a, e), two(b, f));
+            let (c, d) = (two(c, g), two(d, h));
+            let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+            let (first, second) = (_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+            let (ab, cd) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+            let (third, fourth) = (_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+            [first, second, third, fourth]
+        })
+    }
+
+    #[inline(always)]
+    fn load_halves(self, [a, b, c, d, e, f, g, h]: [&[u8; 2]; 8]) -> __m256 {
+        avx2!({
+            let halves = _mm_setzero_si128();
+            let halves = _mm_insert_epi16::<0>(halves, i16::from_le_bytes(*a).into());
+            let halves = _mm_insert_epi16::<1>(halves, i16::from_le_bytes(*b).into());
+            let halves = _mm_insert_epi16::<2>(halves, i16::from_le_bytes(*c).into());
+            let halves = _mm_insert_epi16::<3>(halves, i16::from_le_bytes(*d).into());
+            let halves = _mm_insert_epi16::<4>(halves, i16::from_le_bytes(*e).into());
+            let halves = _mm_insert_epi16::<5>(halves, i16::from_le_bytes(*f).into());
+            let halves = _mm_insert_epi16::<6>(halves, i16::from_le_bytes(*g).into());
+            let halves = _mm_insert_epi16::<7>(halves, i16::from_le_bytes(*h).into());
+            _mm256_cvtph_ps(halves)
+        })
+    }
+
+    #[inline(always)]
+    fn byte<const AT: i32>(self, a: __m256i) -> __m256i {
+        avx2!({
+            let shifted = match AT {
+                0 => a,
+                1 => _mm256_srli_epi32::<8>(a),
+                2 => _mm256_srli_epi32::<16>(a),
+                _ => _mm256_srli_epi32::<24>(a),
+            };
+            if AT == 3 { shifted } else { _mm256_and_si256(shifted, _mm256_set1_epi32(255)) }
+        })
+    }
+
+    #[inline(always)]
+    fn spread<const AT: i32>(self, a: __m256i) -> __m256i {
+        avx2!({
+            // The byte that has the bits, four times; then one bit of each.
+            let byte = AT / 8 * 0x0101_0101;
+            let rows =
+                _mm_setr_epi32(byte, byte + 0x0404_0404, byte + 0x0808_0808, byte + 0x0c0c_0c0c);
+            let bytes = _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(rows));
+            let bits = _mm256_set1_epi32(0x0804_0201 << (AT % 8));
+            _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits)
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! Every expert, kept once it has been used: for models that fit memory. Experts of a mapped file are views
+//! of it, so nothing is copied.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{ExpertStore, Take, Visit};
+use crate::checkpoint::{Expert, ExpertId, LayerId, Weights, WeightsError};
+
+/// Experts as the weights have them.
+pub struct Resident {
+    weights: Arc<dyn Weights>,
+    /// `[layer][expert]`, filled at first use.
+    experts: Vec<Vec<OnceLock<Expert>>>,
+}
+
+impl Resident {
+    /// The experts of these weights.
+    pub fn new(weights: Arc<dyn Weights>) -> Self {
+        let config = weights.config();
+        let experts_of = |layer| if config.is_moe(layer) { config.moe.n_routed_experts } else { 0 };
+        let experts = (0..config.num_layers_stored())
+            .map(|layer| (0..experts_of(layer)).map(|_| OnceLock::new()).collect())
+            .collect();
+        Self { weights, experts }
+    }
+
+    fn get(&self, layer: LayerId, id: ExpertId) -> Result<&Expert, WeightsError> {
+        let place = &self.experts[layer.0][id.0];
+        if let Some(expert) = place.get() {
+            return Ok(expert);
+        }
+        let config = self.weights.config();
+        let expert = self.weights.expert(&config.family.expert(config, layer, id))?;
+        Ok(place.get_or_init(|| expert))
+    }
+}
+
+impl ExpertStore for Resident {
+    fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError> {
+        let get = |id| Ok((id, self.get(visit.layer, id)?));
+        take(&visit.wanted().into_iter().map(get).collect::<Result<Vec<_>, _>>()?);
+        Ok(())
+    }
+}

@@ -1,0 +1,75 @@
+//! Figures of an expert store.
+
+use std::time::Duration;
+
+/// Figures since a store was opened, or between two moments ([`Stats::since`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Experts that visits needed, each once per visit.
+    pub uses: u64,
+    /// Those that were in memory when their visit began.
+    pub hits: u64,
+    /// Bytes read from the file.
+    pub bytes_read: u64,
+    /// Time during which at least one read ran.
+    pub reading: Duration,
+    /// Time that computations waited for experts, all sequences added up.
+    pub waiting: Duration,
+    /// Time computed within visits: the routed experts and what was done meanwhile.
+    pub computing: Duration,
+    /// Experts that gave way to others or to a lower budget.
+    pub evictions: u64,
+    /// Experts read on a guess.
+    pub guessed: u64,
+    /// Of those, used when their layer came.
+    pub guesses_used: u64,
+    /// Of those, evicted unused.
+    pub guesses_wasted: u64,
+    /// Bytes that experts may take, now.
+    pub limit_bytes: u64,
+    /// Bytes that they do take, now.
+    pub resident_bytes: u64,
+    /// Experts in memory, now.
+    pub resident: u64,
+}
+
+impl Stats {
+    /// What happened after `earlier`. What is so now stays as it is.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            uses: self.uses.saturating_sub(earlier.uses),
+            hits: self.hits.saturating_sub(earlier.hits),
+            bytes_read: self.bytes_read.saturating_sub(earlier.bytes_read),
+            reading: self.reading.saturating_sub(earlier.reading),
+            waiting: self.waiting.saturating_sub(earlier.waiting),
+            computing: self.computing.saturating_sub(earlier.computing),
+            evictions: self.evictions.saturating_sub(earlier.evictions),
+            guessed: self.guessed.saturating_sub(earlier.guessed),
+            guesses_used: self.guesses_used.saturating_sub(earlier.guesses_used),
+            guesses_wasted: self.guesses_wasted.saturating_sub(earlier.guesses_wasted),
+            ..*self
+        }
+    }
+
+    /// Share of uses that were in memory; `None` where there were none.
+    pub fn hit_rate(&self) -> Option<f64> {
+        (self.uses > 0).then(|| self.hits as f64 / self.uses as f64)
+    }
+
+    /// Bytes per second while reads ran; `None` where none did.
+    pub fn read_rate(&self) -> Option<f64> {
+        let seconds = self.reading.as_secs_f64();
+        (seconds > 0.0).then(|| self.bytes_read as f64 / seconds)
+    }
+
+    /// The tokens per second that nothing could exceed with these misses, `1 / max(compute, bytes / read
+    /// rate)` per token, where `tokens` tokens took `elapsed` in all. `rate` is what the storage reads at best,
+    /// in bytes per second; without it, the rate reached counts. `None` without tokens.
+    pub fn bound(&self, tokens: u64, elapsed: Duration, rate: Option<f64>) -> Option<f64> {
+        let compute = elapsed.saturating_sub(self.waiting).as_secs_f64();
+        let rate = rate.or_else(|| self.read_rate());
+        let read = rate.map_or(0.0, |rate| self.bytes_read as f64 / rate);
+        let slower = compute.max(read);
+        (tokens > 0 && slower > 0.0).then(|| tokens as f64 / slower)
+    }
+}

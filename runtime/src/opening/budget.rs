@@ -1,0 +1,329 @@
+//! The memory of the whole process: what the user allows, what the model needs, and what is left for experts.
+
+use std::fmt;
+
+use super::machine::Machine;
+use crate::checkpoint::config::AttentionConfig;
+use crate::checkpoint::{Config, GgufWeights, Weights, WeightsError};
+use crate::experts::Placement;
+use crate::host::Host;
+use crate::model::cache::{CacheType, entry_bytes, kept_positions};
+use crate::model::moe::SLOTS_AT_ONCE;
+
+/// Share of what is available that `auto` takes, in percent: other programs grow too.
+const AUTO_PERCENT: u64 = 90;
+/// Stacks, allocator slack and small state of a process that computes.
+const FIXED_BYTES: u64 = 16 << 20;
+
+/// What the user allows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MemoryBudget {
+    /// So many bytes.
+    Bytes(u64),
+    /// A share of the machine's memory, or of the cgroup's where that is less.
+    Percent(f64),
+    /// Most of what is available now.
+    Auto,
+}
+
+/// Why a budget is not one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BudgetTextError {
+    /// It cannot be read.
+    #[error("{found:?} is not a memory budget; write it like 2GiB, 800M, 60% or auto")]
+    Text {
+        /// What was written.
+        found: String,
+    },
+    /// The system does not say how much memory there is.
+    #[error("this system does not say how much memory it has; give --memory in bytes, like 2GiB")]
+    Unknown,
+}
+
+impl MemoryBudget {
+    /// Reads `2GiB`, `2G` (the same), `1.5GB` (powers of ten), `60%`, `auto`, or bytes.
+    pub fn parse(text: &str) -> Result<Self, BudgetTextError> {
+        let error = || BudgetTextError::Text { found: text.into() };
+        let text = text.trim();
+        if text.eq_ignore_ascii_case("auto") {
+            return Ok(Self::Auto);
+        }
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let number: f64 = number.parse().map_err(|_| error())?;
+        let unit = unit.trim().to_ascii_lowercase();
+        if unit == "%" {
+            let fits = number > 0.0 && number <= 100.0;
+            return if fits { Ok(Self::Percent(number)) } else { Err(error()) };
+        }
+        let factor = match unit.as_str() {
+            "" | "b" => 1.0,
+            "k" | "kib" => 1024.0,
+            "m" | "mib" => 1024.0 * 1024.0,
+            "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+            "kb" => 1e3,
+            "mb" => 1e6,
+            "gb" => 1e9,
+            _ => return Err(error()),
+        };
+        let bytes = number * factor;
+        if bytes >= 1.0 && bytes < (1u64 << 53) as f64 {
+            Ok(Self::Bytes(bytes as u64))
+        } else {
+            Err(error())
+        }
+    }
+
+    /// In bytes, on this machine.
+    pub fn resolve(self) -> Result<u64, BudgetTextError> {
+        self.resolve_on(Machine::read(&Host::live()))
+    }
+
+    /// In bytes, on a machine.
+    pub fn resolve_on(self, machine: Option<Machine>) -> Result<u64, BudgetTextError> {
+        match (self, machine) {
+            (Self::Bytes(bytes), _) => Ok(bytes),
+            (_, None) => Err(BudgetTextError::Unknown),
+            (Self::Percent(percent), Some(machine)) => {
+                Ok((machine.total as f64 * percent / 100.0) as u64)
+            }
+            (Self::Auto, Some(machine)) => {
+                Ok(machine.process + machine.available / 100 * AUTO_PERCENT)
+            }
+        }
+    }
+}
+
+/// How a model is going to be used, as far as it costs memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Tokens that the cache of a sequence is to hold.
+    pub context: usize,
+    /// Tokens of a prompt that are computed together.
+    pub prefill_chunk: usize,
+    /// Precision of the cache.
+    pub cache: CacheType,
+    /// Sequences at the same time.
+    pub sessions: usize,
+}
+
+/// What a model takes, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// The process as it was before anything was loaded, and what every process needs.
+    pub process: u64,
+    /// All weights that are not routed experts.
+    pub dense: u64,
+    /// The cache of all sequences when it is full.
+    pub cache: u64,
+    /// Tokens of each sequence that `cache` holds.
+    pub context: usize,
+    /// What a chunk of a prompt computes with.
+    pub scratch: u64,
+    /// One token's experts of the largest layer.
+    pub layer: u64,
+    /// One token's experts of all layers.
+    pub cycle: u64,
+    /// All experts.
+    pub experts: u64,
+}
+
+/// The budget is too small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct TooSmall {
+    /// What was allowed.
+    pub budget: u64,
+    /// What is needed.
+    pub footprint: Footprint,
+}
+
+impl fmt::Display for TooSmall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Footprint { dense, cache, context, cycle, .. } = self.footprint;
+        let (unit, name) =
+            if self.footprint.floor() < 1 << 30 { (1u64 << 20, "MiB") } else { (1 << 30, "GiB") };
+        let show = |bytes: u64| bytes as f64 / unit as f64;
+        write!(f, "{:.2} {name} of memory are too few: ", show(self.budget))?;
+        write!(f, "this model needs at least {:.2} {name}: ", show(self.footprint.floor()))?;
+        write!(f, "dense {:.2}, cache for {context} tokens {:.2}, ", show(dense), show(cache))?;
+        write!(f, "one token's experts {:.2}, ", show(cycle))?;
+        write!(
+            f,
+            "program and scratch {:.2}; ",
+            show(self.footprint.process + self.footprint.scratch)
+        )?;
+        write!(f, "raise --memory, or lower --context")
+    }
+}
+
+impl Footprint {
+    /// What a file needs under a workload, in a process that occupies `process` bytes.
+    pub fn of(
+        weights: &GgufWeights,
+        placement: &Placement,
+        workload: &Workload,
+        process: u64,
+    ) -> Result<Self, WeightsError> {
+        let config = weights.config();
+        let context = match workload.context {
+            0 => config.max_position_embeddings,
+            context => context,
+        };
+        let sessions = workload.sessions.max(1) as u64;
+        let product = |a: u64, b: u64| a.saturating_mul(b);
+        Ok(Self {
+            process: process.saturating_add(FIXED_BYTES),
+            dense: dense_bytes(weights),
+            cache: product(cache_bytes(config, context, workload), sessions),
+            context,
+            scratch: product(scratch_bytes(config, workload.prefill_chunk), sessions),
+            layer: placement.least_bytes() as u64,
+            cycle: placement.cycle_bytes() as u64,
+            experts: placement.total_bytes() as u64,
+        })
+    }
+
+    /// Everything but experts.
+    pub fn fixed(&self) -> u64 {
+        [self.dense, self.cache, self.scratch]
+            .iter()
+            .fold(self.process, |sum, bytes| sum.saturating_add(*bytes))
+    }
+
+    /// The smallest budget that is accepted.
+    pub fn floor(&self) -> u64 {
+        self.fixed().saturating_add(self.cycle)
+    }
+
+    /// How to run within `budget` bytes.
+    pub fn plan(self, budget: u64) -> Result<Plan, TooSmall> {
+        if budget < self.floor() {
+            return Err(TooSmall { budget, footprint: self });
+        }
+        let left = budget - self.fixed();
+        let experts = (left < self.experts).then_some(left);
+        Ok(Plan { budget, footprint: self, experts })
+    }
+}
+
+/// How a model runs within a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Bytes of the whole process.
+    pub budget: u64,
+    /// What takes them.
+    pub footprint: Footprint,
+    /// Bytes for streamed experts; `None` where everything fits, is mapped, and nothing is copied.
+    pub experts: Option<u64>,
+}
+
+/// Bytes of the weights that every token needs, as they lie in memory of their own.
+fn dense_bytes(weights: &GgufWeights) -> u64 {
+    let config = weights.config();
+    let tensors = config.family.tensors(config).into_iter();
+    let loaded = tensors.filter(|spec| spec.layer().is_none_or(|l| l < config.num_hidden_layers));
+    let bytes = loaded.filter_map(|spec| weights.tensor_bytes(&spec));
+    // A tensor begins anywhere in its first page.
+    bytes.map(|len| len.saturating_add(8192) / 4096 * 4096).sum()
+}
+
+/// Bytes of the cache of a sequence of `context` tokens.
+fn cache_bytes(config: &Config, context: usize, workload: &Workload) -> u64 {
+    let layer = |layer| {
+        let positions = kept_positions(config, layer, context, workload.prefill_chunk.max(1));
+        (positions as u64).saturating_mul(entry_bytes(config, layer, workload.cache) as u64)
+    };
+    (0..config.num_hidden_layers).map(layer).fold(0, u64::saturating_add)
+}
+
+/// What a chunk of `tokens` tokens computes with, at most: the residual stream and the larger of attention
+/// and feed-forward, all in f32 with an int8 copy where it is multiplied, and the logits.
+fn scratch_bytes(config: &Config, tokens: usize) -> u64 {
+    let attention = match &config.attention {
+        AttentionConfig::Mla(mla) => {
+            let (rank, pe) = (mla.kv_lora_rank, mla.qk_rope_head_dim);
+            let head = 3 * (mla.qk_nope_head_dim + pe) + 4 * rank + pe + 2 * mla.v_head_dim;
+            mla.num_attention_heads * head + mla.q_lora_rank.unwrap_or(0) * 3
+        }
+        AttentionConfig::Grouped(gqa) => {
+            let heads = 4 * gqa.num_attention_heads + 5 * gqa.num_key_value_heads;
+            let conv = if gqa.conv_l_cache > 0 { 6 * config.hidden_size } else { 0 };
+            conv.max(heads * gqa.head_dim)
+        }
+    };
+    let moe = &config.moe;
+    let widest = moe.shared_expert_intermediate_size.max(config.intermediate_size);
+    let routed = (moe.num_experts_per_tok + 2) * config.hidden_size + moe.n_routed_experts;
+    let token = 5 * config.hidden_size + attention.max(3 * widest + routed);
+    // Experts are computed some at a time, and the last of these may have all tokens.
+    let tokens = tokens.max(1);
+    let slots = (tokens * moe.num_experts_per_tok).min(SLOTS_AT_ONCE + tokens);
+    let slot = 3 * (config.hidden_size + moe.moe_intermediate_size);
+    4 * (tokens * token + slots * slot + 4 * config.vocab_size) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn budgets_are_read_as_people_write_them() {
+        let parse = |text| MemoryBudget::parse(text).unwrap();
+        for text in ["2GiB", "2g", " 2 GiB", "2048MiB", "2147483648"] {
+            assert_eq!(parse(text), MemoryBudget::Bytes(2 * GIB), "{text}");
+        }
+        assert_eq!(parse("1.5GB"), MemoryBudget::Bytes(1_500_000_000));
+        assert_eq!(parse("60%"), MemoryBudget::Percent(60.0));
+        assert_eq!(parse("Auto"), MemoryBudget::Auto);
+        for text in ["", "GiB", "-1G", "0", "0%", "101%", "2TB", "1e9", "1.2.3G", "99999999999G"] {
+            assert!(MemoryBudget::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_of_the_machine_and_auto_leaves_some_to_others() {
+        let machine = Machine { total: 8 * GIB, available: 4 * GIB, process: GIB };
+        let on = |budget: MemoryBudget| budget.resolve_on(Some(machine)).unwrap();
+        assert_eq!(on(MemoryBudget::Percent(50.0)), 4 * GIB);
+        let auto = on(MemoryBudget::Auto);
+        assert!(auto > 4 * GIB && auto < 5 * GIB, "{auto}");
+        assert_eq!(MemoryBudget::Auto.resolve_on(None), Err(BudgetTextError::Unknown));
+        assert_eq!(MemoryBudget::Bytes(7).resolve_on(None), Ok(7));
+    }
+
+    fn footprint() -> Footprint {
+        Footprint {
+            process: GIB / 64,
+            dense: GIB / 2,
+            cache: GIB / 8,
+            context: 4096,
+            scratch: GIB / 64,
+            layer: GIB / 32,
+            cycle: GIB / 4,
+            experts: 4 * GIB,
+        }
+    }
+
+    #[test]
+    fn below_the_floor_a_budget_is_refused_with_the_figures() {
+        let error = footprint().plan(GIB / 2).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "512.00 MiB of memory are too few: this model needs at least 928.00 MiB: dense 512.00, \
+             cache for 4096 tokens 128.00, one token's experts 256.00, program and scratch 32.00; \
+             raise --memory, or lower --context"
+        );
+        let floor = footprint().floor();
+        assert!(footprint().plan(floor - 1).is_err());
+        assert_eq!(footprint().plan(floor).unwrap().experts, Some(GIB / 4));
+    }
+
+    #[test]
+    fn what_fits_is_mapped() {
+        let all = footprint().fixed() + 4 * GIB;
+        assert_eq!(footprint().plan(all - 1).unwrap().experts, Some(4 * GIB - 1));
+        assert_eq!(footprint().plan(all).unwrap().experts, None);
+    }
+}

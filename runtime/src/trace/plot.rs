@@ -1,0 +1,73 @@
+//! A drawing of hit rates over budgets, as SVG: what a device gains from memory, and a policy from cleverness.
+
+use super::Trace;
+use super::replay::{ReplayError, Rule, replay};
+use crate::svg::Drawing;
+
+/// Height of the drawing.
+const HEIGHT: f64 = 440.0;
+/// Budgets drawn, from one layer's need to all experts.
+const POINTS: u32 = 24;
+
+/// One rule's hit rates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Curve {
+    /// Which rule.
+    pub rule: Rule,
+    /// Budget in bytes, and the share of uses that it hits while tokens are generated.
+    pub points: Vec<(u64, f64)>,
+}
+
+/// Replays a trace at budgets from the least possible up to all experts that it uses.
+pub fn curves(trace: &Trace) -> Result<Vec<Curve>, ReplayError> {
+    let (least, most) = range(trace);
+    let ratio = most as f64 / least.max(1) as f64;
+    let budget = |i: u32| match i {
+        POINTS => most,
+        i => (least as f64 * ratio.powf(f64::from(i) / f64::from(POINTS))).ceil() as u64,
+    };
+    let curve = |rule| {
+        let point = |i| {
+            let budget = budget(i);
+            replay(trace, rule, budget).map(|replay| (budget, replay.decode.hit_rate()))
+        };
+        Ok(Curve { rule, points: (0..=POINTS).map(point).collect::<Result<_, _>>()? })
+    };
+    Rule::ALL.into_iter().map(curve).collect()
+}
+
+/// The bytes that the largest generated visit needs at once, and those of all experts that are used.
+fn range(trace: &Trace) -> (u64, u64) {
+    let shape = trace.shape;
+    let mut used = vec![false; shape.len()];
+    let mut least = 0;
+    for visit in &trace.visits {
+        let mut experts = visit.routed.clone();
+        experts.sort_unstable();
+        experts.dedup();
+        let indices: Vec<usize> =
+            experts.iter().map(|e| visit.layer.0 * shape.experts + e.0).collect();
+        let bytes = indices.iter().map(|&at| trace.expert_bytes[at]);
+        least = least.max(if visit.prefill { bytes.max().unwrap_or(0) } else { bytes.sum() });
+        indices.into_iter().for_each(|at| used[at] = true);
+    }
+    let bytes = trace.expert_bytes.iter().zip(&used).filter(|(_, used)| **used);
+    (least.max(1), bytes.map(|(bytes, _)| bytes).sum::<u64>().max(least).max(1))
+}
+
+/// Draws curves.
+pub fn svg(curves: &[Curve]) -> String {
+    let colours = ["#999999", "#d98200", "#0060c0", "#222222"];
+    let most = curves.iter().flat_map(|c| &c.points).map(|p| p.0).max().unwrap_or(1).max(1);
+    let mib = |bytes: f64| format!("{:.0} MiB", bytes / f64::from(1 << 20));
+    let percent = |share: f64| format!("{:.0}%", share * 100.0);
+    let mut drawing = Drawing::new();
+    let panel = drawing.panel(HEIGHT, (most as f64, 1.0), mib, percent);
+    for (i, curve) in curves.iter().enumerate() {
+        let colour = colours[i % colours.len()];
+        let points: Vec<(f64, f64)> = curve.points.iter().map(|&(b, r)| (b as f64, r)).collect();
+        drawing.curve(&panel, colour, &points);
+        drawing.name(&panel, colour, curves.len() - i, curve.rule.name());
+    }
+    drawing.finish()
+}

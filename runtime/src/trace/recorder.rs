@@ -1,0 +1,182 @@
+//! Records what a model routes, in the format of [`super::trace`], while it runs on any store. One sequence at
+//! a time: visits of several would be mixed up.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{COLUMNS, FIRST_LINE};
+use crate::checkpoint::{Config, ExpertId, LayerId, WeightsError};
+use crate::experts::Placement;
+use crate::experts::policies::Key;
+use crate::model::{ExpertStore, Preference, Stats, Take, Visit};
+
+/// A store that writes down what it is asked for.
+pub struct Recorder {
+    store: Arc<dyn ExpertStore>,
+    placement: Placement,
+    first_layer: LayerId,
+    log: Mutex<Log>,
+}
+
+struct Log {
+    out: Box<dyn Write + Send>,
+    /// Grows with every prompt after the first.
+    turn: u64,
+    /// Number of the token that the current visits begin with.
+    step: u64,
+    /// Tokens of the current visits.
+    tokens: u64,
+    generating: bool,
+    /// The first failure to write; nothing is written after it.
+    failure: Option<io::Error>,
+}
+
+impl Recorder {
+    /// Records into a new file what is asked of `store`. `name` is what the trace calls the model.
+    pub fn create(
+        path: &Path,
+        name: &str,
+        config: &Config,
+        placement: Placement,
+        store: Arc<dyn ExpertStore>,
+    ) -> io::Result<Self> {
+        let out = BufWriter::new(File::create(path)?);
+        Self::new(Box::new(out), name, config, placement, store)
+    }
+
+    /// Records into `out`.
+    pub fn new(
+        mut out: Box<dyn Write + Send>,
+        name: &str,
+        config: &Config,
+        placement: Placement,
+        store: Arc<dyn ExpertStore>,
+    ) -> io::Result<Self> {
+        header(&mut out, name, config, &placement)?;
+        let first_layer = LayerId(config.moe.first_k_dense_replace);
+        let (turn, step, tokens, generating, failure) = (0, 0, 0, false, None);
+        let log = Log { out, turn, step, tokens, generating, failure };
+        Ok(Self { store, placement, first_layer, log: Mutex::new(log) })
+    }
+
+    /// Writes what is still in memory, and says whether everything could be written.
+    pub fn finish(&self) -> io::Result<()> {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        match log.failure.take() {
+            Some(failure) => Err(failure),
+            None => log.out.flush(),
+        }
+    }
+
+    fn record(&self, visit: &Visit) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if visit.layer == self.first_layer {
+            let generates = visit.tokens() == 1;
+            log.turn += u64::from(log.generating && !generates);
+            log.step += log.tokens;
+            log.tokens = visit.tokens() as u64;
+            log.generating = generates;
+        }
+        if log.failure.is_none()
+            && let Err(failure) = self.rows(&mut log, visit)
+        {
+            log.failure = Some(failure);
+        }
+    }
+
+    fn rows(&self, log: &mut Log, visit: &Visit) -> io::Result<()> {
+        let layer = visit.layer;
+        let mut resident = self.store.resident(layer);
+        for (i, slot) in visit.slots.iter().enumerate() {
+            let (token, place) = (i / visit.per_token.max(1), i % visit.per_token.max(1));
+            let here = match &mut resident {
+                None => true,
+                // The first token that needs an expert brings it for the others.
+                Some(resident) => resident
+                    .get_mut(slot.expert.0)
+                    .is_none_or(|resident| std::mem::replace(resident, true)),
+            };
+            let placed = self.placement.get(Key { layer, expert: slot.expert });
+            let bytes = placed.filter(|_| !here).map_or(0, |placed| placed.slot_bytes);
+            writeln!(
+                log.out,
+                "{},{},{},{},{place},{},{},{},{bytes}",
+                log.turn,
+                u8::from(log.generating),
+                log.step + token as u64,
+                layer.0,
+                slot.expert.0,
+                slot.weight,
+                u8::from(here),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn header(
+    out: &mut dyn Write,
+    name: &str,
+    config: &Config,
+    placement: &Placement,
+) -> io::Result<()> {
+    let shape = placement.shape;
+    // A name with line breaks or blanks would be read as something else.
+    let name: String = name.split_whitespace().collect::<Vec<_>>().join("_");
+    writeln!(out, "{FIRST_LINE}")?;
+    writeln!(
+        out,
+        "# model={name} arch={} n_layer={} n_expert={} n_expert_used={}",
+        config.family.architecture(),
+        shape.layers,
+        shape.experts,
+        shape.per_token,
+    )?;
+    for layer in 0..shape.layers {
+        let bytes = |expert| {
+            let key = Key { layer: LayerId(layer), expert: ExpertId(expert) };
+            placement.get(key).map(|placed| placed.slot_bytes)
+        };
+        let sizes: Vec<usize> = (0..shape.experts).filter_map(bytes).collect();
+        match sizes.as_slice() {
+            [] => {}
+            [first, rest @ ..] if rest.iter().all(|size| size == first) => {
+                writeln!(out, "# layer={layer} expert_bytes={first}")?;
+            }
+            sizes => {
+                let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
+                writeln!(out, "# sizes layer={layer} {}", sizes.join(" "))?;
+            }
+        }
+    }
+    writeln!(out, "{COLUMNS}")
+}
+
+impl ExpertStore for Recorder {
+    fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError> {
+        self.record(visit);
+        self.store.for_each(visit, take)
+    }
+
+    fn wants_guess(&self, layer: LayerId) -> bool {
+        self.store.wants_guess(layer)
+    }
+
+    fn guess(&self, visit: &Visit) {
+        self.store.guess(visit);
+    }
+
+    fn resident(&self, layer: LayerId) -> Option<Vec<bool>> {
+        self.store.resident(layer)
+    }
+
+    fn preference(&self, layer: LayerId) -> Option<Preference> {
+        self.store.preference(layer)
+    }
+
+    fn stats(&self) -> Option<Stats> {
+        self.store.stats()
+    }
+}

@@ -1,0 +1,179 @@
+//! Replays a routing trace against a policy: what it would have hit and read with so many bytes for experts.
+//! Starts cold. Memory is counted exactly, in bytes of experts.
+//!
+//! A generated token's experts of a layer are in memory together. A prompt's chunk visits them one after the
+//! other, so that a chunk may touch more than fit.
+
+use std::collections::HashSet;
+
+use super::{Trace, TraceVisit};
+use crate::checkpoint::{ExpertId, LayerId};
+use crate::experts::policies::{Belady, Key, Policy, PolicyKind, victims};
+
+/// What to replay against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// A policy that could run.
+    Policy(PolicyKind),
+    /// The bound: it knows the trace.
+    Belady,
+}
+
+impl Rule {
+    /// All of them, the bound last.
+    pub const ALL: [Self; 4] = [
+        Self::Policy(PolicyKind::Lru),
+        Self::Policy(PolicyKind::Lfu),
+        Self::Policy(PolicyKind::Reuse),
+        Self::Belady,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Policy(kind) => kind.name(),
+            Self::Belady => "belady",
+        }
+    }
+
+    /// The rule of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.name() == name)
+    }
+
+    fn build(self, trace: &Trace) -> Box<dyn Policy> {
+        match self {
+            Self::Policy(kind) => kind.build(trace.shape),
+            Self::Belady => {
+                let visits = trace.visits.iter().map(|visit| (visit.layer, &visit.routed[..]));
+                Box::new(Belady::new(visits))
+            }
+        }
+    }
+}
+
+/// Why a replay is not possible.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The experts of one layer do not fit.
+    #[error(
+        "{budget} bytes do not hold the {needed} bytes that one token needs of layer {layer}; give more"
+    )]
+    Budget {
+        /// Bytes given.
+        budget: u64,
+        /// Bytes needed.
+        needed: u64,
+        /// The layer.
+        layer: usize,
+    },
+}
+
+/// What a run of visits hit and read. An expert counts once per visit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Experts that visits used.
+    pub uses: u64,
+    /// Those of them that were in memory.
+    pub hits: u64,
+    /// Bytes read for the others.
+    pub bytes_read: u64,
+}
+
+impl Usage {
+    /// Share of uses that were in memory.
+    pub fn hit_rate(&self) -> f64 {
+        self.hits as f64 / self.uses.max(1) as f64
+    }
+}
+
+/// The outcome of a replay.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Replay {
+    /// While the prompts were read.
+    pub prefill: Usage,
+    /// While tokens were generated.
+    pub decode: Usage,
+    /// Tokens generated.
+    pub tokens: u64,
+}
+
+impl Replay {
+    /// Bytes read for a generated token, on average.
+    pub fn bytes_per_token(&self) -> f64 {
+        self.decode.bytes_read as f64 / self.tokens.max(1) as f64
+    }
+}
+
+/// Replays `trace` with `budget` bytes for experts.
+pub fn replay(trace: &Trace, rule: Rule, budget: u64) -> Result<Replay, ReplayError> {
+    let mut run =
+        Run { trace, policy: rule.build(trace), budget, resident: HashSet::new(), used: 0 };
+    let mut outcome = Replay {
+        prefill: Usage::default(),
+        decode: Usage::default(),
+        tokens: trace.decoded_tokens(),
+    };
+    for visit in &trace.visits {
+        let usage = if visit.prefill { &mut outcome.prefill } else { &mut outcome.decode };
+        run.visit(visit, usage)?;
+    }
+    Ok(outcome)
+}
+
+struct Run<'a> {
+    trace: &'a Trace,
+    policy: Box<dyn Policy>,
+    budget: u64,
+    resident: HashSet<Key>,
+    used: u64,
+}
+
+impl Run<'_> {
+    fn bytes(&self, key: Key) -> u64 {
+        self.trace.expert_bytes[self.trace.shape.index(key)]
+    }
+
+    fn visit(&mut self, visit: &TraceVisit, usage: &mut Usage) -> Result<(), ReplayError> {
+        self.policy.visit(visit.layer, &visit.routed);
+        let mut wanted: Vec<ExpertId> = visit.routed.clone();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let key = |&expert: &ExpertId| Key { layer: visit.layer, expert };
+        let (hits, misses): (Vec<Key>, Vec<Key>) =
+            wanted.iter().map(key).partition(|key| self.resident.contains(key));
+        usage.uses += wanted.len() as u64;
+        usage.hits += hits.len() as u64;
+        let mut in_use: HashSet<Key> = HashSet::new();
+        if !visit.prefill {
+            in_use.extend(wanted.iter().map(key));
+        }
+        for key in misses {
+            self.make_room(visit.layer, self.bytes(key), &in_use)?;
+            self.resident.insert(key);
+            self.used += self.bytes(key);
+            usage.bytes_read += self.bytes(key);
+        }
+        Ok(())
+    }
+
+    fn make_room(
+        &mut self,
+        now: LayerId,
+        bytes: u64,
+        in_use: &HashSet<Key>,
+    ) -> Result<(), ReplayError> {
+        let excess = (self.used + bytes).saturating_sub(self.budget);
+        let free = self.resident.iter().filter(|key| !in_use.contains(key));
+        let candidates = free.map(|&key| (key, self.bytes(key)));
+        let Some(evicted) = victims(&*self.policy, now, candidates, excess) else {
+            let needed = in_use.iter().map(|&key| self.bytes(key)).sum::<u64>().max(bytes);
+            return Err(ReplayError::Budget { budget: self.budget, needed, layer: now.0 });
+        };
+        for key in evicted {
+            self.resident.remove(&key);
+            self.used -= self.bytes(key);
+        }
+        Ok(())
+    }
+}
