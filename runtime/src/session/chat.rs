@@ -3,19 +3,18 @@
 //! What templates can use is in [`super::jinja`]; here is what they get. They do not agree on how a call of a tool is
 //! given to them, and each gets it as it wants it.
 
-use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use minijinja::value::Serde;
+use minijinja::value::{Serde, Value};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
-use super::jinja::{environment, without_generation_blocks};
+use super::jinja;
 
-/// Bytes it may write.
-const MAX_OUTPUT: usize = 64 << 20;
 /// Bytes it may have.
-const MAX_TEMPLATE: usize = 1 << 20;
+const MAX_TEMPLATE: usize = 256 << 10;
+/// Bytes of what a template or its engine says where it fails.
+const MAX_MESSAGE: usize = 2000;
 
 /// The template of DeepSeek-V3 and R1, for files that carry none.
 const DEEPSEEK: &str = include_str!("deepseek.jinja");
@@ -101,7 +100,7 @@ impl ChatTemplate {
         if source.len() > MAX_TEMPLATE {
             return Err(ChatError::TooLong { found: source.len() });
         }
-        environment(0).template_from_str(&without_generation_blocks(&source)).map_err(failed)?;
+        jinja::check(&source).map_err(failed)?;
         Ok(Self { source })
     }
 
@@ -147,9 +146,7 @@ impl ChatTemplate {
 
     fn render_json(&self, messages: &[Json], options: &ChatOptions) -> Result<String, ChatError> {
         let since_1970 = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let environment = environment(options.now.unwrap_or_else(|| since_1970().as_secs()));
-        let source = without_generation_blocks(&self.source);
-        let template = environment.template_from_str(&source).map_err(failed)?;
+        let now = options.now.unwrap_or_else(|| since_1970().as_secs());
         let mut variables = options.extra.cloned().unwrap_or_default();
         let known = serde_json::json!({
             "messages": messages,
@@ -159,9 +156,7 @@ impl ChatTemplate {
             "tools": options.tools,
         });
         variables.extend(known.as_object().cloned().unwrap_or_default());
-        let mut out = Bounded(Vec::new());
-        template.render_captured_to(Serde(variables), &mut out).map_err(failed)?;
-        Ok(String::from_utf8_lossy(&out.0).into_owned())
+        jinja::render(&self.source, || Value::from(Serde(variables)), now).map_err(failed)
     }
 }
 
@@ -182,24 +177,6 @@ fn with_objects(messages: &[Json]) -> (Vec<Json>, Vec<&str>) {
     (objects, texts)
 }
 
-/// Refuses more than [`MAX_OUTPUT`].
-struct Bounded(Vec<u8>);
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT {
-            let message = format!("the conversation is longer than {MAX_OUTPUT} bytes");
-            return Err(io::Error::other(message));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 fn failed(error: minijinja::Error) -> ChatError {
     // The causes hold what `raise_exception` said.
     let mut message = error.to_string();
@@ -208,6 +185,7 @@ fn failed(error: minijinja::Error) -> ChatError {
         message.push_str(&format!(": {inner}"));
         cause = inner.source();
     }
+    message.truncate(message.floor_char_boundary(MAX_MESSAGE));
     ChatError::Template { message }
 }
 
