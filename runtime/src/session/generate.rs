@@ -18,7 +18,7 @@ pub struct GenerationOptions {
     pub sampling: SamplingOptions,
     /// At most so many tokens; `None` goes on until the context is full.
     pub max_tokens: Option<usize>,
-    /// Texts that end the answer; they are not shown.
+    /// Texts that end the answer; they are not shown. In what the model thinks they end nothing.
     pub stop: Vec<String>,
     /// The prompt ends inside a `<think>` block: see [`is_open`](super::reasoning::is_open).
     pub reasoning_open: bool,
@@ -40,6 +40,8 @@ pub enum Event<'a> {
     Reasoning(&'a str),
     /// The model answers.
     Answer(&'a str),
+    /// All that came as the answer so far was reasoning: it ended with a tag that nothing had opened.
+    WasReasoning,
 }
 
 /// Why an answer ended.
@@ -237,10 +239,15 @@ impl<'a> Text<'a> {
     fn push(&mut self, token: u32, tokenizer: &Tokenizer) -> ControlFlow<StopReason> {
         let mut flow = (self.on_event)(Event::Token(token));
         let text = self.stream.push(&tokenizer.piece(token).unwrap_or_default());
-        let (text, stopped) = self.stops.push(&text);
+        let mut stopped = false;
         for part in self.splitter.push(&text) {
-            if self.emit(part).is_break() {
+            let (emitted, found) = self.take(part);
+            if emitted.is_break() {
                 flow = ControlFlow::Break(());
+            }
+            stopped = found;
+            if stopped {
+                break;
             }
         }
         match (flow, stopped) {
@@ -250,35 +257,54 @@ impl<'a> Text<'a> {
         }
     }
 
-    fn emit(&mut self, part: Part) -> ControlFlow<()> {
+    /// Gives out a part as far as it is certain not to belong to a stop string, and says whether one was found.
+    fn take(&mut self, part: Part) -> (ControlFlow<()>, bool) {
         match part {
-            Part::Reasoning(text) => {
-                self.reasoning.push_str(&text);
-                (self.on_event)(Event::Reasoning(&text))
-            }
             Part::Answer(text) => {
-                self.answer.push_str(&text);
-                (self.on_event)(Event::Answer(&text))
+                let (text, found) = self.stops.push(&text);
+                (self.answer(&text), found)
+            }
+            // What was held back cannot belong to a stop string any more.
+            Part::Reasoning(text) => {
+                let held = self.stops.flush();
+                let answered = self.answer(&held);
+                self.reasoning.push_str(&text);
+                let thought = (self.on_event)(Event::Reasoning(&text));
+                (if answered.is_break() { answered } else { thought }, false)
+            }
+            Part::WasReasoning => {
+                let held = self.stops.flush();
+                let answered = self.answer(&held);
+                self.reasoning.push_str(self.answer.trim_start_matches('\n'));
+                self.answer.clear();
+                let told = (self.on_event)(Event::WasReasoning);
+                (if answered.is_break() { answered } else { told }, false)
             }
         }
     }
 
-    /// Gives out what was held back.
-    fn finish(&mut self, stop: StopReason) {
-        let mut rest = String::new();
-        if stop != StopReason::StopString {
-            let text = self.stream.flush();
-            let (certain, found) = self.stops.push(&text);
-            rest = certain;
-            if !found {
-                rest.push_str(&self.stops.flush());
-            }
+    fn answer(&mut self, text: &str) -> ControlFlow<()> {
+        if text.is_empty() {
+            return ControlFlow::Continue(());
         }
-        let mut parts = self.splitter.push(&rest);
+        self.answer.push_str(text);
+        (self.on_event)(Event::Answer(text))
+    }
+
+    /// Gives out what was held back. It ends here whatever the caller says.
+    fn finish(&mut self, stop: StopReason) {
+        if stop == StopReason::StopString {
+            return;
+        }
+        let text = self.stream.flush();
+        let mut parts = self.splitter.push(&text);
         parts.extend(self.splitter.flush());
         for part in parts {
-            // It ends here whatever the caller says.
-            let _ = self.emit(part);
+            if self.take(part).1 {
+                return;
+            }
         }
+        let held = self.stops.flush();
+        let _ = self.answer(&held);
     }
 }

@@ -4,6 +4,7 @@
 //! them into characters, [`reasoning`] tells thoughts from the answer, [`stop`] ends it, [`chat`] renders
 //! conversations with the model's template, [`prompt`] turns them into tokens. [`save`] keeps a session in a file.
 
+mod channels;
 pub mod chat;
 pub mod generate;
 mod jinja;

@@ -1,16 +1,29 @@
-//! Reasoning told apart from the answer: what stands between `<think>` and `</think>`, and in gpt-oss's answers, which
-//! consist of messages in channels, what is in the channel `analysis`.
+//! Reasoning told apart from the answer: what stands between tags such as `<think>` and `</think>`, and in gpt-oss's
+//! answers, which consist of messages in channels (see [`super::channels`]), what is in the channel `analysis`.
+//!
+//! Models are not strict about their tags: they open a block twice, close one that nothing opened, think again in
+//! the middle of an answer. Tags are dropped where they are used so; nothing else is, and what cannot be told apart is
+//! shown as the answer.
 
+use super::channels::{self, Piece};
 use super::stop::partial_suffix;
 
-const OPEN: &str = "<think>";
-const CLOSE: &str = "</think>";
-/// Comes before the name of a message's channel. An answer in channels begins with it.
-const CHANNEL: &str = "<|channel|>";
-/// Ends a message's header.
-const MESSAGE: &str = "<|message|>";
-/// Ends a message; a header follows.
-const END: &str = "<|end|>";
+/// What opens and closes a block: DeepSeek's and most others', Mistral's, Seed's, Kimi-VL's, Cohere's.
+const TAGS: [(&str, &str); 5] = [
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+];
+
+fn openings() -> impl Iterator<Item = &'static str> {
+    TAGS.into_iter().map(|(open, _)| open)
+}
+
+fn closings() -> impl Iterator<Item = &'static str> {
+    TAGS.into_iter().map(|(_, close)| close)
+}
 
 /// A piece of streamed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,20 +32,28 @@ pub enum Part {
     Reasoning(String),
     /// The model answers.
     Answer(String),
+    /// All that was given out as the answer was reasoning: a block ended that nothing had opened.
+    WasReasoning,
+}
+
+impl Part {
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Reasoning(text) | Self::Answer(text) if text.is_empty())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Nothing but white space so far: a tag may follow.
     Start,
-    Reasoning,
+    /// In a block; `fresh` while nothing of it was given out.
+    Reasoning { fresh: bool },
+    /// Outside blocks.
     Answer,
-    /// In the header of a message in a channel.
+    /// Where a message's header is due.
     Header,
     /// In a message that is reasoning, or one that is not.
-    Message {
-        reasoning: bool,
-    },
+    Message { reasoning: bool },
 }
 
 /// Splits text as it is streamed, wherever it is cut. Tags are dropped, and newlines beside them.
@@ -40,15 +61,30 @@ enum State {
 pub struct ReasoningSplitter {
     state: State,
     pending: String,
+    /// What closes the block; any closing tag where the prompt opened it.
+    close: Option<&'static str>,
     /// Newlines that come next belong to a tag.
     after_tag: bool,
+    /// A block has ended.
+    thought: bool,
+    /// A tag was spoken of in the answer: those that follow may be, too.
+    spoken: bool,
+    /// The last character of the answer since the last tag; none where it has none but white space.
+    last: Option<char>,
 }
 
 impl ReasoningSplitter {
-    /// `open` says that the prompt ended inside a `<think>` block: see [`is_open`].
+    /// `open` says that the prompt ended inside a block: see [`is_open`].
     pub fn new(open: bool) -> Self {
-        let state = if open { State::Reasoning } else { State::Start };
-        Self { state, pending: String::new(), after_tag: open }
+        Self {
+            state: if open { State::Reasoning { fresh: true } } else { State::Start },
+            pending: String::new(),
+            close: None,
+            after_tag: open,
+            thought: false,
+            spoken: false,
+            last: None,
+        }
     }
 
     /// What `text` makes certain.
@@ -56,6 +92,7 @@ impl ReasoningSplitter {
         self.pending.push_str(text);
         let mut parts = Vec::new();
         while self.step(&mut parts) {}
+        parts.retain(|part| !part.is_empty());
         parts
     }
 
@@ -63,13 +100,11 @@ impl ReasoningSplitter {
     pub fn flush(&mut self) -> Option<Part> {
         let rest = std::mem::take(&mut self.pending);
         let part = match self.state {
-            State::Reasoning | State::Message { reasoning: true } => Part::Reasoning(rest),
-            // Half a header says nothing.
-            State::Header => return None,
+            State::Reasoning { .. } | State::Message { reasoning: true } => Part::Reasoning(rest),
+            State::Header => channels::cut_short(&rest).into(),
             State::Start | State::Answer | State::Message { .. } => Part::Answer(rest),
         };
-        (part != Part::Reasoning(String::new()) && part != Part::Answer(String::new()))
-            .then_some(part)
+        (!part.is_empty()).then_some(part)
     }
 
     /// Takes one step and says whether another may follow.
@@ -83,89 +118,161 @@ impl ReasoningSplitter {
             return false;
         }
         match self.state {
-            State::Start => {
-                let text = self.pending.trim_start();
-                if let Some(rest) = text.strip_prefix(OPEN) {
-                    self.pending = rest.to_string();
-                    self.enter(State::Reasoning);
-                    return true;
+            State::Start => self.start(),
+            State::Reasoning { fresh } => self.reasoning(fresh, parts),
+            State::Answer => self.answer(parts),
+            State::Header => match channels::header(&self.pending) {
+                Piece::Unclear => false,
+                piece @ Piece::Header { len, reasoning, .. } => {
+                    self.pending.drain(..len);
+                    parts.push(piece.into());
+                    self.state = State::Message { reasoning };
+                    true
                 }
-                if text.starts_with(CHANNEL) {
-                    self.state = State::Header;
-                    return true;
-                }
-                if OPEN.starts_with(text) || CHANNEL.starts_with(text) {
-                    return false;
-                }
-                self.state = State::Answer;
-                true
-            }
-            State::Reasoning => {
-                if let Some(at) = self.pending.find(CLOSE) {
-                    let thought = self.pending[..at].trim_end_matches('\n').to_string();
-                    self.pending.drain(..at + CLOSE.len());
-                    if !thought.is_empty() {
-                        parts.push(Part::Reasoning(thought));
-                    }
-                    self.enter(State::Answer);
-                    return true;
-                }
-                let certain = self.pending.len() - partial_suffix(&self.pending, CLOSE);
-                let certain = self.pending[..certain].trim_end_matches('\n').len();
-                if certain > 0 {
-                    parts.push(Part::Reasoning(self.pending.drain(..certain).collect()));
-                }
-                false
-            }
-            State::Answer => {
-                parts.push(Part::Answer(std::mem::take(&mut self.pending)));
-                false
-            }
-            State::Header => {
-                let Some(at) = self.pending.find(MESSAGE) else { return false };
-                let header: String = self.pending.drain(..at + MESSAGE.len()).collect();
-                let channel = header.split_once(CHANNEL).map_or("", |(_, channel)| channel);
-                // A call of a tool: whoever acts on it needs to know of which.
-                let call = header.contains("to=");
-                if call {
-                    parts.push(Part::Answer(header.clone()));
-                }
-                self.state = State::Message { reasoning: channel.starts_with("analysis") && !call };
-                true
-            }
+            },
             State::Message { reasoning } => {
-                let end = self.pending.find(END);
-                let certain = self.pending.len() - partial_suffix(&self.pending, END);
-                let text: String = self.pending.drain(..end.unwrap_or(certain)).collect();
-                if !text.is_empty() {
-                    parts.push(if reasoning { Part::Reasoning(text) } else { Part::Answer(text) });
-                }
-                if end.is_some() {
-                    self.pending.drain(..END.len());
+                let (text, ended) = channels::message(&mut self.pending);
+                parts.push(if reasoning { Part::Reasoning(text) } else { Part::Answer(text) });
+                if ended {
                     self.state = State::Header;
                 }
-                end.is_some()
+                ended
             }
         }
     }
 
-    fn enter(&mut self, state: State) {
-        self.state = state;
+    fn start(&mut self) -> bool {
+        let text = self.pending.trim_start();
+        if let Some((open, close)) = TAGS.into_iter().find(|(open, _)| text.starts_with(open)) {
+            self.pending = text[open.len()..].to_string();
+            self.enter(close);
+            return true;
+        }
+        if channels::STARTS.iter().any(|start| text.starts_with(start)) {
+            self.state = State::Header;
+            return true;
+        }
+        if openings().chain(channels::STARTS).any(|start| start.starts_with(text)) {
+            return false;
+        }
+        self.state = State::Answer;
+        true
+    }
+
+    fn reasoning(&mut self, fresh: bool, parts: &mut Vec<Part>) -> bool {
+        if fresh {
+            // Opened once more.
+            let text = self.pending.trim_start();
+            if let Some(open) = openings().find(|open| text.starts_with(open)) {
+                self.pending = text[open.len()..].to_string();
+                self.after_tag = true;
+                return true;
+            }
+            if openings().any(|open| open.starts_with(text)) {
+                return false;
+            }
+            self.state = State::Reasoning { fresh: false };
+        }
+        let ours = self.close;
+        let tags = || closings().filter(|close| ours.is_none_or(|ours| ours == *close));
+        if let Some((at, close)) = find(&self.pending, tags()) {
+            let thought = self.pending[..at].trim_end_matches('\n').to_string();
+            self.pending.drain(..at + close.len());
+            parts.push(Part::Reasoning(thought));
+            self.leave();
+            return true;
+        }
+        let held = tags().map(|close| partial_suffix(&self.pending, close)).max();
+        let certain = self.pending.len() - held.unwrap_or(0);
+        let certain = self.pending[..certain].trim_end_matches('\n').len();
+        parts.push(Part::Reasoning(self.pending.drain(..certain).collect()));
+        false
+    }
+
+    fn answer(&mut self, parts: &mut Vec<Part>) -> bool {
+        let Some((at, tag)) = find(&self.pending, openings().chain(closings())) else {
+            let tags = openings().chain(closings());
+            let held = tags.map(|tag| partial_suffix(&self.pending, tag)).max();
+            let certain = self.pending.len() - held.unwrap_or(0);
+            self.say(certain, parts);
+            return false;
+        };
+        let before = self.pending[..at].chars().next_back().or(self.last);
+        let quoted = before.is_some_and(|c| c == ' ' || c == '\t' || "`'\"“‘«(".contains(c));
+        let blank = self.last.is_none() && self.pending[..at].trim().is_empty();
+        let opens = TAGS.into_iter().find(|(open, _)| *open == tag);
+        match opens {
+            Some((_, close)) if self.thought && !self.spoken && (blank || !quoted) => {
+                self.say(at, parts);
+                self.pending.drain(..tag.len());
+                self.enter(close);
+            }
+            // Closed once more.
+            None if self.thought && blank => {
+                self.pending.drain(..at + tag.len());
+                self.leave();
+            }
+            None if !self.thought && !self.spoken && !quoted => {
+                parts.push(Part::WasReasoning);
+                let thought = self.pending[..at].trim_end_matches('\n').to_string();
+                parts.push(Part::Reasoning(thought));
+                self.pending.drain(..at + tag.len());
+                self.leave();
+            }
+            _ => {
+                self.spoken = true;
+                self.say(at + tag.len(), parts);
+            }
+        }
+        true
+    }
+
+    /// Gives out the first bytes of what is pending as the answer.
+    fn say(&mut self, len: usize, parts: &mut Vec<Part>) {
+        let text: String = self.pending.drain(..len).collect();
+        if self.last.is_some() || !text.trim().is_empty() {
+            self.last = text.chars().next_back().or(self.last);
+        }
+        parts.push(Part::Answer(text));
+    }
+
+    fn enter(&mut self, close: &'static str) {
+        self.state = State::Reasoning { fresh: true };
+        self.close = Some(close);
         self.after_tag = true;
+    }
+
+    fn leave(&mut self) {
+        self.state = State::Answer;
+        (self.thought, self.after_tag, self.last) = (true, true, None);
     }
 }
 
-/// Whether the prompt of a conversation ends by opening a `<think>` block, as those of R1's template do. What a user says of
+impl From<Piece> for Part {
+    fn from(piece: Piece) -> Self {
+        match piece {
+            Piece::Header { reasoning: true, shown, .. } => Self::Reasoning(shown),
+            Piece::Header { shown, .. } => Self::Answer(shown),
+            Piece::Unclear => Self::Answer(String::new()),
+        }
+    }
+}
+
+/// The first of several texts in another, and where it is.
+fn find(text: &str, wanted: impl Iterator<Item = &'static str>) -> Option<(usize, &'static str)> {
+    wanted.filter_map(|wanted| Some((text.find(wanted)?, wanted))).min()
+}
+
+/// Whether the prompt of a conversation ends by opening a block, as those of R1's template do. What a user says of
 /// such blocks does not matter.
 pub fn opens(prompt: &str) -> bool {
-    prompt.trim_end().ends_with(OPEN)
+    openings().any(|open| prompt.trim_end().ends_with(open))
 }
 
-/// Whether a text that is to be continued as it is ends inside a `<think>` block.
+/// Whether a text that is to be continued as it is ends inside a block.
 pub fn is_open(prompt: &str) -> bool {
-    prompt.rfind(OPEN) > prompt.rfind(CLOSE)
+    TAGS.into_iter().any(|(open, close)| prompt.rfind(open) > prompt.rfind(close))
 }
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -181,6 +288,7 @@ mod tests {
             match part {
                 Part::Reasoning(text) => reasoning.push_str(&text),
                 Part::Answer(text) => answer.push_str(&text),
+                Part::WasReasoning => reasoning.push_str(&std::mem::take(&mut answer)),
             }
         }
         (reasoning, answer)
@@ -220,6 +328,74 @@ mod tests {
     }
 
     #[test]
+    fn malformed_headers_lose_nothing() {
+        let answer = |text: &str| split(false, &[text]);
+        let shown = |text: &str| (String::new(), text.to_string());
+        let thought = |text: &str| (text.to_string(), String::new());
+        assert_eq!(answer("<|channel|>The answer is 4."), shown("The answer is 4."));
+        assert_eq!(answer("<|channel|>final The answer is 4."), shown("The answer is 4."));
+        assert_eq!(answer("<|channel|>Free text<|message|>and more"), shown("Free textand more"));
+        assert_eq!(answer("<|channel|>analysis Let me see.<|end|>"), thought("Let me see."));
+        assert_eq!(answer("<|start|>assistant Hello<|end|>"), shown("Hello"));
+        assert_eq!(answer("<|channel|>final<|message|>Hi<|end|> and on"), shown("Hi and on"));
+        assert_eq!(answer("<|channel|>final<|constrain|>json<|message|>{}"), shown("{}"));
+        let long = "word ".repeat(200);
+        assert_eq!(answer(&format!("<|channel|>{long}")), shown(&long));
+        assert_eq!(answer(&format!("<|channel|>analysis {long}")), thought(&long));
+        assert_eq!(answer("<|channel|>fin"), shown(""), "half a header says nothing");
+        let both = "<|channel|>analysis<|message|>a<|end|><|channel|>Four.<|end|>";
+        assert_eq!(answer(both), ("a".into(), "Four.".into()));
+    }
+
+    #[test]
+    fn other_families_tags_are_known() {
+        for (open, close) in TAGS {
+            let text = format!("{open}\nhm\n{close}\n\nyes");
+            assert_eq!(split(false, &[&text]), ("hm".into(), "yes".into()), "{open}");
+            let text = format!("hm\n{close}\n\nyes");
+            assert_eq!(split(true, &[&text]), ("hm".into(), "yes".into()), "{open}");
+            assert!(opens(&format!("<|assistant|>{open}\n")) && is_open(&format!("{open}a")));
+        }
+        let other = "[THINK]a </think> b[/THINK]c";
+        assert_eq!(split(false, &[other]), ("a </think> b".into(), "c".into()));
+    }
+
+    #[test]
+    fn a_block_that_is_opened_again_is_one() {
+        assert_eq!(split(true, &["<think>\nhm</think>a"]), ("hm".into(), "a".into()));
+        assert_eq!(split(false, &["<think>\n<think>\nhm</think>a"]), ("hm".into(), "a".into()));
+        let later = "<think>hm, <think> is a tag</think>a";
+        assert_eq!(split(false, &[later]), ("hm, <think> is a tag".into(), "a".into()));
+    }
+
+    #[test]
+    fn second_blocks_are_reasoning_too() {
+        let glued = "<think>a</think>b<think>c</think>d";
+        assert_eq!(split(false, &[glued]), ("ac".into(), "bd".into()));
+        let lines = "<think>a</think>\n\nb\n<think>\nc\n</think>\n\nd";
+        assert_eq!(split(false, &[lines]), ("ac".into(), "b\nd".into()));
+        assert_eq!(split(true, &["a</think>\n<think>b</think>c"]), ("ab".into(), "c".into()));
+        let spoken = "<think>a</think>Write <think> and </think>, or `<think>`.\n<think>\n";
+        let answer = spoken.strip_prefix("<think>a</think>").unwrap();
+        assert_eq!(split(false, &[spoken]), ("a".into(), answer.into()));
+    }
+
+    #[test]
+    fn a_block_that_only_ends_was_reasoning() {
+        let text = "First I reason.\n</think>\n\nAns";
+        assert_eq!(split(false, &[text]), ("First I reason.".into(), "Ans".into()));
+        let mut splitter = ReasoningSplitter::new(false);
+        assert_eq!(splitter.push("First "), [Part::Answer("First ".into())]);
+        assert_eq!(splitter.push("this</thi"), [Part::Answer("this".into())]);
+        assert_eq!(splitter.push("nk>\nAns"), [Part::WasReasoning, Part::Answer("Ans".into())]);
+        assert_eq!(split(true, &["a</think>\n</think>\n\nb"]), ("a".into(), "b".into()));
+        for spoken in ["End it with </think>.", "```\n<think>\na\n</think>\n```", "a `</think>` b"]
+        {
+            assert_eq!(split(false, &[spoken]), ("".into(), spoken.into()));
+        }
+    }
+
+    #[test]
     fn a_block_that_never_ends_is_reasoning_to_the_end() {
         assert_eq!(split(true, &["hm\n</thi"]), ("hm\n</thi".into(), "".into()));
     }
@@ -252,7 +428,7 @@ mod tests {
         fn cuts_do_not_matter(
             open: bool,
             words in prop::collection::vec(
-                prop::sample::select(vec!["<think>", "</think>", "\n", " ", "a", "<", "</thin", "é", "<|channel|>", "<|message|>", "<|end|>", "analysis"]), 0..12),
+                prop::sample::select(vec!["<think>", "</think>", "\n", " ", "a", "<", "</thin", "é", "<|channel|>", "<|message|>", "<|end|>", "analysis", "[THINK]", "[/THINK]", "<|start|>", "assistant", "`"]), 0..12),
             cuts in prop::collection::vec(0usize..60, 0..4),
         ) {
             let text = words.concat();
@@ -261,6 +437,19 @@ mod tests {
             at.sort_unstable();
             let pieces: Vec<&str> = at.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
             prop_assert_eq!(split(open, &pieces), split(open, &[&text]));
+        }
+
+        #[test]
+        fn no_word_is_lost(
+            open: bool,
+            words in prop::collection::vec(
+                prop::sample::select(vec!["<think>", "</think>", "\n", " ", "◁think▷", "◁/think▷", "<|channel|>", "<|message|>", "<|end|>", "<|start|>", "X", "Y", "Z"]), 0..12),
+        ) {
+            let letters = |text: &str| -> String { text.chars().filter(|c| "XYZ".contains(*c)).collect() };
+            let sorted = |text: String| { let mut text: Vec<char> = text.chars().collect(); text.sort(); text };
+            let text = words.concat();
+            let (reasoning, answer) = split(open, &[&text]);
+            prop_assert_eq!(sorted(letters(&(reasoning + &answer))), sorted(letters(&text)));
         }
     }
 }

@@ -194,6 +194,7 @@ fn tell(env: &mut JNIEnv, events: &JObject, event: Event) -> Result<bool> {
         Event::Token(_) => (1, "", 0, 0),
         Event::Reasoning(text) => (2, text, 0, 0),
         Event::Answer(text) => (3, text, 0, 0),
+        Event::WasReasoning => (4, "", 0, 0),
     };
     // Answers have thousands of pieces, and Java frees local references only when the native method returns.
     let goes_on = env.with_local_frame(4, |env| {

@@ -19,10 +19,13 @@ use crate::status::{Failure, Result, guard};
 pub const VAQUITA_EVENT_PROMPT: i32 = 0;
 /// A token was picked; its text may follow, now or with the next.
 pub const VAQUITA_EVENT_TOKEN: i32 = 1;
-/// The model thinks: a piece of what stands between <think> and </think>.
+/// The model thinks: a piece of what stands between tags such as <think> and </think>.
 pub const VAQUITA_EVENT_REASONING: i32 = 2;
 /// The model answers: a piece of the answer.
 pub const VAQUITA_EVENT_ANSWER: i32 = 3;
+
+/// All that came as the answer so far was reasoning: it ended with a tag that nothing had opened.
+pub const VAQUITA_EVENT_WAS_REASONING: i32 = 4;
 
 /// Stop texts that one call may give.
 const MAX_STOPS: usize = 64;
@@ -195,5 +198,6 @@ fn tell(happened: Happened, call: impl Fn(&Event) -> ControlFlow<()>) -> Control
         Happened::Token(token) => call(&Event { kind: VAQUITA_EVENT_TOKEN, token, ..nothing }),
         Happened::Reasoning(text) => with_text(VAQUITA_EVENT_REASONING, text),
         Happened::Answer(text) => with_text(VAQUITA_EVENT_ANSWER, text),
+        Happened::WasReasoning => call(&Event { kind: VAQUITA_EVENT_WAS_REASONING, ..nothing }),
     }
 }

@@ -141,7 +141,8 @@ pub fn stream(
                 }
             }
             Event::Token(_) => bar = None,
-            Event::Reasoning(_) | Event::Answer(_) if quiet => {}
+            Event::Reasoning(_) | Event::Answer(_) | Event::WasReasoning if quiet => {}
+            Event::WasReasoning => printer.was_reasoning(),
             Event::Reasoning(text) => failed = printer.reasoning(text).err(),
             Event::Answer(text) => failed = printer.answer(text).err(),
         }
@@ -193,6 +194,11 @@ impl Printer {
         self.thought = true;
         out.write_all(text.as_bytes())?;
         out.flush()
+    }
+
+    /// What was printed as the answer so far was reasoning.
+    fn was_reasoning(&mut self) {
+        (self.thought, self.answered) = (self.thought || self.answered, false);
     }
 
     fn answer(&mut self, text: &str) -> io::Result<()> {

@@ -21,6 +21,8 @@ public enum VaquitaPiece: Sendable, Equatable {
     case reasoning(String)
     /// The model answers.
     case answer(String)
+    /// All that came as the answer so far was reasoning.
+    case wasReasoning
 }
 
 /// A conversation. Its calls wait for each other; `cancel` works at any time.
@@ -174,6 +176,7 @@ private final class Listener: @unchecked Sendable {
         switch event.kind {
         case VAQUITA_EVENT_REASONING: continuation.yield(.reasoning(String(decoding: bytes, as: UTF8.self)))
         case VAQUITA_EVENT_ANSWER: continuation.yield(.answer(String(decoding: bytes, as: UTF8.self)))
+        case VAQUITA_EVENT_WAS_REASONING: continuation.yield(.wasReasoning)
         default: break
         }
         return ended ? 1 : 0

@@ -56,6 +56,7 @@ final class Native {
         int TOKEN = 1;
         int REASONING = 2;
         int ANSWER = 3;
+        int WAS_REASONING = 4;
 
         /** Says whether to go on. */
         boolean on(int kind, String text, int done, int total);

@@ -10,4 +10,7 @@ public interface VaquitaListener {
 
     /** The model answers. */
     void onAnswer(String piece);
+
+    /** All that came as the answer so far was reasoning: it ended with a tag that nothing had opened. */
+    default void onWasReasoning() {}
 }

@@ -37,6 +37,8 @@ public final class VaquitaSession implements AutoCloseable {
                         listener.onReasoning(text);
                     } else if (kind == Native.Events.ANSWER) {
                         listener.onAnswer(text);
+                    } else if (kind == Native.Events.WAS_REASONING) {
+                        listener.onWasReasoning();
                     }
                     return !cancelled && !closing;
                 };
