@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vaquita_runtime::gguf::Metadata;
 use vaquita_runtime::tokenizer::Tokenizer;
 
-const TRAINED: [&str; 11] = [
+const TRAINED: [&str; 17] = [
     "deepseek-v3",
     "deepseek-llm",
     "deepseek-coder",
@@ -21,6 +21,12 @@ const TRAINED: [&str; 11] = [
     "gpt-2",
     "olmo",
     "default",
+    "smollm",
+    "command-r",
+    "qwen35",
+    "tekken",
+    "bailingmoe",
+    "seed-coder",
 ];
 const HUGGINGFACE: &str = "tokenizer.huggingface.json";
 
@@ -224,7 +230,7 @@ fn tokens_of_the_configuration_are_strings_or_objects() {
 }
 
 #[test]
-fn a_turn_ends_by_control_tokens_of_known_names() {
+fn a_turn_ends_by_tokens_of_known_names() {
     let mut json = golden("gpt-2")["tokenizer"].clone();
     let added = json["added_tokens"].as_array_mut().unwrap();
     for (id, name, special) in [(900, "<|call|>", true), (901, "<|eot_id|>", false)] {
@@ -232,9 +238,9 @@ fn a_turn_ends_by_control_tokens_of_known_names() {
             "rstrip": false, "normalized": false, "special": special}));
     }
     let t = Tokenizer::from_json(&serde_json::to_vec(&json).unwrap()).unwrap();
-    assert!(t.ends_turn(900));
-    assert!(!t.ends_turn(901), "text that anyone may write");
-    assert!(!t.ends_turn(t.token_to_id("<|user|>").unwrap()) && !t.ends_turn(5000));
+    assert!(t.ends_turn(900) && t.ends_turn(901));
+    assert!(t.ends_turn(t.token_to_id("<|user|>").unwrap()), "it is not the assistant's turn");
+    assert!(!t.ends_turn(t.token_to_id("<|bos|>").unwrap()) && !t.ends_turn(5000));
 }
 
 #[test]
@@ -256,7 +262,7 @@ fn a_post_processor_that_begins_with_bos_asks_for_it() {
 #[test]
 fn a_wrong_folder_names_the_file() {
     let missing = Tokenizer::from_folder(Path::new("/nowhere")).unwrap_err().to_string();
-    assert!(missing.contains("/nowhere/tokenizer.json"), "{missing}");
+    assert!(missing.contains("/nowhere has no tokenizer: copy tokenizer.json"), "{missing}");
 
     let dir = folder(json!({"bos_token": "<|nobody|>"}), None);
     let wrong = Tokenizer::from_folder(dir.path()).unwrap_err().to_string();

@@ -272,6 +272,12 @@ impl<'a> Cursor<'a> {
         Ok(text.to_string())
     }
 
+    /// A text of the metadata. Bytes that are not UTF-8 become U+FFFD: names and tokens of published files have such.
+    fn text(&mut self, what: &str) -> Result<String, GgufError> {
+        let len = self.count(&format!("the length of {what}"), limits::STRING_BYTES, 1)?;
+        Ok(String::from_utf8_lossy(self.take(len, what)?).into_owned())
+    }
+
     fn metadata(&mut self, entries: usize) -> Result<Metadata, GgufError> {
         let mut metadata = Metadata::new();
         let mut seen = HashSet::new();
@@ -298,7 +304,7 @@ impl<'a> Cursor<'a> {
             5 => Value::I32(i32::from_le_bytes(self.array(key)?)),
             6 => Value::F32(f32::from_le_bytes(self.array(key)?)),
             7 => Value::Bool(self.bool(key)?),
-            8 => Value::String(self.string(key, limits::STRING_BYTES)?),
+            8 => Value::String(self.text(key)?),
             9 => {
                 let ty = self.u32(&format!("the element type of {key}"))?;
                 Value::Array(self.elements(key, ty, limits::ARRAY_DEPTH)?)
@@ -352,7 +358,7 @@ impl<'a> Cursor<'a> {
                 let len = self.count(&what, limits::ARRAY_ELEMENTS, 8)?;
                 let mut strings = Vec::with_capacity(len);
                 for i in 0..len {
-                    strings.push(self.string(&format!("{key}[{i}]"), limits::STRING_BYTES)?);
+                    strings.push(self.text(&format!("{key}[{i}]"))?);
                 }
                 Array::String(strings)
             }

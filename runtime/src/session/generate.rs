@@ -156,7 +156,7 @@ pub fn generate(
         }
         let token = sampler.sample(&mut logits, session.tokens())?;
         let ends = &session.model().config().eos_token_ids;
-        if tokenizer.eos() == Some(token) || ends.contains(&token) || tokenizer.ends_turn(token) {
+        if ends.contains(&token) || tokenizer.ends_turn(token) {
             break StopReason::EndOfSentence;
         }
         generation.tokens.push(token);

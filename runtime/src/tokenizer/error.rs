@@ -23,6 +23,14 @@ pub enum TokenizerError {
         /// Why.
         source: Box<TokenizerError>,
     },
+    /// A folder without a tokenizer.
+    #[error(
+        "{folder} has no tokenizer: copy tokenizer.json, tiktoken.model or tokenizer.model from where the model came from"
+    )]
+    NoTokenizer {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Not the JSON that is expected.
     #[error("not valid JSON for a tokenizer: {0}")]
     Json(#[from] serde_json::Error),

@@ -4,20 +4,23 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::Value;
+use tokenizers::AddedToken;
 
-use super::definition::shown;
-use super::{Tokenizer, TokenizerError, limits};
+use super::definition::{Added, shown};
+use super::{Tokenizer, TokenizerError, limits, pre_tokenizers, ranked, sentencepiece_model};
 
 pub(super) fn read(folder: &Path) -> Result<Tokenizer, TokenizerError> {
-    let path = folder.join("tokenizer.json");
-    let mut tokenizer =
-        Tokenizer::from_json(&bytes(&path, limits::JSON_BYTES)?).map_err(|e| e.of_file(&path))?;
+    let config = optional(folder, "tokenizer_config.json")?.unwrap_or_default();
+    let mut tokenizer = model(folder, &config)?;
 
-    let path = folder.join("tokenizer_config.json");
-    if path.exists() {
-        let config = bytes(&path, limits::CONFIG_BYTES)?;
-        configure(&mut tokenizer, &config).map_err(|e| e.of_file(&path))?;
+    let map = optional(folder, "special_tokens_map.json")?.unwrap_or_default();
+    configure(&mut tokenizer, &config, &map)
+        .map_err(|e| e.of_file(folder.join("tokenizer_config.json")))?;
+    if let Some(generation) = optional(folder, "generation_config.json")? {
+        let path = folder.join("generation_config.json");
+        tokenizer.end_with(ends(&generation, &tokenizer).map_err(|e| e.of_file(path))?);
     }
 
     // Newer checkpoints keep the template apart, and this file then wins.
@@ -32,6 +35,87 @@ pub(super) fn read(folder: &Path) -> Result<Tokenizer, TokenizerError> {
     Ok(tokenizer)
 }
 
+/// Whether a folder has any of the files that [`read`] takes for a tokenizer.
+pub(super) fn exists(folder: &Path) -> bool {
+    FILES.iter().any(|file| folder.join(file).exists())
+}
+
+/// What a tokenizer is read from; the first that is there.
+const FILES: [&str; 3] = ["tokenizer.json", "tiktoken.model", "tokenizer.model"];
+
+/// The vocabulary, and what begins and ends a text where the file says it.
+fn model(folder: &Path, config: &Value) -> Result<Tokenizer, TokenizerError> {
+    let Some(file) = FILES.into_iter().find(|file| folder.join(file).exists()) else {
+        return Err(TokenizerError::NoTokenizer { folder: folder.into() });
+    };
+    let path = folder.join(file);
+    let read = |bytes: &[u8]| {
+        if file == FILES[0] {
+            return Tokenizer::from_json(bytes);
+        }
+        let added = added(folder, config)?;
+        if file == FILES[1] {
+            let definition = ranked::definition(bytes, added, pre_tokenizers::KIMI)?;
+            return Tokenizer::from_definition(definition);
+        }
+        let read = sentencepiece_model::read(bytes, added)?;
+        let tokenizer = Tokenizer::from_definition(read.definition)?;
+        // transformers' tokenizers of this kind begin a text where nothing says otherwise
+        Ok(Tokenizer { bos: read.bos, eos: read.eos, add_bos: read.bos.is_some(), ..tokenizer })
+    };
+    read(&bytes(&path, limits::JSON_BYTES)?).map_err(|e| e.of_file(&path))
+}
+
+/// Tokens beside the vocabulary: `added_tokens_decoder` of tokenizer_config.json, and added_tokens.json.
+fn added(folder: &Path, config: &Value) -> Result<Vec<Added>, TokenizerError> {
+    let mut tokens = Vec::new();
+    for (id, token) in config["added_tokens_decoder"].as_object().into_iter().flatten() {
+        let what = || format!("added_tokens_decoder.{id}");
+        let wrong = |_| TokenizerError::value(what(), shown(id), "an id");
+        let token = AddedToken::deserialize(token)?;
+        tokens.push(Added { id: id.parse().map_err(wrong)?, token });
+    }
+    let more = optional(folder, "added_tokens.json")?.unwrap_or_default();
+    for (content, id) in more.as_object().into_iter().flatten() {
+        let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+        let id = id.ok_or_else(|| {
+            TokenizerError::value(format!("added_tokens.json: {content}"), "no number", "an id")
+        })?;
+        if tokens.iter().all(|added| added.id != id) {
+            let token = AddedToken::from(content.clone(), false).normalized(false);
+            tokens.push(Added { id, token });
+        }
+    }
+    Ok(tokens)
+}
+
+/// A file of JSON, where it is there.
+fn optional(folder: &Path, name: &str) -> Result<Option<Value>, TokenizerError> {
+    let path = folder.join(name);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let json = bytes(&path, limits::CONFIG_BYTES)?;
+    let value =
+        serde_json::from_slice(&json).map_err(|e| TokenizerError::from(e).of_file(&path))?;
+    Ok(Some(value))
+}
+
+/// `eos_token_id` of generation_config.json, a number or several.
+fn ends(generation: &Value, tokenizer: &Tokenizer) -> Result<Vec<u32>, TokenizerError> {
+    let ids = match &generation["eos_token_id"] {
+        Value::Array(ids) => ids.as_slice(),
+        Value::Null => &[],
+        id => std::slice::from_ref(id),
+    };
+    let allowed = || format!("numbers below {}", tokenizer.vocab_size);
+    let id = |id: &Value| {
+        let wrong = || TokenizerError::value("eos_token_id", shown(&id.to_string()), allowed());
+        id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(wrong)
+    };
+    ids.iter().map(id).collect()
+}
+
 fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>, TokenizerError> {
     let io = |source| TokenizerError::Io { path: path.into(), source };
     let mut bytes = Vec::new();
@@ -44,16 +128,18 @@ fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>, TokenizerError> {
     Ok(bytes)
 }
 
-fn configure(tokenizer: &mut Tokenizer, json: &[u8]) -> Result<(), TokenizerError> {
-    let config: Value = serde_json::from_slice(json)?;
-    tokenizer.bos = token(tokenizer, &config, "bos_token")?;
-    tokenizer.eos = token(tokenizer, &config, "eos_token")?;
+fn configure(tokenizer: &mut Tokenizer, config: &Value, map: &Value) -> Result<(), TokenizerError> {
+    // tokenizer_config.json wins over special_tokens_map.json, and both over what the vocabulary says.
+    for source in [map, config] {
+        tokenizer.bos = token(tokenizer, source, "bos_token")?.or(tokenizer.bos);
+        tokenizer.eos = token(tokenizer, source, "eos_token")?.or(tokenizer.eos);
+    }
     tokenizer.add_bos = tokenizer.bos.is_some()
         && match config["add_bos_token"].as_bool() {
             Some(add) => add,
-            None => template_begins_with_bos(tokenizer),
+            None => tokenizer.add_bos || template_begins_with_bos(tokenizer),
         };
-    tokenizer.chat_template = template(&config)?;
+    tokenizer.chat_template = template(config)?;
     Ok(())
 }
 

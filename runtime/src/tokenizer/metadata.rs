@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Value, json};
 use tokenizers::AddedToken;
 
 use super::alphabet::Alphabet;
-use super::definition::{Added, Definition, Merge, Model, Steps, Vocabulary};
-use super::{Tokenizer, TokenizerError, limits, pre_tokenizers, sentencepiece};
+use super::definition::{Added, Definition, Merge, Model, Vocabulary};
+use super::{Tokenizer, TokenizerError, limits, pre_tokenizers, ranked, sentencepiece};
 use crate::gguf::Metadata;
 
 /// A whole tokenizer.json.
@@ -23,6 +22,8 @@ const EOS: &str = "tokenizer.ggml.eos_token_id";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const PREFIX_SPACE: &str = "tokenizer.ggml.add_space_prefix";
 const TEMPLATE: &str = "tokenizer.chat_template";
+/// Tokens by which a turn ends, as the checkpoint's generation_config.json names them.
+const ENDS: &str = "vaquita.end_token_ids";
 
 /// `tokenizer.ggml.token_type`.
 mod kind {
@@ -38,10 +39,12 @@ pub(super) fn read(metadata: &Metadata) -> Result<Tokenizer, TokenizerError> {
     let (mut tokenizer, add_bos) = match metadata.str(HUGGINGFACE)? {
         Some(json) => (Tokenizer::from_json(json.as_bytes())?, false),
         None => {
-            let (definition, add_bos) = definition(metadata)?;
-            (Tokenizer::from_definition(definition)?, add_bos)
+            let (definition, add_bos, note) = definition(metadata)?;
+            let tokenizer = Tokenizer::from_definition(definition)?;
+            (Tokenizer { note, ..tokenizer }, add_bos)
         }
     };
+    tokenizer.end_with(metadata.u32s(ENDS)?.unwrap_or_default());
     tokenizer.bos = id(metadata, BOS, &tokenizer)?;
     tokenizer.eos = id(metadata, EOS, &tokenizer)?;
     tokenizer.add_bos = metadata.bool(ADD_BOS)?.unwrap_or(add_bos) && tokenizer.bos.is_some();
@@ -69,18 +72,24 @@ fn id(
     }
 }
 
-/// The tokenizer.json that llama.cpp's keys amount to, and whether a BOS goes first where they do not say.
-fn definition(metadata: &Metadata) -> Result<(Definition, bool), TokenizerError> {
+/// The tokenizer.json that llama.cpp's keys amount to, whether a BOS goes first where they do not say, and what is to be
+/// said of it.
+fn definition(metadata: &Metadata) -> Result<(Definition, bool, Option<String>), TokenizerError> {
     let model = metadata.str(MODEL)?.ok_or(TokenizerError::Missing { key: MODEL })?;
     match model {
         "gpt2" => {
-            let pre = metadata.str(PRE)?.ok_or(TokenizerError::Missing { key: PRE })?;
+            let pre = metadata.str(PRE)?;
+            // As llama.cpp does with files from before May 2024.
+            let note = pre.is_none().then(|| {
+                format!("{PRE} is missing, so texts are cut in llama.cpp's default way: convert the file again")
+            });
+            let pre = pre.unwrap_or("default");
             let entry = pre_tokenizers::by_name(pre).ok_or_else(|| {
                 TokenizerError::value(PRE, format!("{pre:?}"), pre_tokenizers::names())
             })?;
-            Ok((byte_level(metadata, entry)?, entry.add_bos))
+            Ok((byte_level(metadata, entry)?, entry.add_bos, note))
         }
-        "llama" => Ok((sentence_piece(metadata)?, true)),
+        "llama" => Ok((sentence_piece(metadata)?, true, None)),
         other => {
             let allowed = format!("gpt2, llama, or any with {HUGGINGFACE}");
             Err(TokenizerError::value(MODEL, format!("{other:?}"), allowed))
@@ -103,10 +112,15 @@ impl Tokens {
         check_count(TOKENS, tokens.len(), limits::TOKENS)?;
         check_as_many(TOKEN_TYPE, kinds.len(), tokens.len())?;
         let mut this = Self::default();
+        let mut lossy = HashSet::new();
         for (id, (token, kind)) in (0u32..).zip(tokens.iter().zip(kinds)) {
             match kind {
                 // llama.cpp tolerates empty tokens too; no text has them.
                 _ if token.is_empty() => this.vocab.push((format!("[EMPTY_{id}]"), id)),
+                // Bytes that are not UTF-8: their replacements may be alike.
+                _ if token.contains(char::REPLACEMENT_CHARACTER) && !lossy.insert(token) => {
+                    this.vocab.push((format!("[BYTES_{id}]"), id));
+                }
                 kind::UNKNOWN | kind::CONTROL | kind::USER_DEFINED => {
                     if kind == kind::UNKNOWN {
                         this.unknown.get_or_insert_with(|| (token.clone(), id));
@@ -158,26 +172,20 @@ fn byte_level(
     metadata: &Metadata,
     entry: &pre_tokenizers::Entry,
 ) -> Result<Definition, TokenizerError> {
-    let merges = metadata.strings(MERGES)?.ok_or(TokenizerError::Missing { key: MERGES })?;
-    check_count(MERGES, merges.len(), limits::MERGES)?;
     let Tokens { vocab, added, .. } = Tokens::read(metadata)?;
-    let split = |regex: &&str| {
-        let pattern = json!({"Regex": regex});
-        json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false})
+    let merges = match metadata.strings(MERGES)? {
+        Some(merges) => {
+            check_count(MERGES, merges.len(), limits::MERGES)?;
+            merges.iter().map(|merge| Merge::parse(merge)).collect::<Result<_, _>>()?
+        }
+        // llama.cpp needs none where ids are ranks.
+        None if std::ptr::eq(entry, pre_tokenizers::KIMI) => ranked::merges(&vocab)?,
+        None => return Err(TokenizerError::Missing { key: MERGES }),
     };
-    let mut parts: Vec<Value> = entry.regexes.iter().map(split).collect();
-    let mut bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false});
-    bytes["trim_offsets"] = false.into();
-    parts.push(bytes.clone());
     Ok(Definition {
         version: "1.0".into(),
         added_tokens: added,
-        steps: Steps {
-            normalizer: entry.nfc.then(|| json!({"type": "NFC"})),
-            pre_tokenizer: Some(json!({"type": "Sequence", "pretokenizers": parts})),
-            post_processor: None,
-            decoder: Some(bytes),
-        },
+        steps: ranked::steps(entry),
         model: Model {
             kind: Some("BPE".into()),
             dropout: None,
@@ -188,13 +196,13 @@ fn byte_level(
             byte_fallback: false,
             ignore_merges: entry.ignore_merges,
             vocab: Vocabulary(vocab),
-            merges: merges.iter().map(|merge| Merge::parse(merge)).collect::<Result<_, _>>()?,
+            merges,
         },
     })
 }
 
 pub(super) fn write(tokenizer: &Tokenizer, metadata: &mut Metadata) {
-    for key in [PRE, MERGES, SCORES, PREFIX_SPACE, BOS, EOS, TEMPLATE, HUGGINGFACE] {
+    for key in [PRE, MERGES, SCORES, PREFIX_SPACE, BOS, EOS, ENDS, TEMPLATE, HUGGINGFACE] {
         metadata.remove(key);
     }
     let definition = tokenizer.definition();
@@ -221,6 +229,9 @@ pub(super) fn write(tokenizer: &Tokenizer, metadata: &mut Metadata) {
         }
     }
     metadata.insert(ADD_BOS, tokenizer.add_bos);
+    if !tokenizer.named_ends.is_empty() {
+        metadata.insert(ENDS, tokenizer.named_ends.clone());
+    }
     if let Some(template) = &tokenizer.chat_template {
         metadata.insert(TEMPLATE, template.as_str());
     }

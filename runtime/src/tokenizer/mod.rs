@@ -7,6 +7,7 @@
 mod added;
 mod alphabet;
 mod definition;
+mod ends;
 mod error;
 mod folder;
 pub mod limits;
@@ -14,7 +15,9 @@ mod metadata;
 mod normalizer;
 mod pre_tokenizer;
 mod pre_tokenizers;
+mod ranked;
 mod sentencepiece;
+mod sentencepiece_model;
 mod split;
 
 use std::fmt;
@@ -47,7 +50,12 @@ pub struct Tokenizer {
     bos: Option<u32>,
     eos: Option<u32>,
     add_bos: bool,
+    /// What ends a turn besides `eos`: by name, and as the checkpoint says.
+    ends: Vec<u32>,
+    /// Those of them that the checkpoint names.
+    named_ends: Vec<u32>,
     chat_template: Option<String>,
+    note: Option<String>,
 }
 
 impl fmt::Debug for Tokenizer {
@@ -75,10 +83,16 @@ impl Tokenizer {
         Self::from_definition(serde_json::from_slice(json)?)
     }
 
-    /// From a checkpoint's folder: `tokenizer.json`, and `tokenizer_config.json` and `chat_template.jinja` where
-    /// they are there.
+    /// From a checkpoint's folder: `tokenizer.json`, `tiktoken.model` (Kimi, Moonlight) or `tokenizer.model`
+    /// (SentencePiece), and what is there of `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`,
+    /// `generation_config.json` and `chat_template.jinja`.
     pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
         folder::read(folder)
+    }
+
+    /// Whether a folder has a tokenizer of any kind that [`from_folder`](Self::from_folder) reads.
+    pub fn is_in(folder: &Path) -> bool {
+        folder::exists(folder)
     }
 
     /// From the metadata of a GGUF file: `tokenizer.huggingface.json` where it is there, else llama.cpp's keys.
@@ -114,7 +128,7 @@ impl Tokenizer {
         if let Some(unk) = unk_token {
             model = model.unk_token(unk);
         }
-        Ok(Self {
+        let mut tokenizer = Self {
             model: model.build().map_err(TokenizerError::from_crate)?,
             merges: ranked,
             added,
@@ -127,8 +141,19 @@ impl Tokenizer {
             bos: None,
             eos: None,
             add_bos: false,
+            ends: Vec::new(),
+            named_ends: Vec::new(),
             chat_template: None,
-        })
+            note: None,
+        };
+        tokenizer.ends = ends::by_name(&tokenizer);
+        Ok(tokenizer)
+    }
+
+    /// Adds tokens by which a turn ends.
+    fn end_with(&mut self, ids: Vec<u32>) {
+        self.ends.extend(&ids);
+        self.named_ends = ids;
     }
 
     /// The tokenizer.json of this tokenizer.
@@ -210,13 +235,15 @@ impl Tokenizer {
         self.added.get(id).is_some_and(|token| token.special)
     }
 
-    /// Whether an id is a control token by which a turn ends, by its name: many files name one of several, or the one that
-    /// ends a text.
+    /// Whether a turn ends by this token: by [`eos`](Self::eos), by the name that a family gives it, or as
+    /// `generation_config.json` says.
     pub fn ends_turn(&self, id: u32) -> bool {
-        const NAMES: [&str; 5] =
-            ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|return|>", "<|call|>"];
-        let control = self.added.get(id).filter(|token| token.special);
-        control.is_some_and(|token| NAMES.contains(&token.content.as_str()))
+        self.eos == Some(id) || self.ends.contains(&id)
+    }
+
+    /// What a user should know of how the tokenizer was read.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// What begins a text.

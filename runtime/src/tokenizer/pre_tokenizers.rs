@@ -43,6 +43,21 @@ const DEEPSEEK_LLM_MARKS: &str =
 /// DeepSeek V3's words.
 const DEEPSEEK_V3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 
+/// Kimi's and Moonlight's: as o200k, with Chinese apart. `tiktoken.model` does not say it.
+const KIMI_K2: &str = r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Qwen 3.5's: marks belong to words.
+const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Mistral's since Nemo: words by case, no contractions, single digits.
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Ling's: one line break at a time.
+const BAILING: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
+
+/// Seed-Coder's and Seed-OSS's: line breaks apart from marks.
+const SEED: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+";
+
 /// One pre-tokenizer.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -61,10 +76,16 @@ pub(super) struct Entry {
 const PLAIN: Entry =
     Entry { names: &[], regexes: &[], ignore_merges: false, nfc: false, add_bos: false };
 
-/// All that are known. Where entries have the same regexes, the first that fits is the one that is recognised.
-pub(super) const REGISTRY: &[Entry] = &[
+/// Kimi's and Moonlight's.
+pub(super) static KIMI: &Entry = &REGISTRY[KIMI_AT];
+const KIMI_AT: usize = 11;
+
+/// All that are known, under all of llama.cpp's names for them (`src/llama-vocab.cpp`). Where entries have the same
+/// regexes, the first that fits is the one that is recognised. Names whose models cut texts in ways that only code says
+/// (afmoe, superbpe, exaone-moe, gemma4, whitespace, ...) are left out.
+pub(super) static REGISTRY: [Entry; 18] = [
     Entry {
-        names: &["deepseek-v3"],
+        names: &["deepseek-v3", "deepseek-v3.1", "hunyuan-dense", "joyai-llm", "hy_v4"],
         regexes: &[r"\p{N}{1,3}", DEEPSEEK_V3_CJK, DEEPSEEK_V3],
         ..PLAIN
     },
@@ -86,24 +107,76 @@ pub(super) const REGISTRY: &[Entry] = &[
         regexes: &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", DEEPSEEK_CJK, r"\p{N}"],
         ..PLAIN
     },
-    Entry { names: &["qwen2"], regexes: &[QWEN2], nfc: true, ..PLAIN },
-    Entry { names: &["deepseek-r1-qwen"], regexes: &[QWEN2], ..PLAIN },
+    Entry { names: &["qwen2", "megrez", "stablelm2"], regexes: &[QWEN2], nfc: true, ..PLAIN },
     Entry {
-        names: &["llama-bpe", "llama3", "llama-v3", "lfm2"],
+        names: &["deepseek-r1-qwen", "kormo", "f2llmv2", "hunyuan", "solar-open", "grok-2"],
+        regexes: &[QWEN2],
+        ..PLAIN
+    },
+    Entry {
+        names: &[
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "lfm2",
+            "falcon3",
+            "falcon-h1",
+            "pixtral",
+            "midm-2.0",
+            "jina-v5-nano",
+        ],
         regexes: &[LLAMA3],
         ignore_merges: true,
         add_bos: true,
         ..PLAIN
     },
-    Entry { names: &["chatglm-bpe", "glm4"], regexes: &[LLAMA3], ..PLAIN },
-    Entry { names: &["gpt-4o", "llama4"], regexes: &[O200K], ..PLAIN },
-    Entry { names: &["gpt-2"], regexes: &[GPT2], ..PLAIN },
-    Entry { names: &["olmo"], regexes: &[GPT2], nfc: true, ..PLAIN },
+    Entry { names: &["chatglm-bpe", "glm4", "dbrx", "smaug-bpe"], regexes: &[LLAMA3], ..PLAIN },
+    Entry {
+        names: &["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"],
+        regexes: &[O200K],
+        ..PLAIN
+    },
+    Entry {
+        names: &[
+            "gpt-2",
+            "phi-2",
+            "jina-es",
+            "jina-de",
+            "jina-v1-en",
+            "jina-v2-es",
+            "jina-v2-de",
+            "jina-v2-code",
+            "roberta-bpe",
+            "gigachat",
+            "a.x-4.0",
+            "mellum",
+            "modern-bert",
+            "jais",
+            "trillion",
+            "granite-docling",
+            "exaone4",
+        ],
+        regexes: &[GPT2],
+        ..PLAIN
+    },
+    Entry { names: &["olmo", "mpt"], regexes: &[GPT2], nfc: true, ..PLAIN },
     Entry {
         names: &["default"],
         regexes: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
         ..PLAIN
     },
+    Entry { names: &["kimi-k2"], regexes: &[KIMI_K2], ignore_merges: true, ..PLAIN },
+    Entry {
+        names: &["smollm", "starcoder", "refact", "codeshell", "minerva-7b", "mellum2"],
+        // `Digits` in tokenizer.json.
+        regexes: &[r"\p{N}", GPT2],
+        ..PLAIN
+    },
+    Entry { names: &["command-r", "exaone"], regexes: &[r"\p{N}", GPT2], nfc: true, ..PLAIN },
+    Entry { names: &["qwen35"], regexes: &[QWEN35], nfc: true, ..PLAIN },
+    Entry { names: &["tekken"], regexes: &[TEKKEN], ignore_merges: true, add_bos: true, ..PLAIN },
+    Entry { names: &["bailingmoe", "bailingmoe2", "llada-moe"], regexes: &[BAILING], ..PLAIN },
+    Entry { names: &["seed-coder"], regexes: &[SEED], ..PLAIN },
 ];
 
 /// The entry of a name.

@@ -26,10 +26,14 @@ use crate::failure::{Failure, Result};
 /// Opens the tokenizer of a model; a GGUF file needs no weights for that.
 pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
     exists(path)?;
-    Ok(match path.is_dir() {
+    let tokenizer = match path.is_dir() {
         true => Tokenizer::from_folder(path)?,
         false => Tokenizer::from_metadata(Gguf::open(path)?.metadata())?,
-    })
+    };
+    if let Some(note) = tokenizer.note() {
+        eprintln!("note: {}: {note}", path.display());
+    }
+    Ok(tokenizer)
 }
 
 /// A model that can run.

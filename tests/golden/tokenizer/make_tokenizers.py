@@ -3,9 +3,11 @@
 "decoded": [{ids, text}]}. `ids` recognises special tokens in the text, `plain` does not; `decoded` are tokens at random, so
 that most end within characters. `llama-spm` and `mistral-spm` are trained by the `sentencepiece` package and made into merges
 by `transformers`; "ggml" are the keys that a GGUF file has of them. `reference.json` has cases only, for the reference model's
-tokenizer. Needs tokenizers, transformers and sentencepiece. Usage: make_tokenizers.py OUT REFERENCE_TOKENIZER_JSON"""
-import io, json, random, sys
-import sentencepiece
+tokenizer. `tiktoken.model` with `kimi-k2.json`, and `tokenizer.model`, are files of folders without a tokenizer.json. Needs
+tokenizers, transformers, tiktoken, regex and sentencepiece. Usage: make_tokenizers.py OUT REFERENCE_TOKENIZER_JSON"""
+import base64, io, json, random, sys
+import sentencepiece, tiktoken
+from tiktoken._educational import bpe_train
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.pre_tokenizers import ByteLevel, Digits, Metaspace, Sequence, Split
 from transformers.tokenization_utils_base import generate_merges
@@ -35,6 +37,23 @@ MODELS = {
  "gpt-4o": (split(O200K) + plain, False, False),
  "gpt-2": (gpt2, False, False),
  "olmo": (gpt2, True, False),
+}
+HAN = "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]", "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}&&[^\\p{Han}]]"
+# As `pat_str` of Kimi's tokenization_kimi.py; Rust's regexes, which tiktoken has, know `&&`.
+KIMI = ("[\\p{Han}]+|[^\\r\\n\\p{L}\\p{N}]?" + HAN[0] + "*" + HAN[1] + "+" + CONTRACTIONS + "?|[^\\r\\n\\p{L}\\p{N}]?" + HAN[0] + "+" + HAN[1] + "*" + CONTRACTIONS + "?"
+        "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+")
+QWEN35 = CONTRACTIONS + "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+TEKKEN = ("[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*"
+          "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+")
+BAILING = "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"
+SEED = CONTRACTIONS + "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+MODELS |= {
+ "smollm": ([Digits(True)] + gpt2, False, False),
+ "command-r": ([Digits(True)] + gpt2, True, False),
+ "qwen35": (split(QWEN35) + plain, True, False),
+ "tekken": (split(TEKKEN) + plain, False, True),
+ "bailingmoe": (split(BAILING) + plain, False, False),
+ "seed-coder": (split(SEED) + plain, False, False),
 }
 # llama.cpp's own, which no model's file has.
 MODELS["default"] = (split("[\\p{P}\\$\\+<=>\\^~\\|]+", "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", "\\p{N}+", "[0-9][0-9][0-9]") + plain, False, False)
@@ -99,6 +118,19 @@ for name, (normalizer, step) in SPACES.items():
     tokenizer.add_special_tokens([AddedToken(pieces.id_to_piece(i), normalized=False) for i in range(count) if special(i)])
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in ["<think>", "</think>"]])
     write(f"{out}/{name}.json", dict(tokenizer=json.loads(tokenizer.to_str()), cases=cases(tokenizer, CASES + ["<s>hi</s> a<unk>", "a <think> b</think> c"]), ggml=ggml))
+
+# tokenizer.model as it is, with what transformers' LlamaTokenizer makes of it: the cases of llama-spm.
+with open(f"{out}/tokenizer.model", "wb") as file:
+    file.write(trained.getvalue())
+
+# tiktoken.model as Kimi ships it, and what tiktoken makes of texts. Trained with a simpler split: `regex` does not know `&&`.
+TRAINING = "\\p{Han}+|\\s?\\p{L}+|\\p{N}{1,3}|[^\\s\\p{L}\\p{N}]+|\\s+"
+ranks = bpe_train("\n".join(TEXT), 600, TRAINING)
+with open(f"{out}/tiktoken.model", "wb") as file:
+    file.writelines(base64.b64encode(token) + b" " + str(rank).encode() + b"\n" for token, rank in ranks.items())
+named = {"[BOS]": 600, "[EOS]": 601, "<|im_end|>": 602, "<|im_user|>": 603}
+encoding = tiktoken.Encoding("kimi", pat_str=KIMI, mergeable_ranks=ranks, special_tokens=named | {f"<|reserved_token_{i}|>": i for i in range(604, 856)})
+write(f"{out}/kimi-k2.json", dict(named=named, cases=[dict(text=t, ids=encoding.encode(t, allowed_special="all"), plain=encoding.encode(t, disallowed_special=())) for t in CASES + ["[BOS]hi[EOS] <|im_end|>", "<|reserved_token_700|>"]]))
 
 tokenizer = Tokenizer.from_file(reference)
 R = ["<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"]

@@ -184,8 +184,8 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     } else {
         write!(io::stdout(), "{}", describe(&args.out, &report))?;
     }
-    if args.source.is_dir() && !args.source.join("tokenizer.json").exists() {
-        eprintln!("note: {} has no tokenizer.json, so the file has none", args.source.display());
+    if args.source.is_dir() && !Tokenizer::is_in(&args.source) {
+        eprintln!("note: {} has no tokenizer, so the file has none", args.source.display());
     }
     Ok(())
 }
@@ -345,7 +345,7 @@ pub fn with_bars<T>(work: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
 pub fn carried_metadata(source: &Path) -> Result<Metadata> {
     let mut metadata = Metadata::new();
     if source.is_dir() {
-        if source.join("tokenizer.json").exists() {
+        if Tokenizer::is_in(source) {
             Tokenizer::from_folder(source)?.write_metadata(&mut metadata);
         }
     } else {

@@ -1,0 +1,122 @@
+//! `tiktoken.model`: tokens as bytes with their ranks, of Kimi and Moonlight.
+//!
+//! A word that is a token is that token. Otherwise the two neighbours that make the token of the lowest rank are joined,
+//! again and again. So any two tokens that add up to a third are a merge, ranked as the third.
+
+use std::collections::{HashMap, HashSet};
+
+use base64::decode;
+use serde_json::json;
+use tokenizers::AddedToken;
+
+use super::alphabet::byte_to_char;
+use super::definition::{Added, Definition, Merge, Model, Steps, Vocabulary, shown};
+use super::pre_tokenizers::Entry;
+use super::{TokenizerError, limits};
+
+/// Ids beyond the tokens that stand for control tokens.
+const RESERVED: u32 = 256;
+
+/// The tokenizer.json of a file of lines `base64 rank`, and of the control tokens that the folder names.
+pub(super) fn definition(
+    file: &[u8],
+    named: Vec<Added>,
+    entry: &Entry,
+) -> Result<Definition, TokenizerError> {
+    let mut tokens: Vec<(Vec<u8>, u32)> = Vec::new();
+    for (number, line) in file.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            continue;
+        }
+        let entry = parse(line).ok_or_else(|| {
+            let what = format!("line {} of tiktoken.model", number + 1);
+            let found = shown(&String::from_utf8_lossy(&line[..line.len().min(80)]));
+            TokenizerError::value(what, found, "a token in base64, a space and its rank")
+        })?;
+        if tokens.len() >= limits::TOKENS {
+            let allowed = format!("at most {} tokens", limits::TOKENS);
+            return Err(TokenizerError::value("tiktoken.model", "more", allowed));
+        }
+        tokens.push(entry);
+    }
+    let first_free = tokens.iter().map(|(_, rank)| rank.saturating_add(1)).max().unwrap_or(0);
+    let written = |token: &[u8]| token.iter().map(|byte| byte_to_char(*byte)).collect::<String>();
+    let vocab: Vec<_> = tokens.iter().map(|(token, rank)| (written(token), *rank)).collect();
+    Ok(Definition {
+        version: "1.0".into(),
+        added_tokens: with_reserved(named, first_free),
+        steps: steps(entry),
+        model: Model {
+            kind: Some("BPE".into()),
+            dropout: None,
+            unk_token: None,
+            continuing_subword_prefix: None,
+            end_of_word_suffix: None,
+            fuse_unk: false,
+            byte_fallback: false,
+            ignore_merges: true,
+            merges: merges(&vocab)?,
+            vocab: Vocabulary(vocab),
+        },
+    })
+}
+
+fn parse(line: &[u8]) -> Option<(Vec<u8>, u32)> {
+    let space = line.iter().position(|byte| *byte == b' ')?;
+    let rank = std::str::from_utf8(&line[space + 1..]).ok()?.trim().parse().ok()?;
+    let token = decode(&line[..space]).ok()?;
+    (!token.is_empty()).then_some((token, rank))
+}
+
+/// Control tokens, and those that fill the ids after the ranks up to the number that is reserved.
+fn with_reserved(mut named: Vec<Added>, first_free: u32) -> Vec<Added> {
+    let taken: HashSet<u32> = named.iter().map(|added| added.id).collect();
+    let free = (first_free..first_free.saturating_add(RESERVED)).filter(|id| !taken.contains(id));
+    named.extend(free.map(|id| Added {
+        id,
+        token: AddedToken::from(format!("<|reserved_token_{id}|>"), true).normalized(false),
+    }));
+    named
+}
+
+/// The steps of byte-level BPE with a registered pre-tokenizer.
+pub(super) fn steps(entry: &Entry) -> Steps {
+    let split = |regex: &&str| {
+        let pattern = json!({"Regex": regex});
+        json!({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": false})
+    };
+    let mut parts: Vec<_> = entry.regexes.iter().map(split).collect();
+    let mut bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false});
+    bytes["trim_offsets"] = false.into();
+    parts.push(bytes.clone());
+    Steps {
+        normalizer: entry.nfc.then(|| json!({"type": "NFC"})),
+        pre_tokenizer: Some(json!({"type": "Sequence", "pretokenizers": parts})),
+        post_processor: None,
+        decoder: Some(bytes),
+    }
+}
+
+/// Every two tokens that add up to a third, by its rank, which is its id.
+pub(super) fn merges(vocab: &[(String, u32)]) -> Result<Vec<Merge>, TokenizerError> {
+    let ranks: HashMap<&str, u32> = vocab.iter().map(|(token, id)| (token.as_str(), *id)).collect();
+    let mut made: Vec<(u32, (u32, u32), &str, &str)> = Vec::new();
+    for (token, rank) in vocab {
+        if token.len() > 2 * limits::PIECE_BYTES {
+            let found = format!("a token of {} bytes", token.len());
+            let allowed = format!("at most {} where merges follow from ranks", limits::PIECE_BYTES);
+            return Err(TokenizerError::value(format!("id {rank}"), found, allowed));
+        }
+        let cuts = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
+        let halves =
+            cuts.filter_map(|(a, b)| Some((*rank, (*ranks.get(a)?, *ranks.get(b)?), a, b)));
+        made.extend(halves);
+        if made.len() > limits::MERGES {
+            let allowed = format!("at most {}", limits::MERGES);
+            return Err(TokenizerError::value("the number of merges", "more", allowed));
+        }
+    }
+    made.sort_unstable();
+    Ok(made.into_iter().map(|(_, _, a, b)| Merge(a.into(), b.into())).collect())
+}
