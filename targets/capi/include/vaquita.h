@@ -35,7 +35,7 @@
 #define VAQUITA_EVENT_TOKEN 1
 
 /**
- * The model thinks: a piece of what stands between <think> and </think>.
+ * The model thinks: a piece of what stands between tags such as <think> and </think>.
  */
 #define VAQUITA_EVENT_REASONING 2
 
@@ -43,6 +43,11 @@
  * The model answers: a piece of the answer.
  */
 #define VAQUITA_EVENT_ANSWER 3
+
+/**
+ * All that came as the answer so far was reasoning: it ended with a tag that nothing had opened.
+ */
+#define VAQUITA_EVENT_WAS_REASONING 4
 
 /**
  * The meter gives the power now, in watts.
