@@ -1,6 +1,7 @@
 //! Every kernel on every tier this CPU has, held to the scalar definition bit for bit.
 
 use proptest::prelude::*;
+use vaquita_lcg::Lcg;
 use vaquita_runtime::blocks::coded::Packer;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
 use vaquita_runtime::isa::Tier;
@@ -12,23 +13,9 @@ use vaquita_runtime::kernels::vector::{
 use vaquita_runtime::kernels::{Activations, matmul, matmul_per_head};
 use vaquita_runtime::threads::Pool;
 
-/// A small generator of its own, so that a failing case is reproduced by its seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 >> 33
-    }
-
-    fn float(&mut self) -> f32 {
-        (self.next() as f32 / (1u64 << 30) as f32 - 1.0) * 2.0
-    }
-
-    fn floats(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.float()).collect()
-    }
+/// Numbers from -2 to 2.
+fn floats(random: &mut Lcg, n: usize) -> Vec<f32> {
+    (0..n).map(|_| 4.0 * random.unit() - 2.0).collect()
 }
 
 fn scalar() -> Tier {
@@ -41,15 +28,17 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 /// Any matrix of that type: random codes, tables at their limits, scales of both signs.
 fn matrix(ty: BlockType, rows: usize, cols: usize, seed: u64) -> Matrix {
-    let mut random = Random(seed);
+    let mut random = Lcg(seed);
     let data = match ty {
-        BlockType::F32 => random.floats(rows * cols).iter().flat_map(|x| x.to_le_bytes()).collect(),
+        BlockType::F32 => {
+            floats(&mut random, rows * cols).iter().flat_map(|x| x.to_le_bytes()).collect()
+        }
         BlockType::F16 => {
-            let values = random.floats(rows * cols);
+            let values = floats(&mut random, rows * cols);
             values.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect()
         }
         BlockType::BF16 => {
-            let values = random.floats(rows * cols);
+            let values = floats(&mut random, rows * cols);
             values.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect()
         }
         _ => coded(ty, rows, cols, &mut random),
@@ -57,16 +46,16 @@ fn matrix(ty: BlockType, rows: usize, cols: usize, seed: u64) -> Matrix {
     Matrix::new(ty, rows, cols, data.into()).unwrap()
 }
 
-fn coded(ty: BlockType, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
-    let mut table: [i8; 16] = std::array::from_fn(|_| (random.next() % 129) as i32 as i16 as i8);
+fn coded(ty: BlockType, rows: usize, cols: usize, random: &mut Lcg) -> Vec<u8> {
+    let mut table: [i8; 16] = std::array::from_fn(|_| (random.bits() % 129) as i32 as i16 as i8);
     table = table.map(|entry| entry.clamp(-64, 64));
     (table[0], table[1]) = (-64, 64);
     let codes_of_type = 1u64 << ty.code_bits().unwrap();
     let mut packer = Packer::new(ty, rows, cols, &table).unwrap();
     for row in 0..rows {
-        let codes: Vec<u8> = (0..cols).map(|_| (random.next() % codes_of_type) as u8).collect();
-        let scales: Vec<u8> = (0..cols / GROUP).map(|_| random.next() as u8).collect();
-        packer.set_row(row, random.float(), &scales, &codes);
+        let codes: Vec<u8> = (0..cols).map(|_| (random.bits() % codes_of_type) as u8).collect();
+        let scales: Vec<u8> = (0..cols / GROUP).map(|_| random.bits() as u8).collect();
+        packer.set_row(row, floats(random, 1)[0], &scales, &codes);
     }
     packer.finish()
 }
@@ -103,7 +92,7 @@ proptest! {
         seed: u64,
     ) {
         let w = matrix(ty, rows, cols, seed);
-        multiplies_alike(&w, &Random(seed ^ 1).floats(tokens * cols))?;
+        multiplies_alike(&w, &floats(&mut Lcg(seed ^ 1), tokens * cols))?;
     }
 
     #[test]
@@ -113,7 +102,7 @@ proptest! {
         seed: u64,
     ) {
         let w = matrix(ty, 24, 96, seed);
-        let x = Random(seed ^ 1).floats(tokens * 96);
+        let x = floats(&mut Lcg(seed ^ 1), tokens * 96);
         let together = product(Tier::best(), 2, &w, &x);
         let alone: Vec<f32> = x.chunks(96).flat_map(|x| product(Tier::best(), 1, &w, x)).collect();
         prop_assert_eq!(bits(&together), bits(&alone));
@@ -128,13 +117,13 @@ proptest! {
         seed: u64,
     ) {
         let w = matrix(ty, rows, cols, seed);
-        multiplies_alike(&w, &Random(seed ^ 1).floats(tokens * cols))?;
+        multiplies_alike(&w, &floats(&mut Lcg(seed ^ 1), tokens * cols))?;
     }
 
     #[test]
     fn a_product_is_that_of_the_decoded_weights(ty in any_type(), rows in 1usize..20, seed: u64) {
         let w = matrix(ty, rows, 64, seed);
-        let x = Random(seed ^ 1).floats(64);
+        let x = floats(&mut Lcg(seed ^ 1), 64);
         let y = product(Tier::best(), 1, &w, &x);
         for (row, y) in w.decode().chunks(64).zip(y) {
             let exact: f64 = row.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
@@ -148,7 +137,7 @@ proptest! {
     #[test]
     fn heads_see_their_own_columns(ty in any_type(), heads in 1usize..5, seed: u64) {
         let w = matrix(ty, heads * 16, 32, seed);
-        let x = Random(seed ^ 1).floats(2 * heads * 32);
+        let x = floats(&mut Lcg(seed ^ 1), 2 * heads * 32);
         let all = Activations::new(Tier::best(), &x, heads * 32);
         let mut out = vec![0.0; 2 * heads * 16];
         matmul_per_head(Tier::best(), &Pool::new(2), &w, heads, &all, &mut out);
@@ -207,10 +196,10 @@ proptest! {
             false => (pairs * (key_width + value_width), pairs * key_width),
         };
         let layout = EntryLayout { width, key_value_heads: pairs, key_width, values_at, value_width };
-        let mut random = Random(seed);
-        let queries = random.floats(tokens * heads * key_width);
-        let mut entries = random.floats((past + tokens) * width);
-        let sinks = random.floats(heads);
+        let mut random = Lcg(seed);
+        let queries = floats(&mut random, tokens * heads * key_width);
+        let mut entries = floats(&mut random, (past + tokens) * width);
+        let sinks = floats(&mut random, heads);
         // What follows MLA's values in a key may stay in half precision.
         let halves = if latent && pairs == 1 { key_width - value_width } else { 0 };
         let format = [EntryFormat::F32, EntryFormat::F16, EntryFormat::Q8 { halves }][format];

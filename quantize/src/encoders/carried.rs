@@ -367,15 +367,13 @@ mod tests {
     use super::*;
     use crate::encoders::tables;
     use crate::hessian::Hessian;
+    use vaquita_lcg::Lcg;
     use vaquita_runtime::blocks::BlockType;
 
     #[test]
     fn going_through_again_loses_less() {
-        let mut state = 3u32;
-        let mut random = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
+        let mut lcg = Lcg(3);
+        let mut random = || 2.0 * lcg.unit() - 1.0;
         let mut hessian = Hessian::new(192, 128);
         for _ in 0..400 {
             // Neighbours have much in common.

@@ -174,6 +174,7 @@ fn without(a: &mut [f64], n: usize) -> (Vec<f64>, Vec<f64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vaquita_lcg::Lcg;
 
     impl Feedback {
         /// The same for one way through the columns only.
@@ -185,14 +186,9 @@ mod tests {
     #[test]
     fn factors_multiply_to_the_damped_matrix() {
         let mut hessian = Hessian::new(6, 4);
-        let mut state = 7u32;
+        let mut random = Lcg(7);
         for _ in 0..40 {
-            let x: Vec<f32> = (0..6)
-                .map(|_| {
-                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    (state >> 8) as f32 / (1 << 24) as f32 - 0.3
-                })
-                .collect();
+            let x: Vec<f32> = (0..6).map(|_| random.unit() - 0.3).collect();
             hessian.add_rows(&x, |_| 1.0);
         }
         let feedback = Feedback::new(&hessian);

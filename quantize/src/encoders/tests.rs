@@ -1,6 +1,7 @@
 //! What holds for every encoder.
 
 use std::f32::consts::TAU;
+use vaquita_lcg::Lcg;
 
 use proptest::prelude::*;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
@@ -197,16 +198,8 @@ proptest! {
 
 /// Weights, and the inputs of columns that follow each other closely.
 fn correlated() -> (Vec<f32>, Vec<Vec<f32>>) {
-    let mut state = 11u32;
-    let mut number = || {
-        let sum: f32 = (0..6)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / (1 << 24) as f32
-            })
-            .sum();
-        sum - 3.0
-    };
+    let mut random = Lcg(11);
+    let mut number = || random.normal(6);
     let weights = (0..16 * 128).map(|_| number()).collect();
     let inputs = (0..400).map(|_| {
         let mut last = 0.0;

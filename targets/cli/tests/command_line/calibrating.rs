@@ -1,9 +1,9 @@
-//! Calibration of checkpoints larger than memory, calibration while quantizing, and files in parts, by the program.
+//! Calibration of checkpoints larger than memory, calibration during quantization, and files in parts.
 
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use vaquita_quantize::plan::{expert_layers, expert_specs};
@@ -11,27 +11,9 @@ use vaquita_runtime::checkpoint::families::config_from_hf;
 use vaquita_runtime::checkpoint::{HfExpert, HfTensor, Projection, Role};
 use vaquita_runtime::gguf::Gguf;
 
-fn reference() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../calibration/reference")
-}
+use crate::program::{failure, reference, success, vaquita};
 
-fn vaquita<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(args: I) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vaquita"));
-    command.args(args).stdin(Stdio::null());
-    for name in ["VAQUITA_ISA", "VAQUITA_MEMORY", "VAQUITA_LANES", "VAQUITA_RECORDING"] {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn success(command: &mut Command) -> Output {
-    let output = command.output().expect("the program starts");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {error}");
-    output
-}
-
-/// `quantize` to e2, calibrated meanwhile.
+/// `quantize --type e2` that calibrates on the same run.
 fn quantize_calibrating(out: &Path) -> Command {
     let mut command = vaquita(["quantize", "--type", "e2", "--threads", "1"]);
     command.args(["--products", "4MiB", "--limit", "15"]).arg(reference()).arg("-o").arg(out);
@@ -81,9 +63,7 @@ fn calibrating_while_quantizing_gives_the_weights_that_a_calibration_file_gives(
 fn options_that_do_not_go_together_are_refused() {
     let refused = |options: &[&str]| {
         let mut command = vaquita(["quantize", "-o", "never.gguf"]);
-        let output = command.arg(reference()).args(options).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{options:?}");
-        String::from_utf8_lossy(&output.stderr).into_owned()
+        failure(command.arg(reference()).args(options), 2)
     };
     refused(&["--calibrate", "a.txt", "--calibration", "a.calibration"]);
     refused(&["--calibrate", "a.txt", "--part", "1/2"]);
@@ -104,8 +84,7 @@ fn parts_are_joined_and_a_report_is_a_page() {
         command
     };
     let page = path("report.html");
-    let output = success(quantize("whole.gguf", &["--report"]).arg(&page));
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = success(quantize("whole.gguf", &["--report"]).arg(&page));
     assert!(text.contains("worst tensors") && text.contains("ffn_expert"), "{text}");
     let page = fs::read_to_string(&page).unwrap();
     assert!(page.contains("<title>whole.gguf</title>") && page.ends_with("</html>\n"));
@@ -113,17 +92,13 @@ fn parts_are_joined_and_a_report_is_a_page() {
     success(&mut quantize("1.part", &["--part", "1/2"]));
     let mut join = vaquita(["join", "--json", "-o"]);
     join.arg(path("model.gguf")).arg(path("1.part"));
-    let output = join.output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let error = String::from_utf8_lossy(&output.stderr);
+    let error = failure(&mut join, 1);
     assert!(error.contains("of 2 parts these are missing: 2"), "{error}");
     success(&mut quantize("2.part", &["--part", "2/2"]));
-    let output = success(join.arg(path("2.part")));
-    let joined: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let joined = crate::program::json(join.arg(path("2.part")));
     assert_eq!(joined["parts"], 2);
     assert!(fs::read(path("model.gguf")).unwrap() == fs::read(path("whole.gguf")).unwrap());
-    let output = vaquita(["run", "-p", "hi"]).arg(path("1.part")).output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
+    let error = failure(vaquita(["run", "-p", "hi"]).arg(path("1.part")), 1);
     assert!(error.contains("only part 1 of a file"), "{error}");
 }
 
@@ -212,12 +187,12 @@ impl MemoryGroup {
         })
     }
 
-    /// The command, run in the group.
-    fn run(&self, command: &Command) -> Output {
+    /// Runs the command in the group.
+    fn run(&self, command: &Command) {
         let procs = self.folder.join("cgroup.procs");
         let mut inside = Command::new("sh");
         inside.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(procs);
-        success(inside.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null()))
+        success(inside.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null()));
     }
 
     /// How often the limit was felt.

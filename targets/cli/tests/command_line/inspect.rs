@@ -1,0 +1,70 @@
+//! `vaquita inspect`, on sound, damaged and foreign files.
+
+use std::fs;
+
+use crate::program::{exported, failure, golden, json, vaquita};
+
+#[test]
+fn files_that_are_no_models_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    fs::write(&file, b"GGUFgarbage").unwrap();
+    let error = failure(vaquita(["run", "-p", "hi"]).arg(&file), 1);
+    assert!(error.contains("model.gguf"), "{error}");
+    let error = failure(&mut vaquita(["inspect", "/nowhere.gguf"]), 1);
+    assert!(error.contains("/nowhere.gguf"), "{error}");
+    let error = failure(vaquita(["run", "-p", "hi"]).arg(golden("deepseek-v3")), 1);
+    assert!(error.contains("tokenizer"), "{error}");
+}
+
+#[test]
+fn inspect_says_of_any_file_what_it_is_and_why_it_does_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let sound = fs::read(exported("olmoe", folder.path())).unwrap();
+    let file = folder.path().join("odd.gguf");
+    let inspected = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        json(vaquita(["inspect", "--json"]).arg(&file))
+    };
+    let replaced = |from: &[u8], to: &[u8], nth: usize| {
+        let mut bytes = sound.clone();
+        let at = bytes.windows(from.len()).enumerate().filter(|(_, found)| *found == from);
+        let at = at.map(|(at, _)| at).nth(nth).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to);
+        bytes
+    };
+    assert_eq!(inspected(&sound)["runs"], true);
+    let stack = b"blk.1.ffn_up_exps.weight";
+    // Name, number of extents, extents, type.
+    let type_at =
+        sound.windows(stack.len()).position(|found| found == stack).unwrap() + stack.len();
+    let typed = |ty: u32| {
+        let mut bytes = sound.clone();
+        bytes[type_at + 28..][..4].copy_from_slice(&ty.to_le_bytes());
+        bytes
+    };
+    let cases = [
+        (replaced(b"olmoe", b"mamba", 0), "mamba", "unknown architecture"),
+        (sound[..sound.len() / 2].to_vec(), "olmoe", "truncated or damaged"),
+        (typed(99), "olmoe", "the type of tensor blk.1.ffn_up_exps.weight is 99"),
+        (typed(24), "olmoe", "tensor blk.1.ffn_up_exps.weight has type I8"),
+        (
+            replaced(stack, b"blk.1.ffn_UP_exps.weight", 0),
+            "olmoe",
+            "blk.1.ffn_up_exps.weight is missing",
+        ),
+        (replaced(b"output_norm", b"output_morn", 0), "olmoe", "output_norm.weight is missing"),
+    ];
+    for (bytes, architecture, problem) in cases {
+        let found = inspected(&bytes);
+        assert_eq!((&found["runs"], &found["architecture"]), (&false.into(), &architecture.into()));
+        assert!(found["problem"].as_str().unwrap().contains(problem), "{problem}: {found}");
+    }
+    let part = "deepseek-v3-00001-of-00002.gguf";
+    fs::copy(golden("gguf").join(part), folder.path().join(part)).unwrap();
+    let found = json(vaquita(["inspect", "--json"]).arg(folder.path().join(part)));
+    assert_eq!(found["architecture"], "deepseek2");
+    assert!(found["problem"].as_str().unwrap().contains("part 2 of 2"), "{found}");
+    fs::write(&file, b"PK").unwrap();
+    assert!(failure(vaquita(["inspect"]).arg(&file), 1).contains("odd.gguf"));
+}

@@ -1,0 +1,17 @@
+//! The program as scripts see it: what it prints, where, and how it ends. One file per command.
+
+mod bench;
+mod calibrating;
+mod chat;
+mod closed_output;
+mod convert;
+mod deploy;
+mod doctor;
+mod eval;
+mod inspect;
+mod program;
+mod quantize;
+mod replay;
+mod run;
+mod tokenize;
+mod usage;

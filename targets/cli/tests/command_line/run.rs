@@ -1,0 +1,122 @@
+//! `vaquita run`: answers, budgets and what they depend on.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::program::{failure, json, quantize, reference, root, success, vaquita};
+
+#[test]
+fn a_folder_runs_unquantized_and_thinking_can_be_hidden() {
+    let ask = ["run", "-p", "723 * 8 = ?", "--temp", "0"];
+    let shown = success(vaquita(ask).arg(reference()));
+    assert!(shown.contains("write 4 carry 2"), "{shown}");
+    assert!(shown.ends_with("\n\n5784\n"), "{shown}");
+    assert!(!shown.contains('\x1b'), "no escapes where there is no terminal");
+    let hidden = success(vaquita(ask).arg(reference()).arg("--hide-thinking"));
+    assert_eq!(hidden, "5784\n");
+}
+
+#[test]
+fn a_raw_prompt_is_continued_as_it_is_and_stops_where_it_is_told() {
+    let prompt = "<｜User｜>723 * 8 = ?<｜Assistant｜><think>\n";
+    let ask = ["run", "--raw", "-p", prompt, "--temp", "0", "--json"];
+    let whole = json(vaquita(ask).arg(reference()));
+    assert_eq!(whole["text"], "5784");
+    let short = json(vaquita(ask).arg(reference()).args(["-n", "3"]));
+    assert_eq!((&short["tokens"], &short["stop"]), (&3.into(), &"length".into()));
+    let stopped = json(vaquita(ask).arg(reference()).args(["--stop", "carry"]));
+    assert_eq!(stopped["stop"], "stop_string");
+    assert_eq!(stopped["reasoning"], "3*8=24, write 4 ");
+}
+
+#[test]
+fn the_answer_does_not_depend_on_threads_or_instructions() {
+    let ask = ["run", "-p", "Convert 23 m to cm.", "--seed", "7", "--temp", "1.5", "--json"];
+    let answer =
+        |options: &[&str]| json(vaquita(ask).arg(reference()).args(options))["token_ids"].clone();
+    let first = answer(&[]);
+    assert_eq!(answer(&["--threads", "1"]), first);
+    assert_eq!(answer(&["--isa", "scalar"]), first);
+    let mut named = vaquita(ask);
+    named.arg(reference()).env("VAQUITA_ISA", "scalar");
+    assert_eq!(json(&mut named)["token_ids"], first);
+}
+
+#[test]
+fn a_budget_streams_experts_and_the_answer_stays_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("reference.gguf");
+    success(&mut quantize(&reference(), &file));
+    let ask = ["run", "-p", "723 * 8 = ?", "--temp", "0", "--json", "--context", "128"];
+    let mapped = json(vaquita(ask).arg(&file));
+    assert!(mapped["streaming"].is_null());
+    // The refusal names what is needed; a little more than that must do.
+    let error = failure(vaquita(ask).arg(&file).args(["--memory", "1MiB"]), 1);
+    let needed = error.split("at least ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(error.contains("MiB"), "{error}");
+    let budget = format!("{}MiB", needed.parse::<f64>().unwrap() + 1.0);
+    let streamed = json(vaquita(ask).arg(&file).args(["--memory", &budget]));
+    assert_eq!(streamed["token_ids"], mapped["token_ids"]);
+    assert!(streamed["streaming"]["bytes_read"].as_u64().unwrap() > 0, "{streamed}");
+    assert!(streamed["streaming"]["share_of_bound"].as_f64().unwrap() > 0.0, "{streamed}");
+
+    let bench = |form: &str| {
+        let mut command = vaquita(["bench", "-p", "8", "-n", "16", "-r", "1", "--context", "128"]);
+        command.args(["--memory", &budget, "-o", form]).arg(&file);
+        command
+    };
+    for row in json(&mut bench("json")).as_array().unwrap() {
+        let streaming = &row["streaming"];
+        assert_eq!(streaming["hit_rate"], row["hit_rate"]);
+        for key in ["read_bytes_per_second", "evictions_per_token", "share_of_bound"] {
+            assert!(streaming[key].as_f64().unwrap() > 0.0, "{key}: {row}");
+        }
+        assert!(row["memory"]["minor_page_faults"].is_u64() || cfg!(not(target_os = "linux")));
+    }
+    let text = success(&mut bench("md"));
+    assert!(text.contains("tg16: experts in memory") && text.contains("of the bound of"), "{text}");
+    failure(vaquita(ask).arg(reference()).args(["--memory", "1GiB"]), 2);
+    failure(vaquita(ask).arg(&file).args(["--memory", "lots"]), 2);
+}
+
+#[test]
+fn a_boards_default_budget_is_for_files_and_gives_way_to_the_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.gguf");
+    success(&mut quantize(&reference(), &file));
+    let ask = |model: &Path, options: &[&str]| {
+        let mut command = vaquita(["run", "-p", "723 * 8 = ?", "--temp", "0", "--json"]);
+        json(command.arg(model).args(options).env("VAQUITA_MEMORY", "1GiB"))
+    };
+    assert_eq!(ask(&file, &[])["memory"]["budget_bytes"], 1u64 << 30);
+    assert_eq!(ask(&file, &["--memory", "2GiB"])["memory"]["budget_bytes"], 2u64 << 30);
+    assert_eq!(ask(&reference(), &[])["memory"], Value::Null);
+}
+
+#[test]
+fn lossy_modes_are_labelled_wherever_their_figures_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.gguf");
+    success(&mut quantize(&reference(), &file));
+    let text = root().join("calibration/reference/heldout.jsonl");
+    let mut kld = vaquita(["eval", "kld", "--limit", "2", "--json", "--active-experts", "2"]);
+    kld.arg(&file).arg("--reference").arg(&file).arg("--text").arg(&text);
+    let kld = json(&mut kld);
+    assert!(kld["mean_kld"].as_f64().unwrap() > 0.0, "the reference stays as it is: {kld}");
+    assert_eq!(kld["lossy"], "lossy: 2 experts per token");
+    let bench = ["bench", "-p", "0", "-n", "4", "-r", "1", "--active-experts", "2"];
+    let table = success(vaquita(bench).arg(&file));
+    assert!(table.contains("| tg4 (lossy: 2 experts per token) |"), "{table}");
+    failure(vaquita(["run", "-p", "1"]).arg(&file).args(["--active-experts", "33"]), 1);
+    failure(vaquita(["run", "-p", "1"]).arg(&file).args(["--route-prefer-resident", "7"]), 1);
+    failure(vaquita(["run", "-p", "1"]).arg(reference()).args(["--active-experts", "2"]), 2);
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_refused() {
+    let error = failure(vaquita(["run", "-p", "hi", "--context", "3"]).arg(reference()), 1);
+    assert!(error.contains("the context of 3 tokens is full"), "{error}");
+    let long = json(vaquita(["run", "-p", "hi", "--context", "12", "--json"]).arg(reference()));
+    assert_eq!(long["stop"], "context_full");
+}
