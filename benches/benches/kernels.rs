@@ -1,5 +1,5 @@
 //! Matrix products of each block type, in weights per second, beside the rate at which plain reads go through
-//! the same bytes; products of int8; attention over caches. Shares of what the machine has: `--bin shares`.
+//! the same bytes; products of int8; attention over caches. `--bin roofline` relates them to the machine's limits.
 //!
 //! `cargo bench -p vaquita-benches --bench kernels`
 

@@ -1,7 +1,7 @@
 //! What each kernel reaches of what the machine has: decoding, of the rate at which memory is read; prompts, of the
 //! tier's products of int8. One table for every type and tier.
 //!
-//! `cargo run --release -p vaquita-benches --bin shares [THREADS [TYPE...]]`
+//! `cargo run --release -p vaquita-benches --bin roofline [THREADS [TYPE...]]`
 //!
 //! Weights for decoding take 256 MiB, more than caches hold. Those for prompts stay in a cache. Medians of 9 runs.
 
