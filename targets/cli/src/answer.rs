@@ -24,31 +24,31 @@ use crate::terminal::{self, Bar};
 /// How tokens are picked.
 #[derive(Args, Clone, Debug)]
 pub struct Sampling {
-    /// Most tokens to generate, the reasoning among them [default: until the context is full]
+    /// Maximum number of tokens to generate, including reasoning [default: until the context is full]
     #[arg(short = 'n', long, value_name = "N")]
     max_tokens: Option<usize>,
-    /// Temperature; 0 always takes the likeliest token
+    /// Sampling temperature; 0 is greedy decoding
     #[arg(long, value_name = "X", default_value_t = 0.6)]
     temp: f32,
-    /// Only the K likeliest tokens; 0 for all
+    /// Top-k sampling: keep the K most probable tokens; 0 keeps all
     #[arg(long, value_name = "K", default_value_t = 0)]
     top_k: usize,
-    /// The likeliest tokens that together have this probability
+    /// Top-p (nucleus) sampling: keep the most probable tokens up to this cumulative probability
     #[arg(long, value_name = "P", default_value_t = 0.95)]
     top_p: f32,
-    /// Tokens at least so likely relative to the likeliest
+    /// Min-p sampling: keep tokens with at least this fraction of the highest probability
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     min_p: f32,
-    /// Penalty on tokens that were used lately; 1 for none
+    /// Repetition penalty on recent tokens; 1 disables it
     #[arg(long, value_name = "X", default_value_t = 1.0)]
     repeat_penalty: f32,
-    /// Start of the random numbers: the same seed gives the same answer
+    /// Random seed: the same seed gives the same answer
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// End the answer at this text; may be given several times
+    /// Stop string: end the answer before this text; repeatable
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// Do not show what the model thinks before it answers
+    /// Do not print the model's reasoning
     #[arg(long)]
     pub hide_thinking: bool,
 }

@@ -21,52 +21,53 @@ use crate::failure::{Failure, Result};
 /// Options that all commands take.
 #[derive(Args, Clone, Debug)]
 pub struct Compute {
-    /// Threads [default: the cores of the fastest cluster]
+    /// Number of threads [default: one per core of the fastest cluster]
     #[arg(long, global = true, value_name = "N")]
     threads: Option<NonZero<usize>>,
-    /// Cores to compute on: a list such as 4-7, or a mask such as 0xf0 [default: the fastest cluster]
+    /// Cores to run on, as a list (4-7) or a mask (0xf0) [default: the fastest cluster]
     #[arg(long, global = true, value_name = "CORES", value_parser = cpu_mask)]
     cpu_mask: Option<CpuMask>,
-    /// Instruction set to compute with [default: the best there is]
+    /// Instruction set to use [default: the best that this processor has]
     #[arg(long, global = true, value_name = "NAME", env = "VAQUITA_ISA")]
     isa: Option<String>,
-    /// Tokens that prompt and answer may have together [default: the model's]
+    /// Context size: prompt and answer together, in tokens [default: the model's]
     #[arg(long, global = true, value_name = "N")]
     context: Option<NonZero<usize>>,
-    /// Numbers of the context's cache: q8 takes about half the memory of f16 and costs a little precision; f32
-    /// [default: f16; a folder's f32]
+    /// KV-cache element type: f32, f16, or q8, which takes about half the memory of f16 at a small loss of precision
+    /// [default: f16 for files, f32 for folders]
     #[arg(long, global = true, value_name = "TYPE", value_parser = cache_type)]
     cache: Option<CacheType>,
-    /// Memory of the whole process: 2GiB, 60%, or auto for what is free. Experts that do not fit are read from
-    /// the file when tokens need them [default: no limit, the file is mapped]
+    /// Memory budget of the whole process: 2GiB, 60%, or auto (90% of available memory). Experts that do not fit
+    /// are read from the file on demand [default: no limit, the file is mapped]
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory)]
     memory: Option<MemoryBudget>,
-    /// The same for model files where --memory is not given: a board's default
+    /// Memory budget for model files where --memory is not given: a board's default
     #[arg(long, global = true, env = "VAQUITA_MEMORY", hide = true, value_parser = memory)]
     default_memory: Option<MemoryBudget>,
-    /// Which experts give way: reuse, lru, lfu
+    /// Eviction policy for experts: reuse, lru, lfu
     #[arg(long, global = true, value_name = "POLICY", default_value = "reuse", value_parser = policy)]
     policy: PolicyKind,
-    /// Reads at the same time
+    /// Parallel reads from storage
     #[arg(long, global = true, value_name = "N", default_value = "3", env = "VAQUITA_LANES")]
     lanes: NonZero<usize>,
-    /// Read ahead what the next layer is likely to need: auto (where it pays), on, off
+    /// Prefetch the experts that the next layer probably needs: auto (only while it pays), on, off
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = guessing)]
     prefetch: Guessing,
-    /// When to check the file's checksums
+    /// When to verify the checksums of the file
     #[arg(long, global = true, value_name = "WHEN", default_value = "first")]
     verify: VerifyWhen,
-    /// Record which experts tokens are routed to, for `vaquita replay`
+    /// Write a routing trace to this file, for `vaquita replay`
     #[arg(long, global = true, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// With --memory: give experts' memory back while the system is short of it (Linux, where PSI is readable)
+    /// With --memory: shrink the expert cache while the system is short of memory (Linux with pressure stall
+    /// information)
     #[arg(long, global = true, requires = "memory")]
     yield_memory: bool,
-    /// Lossy: let an expert in memory take the place of one that is not, where the router's score for it is
-    /// lower by at most this share: 0.1
+    /// Lossy: replace a selected expert by a resident one whose router score is lower by at most this fraction,
+    /// for example 0.1
     #[arg(long, global = true, value_name = "SHARE")]
     route_prefer_resident: Option<f32>,
-    /// Lossy: route each token to only so many experts
+    /// Lossy: route each token to K experts instead of the model's own number
     #[arg(long, global = true, value_name = "K")]
     active_experts: Option<NonZero<usize>>,
 }
@@ -75,9 +76,9 @@ pub struct Compute {
 enum VerifyWhen {
     /// Never
     Never,
-    /// When a record is first read
+    /// When an expert is read for the first time
     First,
-    /// Whenever a record is read
+    /// Each time an expert is read
     Always,
 }
 

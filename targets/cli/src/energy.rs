@@ -17,19 +17,19 @@ use crate::failure::{Failure, Result};
 /// Options of the meter.
 #[derive(Args, Clone, Debug)]
 pub struct EnergyArgs {
-    /// Measure energy in full, with a baseline of idling: auto, ina3221, pmic, rapl, battery
+    /// Measure energy with an idle baseline: auto, ina3221, pmic, rapl, battery
     #[arg(long, value_name = "METER", value_parser = choice)]
     energy: Option<Choice>,
-    /// Read an external meter: a shell command that prints lines such as `7.31 W` or `1234.5 J`
+    /// External meter: a shell command that prints lines such as `7.31 W` or `1234.5 J`
     #[arg(long, value_name = "COMMAND", conflicts_with = "energy")]
     meter_command: Option<String>,
-    /// Estimate energy from a stated power, and mark it so
+    /// Estimate energy from this constant power; results are marked as an estimate
     #[arg(long, value_name = "W", conflicts_with_all = ["energy", "meter_command"])]
     assume_watts: Option<f64>,
-    /// Seconds to idle for the baseline; 0 leaves it out
+    /// Duration of the idle baseline in seconds; 0 disables it
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     idle: f64,
-    /// A recording of a machine to read meters from, for tests
+    /// Recording of a machine to read meters from, for tests
     #[arg(long, value_name = "FILE", env = "VAQUITA_RECORDING", hide = true)]
     recording: Option<PathBuf>,
 }

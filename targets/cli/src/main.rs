@@ -17,7 +17,7 @@ use clap::{Parser, Subcommand};
 
 use compute::Compute;
 
-/// DeepSeek-class mixture-of-experts models on small machines.
+/// Quantize and run DeepSeek-class mixture-of-experts models on small machines
 #[derive(Parser)]
 #[command(name = "vaquita", version, about, arg_required_else_help = true)]
 struct Cli {
@@ -31,31 +31,31 @@ struct Cli {
 enum Command {
     /// Quantize a checkpoint (a Hugging Face folder or a GGUF file)
     Quantize(commands::quantize::Args),
-    /// Put the parts of a file together that `quantize --part` made
+    /// Join the parts that `quantize --part` made into one file
     Join(commands::join::Args),
-    /// Show which sizes the mixed plan can reach, and at what error, without quantizing
+    /// Show the sizes that the mixed plan can reach and their expected errors, without quantizing
     Plan(commands::plan::Args),
-    /// See how a model uses its experts, for `quantize --calibration`
+    /// Collect routing and activation statistics on a text, for `quantize --calibration`
     Calibrate(commands::calibrate::Args),
-    /// Rearrange a GGUF file so that experts can be read one by one, no weight changed
+    /// Rearrange a GGUF file so that each expert is read with one read; weights stay as they are
     Convert(commands::convert::Args),
-    /// Write a model in the layout that llama.cpp and its kin read
+    /// Export a model to stock GGUF, which llama.cpp and programs based on it read
     Export(commands::export::Args),
     /// Answer one prompt
     Run(commands::run::Args),
-    /// Talk to a model
+    /// Chat with a model
     Chat(commands::chat::Args),
-    /// Say what a model is: architecture, sizes, tensors, bits
+    /// Show architecture, sizes, tensors and block types of a model
     Inspect(commands::inspect::Args),
-    /// Show how a model's tokenizer cuts a text
+    /// Split a text into tokens with a model's tokenizer
     Tokenize(commands::tokenize::Args),
-    /// Measure a model: logits, perplexity, divergence from a reference, graded tasks
+    /// Evaluate a model: logits, perplexity, KL divergence from a reference, graded tasks
     Eval(commands::eval::Args),
-    /// Tokens per second, prompt and generation apart
+    /// Measure tokens per second, memory and energy, for prompt processing and generation
     Bench(commands::bench::Args),
-    /// Look at this machine: cores, memory, storage, meters, and how to run a model on it
+    /// Examine this machine (cores, memory, storage, meters) and recommend how to run a model on it
     Doctor(commands::doctor::Args),
-    /// Bring the program and models to a board over ssh, and run `doctor` there
+    /// Copy the program and models to a board over ssh and run `doctor` there
     Deploy(commands::deploy::Args),
     /// Compare eviction policies on a recorded routing trace
     Replay(commands::replay::Args),

@@ -28,17 +28,17 @@ const DEFAULT_PRODUCTS: u64 = 2 << 30;
 /// Arguments of `calibrate`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A Hugging Face folder or a GGUF file
+    /// Hugging Face folder or GGUF file
     source: PathBuf,
-    /// Documents: JSON lines with `text`, or plain text
+    /// Documents: JSON lines with a `text` field, or plain text
     #[arg(long, value_name = "FILE", default_value = DEFAULT_TEXT)]
     text: PathBuf,
-    /// The file to write
+    /// Output file
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
     collected: Collected,
-    /// Print one JSON object
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
 }
@@ -46,11 +46,11 @@ pub struct Args {
 /// How much is collected.
 #[derive(clap::Args)]
 pub struct Collected {
-    /// Memory for the products of a layer's inputs, which error feedback needs: blocks of 32 to 256 inputs, as fit; or
-    /// none [default: 2GiB]
+    /// Memory for the second moments of one layer's inputs, which error feedback needs: blocks of 32 to 256 inputs,
+    /// as large as fit; or none [default: 2GiB]
     #[arg(long, value_name = "SIZE", value_parser = size_or_none)]
     products: Option<u64>,
-    /// Only the first N documents
+    /// Use only the first N documents
     #[arg(long, value_name = "N")]
     limit: Option<NonZero<usize>>,
 }

@@ -23,7 +23,7 @@ Ctrl-C stops an answer and keeps the conversation.";
 /// Arguments of `chat`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A GGUF file, or a Hugging Face folder, which runs unquantized
+    /// GGUF file, or Hugging Face folder, which runs unquantized
     model: PathBuf,
     /// System prompt
     #[arg(long, value_name = "TEXT")]

@@ -13,17 +13,17 @@ use crate::failure::{Failure, Result};
 /// Arguments of `convert`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A GGUF file, or the first of a split one
+    /// GGUF file, or the first file of a split model
     source: PathBuf,
-    /// The file to write
+    /// Output file
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// Requantize the routed experts to this type [default: no weight changes]
+    /// Requantize the routed experts to this type [default: keep all weights as they are]
     #[arg(long = "type", value_name = "TYPE", value_parser = expert_type)]
     ty: Option<BlockType>,
     #[command(flatten)]
     trunk: TrunkArgs,
-    /// Print one JSON object
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
 }
@@ -31,7 +31,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
     if args.ty.is_none() && args.trunk.is_given() {
-        let message = "--trunk and --output-type go with --type; without it no weight changes";
+        let message = "--dense-type and --output-type go with --type; without it no weight changes";
         return Err(Failure::Usage(message.into()));
     }
     convert::check(&args.source, args.ty.is_none())?;

@@ -31,14 +31,14 @@ const TASKS: [&str; 3] = ["word", "capital", "tool"];
 /// Arguments of `demo`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The checkpoint: a Hugging Face folder with graded questions in eval.jsonl [default: the one that ships with
-    /// the project]
+    /// Checkpoint: a Hugging Face folder with graded questions in eval.jsonl [default: the reference model that
+    /// ships with the project]
     #[arg(long, value_name = "FOLDER", default_value_os_t = reference(), hide_default_value = true)]
     reference: PathBuf,
-    /// Keep the files here [default: a temporary folder]
+    /// Folder to keep the files in [default: a temporary folder]
     #[arg(short, long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Graded questions to count accuracy over
+    /// Number of graded questions for the accuracy
     #[arg(long, value_name = "N", default_value_t = 200)]
     questions: usize,
 }

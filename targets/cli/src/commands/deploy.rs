@@ -15,20 +15,20 @@ const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// Arguments of `deploy`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The board, as ssh knows it: pi@raspberrypi.local
+    /// ssh destination: pi@raspberrypi.local
     host: String,
-    /// GGUF files to bring along
+    /// GGUF files to copy
     models: Vec<PathBuf>,
-    /// The folder there, from the user's own
+    /// Folder on the board, relative to the home folder
     #[arg(long, value_name = "FOLDER", default_value = "vaquita")]
     to: String,
-    /// A program that is built already, instead of building it
+    /// Program to copy [default: build it]
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// The repository to build from [default: where this program was built]
+    /// Repository to build from [default: the one that this program was built from]
     #[arg(long, value_name = "FOLDER", default_value = SOURCE, hide_default_value = true)]
     source: PathBuf,
-    /// The command that reaches the board, with its options
+    /// ssh command, with its options
     #[arg(long, value_name = "COMMAND", default_value = "ssh")]
     ssh: String,
 }

@@ -29,18 +29,18 @@ const CONTEXT: usize = 4096;
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A GGUF file to advise on
+    /// GGUF file to give advice on
     model: Option<PathBuf>,
-    /// Measure the storage of this folder, with a file that is removed [default: the model's, or this one]
+    /// Folder whose storage is measured, with a temporary file [default: the model's folder, or the current one]
     #[arg(long, value_name = "FOLDER")]
     storage: Option<PathBuf>,
-    /// Do not write to storage, not even for the measurement
+    /// Do not measure storage, which writes a temporary file
     #[arg(long, conflicts_with = "storage")]
     no_storage: bool,
-    /// Print one JSON object
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
-    /// A recording of a machine to look at, for tests
+    /// Recording of a machine to examine, for tests
     #[arg(long, value_name = "FILE", env = "VAQUITA_RECORDING", hide = true)]
     recording: Option<PathBuf>,
 }

@@ -33,50 +33,50 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum What {
-    /// Logits after each of some tokens, as safetensors: `logits`, F32, [tokens, vocabulary]
+    /// Write the logits after each token as safetensors: `logits`, F32, [tokens, vocabulary]
     Logits {
-        /// A GGUF file or a Hugging Face folder
+        /// GGUF file or Hugging Face folder
         model: PathBuf,
-        /// Token ids: 0,17,42
+        /// Token ids, separated by commas: 0,17,42
         #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
         tokens: Vec<u32>,
-        /// Tokens that go through the model together
+        /// Number of tokens per forward pass
         #[arg(long, value_name = "N")]
         chunk: Option<NonZero<usize>>,
-        /// The file to write
+        /// Output file
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Perplexity over texts
+    /// Measure perplexity on a text
     Perplexity {
-        /// A GGUF file or a Hugging Face folder
+        /// GGUF file or Hugging Face folder
         model: PathBuf,
         #[command(flatten)]
         text: Text,
     },
-    /// Kullback-Leibler divergence from a reference over texts
+    /// Measure the Kullback-Leibler divergence from a reference model on a text
     Kld(Comparison),
-    /// Write down what a reference predicts over texts, for `kld --reference`
+    /// Write a reference model's predictions on a text to a file, for `kld --reference`
     Reference {
-        /// A Hugging Face folder or a GGUF file
+        /// Hugging Face folder or GGUF file
         model: PathBuf,
-        /// The file to write
+        /// Output file
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
         #[command(flatten)]
         text: Text,
     },
-    /// Part of graded questions that is answered right
+    /// Measure the accuracy on graded questions
     Tasks {
-        /// A GGUF file or a Hugging Face folder
+        /// GGUF file or Hugging Face folder
         model: PathBuf,
-        /// Questions: JSON lines with `task`, `question` and `answer`
+        /// Questions: JSON lines with `task`, `question` and `answer` fields
         #[arg(long, value_name = "FILE")]
         questions: PathBuf,
-        /// Only the first N
+        /// Use only the first N
         #[arg(long, value_name = "N")]
         limit: Option<NonZero<usize>>,
-        /// Print one JSON object
+        /// Print a JSON object
         #[arg(long)]
         json: bool,
     },
@@ -84,31 +84,31 @@ enum What {
 
 #[derive(clap::Args)]
 struct Text {
-    /// Documents: JSON lines with `text`
+    /// Documents: JSON lines with a `text` field
     #[arg(long = "text", value_name = "FILE")]
     file: PathBuf,
-    /// Only the first N
+    /// Use only the first N
     #[arg(long, value_name = "N")]
     limit: Option<NonZero<usize>>,
-    /// Print one JSON object
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
 }
 
 #[derive(clap::Args)]
 struct Comparison {
-    /// A GGUF file or a Hugging Face folder
+    /// GGUF file or Hugging Face folder
     model: PathBuf,
-    /// The model to compare with, which is not part of the --memory budget, or what `eval reference` wrote of it
+    /// Reference model, which does not count toward --memory, or the file that `eval reference` wrote
     #[arg(long, value_name = "MODEL")]
     reference: PathBuf,
-    /// Documents: JSON lines with `text`; a reference file brings its own
+    /// Documents: JSON lines with a `text` field; a reference file has its own
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
-    /// Only the first N
+    /// Use only the first N
     #[arg(long, value_name = "N")]
     limit: Option<NonZero<usize>>,
-    /// Print one JSON object
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
 }

@@ -18,25 +18,25 @@ use crate::terminal::Bar;
 /// Arguments of `export`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A GGUF file or a Hugging Face folder
+    /// GGUF file or Hugging Face folder
     model: PathBuf,
-    /// The file to write
+    /// Output file
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// Who is to read it
+    /// Program that will read the file
     #[arg(long = "for", value_name = "PROGRAM", default_value = "llama.cpp")]
     reader: Reader,
-    /// Type of the matrices: f16, bf16, f32 or q8_0
+    /// Block type of the matrices: f16, bf16, f32 or q8_0
     #[arg(long = "type", value_name = "TYPE", default_value = "f16", value_parser = written_type)]
     ty: BlockType,
-    /// Print one JSON object
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Reader {
-    /// llama.cpp, and what is built on it
+    /// llama.cpp and programs based on it
     #[value(name = "llama.cpp")]
     LlamaCpp,
 }

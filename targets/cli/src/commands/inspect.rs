@@ -20,12 +20,12 @@ use crate::terminal::table;
 /// Arguments of `inspect`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A GGUF file or a Hugging Face folder
+    /// GGUF file or Hugging Face folder
     model: PathBuf,
-    /// List every tensor
+    /// List all tensors
     #[arg(long)]
     tensors: bool,
-    /// Print one JSON object
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
 }

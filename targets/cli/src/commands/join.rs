@@ -13,13 +13,13 @@ use crate::size;
 /// Arguments of `join`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What `quantize --part` made, all parts in any order
+    /// Parts made by `quantize --part`: all of them, in any order
     #[arg(required = true)]
     parts: Vec<PathBuf>,
-    /// The file to write
+    /// Output file
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// Print one JSON object
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
 }

@@ -17,21 +17,21 @@ use crate::terminal::table;
 /// Arguments of `plan`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A Hugging Face folder or a GGUF file
+    /// Hugging Face folder or GGUF file
     source: PathBuf,
-    /// What `calibrate` found
+    /// Calibration file, made by `calibrate`
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
-    /// Sizes on the curve, from the smallest file to twice that
+    /// Number of sizes on the curve, from the smallest file to twice its size
     #[arg(long, value_name = "N", default_value = "9")]
     steps: NonZero<usize>,
-    /// Draw which expert gets how many bits, as an SVG file; needs --target-bpw
+    /// Draw the bits of every expert as an SVG file; needs --target-bpw
     #[arg(long, value_name = "FILE", requires = "target_bpw")]
     map: Option<PathBuf>,
-    /// The plan to draw, in bits of the file per weight of the model
+    /// Size of the plan to draw: file bits per weight
     #[arg(long, value_name = "BITS", requires = "map")]
     target_bpw: Option<f64>,
-    /// Print one JSON object
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
 }

@@ -27,36 +27,36 @@ use crate::terminal::{Bar, table};
 /// Arguments of `quantize`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A Hugging Face folder or a GGUF file
+    /// Hugging Face folder or GGUF file
     source: PathBuf,
-    /// The file to write
+    /// Output file
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// Type of the routed experts [default: e4]
+    /// Block type of the routed experts: e2, e3, e4, e8 or f16 [default: e4]
     #[arg(long = "type", value_name = "TYPE", value_parser = expert_type)]
     ty: Option<BlockType>,
-    /// How types are chosen
+    /// How block types are chosen
     #[arg(long, value_name = "PLAN", default_value = "uniform")]
     plan: PlanKind,
     #[command(flatten)]
     trunk: TrunkArgs,
     #[command(flatten)]
     target: TargetArgs,
-    /// What `calibrate` found, to weigh errors by
+    /// Calibration file, made by `calibrate`: weights the quantization errors
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
-    /// Calibrate on these texts meanwhile, layer by layer: JSON lines with `text`, or plain text
+    /// Calibrate on this text in the same run, layer by layer: JSON lines with a `text` field, or plain text
     #[arg(long, value_name = "TEXT", conflicts_with = "calibration")]
     calibrate: Option<PathBuf>,
     #[command(flatten)]
     collected: Collected,
-    /// Make only part K of N, for `join`: parts can be made side by side on several machines
+    /// Make only part K of N, for `join`; parts can be made in parallel on several machines
     #[arg(long, value_name = "K/N", value_parser = part, conflicts_with = "calibrate")]
     part: Option<Part>,
-    /// Write a page with sizes, errors, and bits and heat of every expert: one HTML file
+    /// Write an HTML report with sizes, errors, and the bits and use of every expert
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Print one JSON object
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
 }
@@ -67,13 +67,13 @@ fn part(text: &str) -> std::result::Result<Part, String> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum PlanKind {
-    /// One type for all experts
+    /// One block type for all experts
     Uniform,
-    /// Types by what they cost each expert, under a target
+    /// One block type per expert matrix: the least total error under a size target
     Mixed,
-    /// The same with one type for a projection of all of a layer's experts, for comparison
+    /// As mixed, with one block type per projection of a layer's experts; for comparison
     PerTensor,
-    /// The same by the tokens that experts saw, for comparison; needs --calibration
+    /// As mixed, by the number of tokens routed to each expert; for comparison; needs --calibration
     Frequency,
 }
 
@@ -90,10 +90,11 @@ impl PlanKind {
 /// Types of what is not a routed expert.
 #[derive(clap::Args)]
 pub struct TrunkArgs {
-    /// Type of all but the routed experts and the output head [default: e4 and e8 below experts of e4, e3, e2]
-    #[arg(long, value_name = "TYPE", value_parser = expert_type)]
+    /// Block type of the dense weights: all but the routed experts and the output head [default: e4, with e8 for
+    /// attn_kv_a_mqa, beside experts of e4, e3 and e2]
+    #[arg(long = "dense-type", alias = "trunk", value_name = "TYPE", value_parser = expert_type)]
     trunk: Option<BlockType>,
-    /// Type of the output head [default: e8, or that of wider experts]
+    /// Block type of the output head [default: e8, or the type of wider experts]
     #[arg(long, value_name = "TYPE", value_parser = expert_type)]
     output_type: Option<BlockType>,
 }
@@ -118,10 +119,10 @@ impl TrunkArgs {
 #[derive(clap::Args)]
 #[group(multiple = false)]
 struct TargetArgs {
-    /// Bits of the file per weight of the model, for the mixed plan
+    /// Size target of the mixed plan: file bits per weight
     #[arg(long, value_name = "BITS")]
     target_bpw: Option<f64>,
-    /// Size of the file, for the mixed plan: 900MB, 5.5GiB
+    /// Size target of the mixed plan: file size, such as 900MB or 5.5GiB
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     target_size: Option<u64>,
 }
@@ -155,7 +156,8 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             return Err(Failure::Usage("--type is for --plan uniform; mixed chooses types".into()));
         }
         (_, Some(_)) if args.trunk.is_given() => {
-            let message = "--trunk and --output-type are for --plan uniform; mixed chooses types";
+            let message =
+                "--dense-type and --output-type are for --plan uniform; mixed chooses types";
             return Err(Failure::Usage(message.into()));
         }
         _ => {}
@@ -375,7 +377,7 @@ pub fn describe(out: &Path, report: &Report) -> String {
         counts.join(", ")
     };
     let mut text = format!(
-        "{}: {}, {:.3} bits per weight ({} weights)\nexperts: {:.3} bits per weight; matrices by type: {}; of the trunk: {}\n",
+        "{}: {}, {:.3} bits per weight ({} weights)\nexperts: {:.3} bits per weight; matrices by type: {}; dense weights by type: {}\n",
         out.display(),
         size::show(report.file_bytes),
         report.bits_per_weight,

@@ -16,18 +16,18 @@ use crate::terminal::table;
 /// Arguments of `replay`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A trace, `route_trace v1`
+    /// Routing trace in the format `route_trace v1`
     trace: PathBuf,
-    /// Memory for experts; may be given several times
+    /// Memory for experts; repeatable
     #[arg(long, value_name = "SIZE", required_unless_present = "plot", value_parser = size::parse)]
     budget: Vec<u64>,
-    /// Only this policy: lru, lfu, reuse, belady (the bound) [default: all]
+    /// Replay only this policy: lru, lfu, reuse, belady (the optimum) [default: all]
     #[arg(long = "rule", value_name = "POLICY", value_parser = rule)]
     rule: Option<Rule>,
-    /// Draw hit rate over memory as SVG, for every policy
+    /// Plot hit rate over memory as SVG, for every policy
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// Print one JSON object
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
 }

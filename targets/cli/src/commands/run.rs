@@ -13,20 +13,20 @@ use crate::failure::Result;
 /// Arguments of `run`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A GGUF file, or a Hugging Face folder, which runs unquantized
+    /// GGUF file, or Hugging Face folder, which runs unquantized
     model: PathBuf,
-    /// The prompt [default: what stdin has]
+    /// Prompt [default: read standard input]
     #[arg(short, long, value_name = "TEXT")]
     prompt: Option<String>,
     /// System prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
-    /// Give the prompt to the model as it is, without the chat template
+    /// Pass the prompt to the model without the chat template
     #[arg(long)]
     raw: bool,
     #[command(flatten)]
     sampling: Sampling,
-    /// Print one JSON object
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
 }

@@ -11,15 +11,15 @@ use crate::failure::Result;
 /// Arguments of `tokenize`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A GGUF file (a vocabulary is enough) or a Hugging Face folder
+    /// GGUF file (a vocabulary is enough) or Hugging Face folder
     model: PathBuf,
-    /// The text; `-` reads stdin
+    /// Text; `-` reads standard input
     #[arg(default_value = "-", allow_hyphen_values = true)]
     text: String,
-    /// No begin-of-sentence token
+    /// Do not add the begin-of-sentence token
     #[arg(long)]
     no_bos: bool,
-    /// Print one JSON object with `ids` and `pieces`
+    /// Print a JSON object with `ids` and `pieces`
     #[arg(long)]
     json: bool,
 }

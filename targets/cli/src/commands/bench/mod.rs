@@ -28,35 +28,35 @@ use row::{MemoryRow, Parts, Row, costs, csv, markdown};
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A GGUF file or a Hugging Face folder
+    /// GGUF file or Hugging Face folder
     model: PathBuf,
-    /// Tokens of a prompt to read; 0 leaves the test out
+    /// Prompt length in tokens; 0 skips the test
     #[arg(short = 'p', long, value_name = "N", default_value_t = 256)]
     prompt: usize,
-    /// Tokens to generate; 0 leaves the test out
+    /// Number of tokens to generate; 0 skips the test
     #[arg(short = 'n', long, value_name = "N", default_value_t = 64)]
     generate: usize,
-    /// Repetitions
+    /// Number of repetitions
     #[arg(short = 'r', long, value_name = "N", default_value_t = 5)]
     repetitions: usize,
-    /// Tokens that are in the context before the test begins
+    /// Tokens in the KV cache before the test begins
     #[arg(short = 'd', long, value_name = "N", default_value_t = 0)]
     depth: usize,
-    /// Form of the result
+    /// Output format
     #[arg(short = 'o', long, value_name = "FORM", default_value = "md")]
     output: Output,
     #[command(flatten)]
     energy: EnergyArgs,
-    /// Draw power, tokens and memory over time as SVG
+    /// Plot power, tokens and memory over time as SVG
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Output {
-    /// A table
+    /// Markdown table
     Md,
-    /// A list of objects
+    /// JSON array
     Json,
     /// Comma-separated values
     Csv,
