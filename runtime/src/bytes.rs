@@ -131,3 +131,23 @@ impl std::fmt::Debug for Bytes {
         write!(f, "Bytes({})", self.range.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_stay_within_their_range_and_keep_their_owner_alive() {
+        let mut pages = Pages::new(10).unwrap();
+        assert!(pages.len() >= Pages::SIZE && pages.iter().all(|byte| *byte == 0));
+        pages[..10].copy_from_slice(b"0123456789");
+        for whole in [Bytes::from(Arc::new(pages)), Bytes::from(b"0123456789".to_vec())] {
+            let middle = whole.slice(2..8).unwrap();
+            drop(whole);
+            assert_eq!(middle.slice(1..3).unwrap()[..], *b"34");
+            assert!(middle.slice(3..7).is_none() && middle.slice(usize::MAX..0).is_none());
+            let inverted = std::ops::Range { start: 4, end: 3 };
+            assert!(middle.slice(inverted).is_none());
+        }
+    }
+}

@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 
 use crate::cores;
 
-/// Turns of the spin loop before a worker parks: some tens of microseconds.
-const SPINS: u32 = 4000;
+/// Turns of the spin loop before a worker parks: some tens of microseconds. Miri, which interprets each turn, parks soon.
+const SPINS: u32 = if cfg!(miri) { 4 } else { 4000 };
 
 /// Threads that share the work of one job at a time.
 pub struct Pool {
@@ -46,15 +46,19 @@ struct Slot {
     parked: usize,
 }
 
-/// A job as the workers see it. The reference lives as long as `Pool::run`, which returns only when no
-/// worker uses it any more.
+/// A job as the workers see it.
 #[derive(Clone, Copy)]
 struct Job {
     tasks: usize,
     /// Workers that take part: numbers 1 to this.
     workers: usize,
-    task: &'static (dyn Fn(usize) + Sync),
+    /// Valid until `Pool::run` returns, which waits for all workers that take part. A pointer and no reference, since
+    /// workers that rest may copy the job later.
+    task: *const (dyn Fn(usize) + Sync),
 }
+
+// SAFETY: what `task` points to is `Sync`, and is used only while `Pool::run` keeps it alive.
+unsafe impl Send for Job {}
 
 impl Pool {
     /// A pool that works with `threads` threads, the caller's among them; 0 counts as 1.
@@ -123,9 +127,9 @@ impl Pool {
             return;
         }
         let _turn = lock(&self.turn);
-        // SAFETY: only the lifetime changes. Workers use the reference between taking the job and
-        // counting themselves out of `busy`; this function returns, or unwinds, only after all have.
-        let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
+        // SAFETY: only the lifetime changes, and of a pointer.
+        let task: *const (dyn Fn(usize) + Sync + 'static) =
+            unsafe { std::mem::transmute(std::ptr::from_ref(task)) };
         let shared = &*self.shared;
         shared.next.store(0, Ordering::Relaxed);
         let (job, parked) = {
@@ -179,12 +183,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn take_tasks(shared: &Shared, job: Job) {
+    // SAFETY: workers that take part do so between taking the job and counting themselves out of `busy`; `Pool::run`,
+    // which holds the reference, returns or unwinds only after all have.
+    let task = unsafe { &*job.task };
     loop {
         let i = shared.next.fetch_add(1, Ordering::Relaxed);
         if i >= job.tasks {
             return;
         }
-        (job.task)(i);
+        task(i);
     }
 }
 
@@ -236,7 +243,7 @@ mod tests {
     fn every_task_runs_once_whatever_the_number_of_threads() {
         for threads in [1, 2, 3, 8] {
             let pool = Pool::new(threads);
-            for tasks in [0, 1, 2, 7, 1000] {
+            for tasks in [0, 1, 2, 7, if cfg!(miri) { 50 } else { 1000 }] {
                 let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
                 pool.run(tasks, &|i| {
                     counts[i].fetch_add(1, Ordering::Relaxed);
@@ -253,7 +260,7 @@ mod tests {
         for (limit, active) in [(0, 1), (3, 3), (1, 1), (2, 2), (9, 4)] {
             pool.set_limit(limit);
             assert_eq!(pool.active(), active);
-            for _ in 0..50 {
+            for _ in 0..if cfg!(miri) { 2 } else { 50 } {
                 let seen = Mutex::new(std::collections::HashSet::new());
                 let sum = AtomicUsize::new(0);
                 pool.run(100, &|i| {
@@ -276,7 +283,7 @@ mod tests {
                     pool.set_limit(limit % 6);
                 }
             });
-            for _ in 0..2000 {
+            for _ in 0..if cfg!(miri) { 20 } else { 2000 } {
                 let sum = AtomicUsize::new(0);
                 pool.run(10, &|i| {
                     sum.fetch_add(i, Ordering::Relaxed);

@@ -81,7 +81,7 @@ fn any_type() -> impl Strategy<Value = BlockType> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 1 } else { 96 }))]
 
     #[test]
     fn every_tier_multiplies_as_scalar_does(
