@@ -246,7 +246,8 @@ proptest! {
 
 #[test]
 fn exp_is_within_two_units_in_the_last_place() {
-    for i in -86_000..88_000 {
+    let step = if cfg!(miri) { 1_000 } else { 1 };
+    for i in (-86_000..88_000).step_by(step) {
         let x = i as f32 * 1e-3;
         let mut y = [x];
         Tier::best().run(Exp(&mut y));
