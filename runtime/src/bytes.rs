@@ -145,9 +145,9 @@ mod tests {
             let middle = whole.slice(2..8).unwrap();
             drop(whole);
             assert_eq!(middle.slice(1..3).unwrap()[..], *b"34");
-            assert!(middle.slice(3..7).is_none() && middle.slice(usize::MAX..0).is_none());
-            let inverted = std::ops::Range { start: 4, end: 3 };
-            assert!(middle.slice(inverted).is_none());
+            assert!(middle.slice(3..7).is_none());
+            let reversed = std::ops::Range { start: 4, end: 3 };
+            assert!(middle.slice(reversed).is_none());
         }
     }
 }
