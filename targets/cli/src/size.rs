@@ -6,7 +6,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let bad = || format!("{text:?} is no size; examples: 900MB, 1.5GiB, 2G");
+    let bad = || format!("{text:?} is not a size; examples: 900MB, 1.5GiB, 2G");
     let number: f64 = number.parse().map_err(|_| bad())?;
     let unit = unit.trim().to_ascii_lowercase();
     let (power, base) = match unit.trim_end_matches("ib").trim_end_matches('b') {

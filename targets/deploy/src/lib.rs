@@ -18,7 +18,7 @@ use cksum::Cksum;
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
     /// The host's name would be taken for something else.
-    #[error("{host:?} is no host; write it like pi@raspberrypi.local")]
+    #[error("{host:?} is not a host; write it like pi@raspberrypi.local")]
     Host {
         /// What was given.
         host: String,

@@ -62,7 +62,7 @@ struct Measured {
 pub fn run(compute: &Compute, args: Args) -> Result {
     if !args.reference.join("config.json").exists() {
         let message = format!(
-            "{} is no checkpoint; --reference names a folder with config.json and eval.jsonl",
+            "{} is not a checkpoint; --reference names a folder with config.json and eval.jsonl",
             args.reference.display()
         );
         return Err(Failure::Error(message));

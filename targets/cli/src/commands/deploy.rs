@@ -43,7 +43,7 @@ pub fn run(args: Args) -> Result {
         None if args.source.join("Cargo.toml").is_file() => build(&args.source, target)?,
         None => {
             let message = format!(
-                "{} is no repository to build from; give --source or --binary",
+                "{} is not a repository to build from; give --source or --binary",
                 args.source.display()
             );
             return Err(Failure::Usage(message));
@@ -68,7 +68,7 @@ pub fn run(args: Args) -> Result {
 fn name(model: &Path) -> Result<String> {
     let name = model.file_name().filter(|_| model.is_file()).and_then(|name| name.to_str());
     let name = name.filter(|name| *name != "vaquita").map(String::from);
-    name.ok_or_else(|| Failure::Usage(format!("{} is no model file", model.display())))
+    name.ok_or_else(|| Failure::Usage(format!("{} is not a model file", model.display())))
 }
 
 fn copy(remote: &Remote, from: &Path, folder: &str, name: &str) -> Result {

@@ -31,7 +31,7 @@ fn a_deployment_brings_program_and_model_and_runs_the_doctor_there() {
     assert!(text.contains("m.gguf: sent 0 B") && text.contains("vaquita: sent 0 B"), "{text}");
 
     let error = failure(&mut deploy("-oProxyCommand=true", &[]), 1);
-    assert!(error.contains("is no host"), "{error}");
+    assert!(error.contains("is not a host"), "{error}");
     let error = failure(vaquita(["deploy", "pi@board", "no-such.gguf"]).current_dir(&folder), 2);
-    assert!(error.contains("is no model file"), "{error}");
+    assert!(error.contains("is not a model file"), "{error}");
 }

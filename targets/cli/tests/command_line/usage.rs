@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::program::{failure, quantize, reference, vaquita};
+use crate::program::{failure, quantize, reference, success, vaquita};
 
 #[test]
 fn wrong_usage_has_its_own_exit_code() {
@@ -20,4 +20,18 @@ fn wrong_usage_has_its_own_exit_code() {
     assert!(isa.contains("this machine has: scalar"), "{isa}");
     let context = failure(vaquita(["run", "-p", "hi", "--context", "9999"]).arg(reference()), 2);
     assert!(context.contains("up to 2048"), "{context}");
+}
+
+#[test]
+fn the_help_of_every_command_is_plain() {
+    let overview = success(&mut vaquita(["help"]));
+    let commands = overview.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names: Vec<&str> = commands.map_while(|line| line.split_whitespace().next()).collect();
+    assert!(names.contains(&"quantize") && names.contains(&"run"), "{overview}");
+    for name in names.into_iter().filter(|name| *name != "help") {
+        let help = success(&mut vaquita(["help", name])).to_lowercase();
+        for word in ["whoever", " anew", "likewise", "meanwhile", "give way", "trunk", "guess"] {
+            assert!(!help.contains(word), "{word:?} in the help of {name}");
+        }
+    }
 }
