@@ -14,6 +14,8 @@ struct Document {
     text: String,
 }
 
+/// Bytes of a line of JSON.
+const LONGEST_LINE: u64 = 32 << 20;
 /// Bytes of a paragraph above which it becomes several documents.
 const LONGEST_PARAGRAPH: usize = 8192;
 
@@ -80,8 +82,18 @@ pub fn read_jsonl<T: DeserializeOwned>(
 ) -> Result<Vec<T>, EvalError> {
     let io = |source| EvalError::Io { path: path.into(), source };
     let mut rows = Vec::new();
-    for (i, line) in BufReader::new(File::open(path).map_err(io)?).lines().enumerate() {
-        let line = line.map_err(io)?;
+    let mut file = BufReader::new(File::open(path).map_err(io)?);
+    for i in 0.. {
+        let mut line = Vec::new();
+        file.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', &mut line).map_err(io)?;
+        if line.is_empty() {
+            break;
+        }
+        if line.len() as u64 > LONGEST_LINE {
+            return Err(EvalError::LongLine { path: path.into(), line: i + 1, most: LONGEST_LINE });
+        }
+        let line = String::from_utf8(line)
+            .map_err(|error| io(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))?;
         if line.trim().is_empty() {
             continue;
         }

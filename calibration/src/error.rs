@@ -32,6 +32,16 @@ pub enum EvalError {
         /// What it must have.
         fields: &'static str,
     },
+    /// A line is too long to be read at once.
+    #[error("{path}, line {line} has more than {most} bytes; cut it into several")]
+    LongLine {
+        /// The file.
+        path: PathBuf,
+        /// Its number, from 1.
+        line: usize,
+        /// Bytes that it may have.
+        most: u64,
+    },
     /// A file of neither JSON lines nor text.
     #[error("{path} is not UTF-8 text; give JSON lines with `text`, or plain text")]
     NotText {

@@ -69,8 +69,7 @@ pub(crate) fn tokenize(
 ) -> Result<Vec<Vec<u32>>, EvalError> {
     let mut documents = Vec::with_capacity(texts.len());
     for text in texts {
-        let mut tokens = prompter.document(text)?;
-        tokens.truncate(context);
+        let tokens = prompter.document_within(text, context)?;
         if tokens.len() > 1 {
             documents.push(tokens);
         }

@@ -63,6 +63,7 @@ unsafe impl Send for Job {}
 impl Pool {
     /// A pool that works with `threads` threads, the caller's among them; 0 counts as 1.
     pub fn new(threads: usize) -> Self {
+        keep_freed_memory();
         let limit = AtomicUsize::new(usize::MAX);
         let shared = Arc::new(Shared { limit, ..Shared::default() });
         let workers = (1..threads)
@@ -233,6 +234,14 @@ fn next_job(shared: &Shared, number: usize, seen: &mut usize) -> Option<Job> {
         slot = wait.wait(slot).unwrap_or_else(PoisonError::into_inner);
         slot.parked -= 1;
     }
+}
+
+/// glibc hands large blocks back to the system as they are freed, and a prompt's layers pay for page after page of new
+/// ones. It stops doing so for blocks no larger than the largest that it saw freed, up to 32 MiB: this is one, which nobody
+/// touches, so that it costs no memory. Other allocators take no notice.
+fn keep_freed_memory() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| drop(std::hint::black_box(Vec::<u8>::with_capacity(31 << 20))));
 }
 
 #[cfg(test)]

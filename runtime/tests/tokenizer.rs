@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use serde_json::{Value, json};
 use vaquita_runtime::gguf::Metadata;
 use vaquita_runtime::tokenizer::Tokenizer;
@@ -337,4 +338,50 @@ proptest! {
     fn any_ids_decode(ids in prop::collection::vec(prop_oneof![0..2100u32, any::<u32>()], 0..64)) {
         REFERENCE.decode(&ids);
     }
+}
+
+/// The same tokenizer with a token that keeps it from cutting texts.
+fn uncut(name: &str) -> Tokenizer {
+    let mut json = golden(name)["tokenizer"].clone();
+    let added = json["added_tokens"].as_array_mut().unwrap();
+    added.push(json!({"id": 5000, "content": "\u{1} \u{1}", "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false, "special": false}));
+    Tokenizer::from_json(&serde_json::to_vec(&json).unwrap()).unwrap()
+}
+
+#[test]
+fn long_texts_have_the_tokens_of_the_whole() {
+    let mut dice = proptest::test_runner::TestRunner::deterministic();
+    let mut text = String::new();
+    while text.len() < 200 << 10 {
+        let part = any_text().new_tree(&mut dice).unwrap().current();
+        text.push_str(&part);
+        text.push_str(["a b c", " Word\nline two", "中文 字 字\n字", "x  y"][text.len() % 4]);
+    }
+    for name in TRAINED {
+        let (cut, whole) = (trained(name).0, uncut(name));
+        for special in [true, false] {
+            assert_eq!(
+                cut.encode(&text, special).unwrap(),
+                whole.encode(&text, special).unwrap(),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn texts_that_cannot_fit_are_refused_before_they_take_memory() {
+    let long = "some words ".repeat(3 << 20);
+    let start = std::time::Instant::now();
+    for (tokenizer, most) in [(&*REFERENCE, 100), (&uncut("gpt-2"), 1_000_000)] {
+        let error = tokenizer.encode_within(&long, true, most).unwrap_err().to_string();
+        assert!(error.contains(&format!("more than {most} tokens")), "{error}");
+    }
+    assert!(start.elapsed().as_secs() < 20);
+    let fits = REFERENCE.encode("some words", true).unwrap();
+    assert_eq!(REFERENCE.encode_within("some words", true, fits.len()).unwrap(), fits);
+    assert!(REFERENCE.encode_within("some words", true, fits.len() - 1).is_err());
+    let beginning = REFERENCE.encode_beginning(&long, true, 10).unwrap();
+    assert!(beginning.len() >= 10 && beginning.len() < 100_000);
 }

@@ -36,6 +36,11 @@ fn a_restored_session_goes_on_bit_for_bit() {
         assert_eq!(restored.tokens(), &tokens[..9]);
         assert_eq!(bits(&restored.feed(&tokens[9..12]).unwrap()), bits(&expected));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+        #[cfg(unix)]
+        {
+            let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&file).unwrap());
+            assert_eq!(mode & 0o777, 0o600, "it holds what was said");
+        }
     }
 }
 

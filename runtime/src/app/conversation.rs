@@ -2,12 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{AppError, AppModel};
 use crate::model::Stats;
@@ -34,13 +34,48 @@ pub struct Turn {
 }
 
 /// Ends what a conversation generates, from any thread.
-#[derive(Clone, Debug)]
-pub struct Canceller(Arc<AtomicBool>);
+#[derive(Clone, Debug, Default)]
+pub struct Canceller(Arc<Cancel>);
+
+#[derive(Debug, Default)]
+struct Cancel {
+    /// What the session looks at.
+    flag: Arc<AtomicBool>,
+    /// Calls that generate, or are about to.
+    calls: Mutex<usize>,
+}
 
 impl Canceller {
     /// Ends the answer that is being generated before the next layer is computed; where none is, nothing happens.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        if *self.calls() > 0 {
+            self.0.flag.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Says that an answer is about to be generated: from here on, until what this gives is dropped, a cancel counts.
+    /// Callers that do something before [`Conversation::answer`] say so first, so that no cancel is lost meanwhile.
+    pub fn enter(&self) -> Generating {
+        *self.calls() += 1;
+        Generating(self.clone())
+    }
+
+    fn calls(&self) -> MutexGuard<'_, usize> {
+        self.0.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that generates.
+#[derive(Debug)]
+pub struct Generating(Canceller);
+
+impl Drop for Generating {
+    fn drop(&mut self) {
+        let mut calls = self.0.calls();
+        *calls -= 1;
+        if *calls == 0 {
+            self.0.0.flag.store(false, Ordering::Relaxed);
+        }
     }
 }
 
@@ -49,7 +84,7 @@ pub struct Conversation {
     model: Arc<AppModel>,
     session: Session,
     said: Said,
-    cancelled: Arc<AtomicBool>,
+    canceller: Canceller,
 }
 
 /// What makes the prompt; saved beside the session.
@@ -57,18 +92,21 @@ pub struct Conversation {
 struct Said {
     messages: Vec<Message>,
     tools: Option<Value>,
+    /// Variables of the template.
+    #[serde(default)]
+    variables: Map<String, Value>,
 }
 
 impl Conversation {
     pub(super) fn new(model: Arc<AppModel>, mut session: Session) -> Self {
-        let cancelled = Arc::new(AtomicBool::new(false));
-        session.cancel_with(cancelled.clone());
-        Self { model, session, said: Said::default(), cancelled }
+        let canceller = Canceller::default();
+        session.cancel_with(canceller.0.flag.clone());
+        Self { model, session, said: Said::default(), canceller }
     }
 
     /// What ends its answers from other threads.
     pub fn canceller(&self) -> Canceller {
-        Canceller(self.cancelled.clone())
+        self.canceller.clone()
     }
 
     /// What was said so far; answers without their reasoning.
@@ -103,6 +141,16 @@ impl Conversation {
         Ok(())
     }
 
+    /// Sets variables of the model's template, such as `{"enable_thinking": false}`, in place of those that were set; an
+    /// empty text or object removes them.
+    pub fn set_template_variables(&mut self, json: &str) -> Result<(), AppError> {
+        let none = json.trim().is_empty();
+        let json = if none { "{}" } else { json };
+        self.said.variables = serde_json::from_str(json)
+            .map_err(|error| AppError::Variables { problem: error.to_string() })?;
+        Ok(())
+    }
+
     /// Adds a message without an answer: earlier turns, or what a tool returned.
     pub fn add_message(&mut self, role: &str, content: &str) -> Result<(), AppError> {
         if !ROLES.contains(&role) {
@@ -129,7 +177,7 @@ impl Conversation {
         options: &GenerationOptions,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Turn, AppError> {
-        self.cancelled.store(false, Ordering::Relaxed);
+        let _generating = self.canceller.enter();
         let before = self.said.messages.len();
         self.said.messages.extend(user.map(|text| Message::new("user", text)));
         let turn = self.generate(options, on_event);
@@ -156,7 +204,8 @@ impl Conversation {
         let streaming = self.model.streaming();
         let energy = self.model.sampler();
         let prompter = &self.model.prompter;
-        let prompt = prompter.chat(&self.said.messages, self.said.tools.as_ref())?;
+        let Said { messages, tools, variables } = &self.said;
+        let prompt = prompter.chat_with(messages, tools.as_ref(), variables)?;
         let options =
             GenerationOptions { reasoning_open: prompt.reasoning_open, ..options.clone() };
         let (mut first_token, mut prompt_joules) = (None, None);
@@ -188,18 +237,23 @@ impl Conversation {
     pub fn save(&mut self, path: &Path) -> Result<(), AppError> {
         let note = serde_json::to_vec(&self.said)
             .map_err(|error| AppError::Tools { problem: error.to_string() })?;
-        Ok(self.session.save(path, self.model.fingerprint, &note)?)
+        Ok(self.session.save(path, self.fingerprint(path)?, &note)?)
+    }
+
+    fn fingerprint(&self, path: &Path) -> Result<u64, SaveError> {
+        let fingerprint = self.model.identity.fingerprint();
+        fingerprint.map_err(|source| SaveError::Model { path: path.into(), source })
     }
 
     /// Goes on with a saved conversation in place of this one. Where it fails, this one is as it was.
     pub fn restore(&mut self, path: &Path) -> Result<(), AppError> {
         let mut read = self.model.session();
-        let note = read.restore(path, self.model.fingerprint)?;
+        let note = read.restore(path, self.fingerprint(path)?)?;
         let said = serde_json::from_slice(&note).map_err(|error| SaveError::Damaged {
             path: path.into(),
             problem: error.to_string(),
         })?;
-        read.cancel_with(self.cancelled.clone());
+        read.cancel_with(self.canceller.0.flag.clone());
         (self.session, self.said) = (read, said);
         Ok(())
     }

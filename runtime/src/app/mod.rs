@@ -8,7 +8,7 @@ mod model;
 
 use std::io;
 
-pub use conversation::{Canceller, Conversation, Turn};
+pub use conversation::{Canceller, Conversation, Generating, Turn};
 pub use model::{AppModel, MemoryUse, MeterMaker, ModelOptions, Thermal};
 
 use crate::checkpoint::gguf_weights::OpenError;
@@ -93,6 +93,14 @@ pub enum AppError {
         /// What is wrong.
         problem: String,
     },
+    /// Variables of the template that are no object in JSON.
+    #[error(
+        "template variables are an object in JSON, such as {{\"enable_thinking\": false}}: {problem}"
+    )]
+    Variables {
+        /// What is wrong.
+        problem: String,
+    },
     /// Nothing was said yet.
     #[error("there is nothing to answer; say something, or add a message first")]
     Nothing,
@@ -118,7 +126,7 @@ impl AppError {
             Self::Sessions { .. } => ErrorKind::Memory,
             Self::Open(OpenModelError::Text(_)) | Self::Budget(_) => ErrorKind::Argument,
             Self::Open(_) | Self::Tokenizer(_) | Self::Save(_) => ErrorKind::BadFile,
-            Self::Prompt(PromptError::Vocabulary { .. }) => ErrorKind::BadFile,
+            Self::Prompt(PromptError::TooLong { .. }) => ErrorKind::ContextFull,
             Self::Prompt(_) => ErrorKind::Template,
             Self::Generate(GenerateError::Session(SessionError::ContextFull { .. })) => {
                 ErrorKind::ContextFull
@@ -128,9 +136,8 @@ impl AppError {
                 _ => ErrorKind::Model,
             },
             Self::Generate(_) => ErrorKind::Model,
-            Self::Context { .. } | Self::Role { .. } | Self::Tools { .. } | Self::Nothing => {
-                ErrorKind::Argument
-            }
+            Self::Context { .. } | Self::Role { .. } | Self::Tools { .. } => ErrorKind::Argument,
+            Self::Variables { .. } | Self::Nothing => ErrorKind::Argument,
         }
     }
 }

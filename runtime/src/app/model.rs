@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{AppError, Conversation};
 use crate::checkpoint::gguf_weights::OpenError;
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, GgufError, Identity};
 use crate::host::Host;
 use crate::measure::memory::{self, Memory};
 use crate::measure::meter::Meter;
@@ -82,7 +82,7 @@ pub struct MemoryUse {
 pub struct AppModel {
     pub(super) model: Arc<Model>,
     pub(super) prompter: Prompter,
-    pub(super) fingerprint: u64,
+    pub(super) identity: Identity,
     memory: Arc<MemoryControl>,
     pool: Arc<Pool>,
     options: SessionOptions,
@@ -108,7 +108,8 @@ impl AppModel {
         let gguf =
             Gguf::open(path).map_err(|error| OpenModelError::from(OpenError::from(error)))?;
         let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata())?);
-        let fingerprint = gguf.fingerprint();
+        let io = |source| OpenError::from(GgufError::Io { path: path.into(), source });
+        let identity = gguf.identity().map_err(|error| OpenModelError::from(io(error)))?;
         let open = OpenOptions { memory: options.memory, ..OpenOptions::new(workload) };
         let opened = open_gguf(gguf, &open, process)?;
         let config = opened.model.config();
@@ -117,6 +118,7 @@ impl AppModel {
         if options.context > allowed {
             return Err(AppError::Context { found: options.context, allowed });
         }
+        let prompter = prompter.within(if context == 0 { allowed } else { context });
         let threads = match options.threads {
             0 => Pool::default_threads(),
             threads => threads,
@@ -124,7 +126,7 @@ impl AppModel {
         Ok(Arc::new(Self {
             model: opened.model,
             prompter,
-            fingerprint,
+            identity,
             limit: opened.memory.plan().map(|_| sessions),
             memory: opened.memory,
             pool: Arc::new(Pool::new(threads)),

@@ -4,6 +4,7 @@
 //! checked, against the ceilings in [`limits`]. [`Writer`] writes one. What the metadata of a model means is
 //! the business of `model::families`.
 
+mod identity;
 pub mod limits;
 mod reader;
 mod split;
@@ -13,6 +14,7 @@ mod writer;
 
 use std::path::PathBuf;
 
+pub use identity::Identity;
 pub use reader::{Gguf, TensorInfo};
 pub use types::GgmlType;
 pub use value::{Array, Metadata, Value};

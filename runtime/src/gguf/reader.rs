@@ -2,10 +2,13 @@
 //! never allocates more than they could fill.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::value::{Array, Metadata, Value};
-use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgmlType, GgufError, MAGIC, VERSION, limits};
+use super::{
+    ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgmlType, GgufError, Identity, MAGIC, VERSION, limits,
+};
 use crate::bytes::Bytes;
 
 /// One tensor: what it is and where its bytes are.
@@ -114,19 +117,20 @@ impl Gguf {
         self.parts.iter().map(|part| part.len).sum()
     }
 
-    /// Tells models apart: CRC-32 of the headers of all files, in which `vaquita quantize` keeps the checksums of all
-    /// weights, and CRC-32 of the final norm for files that have none. 0 after [`Gguf::unmap`].
-    pub fn fingerprint(&self) -> u64 {
+    /// What tells this model from all others. Fails after [`Gguf::unmap`].
+    pub fn identity(&self) -> io::Result<Identity> {
         let mut headers = crc32fast::Hasher::new();
         for (number, part) in self.parts.iter().enumerate() {
             let offsets = self.tensors.iter().filter(|info| info.part == number);
-            let Some(bytes) = &part.bytes else { return 0 };
+            let Some(bytes) = &part.bytes else {
+                return Err(io::Error::other("the file is not mapped any more"));
+            };
             let end = offsets.map(|info| info.offset).min().unwrap_or(part.len);
             headers.update(&bytes[..end as usize]); // within the file: checked when it was opened
         }
-        let norm = self.tensor("output_norm.weight").map(|info| self.bytes(info));
-        let norm = norm.map_or(0, |bytes| crc32fast::hash(&bytes));
-        u64::from(headers.finalize()) << 32 | u64::from(norm)
+        let files = self.parts.iter().map(|part| part.path.clone());
+        let tensors = self.tensors.iter().map(|info| (info.part, info.offset, info.len));
+        Identity::new(headers.finalize(), files, tensors)
     }
 
     /// The files, by [`TensorInfo::part`], each with the bytes it had when it was opened.

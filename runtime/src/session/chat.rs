@@ -3,6 +3,7 @@
 //! What templates can use is in [`super::jinja`]; here is what they get. They do not agree on how a call of a tool is
 //! given to them, and each gets it as it wants it.
 
+use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::value::{Serde, Value};
@@ -15,6 +16,21 @@ use super::jinja;
 const MAX_TEMPLATE: usize = 256 << 10;
 /// Bytes of what a template or its engine says where it fails.
 const MAX_MESSAGE: usize = 2000;
+
+/// Variables that a conversation gives.
+const GIVEN: [&str; 5] = ["messages", "tools", "add_generation_prompt", "bos_token", "eos_token"];
+
+/// A variable from `NAME=VALUE`, where the value is JSON, or else text.
+pub fn variable(text: &str) -> Result<(String, Json), ChatError> {
+    let wrong = || ChatError::Variable { found: text.chars().take(80).collect() };
+    let (name, value) = text.split_once('=').ok_or_else(wrong)?;
+    let name = name.trim();
+    if name.is_empty() || GIVEN.contains(&name) {
+        return Err(wrong());
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((name.into(), value))
+}
 
 /// The template of DeepSeek-V3 and R1, for files that carry none.
 const DEEPSEEK: &str = include_str!("deepseek.jinja");
@@ -61,6 +77,25 @@ pub enum ChatError {
     TooLong {
         /// Its length.
         found: usize,
+    },
+    /// The template does not know how to say how much to think.
+    #[error(
+        "the chat template cannot say that thinking is to be {found}; {}; --template-var sets any variable",
+        if allowed.is_empty() { "it has no switch for it".into() } else { format!("it knows: {allowed}") }
+    )]
+    Think {
+        /// What was asked for.
+        found: &'static str,
+        /// What the template knows.
+        allowed: String,
+    },
+    /// A variable that cannot be set.
+    #[error(
+        "{found:?} sets no variable of the chat template; allowed: NAME=VALUE, but for {GIVEN:?}"
+    )]
+    Variable {
+        /// What was given.
+        found: String,
     },
     /// The template is wrong, or refuses the conversation.
     #[error("the chat template failed: {message}; --raw gives the prompt to the model as it is")]
@@ -112,6 +147,11 @@ impl ChatTemplate {
     /// The template's text.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Names of the variables that it asks for.
+    pub fn variables(&self) -> Result<HashSet<String>, ChatError> {
+        jinja::variables(&self.source).map_err(failed)
     }
 
     /// The text of a conversation.

@@ -272,13 +272,16 @@ impl<'a> Text<'a> {
                 let thought = (self.on_event)(Event::Reasoning(&text));
                 (if answered.is_break() { answered } else { thought }, false)
             }
-            Part::WasReasoning => {
-                let held = self.stops.flush();
-                let answered = self.answer(&held);
-                self.reasoning.push_str(self.answer.trim_start_matches('\n'));
-                self.answer.clear();
-                let told = (self.on_event)(Event::WasReasoning);
-                (if answered.is_break() { answered } else { told }, false)
+            Part::WasReasoning(rest) => {
+                let rest = self.stops.flush() + &rest;
+                let thought = std::mem::take(&mut self.answer) + &rest;
+                self.reasoning.push_str(thought.trim_matches('\n'));
+                let rest = rest.trim_end_matches('\n');
+                let mut flow = (self.on_event)(Event::WasReasoning);
+                if !rest.is_empty() && flow.is_continue() {
+                    flow = (self.on_event)(Event::Reasoning(rest));
+                }
+                (flow, false)
             }
         }
     }

@@ -15,6 +15,7 @@ pub mod sampler;
 pub mod save;
 pub mod stop;
 pub mod text;
+pub mod thinking;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -80,7 +81,6 @@ pub struct Session {
 impl Session {
     /// An empty session.
     pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: SessionOptions) -> Self {
-        keep_freed_memory();
         let cache = KvCache::new(model.config(), options.cache);
         Self { model, pool, options, cache, tokens: Vec::new(), observer: None, cancel: None }
     }
@@ -177,12 +177,4 @@ impl Session {
         let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
         self.truncate(common)
     }
-}
-
-/// glibc hands large blocks back to the system as they are freed, and a prompt's layers pay for page after page of new
-/// ones. It stops doing so for blocks no larger than the largest that it saw freed, up to 32 MiB: this is one, which nobody
-/// touches, so that it costs no memory. Other allocators take no notice.
-fn keep_freed_memory() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| drop(std::hint::black_box(Vec::<u8>::with_capacity(31 << 20))));
 }

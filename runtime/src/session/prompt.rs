@@ -25,17 +25,38 @@ pub enum PromptError {
     /// The template failed.
     #[error(transparent)]
     Chat(#[from] ChatError),
-    /// The tokenizer belongs to another model.
-    #[error("the tokenizer has {found} tokens, the model {allowed}")]
-    Vocabulary {
-        /// Tokens of the tokenizer.
-        found: usize,
+    /// More than fits.
+    #[error(
+        "the context of {most} tokens is full: the prompt has more; start anew, or raise --context"
+    )]
+    TooLong {
+        /// Tokens that fit.
+        most: usize,
+    },
+    /// A token for which the model has no row.
+    #[error(
+        "the text has the token {token} ({text:?}), but the model knows only {rows}: its tokenizer has more tokens than it"
+    )]
+    Row {
+        /// The token.
+        token: u32,
+        /// Its text.
+        text: String,
         /// Tokens of the model.
-        allowed: usize,
+        rows: usize,
     },
     /// The text cannot be tokenized.
     #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
+    Tokenizer(TokenizerError),
+}
+
+impl From<TokenizerError> for PromptError {
+    fn from(error: TokenizerError) -> Self {
+        match error {
+            TokenizerError::TooLong { most } => Self::TooLong { most },
+            other => Self::Tokenizer(other),
+        }
+    }
 }
 
 /// Makes prompts for a model.
@@ -43,6 +64,10 @@ pub enum PromptError {
 pub struct Prompter {
     tokenizer: Arc<Tokenizer>,
     template: Option<Arc<ChatTemplate>>,
+    /// Tokens that a prompt may have.
+    most: usize,
+    /// Tokens of the model.
+    rows: usize,
 }
 
 impl Prompter {
@@ -53,16 +78,19 @@ impl Prompter {
             Some(source) => Some(ChatTemplate::new(source)?),
             None => (has("<｜User｜>") && has("<｜Assistant｜>")).then(ChatTemplate::deepseek),
         };
-        Ok(Self { tokenizer, template: template.map(Arc::new) })
+        let template = template.map(Arc::new);
+        Ok(Self { tokenizer, template, most: usize::MAX, rows: usize::MAX })
     }
 
-    /// The same for a model whose vocabulary must hold the tokenizer's.
+    /// The same for a model. Its tokenizer may have more tokens than it; a text must not have those.
     pub fn for_model(tokenizer: Arc<Tokenizer>, config: &Config) -> Result<Self, PromptError> {
-        let (found, allowed) = (tokenizer.vocab_size(), config.vocab_size);
-        match found > allowed {
-            true => Err(PromptError::Vocabulary { found, allowed }),
-            false => Ok(Self::new(tokenizer)?),
-        }
+        let (most, rows) = (config.max_position_embeddings, config.vocab_size);
+        Ok(Self { most, rows, ..Self::new(tokenizer)? })
+    }
+
+    /// The same for prompts of at most so many tokens; longer ones are refused before they take memory.
+    pub fn within(self, context: usize) -> Self {
+        Self { most: context, ..self }
     }
 
     /// The tokenizer.
@@ -77,19 +105,34 @@ impl Prompter {
 
     /// Text as it is, after the begin-of-sentence token where the model has one.
     pub fn raw(&self, text: &str) -> Result<Prompt, PromptError> {
-        let mut tokens = Vec::new();
-        if self.tokenizer.add_bos() {
-            tokens.extend(self.tokenizer.bos());
-        }
-        tokens.extend(self.tokenizer.encode(text, true)?);
+        let bos = self.tokenizer.bos().filter(|_| self.tokenizer.add_bos());
+        let tokens = self.tokens(bos, self.tokenizer.encode_within(text, true, self.most)?)?;
         Ok(Prompt { tokens, reasoning_open: reasoning::is_open(text) })
     }
 
     /// A document of a corpus: always after the begin-of-sentence token.
     pub fn document(&self, text: &str) -> Result<Vec<u32>, PromptError> {
-        let mut tokens: Vec<u32> = self.tokenizer.bos().into_iter().collect();
-        tokens.extend(self.tokenizer.encode(text, true)?);
+        self.tokens(self.tokenizer.bos(), self.tokenizer.encode(text, true)?)
+    }
+
+    /// The first tokens of a document, at most so many.
+    pub fn document_within(&self, text: &str, most: usize) -> Result<Vec<u32>, PromptError> {
+        let tokens = self.tokenizer.encode_beginning(text, true, most)?;
+        let mut tokens = self.tokens(self.tokenizer.bos(), tokens)?;
+        tokens.truncate(most);
         Ok(tokens)
+    }
+
+    /// A text's tokens after the first one, each of which the model knows.
+    fn tokens(&self, bos: Option<u32>, text: Vec<u32>) -> Result<Vec<u32>, PromptError> {
+        let tokens: Vec<u32> = bos.into_iter().chain(text).collect();
+        match tokens.iter().find(|token| **token as usize >= self.rows) {
+            None => Ok(tokens),
+            Some(&token) => {
+                let text = self.tokenizer.decode(&[token]);
+                Err(PromptError::Row { token, text, rows: self.rows })
+            }
+        }
     }
 
     /// A conversation, through the template, with the assistant to speak next.
@@ -97,6 +140,16 @@ impl Prompter {
         &self,
         messages: &[Message],
         tools: Option<&serde_json::Value>,
+    ) -> Result<Prompt, PromptError> {
+        self.chat_with(messages, tools, &serde_json::Map::new())
+    }
+
+    /// The same with variables of the template, such as `enable_thinking`.
+    pub fn chat_with(
+        &self,
+        messages: &[Message],
+        tools: Option<&serde_json::Value>,
+        variables: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<Prompt, PromptError> {
         let template = self.template.as_ref().ok_or(PromptError::NoTemplate)?;
         let text_of = |token: Option<u32>| {
@@ -109,10 +162,11 @@ impl Prompter {
             bos: &bos,
             eos: &eos,
             tools,
+            extra: Some(variables),
             ..ChatOptions::default()
         };
         let text = template.render(messages, &options)?;
-        let tokens = self.tokenizer.encode(&text, true)?;
+        let tokens = self.tokens(None, self.tokenizer.encode_within(&text, true, self.most)?)?;
         Ok(Prompt { tokens, reasoning_open: reasoning::opens(&text) })
     }
 }

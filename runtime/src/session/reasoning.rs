@@ -32,8 +32,9 @@ pub enum Part {
     Reasoning(String),
     /// The model answers.
     Answer(String),
-    /// All that was given out as the answer was reasoning: a block ended that nothing had opened.
-    WasReasoning,
+    /// All that was given out as the answer was reasoning, and so is this: a block ended that nothing had opened.
+    /// Newlines at the end of it all belong to the tag.
+    WasReasoning(String),
 }
 
 impl Part {
@@ -69,8 +70,10 @@ pub struct ReasoningSplitter {
     thought: bool,
     /// A tag was spoken of in the answer: those that follow may be, too.
     spoken: bool,
-    /// The last character of the answer since the last tag; none where it has none but white space.
+    /// The last character of the answer since the last tag.
     last: Option<char>,
+    /// The answer has nothing but white space since the last tag.
+    blank: bool,
 }
 
 impl ReasoningSplitter {
@@ -84,6 +87,7 @@ impl ReasoningSplitter {
             thought: false,
             spoken: false,
             last: None,
+            blank: true,
         }
     }
 
@@ -199,7 +203,7 @@ impl ReasoningSplitter {
         };
         let before = self.pending[..at].chars().next_back().or(self.last);
         let quoted = before.is_some_and(|c| c == ' ' || c == '\t' || "`'\"“‘«(".contains(c));
-        let blank = self.last.is_none() && self.pending[..at].trim().is_empty();
+        let blank = self.blank && self.pending[..at].trim().is_empty();
         let opens = TAGS.into_iter().find(|(open, _)| *open == tag);
         match opens {
             Some((_, close)) if self.thought && !self.spoken && (blank || !quoted) => {
@@ -213,10 +217,8 @@ impl ReasoningSplitter {
                 self.leave();
             }
             None if !self.thought && !self.spoken && !quoted => {
-                parts.push(Part::WasReasoning);
-                let thought = self.pending[..at].trim_end_matches('\n').to_string();
-                parts.push(Part::Reasoning(thought));
-                self.pending.drain(..at + tag.len());
+                parts.push(Part::WasReasoning(self.pending.drain(..at).collect()));
+                self.pending.drain(..tag.len());
                 self.leave();
             }
             _ => {
@@ -230,9 +232,8 @@ impl ReasoningSplitter {
     /// Gives out the first bytes of what is pending as the answer.
     fn say(&mut self, len: usize, parts: &mut Vec<Part>) {
         let text: String = self.pending.drain(..len).collect();
-        if self.last.is_some() || !text.trim().is_empty() {
-            self.last = text.chars().next_back().or(self.last);
-        }
+        self.last = text.chars().next_back().or(self.last);
+        self.blank &= text.trim().is_empty();
         parts.push(Part::Answer(text));
     }
 
@@ -244,7 +245,8 @@ impl ReasoningSplitter {
 
     fn leave(&mut self) {
         self.state = State::Answer;
-        (self.thought, self.after_tag, self.last) = (true, true, None);
+        (self.thought, self.after_tag) = (true, true);
+        (self.last, self.blank) = (None, true);
     }
 }
 
@@ -288,7 +290,9 @@ mod tests {
             match part {
                 Part::Reasoning(text) => reasoning.push_str(&text),
                 Part::Answer(text) => answer.push_str(&text),
-                Part::WasReasoning => reasoning.push_str(&std::mem::take(&mut answer)),
+                Part::WasReasoning(rest) => {
+                    reasoning.push_str((std::mem::take(&mut answer) + &rest).trim_end_matches('\n'))
+                }
             }
         }
         (reasoning, answer)
@@ -387,7 +391,10 @@ mod tests {
         let mut splitter = ReasoningSplitter::new(false);
         assert_eq!(splitter.push("First "), [Part::Answer("First ".into())]);
         assert_eq!(splitter.push("this</thi"), [Part::Answer("this".into())]);
-        assert_eq!(splitter.push("nk>\nAns"), [Part::WasReasoning, Part::Answer("Ans".into())]);
+        assert_eq!(
+            splitter.push("nk>\nAns"),
+            [Part::WasReasoning("".into()), Part::Answer("Ans".into())]
+        );
         assert_eq!(split(true, &["a</think>\n</think>\n\nb"]), ("a".into(), "b".into()));
         for spoken in ["End it with </think>.", "```\n<think>\na\n</think>\n```", "a `</think>` b"]
         {

@@ -14,7 +14,7 @@ use super::Session;
 use crate::model::cache::{CacheType, KvCache};
 
 const MAGIC: [u8; 8] = *b"VAQSESS\0";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2; // 1 had too little of the model in its fingerprint
 /// Bytes that a caller's note may have.
 pub const MAX_NOTE: u64 = 64 << 20;
 
@@ -36,7 +36,9 @@ pub enum SaveError {
         path: PathBuf,
     },
     /// Another version of this library wrote it.
-    #[error("{path} has version {found} of the format of sessions; this library reads {VERSION}")]
+    #[error(
+        "{path} has version {found} of the format of sessions; this library reads {VERSION}: start the conversation anew"
+    )]
     Version {
         /// The file.
         path: PathBuf,
@@ -48,6 +50,14 @@ pub enum SaveError {
     OtherModel {
         /// The file.
         path: PathBuf,
+    },
+    /// The model's file cannot be read, so that nothing says whether the session is of it.
+    #[error("{path}: the model's file cannot be read: {source}")]
+    Model {
+        /// The session's file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// Its cache has another precision.
     #[error("{path} was saved with a cache in {found}; this session's is in {expected}")]
@@ -87,7 +97,7 @@ pub enum SaveError {
 
 impl Session {
     /// Writes the session to a file, with a note of the caller's. `model` is the fingerprint of the model
-    /// ([`Gguf::fingerprint`](crate::gguf::Gguf::fingerprint)).
+    /// ([`Identity::fingerprint`](crate::gguf::Identity::fingerprint)). None but the user may read the file.
     pub fn save(&mut self, path: &Path, model: u64, note: &[u8]) -> Result<(), SaveError> {
         if note.len() as u64 > MAX_NOTE {
             return Err(SaveError::Note { found: note.len() as u64 });
@@ -109,7 +119,7 @@ impl Session {
 
     fn write(&mut self, path: &Path, model: u64, note: &[u8]) -> io::Result<()> {
         let layers = self.cache.layers();
-        let mut out = Checked::new(BufWriter::new(File::create(path)?));
+        let mut out = Checked::new(BufWriter::new(private(path)?));
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
         out.write_all(&code(self.options.cache).to_le_bytes())?;
@@ -178,6 +188,22 @@ impl Session {
         file.finish()?;
         (self.cache, self.tokens) = (cache, tokens);
         Ok(note)
+    }
+}
+
+/// A new file that none but its owner may read: it holds what was said.
+fn private(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        // Left behind by a process of the same number that was killed.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            options.open(path)
+        }
+        file => file,
     }
 }
 

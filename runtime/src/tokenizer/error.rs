@@ -72,6 +72,12 @@ pub enum TokenizerError {
         /// Why.
         reason: String,
     },
+    /// The text is longer than its tokens may be.
+    #[error("the text has more than {most} tokens")]
+    TooLong {
+        /// Tokens it may have.
+        most: usize,
+    },
     /// The vocabulary cannot say what is in the text.
     #[error("the vocabulary has no token for the byte {byte:#04x}, which is in the text")]
     Byte {

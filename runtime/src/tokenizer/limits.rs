@@ -22,11 +22,15 @@ pub const PRE_TOKENIZERS: usize = 16;
 pub const SEQUENCE_DEPTH: usize = 4;
 /// Bytes of a regex.
 pub const REGEX_BYTES: usize = 4096;
+/// Bytes of a compiled regex.
+pub const REGEX_COMPILED_BYTES: usize = 4 << 20;
 /// Steps back that one match of an unknown regex may take; a sane one takes a handful.
 pub const BACKTRACKS: usize = 10_000;
 /// Steps back that one match of a regex of the registry may take.
 pub const KNOWN_BACKTRACKS: usize = 1_000_000;
 /// Bytes of text that an unknown regex may see at once.
 pub const REGEX_TEXT_BYTES: usize = 1 << 20;
+/// Bytes of a text that cannot be cut into parts, where its tokens have a limit.
+pub const UNCUT_BYTES: usize = 2 << 20;
 /// Words whose tokens are remembered.
 pub const CACHED_WORDS: usize = 2048;

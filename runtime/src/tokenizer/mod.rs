@@ -19,6 +19,7 @@ mod ranked;
 mod sentencepiece;
 mod sentencepiece_model;
 mod split;
+mod windows;
 
 use std::fmt;
 use std::path::Path;
@@ -56,6 +57,10 @@ pub struct Tokenizer {
     named_ends: Vec<u32>,
     chat_template: Option<String>,
     note: Option<String>,
+    /// Bytes of the longest token.
+    longest: usize,
+    /// Whether long texts are cut into parts.
+    cut: bool,
 }
 
 impl fmt::Debug for Tokenizer {
@@ -111,6 +116,7 @@ impl Tokenizer {
         let pre_tokenizer = PreTokenizer::load(definition.steps.pre_tokenizer.as_ref())?;
         let (alphabet, missing) = definition.alphabet(&ids, &pre_tokenizer)?;
         let added = AddedTokens::new(&definition, &ids, normalizer.as_ref())?;
+        let longest = ids.keys().map(String::len).max().unwrap_or(1);
         let vocab_size = ids.values().max().map_or(0, |id| *id as usize + 1);
 
         let Model { vocab, merges, unk_token, fuse_unk, byte_fallback, ignore_merges, .. } =
@@ -145,8 +151,11 @@ impl Tokenizer {
             named_ends: Vec::new(),
             chat_template: None,
             note: None,
+            longest,
+            cut: false,
         };
         tokenizer.ends = ends::by_name(&tokenizer);
+        tokenizer.cut = tokenizer.can_be_cut();
         Ok(tokenizer)
     }
 
@@ -185,6 +194,48 @@ impl Tokenizer {
     /// The tokens of a text. Control tokens in it are recognised only where `special` is set, so that what a user
     /// types cannot pass for one; other added tokens, such as `<think>`, always are. Never adds a BOS.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
+        self.encode_beginning(text, special, usize::MAX)
+    }
+
+    /// The tokens of a text of at most `most` tokens. What is longer is refused before it takes memory.
+    pub fn encode_within(
+        &self,
+        text: &str,
+        special: bool,
+        most: usize,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        let too_long = || TokenizerError::TooLong { most };
+        // Normalizers may make a text shorter, though not by more.
+        let shrinks = if self.normalizer.is_some() { 4 } else { 1 };
+        let bytes = self.longest.saturating_mul(most).saturating_mul(shrinks);
+        if text.len() > if self.cut { bytes } else { bytes.min(limits::UNCUT_BYTES) } {
+            return Err(too_long());
+        }
+        let ids = self.encode_beginning(text, special, most)?;
+        if ids.len() <= most { Ok(ids) } else { Err(too_long()) }
+    }
+
+    /// The first tokens of a text, at least `most` where it has as many: what comes after is not looked at.
+    pub fn encode_beginning(
+        &self,
+        text: &str,
+        special: bool,
+        most: usize,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        if !self.cut {
+            return self.encode_whole(text, special);
+        }
+        let mut ids = Vec::new();
+        for part in windows::parts(text) {
+            ids.extend(self.encode_whole(part, special)?);
+            if ids.len() > most {
+                break;
+            }
+        }
+        Ok(ids)
+    }
+
+    fn encode_whole(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
         let recogniser = self.added.recogniser(special);
         let mut pieces = recogniser.extract_and_normalize(self.normalizer.as_ref(), text);
         let encoding = self

@@ -15,10 +15,25 @@ use tokenizers::{NormalizedString, Offsets, PreTokenizedString};
 use super::TokenizerError;
 use super::{limits, pre_tokenizers};
 
+/// Spaces before a word but the last, or all. Regexes of the registry end with it; what is before needs no look-ahead, and
+/// so runs in linear time.
+const SPACES: &str = r"|\s+(?!\S)|\s+";
+
+/// How a match of white space was found.
+#[derive(Clone, Copy, Debug)]
+struct Spaces {
+    /// An alternative takes white space up to a line break, so that what is left has none.
+    breaks_apart: bool,
+}
+
 /// A regex, and what becomes of its matches.
 #[derive(Debug)]
 pub(super) struct RegexSplit {
+    /// As in the file.
+    pattern: String,
     regex: Regex,
+    /// Where the pattern ends with [`SPACES`], which the regex then leaves out.
+    spaces: Option<Spaces>,
     behavior: SplitDelimiterBehavior,
     invert: bool,
     known: bool,
@@ -40,9 +55,35 @@ impl RegexSplit {
             check(pattern).map_err(refuse)?;
         }
         let backtracks = if known { limits::KNOWN_BACKTRACKS } else { limits::BACKTRACKS };
-        let regex = RegexBuilder::new(pattern).backtrack_limit(backtracks).build();
+        let head = pattern.strip_suffix(SPACES).filter(|_| known);
+        let spaces = head.map(|head| Spaces { breaks_apart: head.contains(r"|\s*[") });
+        // Possessive or not is the same there: what follows cannot match what they took.
+        let compiled = match head {
+            Some(head) => format!(r"{}|\s+", head.replace("]?+", "]?").replace("]++", "]+")),
+            None => pattern.into(),
+        };
+        let regex = RegexBuilder::new(&compiled)
+            .backtrack_limit(backtracks)
+            .delegate_size_limit(limits::REGEX_COMPILED_BYTES)
+            .delegate_dfa_size_limit(limits::REGEX_COMPILED_BYTES)
+            .build();
         let regex = regex.map_err(|error| refuse(error.to_string()))?;
-        Ok(Self { regex, behavior, invert, known })
+        Ok(Self { pattern: pattern.into(), regex, spaces, behavior, invert, known })
+    }
+
+    /// The first match from a place on.
+    fn find(&self, text: &str, from: usize) -> Result<Option<(usize, usize)>, String> {
+        let found = self.regex.find_from_pos(text, from).map_err(|error| error.to_string())?;
+        let Some(found) = found else { return Ok(None) };
+        let (start, end) = (found.start(), found.end());
+        let last = found.as_str().char_indices().next_back().map_or(0, |(at, _)| at);
+        let of_spaces = self.spaces.is_some_and(|spaces| {
+            let breaks = spaces.breaks_apart && found.as_str().contains(['\r', '\n']);
+            !breaks && found.as_str().chars().all(char::is_whitespace)
+        });
+        // The last space goes with the word that follows.
+        let shorter = of_spaces && last > 0 && end < text.len();
+        Ok(Some((start, if shorter { start + last } else { end })))
     }
 
     /// The regex, where matches and what is between them become pieces.
@@ -52,7 +93,7 @@ impl RegexSplit {
             (self.behavior, self.invert),
             (SplitDelimiterBehavior::Isolated, _) | (SplitDelimiterBehavior::Removed, true)
         );
-        whole.then(|| self.regex.as_str())
+        whole.then_some(self.pattern.as_str())
     }
 
     /// Splits all pieces of a text that are not tokens yet.
@@ -124,7 +165,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn gave_up(&self, reason: String) -> TokenizerError {
-        TokenizerError::Split { pattern: self.split.regex.as_str().into(), reason }
+        TokenizerError::Split { pattern: self.split.pattern.clone(), reason }
     }
 }
 
@@ -139,23 +180,90 @@ impl Pattern for Search<'_> {
                 format!("{} bytes without a special token; allowed: {allowed}", text.len());
             return Err(self.gave_up(reason).into());
         }
+        let find = |from| self.split.find(text, from).map_err(|reason| self.gave_up(reason));
         let mut pieces = Vec::new();
-        let mut end = 0;
-        for found in self.split.regex.find_iter(text) {
-            let found = found.map_err(|error| self.gave_up(error.to_string()))?;
+        let (mut end, mut from, mut last) = (0, 0, None);
+        while from <= text.len()
+            && let Some((start, stop)) = find(from)?
+        {
             if self.clock.is_over() {
                 let reason = format!("it takes more than {:?}", self.clock.allowed);
                 return Err(self.gave_up(reason).into());
             }
-            if found.start() > end {
-                pieces.push(((end, found.start()), false));
+            from = stop;
+            if start == stop {
+                from += text[stop..].chars().next().map_or(1, char::len_utf8);
+                // No empty match right after another.
+                if last == Some(stop) {
+                    continue;
+                }
             }
-            pieces.push(((found.start(), found.end()), true));
-            end = found.end();
+            if start > end {
+                pieces.push(((end, start), false));
+            }
+            pieces.push(((start, stop), true));
+            (end, last) = (stop, Some(stop));
         }
         if end < text.len() {
             pieces.push(((end, text.len()), false));
         }
         Ok(pieces)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tokenizer::pre_tokenizers::REGISTRY;
+
+    /// All regexes of the registry, as we run them and as they are written.
+    static REGEXES: LazyLock<Vec<(RegexSplit, Regex)>> = LazyLock::new(|| {
+        let all = REGISTRY.iter().flat_map(|entry| entry.regexes);
+        let both = all.map(|pattern| {
+            let split = RegexSplit::new(pattern, SplitDelimiterBehavior::Isolated, false);
+            (split.unwrap(), Regex::new(pattern).unwrap())
+        });
+        both.collect()
+    });
+
+    fn text() -> impl Strategy<Value = String> {
+        let part = prop_oneof![
+            "[ \t\r\n\u{a0}\u{3000}]{1,4}",
+            "[a-zA-Z']{1,5}",
+            "[0-9½]{1,4}",
+            "[一二あ가é\u{301}]{1,3}",
+            "[.!/#$«]{1,3}",
+        ];
+        prop::collection::vec(part, 0..10).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn without_look_ahead_the_pieces_are_the_same(text in text()) {
+            for (split, written) in REGEXES.iter() {
+                let clock = Clock::start(text.len());
+                let search = Search { split, clock: &clock };
+                let found = search.find_matches(&text).unwrap();
+                let matches: Vec<_> = found.iter().filter(|(_, is_match)| *is_match).map(|(at, _)| *at).collect();
+                let expected: Vec<_> = written.find_iter(&text).map(|m| m.unwrap()).map(|m| (m.start(), m.end())).collect();
+                if !text.is_empty() {
+                    prop_assert_eq!(matches, expected, "{}", split.pattern);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn words_of_millions_of_letters_and_spaces_are_cut() {
+        for text in [" ".repeat(3 << 19) + "a", "a".repeat(3 << 19), "\n".repeat(3 << 19)] {
+            for (split, _) in REGEXES.iter() {
+                let clock = Clock::start(text.len());
+                assert!(Search { split, clock: &clock }.find_matches(&text).is_ok());
+            }
+        }
     }
 }

@@ -75,7 +75,8 @@ pub extern "system" fn Java_dev_vaquita_Native_cancel<'local>(
     })
 }
 
-/// `Native.change`: 0 sets the system prompt, 1 the tools, 2 saves to a file, 3 restores from one, 4 forgets.
+/// `Native.change`: 0 sets the system prompt, 1 the tools, 2 saves to a file, 3 restores from one, 4 forgets, 5 sets the
+/// template's variables.
 #[unsafe(no_mangle)]
 pub extern "system" fn Java_dev_vaquita_Native_change<'local>(
     mut env: JNIEnv<'local>,
@@ -93,6 +94,7 @@ pub extern "system" fn Java_dev_vaquita_Native_change<'local>(
             1 => conversation.set_tools(&value)?,
             2 => conversation.save(Path::new(&value))?,
             3 => conversation.restore(Path::new(&value))?,
+            5 => conversation.set_template_variables(&value)?,
             _ => conversation.reset(),
         }
         Ok(())
@@ -135,6 +137,8 @@ pub extern "system" fn Java_dev_vaquita_Native_generate<'local>(
     events: JObject<'local>,
 ) -> jdoubleArray {
     guard(&mut env, |env| {
+        // SAFETY: Java keeps it open meanwhile.
+        let _generating = unsafe { borrow::<Session>(session) }.canceller.enter();
         let user = optional_text(env, &user)?;
         let max_tokens = count(max_tokens, "maxTokens")?;
         let options = GenerationOptions {

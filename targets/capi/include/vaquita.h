@@ -559,6 +559,15 @@ int32_t vaquita_session_set_tools(const struct vaquita_session *session,
                                   const char *tools);
 
 /**
+ * Sets variables of the model's chat template, in place of those that were set: an object in JSON, such as
+ * {"enable_thinking": false}; an empty text removes them.
+ *
+ * # Safety
+ * `session` is null or an open session, `variables` null or a text.
+ */
+int32_t vaquita_session_set_template_variables(const struct vaquita_session *session, const char *variables);
+
+/**
  * Adds a message without an answer: earlier turns, or what a tool returned. `role` is "system", "user", "assistant" or
  * "tool".
  *

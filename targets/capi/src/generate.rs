@@ -161,6 +161,8 @@ pub unsafe extern "C" fn vaquita_session_generate(
 ) -> i32 {
     guard(|| {
         // SAFETY: the caller's promise.
+        let _generating = unsafe { session.as_ref() }.map(|session| session.canceller.enter());
+        // SAFETY: the caller's promise.
         let (session, user, options) = unsafe {
             let options = given(options, GenerateOptions::default())?;
             (reference(session, "session")?, optional_text(user, "user")?, options.read()?)

@@ -14,7 +14,7 @@ use crate::status::{Failure, Result, VAQUITA_ERROR_BUSY, VAQUITA_ERROR_INTERNAL,
 /// A conversation with a model.
 pub struct Session {
     conversation: Mutex<Conversation>,
-    canceller: Canceller,
+    pub(crate) canceller: Canceller,
     /// Of the last answer.
     pub(crate) stats: Mutex<Option<Stats>>,
 }
@@ -122,6 +122,24 @@ pub unsafe extern "C" fn vaquita_session_set_tools(
         // SAFETY: the caller's promise.
         let (session, tools) = unsafe { (reference(session, "session")?, text(tools, "tools")?) };
         Ok(session.conversation()?.set_tools(tools)?)
+    })
+}
+
+/// Sets variables of the model's chat template, in place of those that were set: an object in JSON, such as
+/// {"enable_thinking": false}; an empty text removes them.
+///
+/// # Safety
+/// `session` is null or an open session, `variables` null or a text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_session_set_template_variables(
+    session: *const Session,
+    variables: *const c_char,
+) -> i32 {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (session, variables) =
+            unsafe { (reference(session, "session")?, text(variables, "variables")?) };
+        Ok(session.conversation()?.set_template_variables(variables)?)
     })
 }
 

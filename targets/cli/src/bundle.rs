@@ -165,6 +165,10 @@ impl Bundle {
         let tokenizer = Arc::new(open_tokenizer(path)?);
         let prompter = Prompter::for_model(tokenizer, loaded.model.config())
             .map_err(|error| Failure::Error(format!("{}: {error}", path.display())))?;
+        let prompter = match loaded.options.context {
+            0 => prompter,
+            context => prompter.within(context),
+        };
         Ok(Self { loaded, prompter })
     }
 

@@ -9,6 +9,7 @@ mod failure;
 mod files;
 mod size;
 mod streamed;
+mod template;
 mod terminal;
 
 use std::process::ExitCode;

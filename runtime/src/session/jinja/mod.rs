@@ -11,6 +11,7 @@ mod syntax;
 mod time;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use minijinja::machinery::{CodeGenerator, eval, make_string_output, parse};
 use minijinja::value::{Value, ValueKind};
@@ -35,6 +36,16 @@ pub(super) fn check(source: &str) -> Result<(), Error> {
         let environment = environment(0);
         syntax::check(&source, environment.syntax())?;
         parse(&source, NAME, environment.syntax().clone()).map(drop)
+    })
+}
+
+/// Names of the variables that a template asks for.
+pub(super) fn variables(source: &str) -> Result<HashSet<String>, Error> {
+    on_thread(|| {
+        let source = without_generation_blocks(source);
+        let environment = environment(0);
+        syntax::check(&source, environment.syntax())?;
+        Ok(environment.template_from_str(&source)?.undeclared_variables(false))
     })
 }
 

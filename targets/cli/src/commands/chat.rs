@@ -1,6 +1,6 @@
 //! `vaquita chat`: a conversation. Ctrl-C stops an answer, Ctrl-D leaves.
 
-use std::io::{self, BufRead, IsTerminal, Write, stdin};
+use std::io::{self, BufRead, IsTerminal, Read, Write, stdin};
 use std::path::PathBuf;
 
 use rustyline::DefaultEditor;
@@ -11,7 +11,11 @@ use vaquita_runtime::session::generate::StopReason;
 use crate::answer::{Sampling, stream};
 use crate::bundle::Bundle;
 use crate::compute::Compute;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
+use crate::template::Template;
+
+/// Bytes of a line that is no terminal's.
+const LONGEST_LINE: u64 = 32 << 20;
 
 const HELP: &str = "\
 /reset   forget the conversation
@@ -28,6 +32,8 @@ pub struct Args {
     /// System prompt
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
+    #[command(flatten)]
+    template: Template,
     #[command(flatten)]
     sampling: Sampling,
 }
@@ -63,7 +69,11 @@ impl Input {
             },
             Self::Lines(lines) => {
                 let mut line = String::new();
-                let read = lines.read_line(&mut line)?;
+                let read = lines.by_ref().take(LONGEST_LINE + 1).read_line(&mut line)?;
+                if line.len() as u64 > LONGEST_LINE {
+                    let what = format!("a line has more than {LONGEST_LINE} bytes");
+                    return Err(Failure::Error(what));
+                }
                 Ok((read > 0).then(|| line.trim_end_matches(['\n', '\r']).to_string()))
             }
         }
@@ -81,6 +91,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let beginning: Vec<Message> =
         args.system.iter().map(|text| Message::new("system", text)).collect();
     let mut messages = beginning.clone();
+    let variables = args.template.variables(&bundle.prompter)?;
     let mut last = None;
     while let Some(line) = input.line()? {
         match line.trim() {
@@ -94,7 +105,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             }
             _ => {
                 messages.push(Message::new("user", line));
-                let prompt = bundle.prompter.chat(&messages, None)?;
+                let prompt = bundle.prompter.chat_with(&messages, None, &variables)?;
                 let answer = stream(&mut session, &bundle, &prompt, &args.sampling, false)?;
                 if answer.generation.stop == StopReason::ContextFull {
                     writeln!(

@@ -9,6 +9,7 @@ use crate::answer::{Sampling, stream};
 use crate::bundle::Bundle;
 use crate::compute::Compute;
 use crate::failure::Result;
+use crate::template::Template;
 
 /// Arguments of `run`.
 #[derive(clap::Args)]
@@ -22,8 +23,10 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
     /// Pass the prompt to the model without the chat template
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["think", "template_var"])]
     raw: bool,
+    #[command(flatten)]
+    template: Template,
     #[command(flatten)]
     sampling: Sampling,
     /// Print a JSON object
@@ -49,7 +52,8 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         let system = args.system.map(|text| Message::new("system", text));
         let messages: Vec<Message> =
             system.into_iter().chain([Message::new("user", text)]).collect();
-        bundle.prompter.chat(&messages, None)?
+        let variables = args.template.variables(&bundle.prompter)?;
+        bundle.prompter.chat_with(&messages, None, &variables)?
     };
     let mut session = bundle.loaded.session(compute)?;
     let answer = stream(&mut session, &bundle, &prompt, &args.sampling, args.json)?;

@@ -1,5 +1,6 @@
 //! `vaquita run`: answers, budgets and what they depend on.
 
+use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
@@ -17,6 +18,49 @@ fn a_folder_runs_unquantized_and_thinking_can_be_hidden() {
     assert_eq!(hidden, "5784\n");
 }
 
+/// A copy of the reference model with another template.
+fn with_template(template: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(reference()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    folder
+}
+
+#[test]
+fn the_template_is_told_whether_to_think_and_any_variable() {
+    let template = "{{ bos_token }}{% for m in messages %}<｜User｜>{{ m.content }}{% endfor %}\
+        {% if enable_thinking is defined and enable_thinking is false %} quick{% endif %}\
+        {{ note if note is defined }}<｜Assistant｜>";
+    let folder = with_template(template);
+    let tokens = |options: &[&str]| {
+        let ask = vaquita(["run", "-p", "2+2?", "--temp", "0", "-n", "1", "--json"]);
+        let mut ask = ask;
+        json(ask.args(options).arg(folder.path()))["prompt_tokens"].as_u64().unwrap()
+    };
+    let plain = tokens(&[]);
+    assert_eq!(tokens(&["--think", "on"]), plain);
+    let quick = tokens(&["--think", "off"]);
+    assert!(quick > plain);
+    assert_eq!(tokens(&["--template-var", "enable_thinking=false"]), quick);
+    assert!(tokens(&["--template-var", "note= and more words of text"]) > plain);
+    let refused =
+        |options: &[&str]| failure(vaquita(["run", "-p", "x"]).args(options).arg(folder.path()), 2);
+    assert!(refused(&["--think", "low"]).contains("it knows: on, off"));
+    assert!(refused(&["--template-var", "messages=1"]).contains("NAME=VALUE"));
+    let mut none = vaquita(["run", "-p", "x", "--think", "off"]);
+    assert!(failure(none.arg(reference()), 2).contains("no switch"));
+}
+
+#[test]
+fn a_template_that_writes_megabytes_is_refused_before_they_are_tokens() {
+    let folder = with_template("{{ 'ab ' * 3000000 }}");
+    let error = failure(vaquita(["run", "-p", "x"]).arg(folder.path()), 1);
+    assert!(error.contains("context of"), "{error}");
+}
+
 #[test]
 fn a_raw_prompt_is_continued_as_it_is_and_stops_where_it_is_told() {
     let prompt = "<｜User｜>723 * 8 = ?<｜Assistant｜><think>\n";
@@ -25,9 +69,9 @@ fn a_raw_prompt_is_continued_as_it_is_and_stops_where_it_is_told() {
     assert_eq!(whole["text"], "5784");
     let short = json(vaquita(ask).arg(reference()).args(["-n", "3"]));
     assert_eq!((&short["tokens"], &short["stop"]), (&3.into(), &"length".into()));
-    let stopped = json(vaquita(ask).arg(reference()).args(["--stop", "carry"]));
-    assert_eq!(stopped["stop"], "stop_string");
-    assert_eq!(stopped["reasoning"], "3*8=24, write 4 ");
+    let stopped = json(vaquita(ask).arg(reference()).args(["--stop", "8"]));
+    assert_eq!((&stopped["stop"], &stopped["text"]), (&"stop_string".into(), &"57".into()));
+    assert_eq!(stopped["reasoning"], whole["reasoning"], "a stop string ends no thoughts");
 }
 
 #[test]

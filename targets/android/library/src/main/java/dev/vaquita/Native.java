@@ -32,6 +32,7 @@ final class Native {
     static final int SAVE = 2;
     static final int RESTORE = 3;
     static final int RESET = 4;
+    static final int VARIABLES = 5;
 
     static native void change(long session, int what, String value);
 

@@ -15,6 +15,9 @@ public final class VaquitaSession implements AutoCloseable {
     private long handle;
 
     private volatile boolean cancelled;
+
+    /** Calls that generate, or are about to: a cancel counts from their first line on. */
+    private int generating;
     private volatile boolean closing;
 
     VaquitaSession(long handle) {
@@ -42,28 +45,42 @@ public final class VaquitaSession implements AutoCloseable {
                     }
                     return !cancelled && !closing;
                 };
-        return working(
-                session -> {
-                    cancelled = false;
-                    return new VaquitaTurn(
-                            Native.generate(
-                                    session,
-                                    user,
-                                    options.maxTokens,
-                                    options.temperature,
-                                    options.topK,
-                                    options.topP,
-                                    options.minP,
-                                    options.repetitionPenalty,
-                                    options.seed,
-                                    options.stop,
-                                    events));
-                });
+        enter();
+        try {
+            return working(
+                    session -> {
+                        return new VaquitaTurn(
+                                Native.generate(
+                                        session,
+                                        user,
+                                        options.maxTokens,
+                                        options.temperature,
+                                        options.topK,
+                                        options.topP,
+                                        options.minP,
+                                        options.repetitionPenalty,
+                                        options.seed,
+                                        options.stop,
+                                        events));
+                    });
+        } finally {
+            exit();
+        }
+    }
+
+    private synchronized void enter() {
+        generating++;
+    }
+
+    private synchronized void exit() {
+        if (--generating == 0) {
+            cancelled = false;
+        }
     }
 
     /** Ends the answer that is being generated before the next layer is computed; from any thread. */
     public synchronized void cancel() {
-        cancelled = true;
+        cancelled = generating > 0;
         if (handle != 0) {
             Native.cancel(handle);
         }
@@ -77,6 +94,14 @@ public final class VaquitaSession implements AutoCloseable {
     /** Sets the tools that the model may call: a list in JSON, as OpenAI's interface writes them. */
     public void setTools(String json) {
         change(Native.TOOLS, json);
+    }
+
+    /**
+     * Sets variables of the model's chat template, in place of those that were set: an object in JSON, such as
+     * {@code {"enable_thinking": false}}; an empty text removes them.
+     */
+    public void setTemplateVariables(String json) {
+        change(Native.VARIABLES, json);
     }
 
     /** Adds a message without an answer; the role is system, user, assistant or tool. */

@@ -1,0 +1,56 @@
+//! What a chat template is told besides the conversation.
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
+use vaquita_runtime::session::chat::variable;
+use vaquita_runtime::session::prompt::Prompter;
+use vaquita_runtime::session::thinking;
+
+use crate::failure::{Failure, Result};
+
+/// Options of the chat template.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Template {
+    /// Whether the model thinks before it answers, or how much: as far as its chat template knows it
+    #[arg(long, value_name = "HOW")]
+    think: Option<Think>,
+    /// A variable of the chat template; the value is JSON, or else text; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    template_var: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Think {
+    On,
+    Off,
+    Low,
+    High,
+}
+
+impl From<Think> for thinking::Think {
+    fn from(think: Think) -> Self {
+        match think {
+            Think::On => Self::On,
+            Think::Off => Self::Off,
+            Think::Low => Self::Low,
+            Think::High => Self::High,
+        }
+    }
+}
+
+impl Template {
+    /// The variables, for a model's template.
+    pub fn variables(&self, prompter: &Prompter) -> Result<Map<String, Value>> {
+        let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
+        let mut variables = Map::new();
+        if let (Some(think), Some(template)) = (self.think, prompter.template()) {
+            let think = thinking::Think::from(think).variables(template);
+            variables.extend(think.map_err(|error| usage(&error))?);
+        }
+        for text in &self.template_var {
+            let (name, value) = variable(text).map_err(|error| usage(&error))?;
+            variables.insert(name, value);
+        }
+        Ok(variables)
+    }
+}
