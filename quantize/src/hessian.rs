@@ -3,9 +3,6 @@
 //!
 //! Blocks keep this small: of 2,048 inputs the whole would have 4 million entries, blocks of 64 have 133,000.
 
-use rayon::prelude::*;
-use vaquita_runtime::isa::{Isa, Kernel, Tier};
-
 /// Blocks of the symmetric matrix of second moments, the upper triangle of each, row by row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hessian {
@@ -47,24 +44,6 @@ impl Hessian {
         &self.sums
     }
 
-    /// Adds `factor * x x^T` for each row `x` of `rows`, in order; the factor is that of the row's number. Blocks are
-    /// shared among threads, and the sums do not depend on how.
-    pub fn add_rows(&mut self, rows: &[f32], factor: impl Fn(usize) -> f32 + Sync) {
-        let (cols, block) = (self.cols.max(1), self.block);
-        let mut rest = &mut self.sums[..];
-        let mut blocks = Vec::with_capacity(self.cols.div_ceil(block.max(1)));
-        for (at, n) in (0..self.cols).step_by(block.max(1)).zip(widths(self.cols, block)) {
-            let (sums, after) = std::mem::take(&mut rest).split_at_mut(n * (n + 1) / 2);
-            blocks.push((at, n, sums));
-            rest = after;
-        }
-        let tier = Tier::best();
-        blocks.par_iter_mut().for_each(|(at, n, sums)| {
-            let row = |row: usize| (&rows[row * cols + *at..][..*n], factor(row));
-            tier.run(AddRows { sums, rows: rows.len() / cols, row });
-        });
-    }
-
     /// Adds `factor` times another of the same shape; one of another shape adds nothing.
     pub fn merge(&mut self, other: &Self, factor: f32) {
         if self.sums.is_empty() {
@@ -93,42 +72,6 @@ impl Hessian {
     }
 }
 
-/// Adds rows to a block, four at a time. As in the encoders, vectors are the compiler's work.
-struct AddRows<'a, R> {
-    sums: &'a mut [f32],
-    rows: usize,
-    row: R,
-}
-
-impl<'a, R: Fn(usize) -> (&'a [f32], f32)> Kernel for AddRows<'_, R> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, _: I) {
-        let fours = self.rows / 4 * 4;
-        for row in (0..fours).step_by(4) {
-            add_products(self.sums, [row, row + 1, row + 2, row + 3].map(&self.row));
-        }
-        (fours..self.rows).for_each(|row| add_products(self.sums, [(self.row)(row)]));
-    }
-}
-
-/// Adds `factor * x x^T` of several rows to an upper triangle, one after the other: an entry is loaded and stored once
-/// for all of them.
-#[inline(always)]
-fn add_products<const N: usize>(mut sums: &mut [f32], rows: [(&[f32], f32); N]) {
-    let cols = rows.map(|(x, _)| x.len()).into_iter().min().unwrap_or(0);
-    for i in 0..cols {
-        let (row, rest) = sums.split_at_mut(cols - i);
-        let scaled = rows.map(|(x, factor)| x[i] * factor);
-        let tails = rows.map(|(x, _)| &x[i..cols]);
-        for (j, sum) in row.iter_mut().enumerate() {
-            *sum = (0..N).fold(*sum, |sum, r| sum + scaled[r] * tails[r][j]);
-        }
-        sums = rest;
-    }
-}
-
 /// The widths of the blocks of `cols` inputs.
 fn widths(cols: usize, block: usize) -> impl Iterator<Item = usize> {
     (0..cols).step_by(block.max(1)).map(move |at| block.min(cols - at))
@@ -138,6 +81,22 @@ fn widths(cols: usize, block: usize) -> impl Iterator<Item = usize> {
 mod tests {
     use super::*;
 
+    impl Hessian {
+        /// Adds `factor * x x^T` for each row `x` of `rows`; the factor is that of the row's number.
+        pub fn add_rows(&mut self, rows: &[f32], factor: impl Fn(usize) -> f32) {
+            for (row, x) in rows.chunks_exact(self.cols).enumerate() {
+                let mut sums = self.sums.iter_mut();
+                for block in x.chunks(self.block) {
+                    for i in 0..block.len() {
+                        for (value, sum) in block[i..].iter().zip(&mut sums) {
+                            *sum += block[i] * factor(row) * value;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_sum_of_products_computed_by_hand() {
         let mut hessian = Hessian::new(3, 2);
@@ -145,15 +104,6 @@ mod tests {
         assert_eq!(hessian.packed(), [3.0, 4.0, 8.0, 19.0]);
         let blocks: Vec<_> = hessian.blocks().collect();
         assert_eq!(blocks, [(vec![3.0, 4.0, 4.0, 8.0], 2), (vec![19.0], 1)]);
-        // Four rows at once are four rows one by one.
-        let rows: Vec<f32> = (0..27).map(|n| (n as f32 * 0.37).sin()).collect();
-        let factor = |row: usize| 0.1 + row as f32;
-        let [mut together, mut apart] = [Hessian::new(3, 2), Hessian::new(3, 2)];
-        together.add_rows(&rows, factor);
-        for (row, x) in rows.chunks(3).enumerate() {
-            apart.add_rows(x, |_| factor(row));
-        }
-        assert_eq!(together, apart);
 
         let mut sum = Hessian::default();
         sum.merge(&hessian, 1.0);

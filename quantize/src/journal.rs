@@ -1,60 +1,84 @@
 //! Work that outlives its process: a file under a temporary name, and beside it a journal of what is durably in it.
 //!
 //! For `model.gguf` these are `.model.gguf.partial` and `.model.gguf.journal`. The journal's first line names the work by a
-//! fingerprint; each further line is a step whose bytes were on disk before it was written. A line that was cut
-//! off by a kill does not count. The next run of the same work goes on after the last step; other work begins anew.
+//! fingerprint and says how many entries it will have; each further line is a step whose bytes were on disk before it was
+//! written. A line that was cut off by a kill does not count. The next run of the same work goes on after the last step;
+//! other work begins anew.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, Write};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::encoders::Distortion;
+use crate::partial::{beside, lock, sync_folder};
 
 /// One item in the file: its checksum, and the bits of its error and energy.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry(u32, u64, u64);
 
 impl Entry {
+    /// Of what was written.
     pub fn new(checksum: u32, distortion: Distortion) -> Self {
         Self(checksum, distortion.squared_error.to_bits(), distortion.energy.to_bits())
     }
 
+    /// Its checksum.
     pub fn checksum(self) -> u32 {
         self.0
     }
 
+    /// What was lost.
     pub fn distortion(self) -> Distortion {
         Distortion { squared_error: f64::from_bits(self.1), energy: f64::from_bits(self.2) }
     }
 }
 
-/// A file in the making and its journal, both locked against another process.
-pub struct Journal {
+/// A journal's first line.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Work {
+    fingerprint: String,
+    entries: usize,
+}
+
+/// A file in the making and its journal, both locked against another process. An entry is an `E`.
+pub struct Journal<E> {
     target: PathBuf,
     partial: PathBuf,
     path: PathBuf,
     lines: File,
     items: usize,
+    entry: PhantomData<E>,
 }
 
-impl Journal {
-    /// Opens or creates both, and gives the file and the items that are in it. There are none where the journal
-    /// is of other work.
-    pub fn open(target: &Path, fingerprint: &str) -> io::Result<(Self, File, Vec<Entry>)> {
-        let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
-        let [partial, path] =
-            ["partial", "journal"].map(|end| target.with_file_name(format!(".{name}.{end}")));
+/// How far the work on `target` has come, in entries done and entries in all; `None` where no journal says so.
+pub fn progress(target: &Path) -> Option<(usize, usize)> {
+    let text = fs::read_to_string(beside(target, "journal").ok()?).ok()?;
+    let mut lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    let work: Work = serde_json::from_str(lines.next()?).ok()?;
+    let steps = lines.map_while(|line| serde_json::from_str::<Vec<serde_json::Value>>(line).ok());
+    Some((steps.map(|step| step.len()).sum(), work.entries))
+}
+
+impl<E: Serialize + DeserializeOwned> Journal<E> {
+    /// Opens or creates both, and gives the file and the entries that are in it. There are none where the journal
+    /// is of other work. `total` is how many there will be.
+    pub fn open(
+        target: &Path,
+        fingerprint: &str,
+        total: usize,
+    ) -> io::Result<(Self, File, Vec<E>)> {
+        let [partial, path] = [beside(target, "partial")?, beside(target, "journal")?];
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let mut lines = options.open(&path)?;
-        lines.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => io::ErrorKind::ResourceBusy.into(),
-            fs::TryLockError::Error(error) => error,
-        })?;
+        lock(&lines)?;
         let text = io::read_to_string(&lines).unwrap_or_default();
-        let (entries, len) = read(&text, fingerprint);
+        let work = Work { fingerprint: fingerprint.into(), entries: total };
+        let (entries, len) = read(&text, &work);
         lines.set_len(len)?;
         lines.seek(io::SeekFrom::End(0))?;
         let file = match options.open(&partial) {
@@ -65,20 +89,25 @@ impl Journal {
             }
         };
         let items = entries.len();
-        let mut journal = Self { target: target.into(), partial, path, lines, items };
+        let mut journal =
+            Self { target: target.into(), partial, path, lines, items, entry: PhantomData };
         if len == 0 {
-            journal.restart(&file, fingerprint)?;
+            journal.begin(&file, &work)?;
         }
         Ok((journal, file, entries))
     }
 
     /// Begins anew.
-    pub fn restart(&mut self, file: &File, fingerprint: &str) -> io::Result<()> {
+    pub fn restart(&mut self, file: &File, fingerprint: &str, total: usize) -> io::Result<()> {
+        self.begin(file, &Work { fingerprint: fingerprint.into(), entries: total })
+    }
+
+    fn begin(&mut self, file: &File, work: &Work) -> io::Result<()> {
         self.items = 0;
         self.lines.set_len(0)?;
         self.lines.rewind()?;
         file.set_len(0)?;
-        self.line(&fingerprint)
+        self.line(work)
     }
 
     /// Whether there is nothing that another run could go on from.
@@ -92,7 +121,7 @@ impl Journal {
     }
 
     /// Writes down a step whose bytes are on disk.
-    pub fn step(&mut self, entries: &[Entry]) -> io::Result<()> {
+    pub fn step(&mut self, entries: &[E]) -> io::Result<()> {
         self.line(&entries)?;
         self.items += entries.len();
         Ok(())
@@ -109,7 +138,7 @@ impl Journal {
     pub fn keep(self) -> io::Result<()> {
         fs::rename(&self.partial, &self.target)?;
         fs::remove_file(&self.path)?;
-        crate::partial::sync_folder(&self.target)
+        sync_folder(&self.target)
     }
 
     /// Removes both.
@@ -120,17 +149,17 @@ impl Journal {
     }
 }
 
-/// The items of a journal, and the bytes of its whole lines; nothing where it is of other work.
-fn read(text: &str, fingerprint: &str) -> (Vec<Entry>, u64) {
+/// The entries of a journal, and the bytes of its whole lines; nothing where it is of other work.
+fn read<E: DeserializeOwned>(text: &str, work: &Work) -> (Vec<E>, u64) {
     let (mut entries, mut len) = (Vec::new(), 0);
     for (at, line) in text.split_inclusive('\n').enumerate() {
         let Some(whole) = line.strip_suffix('\n') else { break };
         if at == 0 {
-            if serde_json::from_str::<String>(whole).ok().as_deref() != Some(fingerprint) {
+            if serde_json::from_str::<Work>(whole).ok().as_ref() != Some(work) {
                 return (Vec::new(), 0);
             }
         } else {
-            let Ok(step) = serde_json::from_str::<Vec<Entry>>(whole) else { break };
+            let Ok(step) = serde_json::from_str::<Vec<E>>(whole) else { break };
             entries.extend(step);
         }
         len += line.len() as u64;
@@ -147,18 +176,19 @@ mod tests {
     }
 
     fn entries(target: &Path, fingerprint: &str) -> Vec<Entry> {
-        Journal::open(target, fingerprint).unwrap().2
+        Journal::open(target, fingerprint, 3).unwrap().2
     }
 
     #[test]
     fn steps_are_found_again_and_a_cut_line_is_not_one() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("model.gguf");
-        let (mut journal, ..) = Journal::open(&target, "a").unwrap();
+        let (mut journal, ..) = Journal::<Entry>::open(&target, "a", 3).unwrap();
         journal.step(&[entry(1), entry(2)]).unwrap();
         journal.step(&[entry(3)]).unwrap();
         let path = journal.path.clone();
         drop(journal);
+        assert_eq!(progress(&target), Some((3, 3)));
         assert_eq!(entries(&target, "a"), [entry(1), entry(2), entry(3)]);
         assert_eq!(entry(1).distortion().squared_error, 0.1);
         let text = fs::read(&path).unwrap();
@@ -172,11 +202,11 @@ mod tests {
     fn other_work_begins_anew() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("model.gguf");
-        let (mut journal, mut file, _) = Journal::open(&target, "a").unwrap();
+        let (mut journal, mut file, _) = Journal::<Entry>::open(&target, "a", 3).unwrap();
         file.write_all(b"bytes").unwrap();
         journal.step(&[entry(1)]).unwrap();
         drop(journal);
-        let (journal, file, found) = Journal::open(&target, "b").unwrap();
+        let (journal, file, found) = Journal::<Entry>::open(&target, "b", 3).unwrap();
         assert!(found.is_empty() && file.metadata().unwrap().len() == 0);
         drop(journal);
         assert!(entries(&target, "a").is_empty());
@@ -186,8 +216,8 @@ mod tests {
     fn two_processes_cannot_make_one_file() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("model.gguf");
-        let held = Journal::open(&target, "a").unwrap();
-        let error = Journal::open(&target, "a").map(|_| ()).unwrap_err();
+        let held = Journal::<Entry>::open(&target, "a", 3).unwrap();
+        let error = Journal::<Entry>::open(&target, "a", 3).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
         drop(held);
     }

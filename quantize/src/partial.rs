@@ -4,7 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file under a temporary name in the folder of its final one; removed unless it is [kept](Self::keep).
+/// A file under a temporary name in the folder of its final one, `.model.gguf.new` for `model.gguf`; removed unless it
+/// is [kept](Self::keep). What a killed process left under that name is overwritten.
 pub struct PartialFile {
     path: PathBuf,
     target: PathBuf,
@@ -12,21 +13,18 @@ pub struct PartialFile {
 }
 
 impl PartialFile {
-    /// Creates the temporary file.
+    /// Creates the temporary file, empty, and locks it against other processes.
     pub fn create(target: &Path) -> io::Result<(Self, File)> {
-        let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
-        let mut attempt = 0;
+        let path = beside(target, "new")?;
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
         loop {
-            let path =
-                target.with_file_name(format!(".{name}.{}-{attempt}.partial", std::process::id()));
-            match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
-                Ok(file) => {
-                    return Ok((Self { path, target: target.to_path_buf(), kept: false }, file));
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 100 => {
-                    attempt += 1;
-                }
-                Err(error) => return Err(error),
+            let file = options.open(&path)?;
+            lock(&file)?;
+            // The process that held the lock may just have given the file its final name.
+            if is_at(&file, &path)? {
+                file.set_len(0)?;
+                return Ok((Self { path, target: target.to_path_buf(), kept: false }, file));
             }
         }
     }
@@ -53,6 +51,37 @@ impl Drop for PartialFile {
     }
 }
 
+/// The hidden name of a file that belongs to `target`: `.model.gguf.END`.
+pub fn beside(target: &Path, end: &str) -> io::Result<PathBuf> {
+    let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
+    Ok(target.with_file_name(format!(".{name}.{end}")))
+}
+
+/// Locks a file against other processes; `ResourceBusy` where one holds it.
+pub(crate) fn lock(file: &File) -> io::Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::ResourceBusy.into()),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let here = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((here.dev(), here.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> io::Result<bool> {
+    Ok(true)
+}
+
 /// Makes a rename in a file's folder durable, where folders can be opened.
 pub(crate) fn sync_folder(file: &Path) -> io::Result<()> {
     if !cfg!(unix) {
@@ -60,4 +89,28 @@ pub(crate) fn sync_folder(file: &Path) -> io::Result<()> {
     }
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_a_kill_left_is_replaced_and_a_running_process_is_respected() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.bin");
+        fs::write(folder.path().join(".a.bin.new"), "left by a kill").unwrap();
+        let (partial, mut file) = PartialFile::create(&target).unwrap();
+        let busy = PartialFile::create(&target).map(drop).unwrap_err();
+        assert_eq!(busy.kind(), io::ErrorKind::ResourceBusy);
+        file.write_all(b"whole").unwrap();
+        partial.keep().unwrap();
+        // The lock is on what has its final name now, and hinders nobody.
+        let (partial, _) = PartialFile::create(&target).unwrap();
+        drop(partial);
+        assert_eq!(fs::read(&target).unwrap(), b"whole");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

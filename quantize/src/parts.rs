@@ -30,10 +30,29 @@ pub struct Part {
 }
 
 impl Part {
+    /// All of it.
+    pub const WHOLE: Self = Self { number: 1, count: 1 };
+
     /// The `number`-th, from 1, of `count`.
     pub fn new(number: usize, count: usize) -> Option<Self> {
         let fits = (1..=count).contains(&number) && count <= MAX_PARTS;
         fits.then_some(Self { number, count })
+    }
+
+    /// Its number, from 1.
+    pub fn number(self) -> usize {
+        self.number
+    }
+
+    /// Of how many it is one.
+    pub fn count(self) -> usize {
+        self.count
+    }
+
+    /// Its share of `total` equal pieces: the first and the one after the last.
+    pub fn share(self, total: u64) -> std::ops::Range<u64> {
+        let end = |parts: usize| (u128::from(total) * parts as u128 / self.count as u128) as u64;
+        end(self.number - 1)..end(self.number)
     }
 
     /// Reads `2/8`.
@@ -55,14 +74,13 @@ impl Layout {
     pub fn part(self, part: Part) -> Result<Self, ContainerError> {
         let job = self.fingerprint()?;
         let total: u64 = self.items.iter().map(Item::parameters).sum();
-        let share = |parts: usize| (u128::from(total) * parts as u128 / part.count as u128) as u64;
+        let share = part.share(total);
         let mut before = 0;
         let mine = self.items.iter().zip(self.tensors).filter(|(item, _)| {
             // An item belongs where its middle is.
             let middle = before + item.parameters() / 2;
             before += item.parameters();
-            let in_first = part.number == 1 || middle >= share(part.number - 1);
-            in_first && (part.number == part.count || middle < share(part.number))
+            share.contains(&middle) || (part.number == part.count && middle == total)
         });
         let (items, tensors): (Vec<Item>, Vec<TensorPlan>) =
             mine.map(|(item, tensor)| (item.clone(), tensor)).unzip();

@@ -22,6 +22,7 @@ use crate::plan::Plan;
 use crate::progress::{Progress, Stage};
 use crate::report::Report;
 use crate::sources::Identity;
+use crate::stop::Stop;
 
 /// Weights that are encoded side by side before they are written; bounds memory.
 const WEIGHTS_AT_ONCE: u64 = 32 << 20;
@@ -60,6 +61,30 @@ pub enum QuantizeError {
         out: PathBuf,
         /// Bytes of the whole file.
         needed: u64,
+    },
+    /// The disk is full, and nothing is left to go on from.
+    #[error(
+        "the disk of {out} is full; the file takes {needed} bytes: free some, or choose fewer bits or another disk, and run the same command again, which begins anew"
+    )]
+    NoRoom {
+        /// The output.
+        out: PathBuf,
+        /// Bytes of the whole file.
+        needed: u64,
+    },
+    /// Writing failed, and nothing is left to go on from.
+    #[error("writing {out}: {source}; the same command begins anew")]
+    Unwritten {
+        /// The output.
+        out: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The work was asked to end.
+    #[error("{out} is not finished: stopped after a step, as asked; the same command goes on from here")]
+    Stopped {
+        /// The output.
+        out: PathBuf,
     },
     /// Writing failed.
     #[error("writing {out}: {source}; the same command goes on from here")]
@@ -102,6 +127,17 @@ pub enum QuantizeError {
     },
 }
 
+impl QuantizeError {
+    /// The same where no later run can go on from what there is.
+    pub(crate) fn begins_anew(self) -> Self {
+        match self {
+            Self::Full { out, needed } => Self::NoRoom { out, needed },
+            Self::Write { out, source } => Self::Unwritten { out, source },
+            other => other,
+        }
+    }
+}
+
 /// What is to be made from what.
 pub struct Job<'a> {
     /// The source.
@@ -121,7 +157,7 @@ pub struct Job<'a> {
 /// Writes the file, going on where an earlier run of the same job was killed or found the disk full. An existing
 /// file under that name stays until the new one is whole.
 pub fn quantize(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Report, QuantizeError> {
-    make(job, None, progress)
+    quantize_until(job, None, &Stop::default(), progress)
 }
 
 /// Writes one part of the file, to be [joined](crate::parts::join) with the others; it can be resumed likewise.
@@ -130,12 +166,15 @@ pub fn quantize_part(
     part: Part,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, QuantizeError> {
-    make(job, Some(part), progress)
+    quantize_until(job, Some(part), &Stop::default(), progress)
 }
 
-fn make(
+/// Writes the file or a part of it, unless it is asked to stop: then it ends after a step, with
+/// [`QuantizeError::Stopped`], and the next run goes on from there.
+pub fn quantize_until(
     job: &Job,
     part: Option<Part>,
+    stop: &Stop,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, QuantizeError> {
     let start = Instant::now();
@@ -147,7 +186,7 @@ fn make(
         None => layout,
     };
     let (mut journal, file, done) = open(job, &layout)?;
-    let written = write(job, &layout, &mut journal, file, done, progress).and_then(|written| {
+    let written = write(job, &layout, &mut journal, file, done, stop, progress).and_then(|written| {
         let checksums: Vec<u32> = written.entries.iter().map(|entry| entry.checksum()).collect();
         verify(job.out, journal.partial(), &checksums, part.is_none(), progress)?;
         Ok(written)
@@ -158,13 +197,14 @@ fn make(
         Err(
             error @ (QuantizeError::Full { .. }
             | QuantizeError::Write { .. }
+            | QuantizeError::Stopped { .. }
             | QuantizeError::Calibrate(_)),
         ) if !journal.is_empty() => {
             return Err(error);
         }
         Err(error) => {
             journal.discard();
-            return Err(error);
+            return Err(error.begins_anew());
         }
     };
     let in_io = |source| QuantizeError::Write { out: job.out.to_path_buf(), source };
@@ -181,17 +221,22 @@ fn make(
 }
 
 /// The file in the making, its journal, and what is done of it.
-fn open(job: &Job, layout: &Layout) -> Result<(Journal, File, Vec<Entry>), QuantizeError> {
+fn open(
+    job: &Job,
+    layout: &Layout,
+) -> Result<(Journal<Entry>, File, Vec<Entry>), QuantizeError> {
     let in_create = |source: io::Error| match source.kind() {
         io::ErrorKind::ResourceBusy => QuantizeError::Busy { out: job.out.to_path_buf() },
         _ => QuantizeError::Create { out: job.out.to_path_buf(), source },
     };
     let fingerprint = layout.fingerprint()?;
-    let (mut journal, file, mut done) = Journal::open(job.out, &fingerprint).map_err(in_create)?;
+    let total = layout.items.len();
+    let opened = Journal::<Entry>::open(job.out, &fingerprint, total);
+    let (mut journal, file, mut done) = opened.map_err(in_create)?;
     // A file that lost its end, or a journal with more items than there are, is of no use.
     let len = file.metadata().map_err(in_create)?.len();
     if layout.end_of(done.len()).is_none_or(|end| len < end) && !done.is_empty() {
-        journal.restart(&file, &fingerprint).map_err(in_create)?;
+        journal.restart(&file, &fingerprint, total).map_err(in_create)?;
         done.clear();
     }
     Ok((journal, file, done))
@@ -207,9 +252,10 @@ struct Written {
 fn write(
     job: &Job,
     layout: &Layout,
-    journal: &mut Journal,
+    journal: &mut Journal<Entry>,
     file: File,
     mut entries: Vec<Entry>,
+    stop: &Stop,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Written, QuantizeError> {
     let in_write = |error| in_write(job.out, layout.file_bytes, error);
@@ -223,6 +269,9 @@ fn write(
     let total = layout.items.iter().map(Item::parameters).sum();
     let mut reporter = Progress { stage: Stage::Writing, done: resumed, total }.with(progress);
     for step in steps(left) {
+        if stop.is_requested() {
+            return Err(QuantizeError::Stopped { out: job.out.to_path_buf() });
+        }
         if let Some(importance) = job.importance {
             let layer = step.first().and_then(Item::layer);
             importance.prepare(layer, reporter.callback()).map_err(QuantizeError::Calibrate)?;

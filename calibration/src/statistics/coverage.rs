@@ -1,8 +1,8 @@
 //! Which experts the texts reached.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::Statistics;
+use super::{ExactStatistics, Statistics};
 
 /// Coverage of all layers with experts that ran.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -12,7 +12,7 @@ pub struct Coverage {
 }
 
 /// Coverage of one layer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerCoverage {
     /// The layer.
     pub layer: usize,
@@ -31,19 +31,31 @@ pub struct LayerCoverage {
 impl Statistics {
     /// Which experts saw how much.
     pub fn coverage(&self) -> Coverage {
-        let layers = self.experts.iter().map(|(layer, experts)| {
-            let mut tokens: Vec<u64> = experts.iter().map(|expert| expert.tokens).collect();
-            let unseen = (0..tokens.len()).filter(|at| tokens[*at] == 0).collect();
-            tokens.sort_unstable();
-            LayerCoverage {
-                layer: *layer,
-                experts: tokens.len(),
-                least: tokens.first().copied().unwrap_or(0),
-                median: tokens.get(tokens.len() / 2).copied().unwrap_or(0),
-                most: tokens.last().copied().unwrap_or(0),
-                unseen,
-            }
-        });
+        let layers = self.experts.iter();
+        let layers = layers.map(|(layer, all)| coverage(*layer, all.iter().map(|one| one.tokens)));
         Coverage { layers: layers.collect() }
+    }
+}
+
+impl ExactStatistics {
+    /// Which experts saw how much.
+    pub fn coverage(&self) -> Coverage {
+        let layers = self.experts.iter();
+        let layers = layers.map(|(layer, all)| coverage(*layer, all.iter().map(|one| one.tokens)));
+        Coverage { layers: layers.collect() }
+    }
+}
+
+fn coverage(layer: usize, tokens: impl Iterator<Item = u64>) -> LayerCoverage {
+    let mut tokens: Vec<u64> = tokens.collect();
+    let unseen = (0..tokens.len()).filter(|at| tokens[*at] == 0).collect();
+    tokens.sort_unstable();
+    LayerCoverage {
+        layer,
+        experts: tokens.len(),
+        least: tokens.first().copied().unwrap_or(0),
+        median: tokens.get(tokens.len() / 2).copied().unwrap_or(0),
+        most: tokens.last().copied().unwrap_or(0),
+        unseen,
     }
 }

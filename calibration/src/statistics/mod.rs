@@ -7,8 +7,10 @@
 
 mod collect;
 mod coverage;
+mod exact;
 mod file;
 mod importance;
+mod parts;
 mod states;
 mod streamed;
 #[cfg(test)]
@@ -19,10 +21,12 @@ use std::collections::BTreeMap;
 
 use vaquita_quantize::hessian::Hessian;
 
-pub use collect::calibrate;
+pub use collect::{Calibration, calibrate};
 pub use coverage::{Coverage, LayerCoverage};
+pub use exact::{ExactExpert, ExactMoments, ExactStatistics, OutOfRange};
 pub use file::{CalibrationError, CalibrationFile, LayerShape, Origin, Shape, Writer};
 pub use importance::Weighing;
+pub use parts::merge;
 pub use streamed::Streamed;
 pub use walk::{Reader, STATES_IN_MEMORY, Walk, WalkOptions};
 
@@ -61,24 +65,6 @@ pub struct Statistics {
 }
 
 impl Moments {
-    /// Adds rows of `width` inputs. Without factors each counts once.
-    fn add(&mut self, values: &[f32], width: usize, factors: Option<&[f32]>, block: Option<usize>) {
-        self.squares.resize(width, 0.0);
-        let products = || block.map(|block| Hessian::new(width, block));
-        self.products = self.products.take().or_else(products);
-        let factor = |row: usize| factors.map_or(1.0, |all| all.get(row).copied().unwrap_or(0.0));
-        for (row, values) in values.chunks_exact(width.max(1)).enumerate() {
-            let factor = f64::from(factor(row));
-            self.weight += factor;
-            for (sum, value) in self.squares.iter_mut().zip(values) {
-                *sum += f64::from(*value) * f64::from(*value) * factor;
-            }
-        }
-        if let Some(products) = &mut self.products {
-            products.add_rows(values, factor);
-        }
-    }
-
     fn merge(&mut self, other: &Self) {
         self.weight += other.weight;
         self.squares.resize(self.squares.len().max(other.squares.len()), 0.0);

@@ -5,8 +5,12 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 
+/// Tokens that are copied at a time.
+const AT_ONCE: usize = 1024;
+
 /// `[tokens, width]`, read and written a few tokens at a time.
 pub(super) struct States {
+    tokens: usize,
     width: usize,
     place: Place,
 }
@@ -32,7 +36,7 @@ impl States {
             file.set_len(bytes as u64)?;
             Place::File(file)
         };
-        Ok(Self { width, place })
+        Ok(Self { tokens, width, place })
     }
 
     /// Those of some tokens.
@@ -50,6 +54,41 @@ impl States {
         }
     }
 
+    /// Writes all to a file, durably, and gives their checksum.
+    pub fn save(&mut self, path: &Path) -> io::Result<u32> {
+        let mut hasher = crc32fast::Hasher::new();
+        let mut out = File::create(path)?;
+        let tokens = self.tokens;
+        for first in (0..tokens).step_by(AT_ONCE) {
+            let states = self.read(first..tokens.min(first + AT_ONCE))?;
+            let bytes: Vec<u8> = states.iter().flat_map(|x| x.to_le_bytes()).collect();
+            hasher.update(&bytes);
+            out.write_all(&bytes)?;
+        }
+        out.sync_all()?;
+        Ok(hasher.finalize())
+    }
+
+    /// Reads all from such a file. An error, of the kind `InvalidData` where it is not what was written, changes nothing.
+    pub fn load(&mut self, path: &Path, checksum: u32) -> io::Result<()> {
+        let mut input = File::open(path)?;
+        let bytes = self.tokens as u64 * self.width as u64 * 4;
+        let mut hasher = Checksum(crc32fast::Hasher::new());
+        let read = io::copy(&mut (&mut input).take(bytes), &mut hasher)?;
+        if read != bytes || hasher.0.finalize() != checksum {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        input.rewind()?;
+        for first in (0..self.tokens).step_by(AT_ONCE) {
+            let mut bytes = vec![0; AT_ONCE.min(self.tokens - first) * self.width * 4];
+            input.read_exact(&mut bytes)?;
+            let fours = bytes.as_chunks::<4>().0.iter();
+            let states: Vec<f32> = fours.map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            self.write(first, &states)?;
+        }
+        Ok(())
+    }
+
     /// Changes those of the tokens from `first` on.
     pub fn write(&mut self, first: usize, states: &[f32]) -> io::Result<()> {
         let start = first * self.width;
@@ -61,6 +100,20 @@ impl States {
                 file.write_all(&bytes)?;
             }
         }
+        Ok(())
+    }
+}
+
+/// Takes a checksum of what is written to it.
+struct Checksum(crc32fast::Hasher);
+
+impl Write for Checksum {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -1,9 +1,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use vaquita_quantize::Stop;
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::hessian::Hessian;
 use vaquita_quantize::importance::Importance;
+use vaquita_quantize::partial::PartialFile;
 use vaquita_quantize::sources::{self, Source};
 use vaquita_runtime::checkpoint::{ExpertId, ExpertSpec, HfExpert, LayerId, Projection};
 use vaquita_runtime::model::cache::{CacheType, KvCache};
@@ -45,9 +47,9 @@ fn walked(threads: usize, block: Option<usize>, states_in_memory: usize) -> Stat
     let mut walk = Walk::new(reader(threads), &texts(), options).unwrap();
     let mut all = Statistics::default();
     while walk.next().is_some() {
-        all.extend(walk.layer(&mut |_, _| {}).unwrap());
+        all.extend(walk.layer(&mut |_, _| {}).unwrap().into_statistics());
     }
-    all.extend(walk.output().unwrap());
+    all.extend(walk.output().unwrap().into_statistics());
     all
 }
 
@@ -80,9 +82,12 @@ impl Statistics {
             layers: layers.collect(),
             block: blocks.filter_map(products).next(),
         };
-        let mut writer = Writer::create(path, origin, &shape)?;
+        let io = |source| CalibrationError::Io { path: path.into(), source };
+        let (partial, file) = PartialFile::create(path).map_err(io)?;
+        let mut writer = Writer::new(file, path, origin, &shape)?;
         writer.write(self)?;
-        writer.finish()
+        writer.finish()?;
+        partial.keep().map_err(io)
     }
 }
 
@@ -150,7 +155,7 @@ fn layer_by_layer_is_the_whole_model_document_by_document_to_the_last_bit() {
             model.forward(&ctx, chunk, &mut cache, Logits::All).unwrap();
         }
     }
-    assert!(walked(2, Some(64), STATES_IN_MEMORY) == sums.into_statistics());
+    assert!(walked(2, Some(64), STATES_IN_MEMORY) == sums.finish().unwrap().into_statistics());
 }
 
 #[test]
@@ -170,7 +175,9 @@ fn a_calibrated_model_gives_the_file_of_its_statistics() {
     let path = folder.path().join("a.calibration");
     let origin = Origin::new("crc32:01234567", &texts());
     let options = WalkOptions::beside(&path, Some(64));
-    let coverage = calibrate(reader(2), &origin, &texts(), options, &path, &mut |_, _| {}).unwrap();
+    let (texts, stop) = (texts(), Stop::default());
+    let job = Calibration { origin: &origin, texts: &texts, part: None, out: &path, stop: &stop };
+    let coverage = calibrate(reader(2), &job, options, &mut |_, _| {}).unwrap();
     let found = walked(1, Some(64), STATES_IN_MEMORY);
     assert_eq!(coverage, found.coverage());
     let file = CalibrationFile::open(&path).unwrap();
@@ -284,8 +291,8 @@ fn blocks_of_products_are_as_wide_as_a_layer_has_memory_for() {
     let source = source();
     let shape = Shape::of(&Inventory::new(&*source.weights).unwrap(), None);
     assert_eq!(shape.block_within(1 << 30), Some(256));
-    assert_eq!(shape.block_within(1 << 18), None);
-    let widths = [1, 2, 8].map(|mib| shape.block_within(mib << 20).unwrap());
+    assert_eq!(shape.block_within(1 << 20), None);
+    let widths = [4, 8, 32].map(|mib| shape.block_within(mib << 20).unwrap());
     assert!(widths.is_sorted() && widths[0] < widths[2], "{widths:?}");
     let found = walked(1, Some(64), STATES_IN_MEMORY);
     let moments = &found.experts[&2][3].input;

@@ -1,6 +1,7 @@
 //! All tokens through one layer, then through the next: what is in memory is one layer, the activations, and what is
 //! collected of that layer.
 
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,10 +15,12 @@ use vaquita_runtime::model::{Compute, ModelError};
 use vaquita_runtime::model::{ExpertStore, Take, Visit};
 use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::session::{SessionError, SessionOptions};
+use vaquita_quantize::Part;
 use vaquita_runtime::threads::Pool;
 
 use super::states::States;
-use super::{ExpertMoments, Statistics};
+use super::exact::{ExactExpert, ExactStatistics, OutOfRange};
+use super::file::CalibrationError;
 use crate::{EvalError, subject};
 
 /// Bytes of hidden states above which they are kept in a file.
@@ -67,12 +70,24 @@ pub struct Walk {
     states: States,
     /// Where each document ends, in tokens of all.
     ends: Vec<usize>,
+    /// CRC-32 of the tokens of all parts' documents.
+    checksum: u32,
     layers_done: usize,
 }
 
 impl Walk {
     /// Cuts texts into tokens, each text after the begin-of-sentence token, and embeds them.
     pub fn new(reader: Reader, texts: &[String], options: WalkOptions) -> Result<Self, EvalError> {
+        Self::of_part(reader, texts, None, options)
+    }
+
+    /// The same of a part's share of the documents: parts have about as many tokens each.
+    pub fn of_part(
+        reader: Reader,
+        texts: &[String],
+        part: Option<Part>,
+        options: WalkOptions,
+    ) -> Result<Self, EvalError> {
         let Reader { weights, prompter, options: session, pool } = reader;
         let model = Layerwise::new(weights.clone(), Arc::new(OneByOne { weights }));
         let model = model.map_err(in_model)?;
@@ -80,7 +95,16 @@ impl Walk {
             0 => model.config().max_position_embeddings,
             context => context,
         };
-        let documents = subject::tokenize(&prompter, context, texts)?;
+        let mut documents = subject::tokenize(&prompter, context, texts)?;
+        let mut hasher = crc32fast::Hasher::new();
+        for document in &documents {
+            hasher.update(&(document.len() as u64).to_le_bytes());
+            document.iter().for_each(|token| hasher.update(&token.to_le_bytes()));
+        }
+        let checksum = hasher.finalize();
+        if let Some(part) = part {
+            documents = shared(documents, part);
+        }
         let WalkOptions { block, folder, states_in_memory } = options;
         let in_states = |source| EvalError::Io { path: folder.clone(), source };
         let tokens = documents.iter().map(Vec::len).sum();
@@ -95,7 +119,8 @@ impl Walk {
             end += document.len();
             ends.push(end);
         }
-        Ok(Self { model, options: session, pool, block, folder, states, ends, layers_done: 0 })
+        let layers_done = 0;
+        Ok(Self { model, options: session, pool, block, folder, states, ends, checksum, layers_done })
     }
 
     /// The model's shape.
@@ -113,6 +138,24 @@ impl Walk {
         self.ends.last().copied().unwrap_or(0)
     }
 
+    /// A description of all that decides the statistics besides the source and the products: tokens of all parts, and
+    /// the cache's precision.
+    pub(super) fn description(&self) -> String {
+        format!("tokens crc32:{:08x}, cache {}", self.checksum, self.options.cache.name())
+    }
+
+    /// Writes the hidden states to a file and gives their checksum.
+    pub(super) fn save(&mut self, path: &Path) -> io::Result<u32> {
+        self.states.save(path)
+    }
+
+    /// Goes on after so many layers, with the hidden states of that file. Where it is damaged, nothing changes.
+    pub(super) fn resume(&mut self, layers: usize, path: &Path, checksum: u32) -> io::Result<()> {
+        self.states.load(path, checksum)?;
+        self.layers_done = layers;
+        Ok(())
+    }
+
     /// The layer that comes next; `None` after the last.
     pub fn next(&self) -> Option<LayerId> {
         (self.layers_done < self.config().num_hidden_layers).then_some(LayerId(self.layers_done))
@@ -123,10 +166,10 @@ impl Walk {
     pub fn layer(
         &mut self,
         on_progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Statistics, EvalError> {
+    ) -> Result<ExactStatistics, EvalError> {
         let sums = Sums::new(self.config(), self.block);
         self.through(Some(&sums), on_progress)?;
-        Ok(sums.into_statistics())
+        sums.finish()
     }
 
     /// The same without looking.
@@ -143,6 +186,10 @@ impl Walk {
         on_progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(), EvalError> {
         let Some(id) = self.next() else { return Ok(()) };
+        if self.tokens() == 0 {
+            self.layers_done += 1;
+            return Ok(());
+        }
         let (tokens, config) = (self.tokens(), self.model.config());
         let (width, chunk) = (config.hidden_size, self.options.prefill_chunk.max(1));
         let ctx = Compute::new(self.options.tier, &self.pool);
@@ -176,7 +223,7 @@ impl Walk {
     }
 
     /// What the output head sees, after the last layer.
-    pub fn output(&mut self) -> Result<Statistics, EvalError> {
+    pub fn output(&mut self) -> Result<ExactStatistics, EvalError> {
         let sums = Sums::new(self.config(), self.block);
         let ctx = Compute::new(self.options.tier, &self.pool).watched_by(&sums);
         for batch in batches(self.tokens(), self.model.config()) {
@@ -184,8 +231,21 @@ impl Walk {
             let x = x.map_err(|source| EvalError::Io { path: self.folder.clone(), source })?;
             self.model.show_output(&ctx, &x).map_err(in_model)?;
         }
-        Ok(sums.into_statistics())
+        sums.finish()
     }
+}
+
+/// A part's share of documents: one belongs where its middle is, in tokens of all.
+fn shared(documents: Vec<Vec<u32>>, part: Part) -> Vec<Vec<u32>> {
+    let total: usize = documents.iter().map(Vec::len).sum();
+    let share = part.share(total as u64);
+    let mut before = 0;
+    let mine = documents.into_iter().filter(|document| {
+        let middle = before + document.len() / 2;
+        before += document.len();
+        share.contains(&(middle as u64))
+    });
+    mine.collect()
 }
 
 pub(super) fn in_model(source: WeightsError) -> EvalError {
@@ -226,41 +286,70 @@ impl ExpertStore for OneByOne {
     }
 }
 
-/// Adds up what it sees. Everything is added in the order of the tokens, so that the result does not depend on
-/// threads, nor on how many tokens are computed side by side.
+/// Adds up what it sees. The sums are exact, so that they depend neither on threads, nor on how many tokens are computed
+/// side by side, nor on which documents come before.
 pub(super) struct Sums {
     experts: usize,
-    block: Option<usize>,
-    statistics: Mutex<Statistics>,
+    found: Mutex<Found>,
+}
+
+/// Sums so far, and the matrix that has none.
+#[derive(Default)]
+struct Found {
+    statistics: ExactStatistics,
+    broken: Option<(String, OutOfRange)>,
 }
 
 impl Sums {
     pub fn new(config: &Config, block: Option<usize>) -> Self {
-        let experts = config.moe.n_routed_experts;
-        Self { experts, block, statistics: Mutex::default() }
+        let statistics = ExactStatistics { block, ..ExactStatistics::default() };
+        let found = Mutex::new(Found { statistics, broken: None });
+        Self { experts: config.moe.n_routed_experts, found }
     }
 
-    pub fn into_statistics(self) -> Statistics {
-        self.statistics.into_inner().unwrap_or_else(PoisonError::into_inner)
+    pub fn finish(self) -> Result<ExactStatistics, EvalError> {
+        let found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match found.broken {
+            None => Ok(found.statistics),
+            Some((name, source)) => Err(CalibrationError::OutOfRange { name, source }.into()),
+        }
+    }
+
+    fn add(
+        &self,
+        name: impl FnOnce() -> String,
+        add: impl FnOnce(&mut ExactStatistics) -> Result<(), OutOfRange>,
+    ) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.broken.is_none()
+            && let Err(error) = add(&mut found.statistics)
+        {
+            found.broken = Some((name(), error));
+        }
     }
 }
 
 impl Observer for Sums {
     fn matrix(&self, name: &str, width: usize, inputs: &[f32]) {
-        let mut sums = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
-        sums.matrices.entry(name.to_string()).or_default().add(inputs, width, None, self.block);
+        self.add(
+            || name.into(),
+            |sums| {
+                let block = sums.block;
+                sums.matrices.entry(name.into()).or_default().add(inputs, width, None, block)
+            },
+        );
     }
 
     fn expert(&self, layer: LayerId, expert: ExpertId, inputs: &ExpertInputs) {
-        let mut sums = self.statistics.lock().unwrap_or_else(PoisonError::into_inner);
-        let layer = sums.experts.entry(layer.0).or_default();
-        layer.resize(self.experts, ExpertMoments::default());
-        let Some(sums) = layer.get_mut(expert.0) else { return };
-        let factors: Vec<f32> = inputs.weights.iter().map(|weight| weight * weight).collect();
-        let tokens = inputs.weights.len().max(1);
-        sums.tokens += inputs.weights.len() as u64;
-        inputs.weights.iter().for_each(|weight| sums.mass += f64::from(*weight));
-        sums.input.add(inputs.input, inputs.input.len() / tokens, Some(&factors), self.block);
-        sums.hidden.add(inputs.hidden, inputs.hidden.len() / tokens, Some(&factors), self.block);
+        let name = || format!("blk.{}.ffn_expert.{}", layer.0, expert.0);
+        self.add(name, |sums| {
+            let block = sums.block;
+            let layer = sums.experts.entry(layer.0).or_default();
+            layer.resize(self.experts, ExactExpert::default());
+            match layer.get_mut(expert.0) {
+                Some(expert) => expert.add(inputs, block),
+                None => Ok(()),
+            }
+        });
     }
 }

@@ -1,13 +1,22 @@
-//! What a source was: enough for a file to say what it was made from, and to notice another source.
+//! The identity of a source: its name, size, and a checksum of its contents, which a file records, and by which
+//! parts, resumed work and calibrations of another source are refused.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use vaquita_runtime::bytes::Bytes;
 
 use super::SourceError;
 
-/// Bytes at either end of a file that the fingerprint covers.
-const SAMPLE_BYTES: u64 = 1 << 16;
+/// Bytes of a source that is read whole for its fingerprint.
+const READ_WHOLE: u64 = 4 << 30;
+/// Bytes at either end of a file that the fingerprint always covers.
+const END_BYTES: usize = 1 << 16;
+/// In larger sources, so many bytes are read of every stretch: no run of changed bytes as long as a stretch escapes.
+const SAMPLE_BYTES: usize = 4096;
+/// See [`SAMPLE_BYTES`].
+const STRETCH: usize = 2 << 20;
 
 /// A source's name, size and fingerprint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,8 +25,11 @@ pub struct Identity {
     pub name: String,
     /// Bytes of all its files.
     pub bytes: u64,
-    /// `crc32:` and eight digits, over the names, the sizes, and both ends of every file.
+    /// `crc32:` and eight digits, over names, sizes and contents of all files: all bytes of sources of up to 4 GiB; of
+    /// larger ones both ends of every file and 4 KiB of every 2 MiB.
     pub fingerprint: String,
+    /// Fingerprint of earlier versions, over the ends of files only; calibration files may name it.
+    pub ends: String,
     /// What the calibration that is used says of its texts, where one is used.
     pub calibration: Option<String>,
     /// The files, which a quantizer must not overwrite.
@@ -27,26 +39,76 @@ pub struct Identity {
 impl Identity {
     /// The identity of a source that consists of these files.
     pub fn new(source: &Path, files: Vec<PathBuf>) -> Result<Self, SourceError> {
-        let mut hasher = crc32fast::Hasher::new();
-        let mut bytes = 0u64;
-        for path in &files {
+        let mapped = files.iter().map(|path| {
             let io = |source| SourceError::Io { path: path.clone(), source };
-            let mut file = File::open(path).map_err(io)?;
-            let len = file.metadata().map_err(io)?.len();
-            bytes = bytes.saturating_add(len);
-            hasher.update(file_name(path).as_bytes());
-            hasher.update(&len.to_le_bytes());
-            let mut sample = Vec::new();
-            (&mut file).take(SAMPLE_BYTES).read_to_end(&mut sample).map_err(io)?;
-            file.seek(SeekFrom::Start(len.saturating_sub(SAMPLE_BYTES))).map_err(io)?;
-            file.take(SAMPLE_BYTES).read_to_end(&mut sample).map_err(io)?;
-            hasher.update(&sample);
+            Bytes::map(&File::open(path).map_err(io)?).map_err(io)
+        });
+        let mapped: Vec<Bytes> = mapped.collect::<Result<_, _>>()?;
+        let bytes = mapped.iter().map(|file| file.len() as u64).fold(0, u64::saturating_add);
+        let step = if bytes <= READ_WHOLE { 1 } else { STRETCH / SAMPLE_BYTES };
+        let contents: Vec<u32> = mapped.par_iter().map(|file| contents(file, step)).collect();
+        let ends: Vec<u32> = mapped.iter().map(ends).collect();
+
+        let (mut whole, mut of_ends) = (crc32fast::Hasher::new(), crc32fast::Hasher::new());
+        for (((path, file), contents), ends) in files.iter().zip(&mapped).zip(contents).zip(ends) {
+            let len = (file.len() as u64).to_le_bytes();
+            for hasher in [&mut whole, &mut of_ends] {
+                hasher.update(file_name(path).as_bytes());
+                hasher.update(&len);
+            }
+            whole.update(&contents.to_le_bytes());
+            whole.update(&ends.to_le_bytes());
+            of_ends.combine(&head(file));
+            of_ends.combine(&tail(file));
         }
-        let fingerprint = format!("crc32:{:08x}", hasher.finalize());
+        let name = |hasher: crc32fast::Hasher| format!("crc32:{:08x}", hasher.finalize());
         let absolute = source.canonicalize();
-        let name = file_name(absolute.as_deref().unwrap_or(source));
-        Ok(Self { name, bytes, fingerprint, calibration: None, files })
+        let source = file_name(absolute.as_deref().unwrap_or(source));
+        let (fingerprint, ends) = (name(whole), name(of_ends));
+        Ok(Self { name: source, bytes, fingerprint, ends, calibration: None, files })
     }
+
+    /// Whether a file that names this fingerprint was made from this source, as far as it can tell.
+    pub fn is(&self, fingerprint: &str) -> bool {
+        fingerprint == self.fingerprint || fingerprint == self.ends
+    }
+}
+
+/// Checksum of a file's contents: of every `step`-th piece of [`SAMPLE_BYTES`].
+fn contents(file: &Bytes, step: usize) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    if step == 1 {
+        for at in (0..file.len()).step_by(STRETCH) {
+            if let Some(piece) = file.slice(at..file.len().min(at + STRETCH)) {
+                hasher.update(&piece);
+                piece.release();
+            }
+        }
+    } else {
+        for at in (0..file.len()).step_by(step * SAMPLE_BYTES) {
+            hasher.update(&file[at..file.len().min(at + SAMPLE_BYTES)]);
+        }
+        file.release();
+    }
+    hasher.finalize()
+}
+
+fn ends(file: &Bytes) -> u32 {
+    let mut hasher = head(file);
+    hasher.combine(&tail(file));
+    hasher.finalize()
+}
+
+fn head(file: &Bytes) -> crc32fast::Hasher {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&file[..file.len().min(END_BYTES)]);
+    hasher
+}
+
+fn tail(file: &Bytes) -> crc32fast::Hasher {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&file[file.len().saturating_sub(END_BYTES)..]);
+    hasher
 }
 
 fn file_name(path: &Path) -> String {

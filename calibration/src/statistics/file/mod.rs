@@ -6,13 +6,14 @@
 mod reader;
 mod writer;
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::hessian::Hessian;
 use vaquita_runtime::checkpoint::{Projection, Role};
 
-use super::{ExpertMoments, Moments};
+use super::{ExpertMoments, Moments, OutOfRange};
 
 pub use reader::CalibrationFile;
 pub use writer::Writer;
@@ -20,7 +21,7 @@ pub use writer::Writer;
 const FORMAT: &str = "vaquita-calibration";
 const VERSION: &str = "1";
 /// Inputs of a block of products, at the most.
-const MAX_BLOCK: usize = 4096;
+pub(super) const MAX_BLOCK: usize = 4096;
 
 /// What statistics were made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,6 +68,82 @@ pub enum CalibrationError {
         /// What is wrong.
         source: safetensors::SafeTensorError,
     },
+    /// A file that is no part of a calibration.
+    #[error("{path} is not a part of a calibration: `calibrate --part` makes such")]
+    NotAPart {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A part that is not what was written.
+    #[error("{path} is damaged: {found}; make it again with `calibrate --part`")]
+    DamagedPart {
+        /// The part.
+        path: PathBuf,
+        /// What is wrong.
+        found: String,
+    },
+    /// A part of something else.
+    #[error(
+        "{path} is a part of another calibration than {first}: make all parts of one model and one text, with the same options"
+    )]
+    ForeignPart {
+        /// The part.
+        path: PathBuf,
+        /// One of the others.
+        first: PathBuf,
+    },
+    /// The same part twice.
+    #[error("{path} and {other} are both part {number}; leave one out")]
+    DoubledPart {
+        /// The part.
+        path: PathBuf,
+        /// The same.
+        other: PathBuf,
+        /// Its number.
+        number: usize,
+    },
+    /// Parts that are not there.
+    #[error("of {count} parts these are missing: {missing}; make them with `calibrate --part`")]
+    MissingParts {
+        /// How many there should be.
+        count: usize,
+        /// Their numbers.
+        missing: String,
+    },
+    /// The output is one of the parts.
+    #[error("{out} is one of the parts; choose another output file")]
+    OverPart {
+        /// The output.
+        out: PathBuf,
+    },
+    /// Another process writes the file.
+    #[error("another process is making {path}; wait for it, or choose another output file")]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The disk is full.
+    #[error(
+        "the disk of {path} is full: free some and run the same command again, which goes on at the layer it was in"
+    )]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The work was asked to end.
+    #[error("{path} is not finished: stopped after a layer, as asked; the same command goes on from here")]
+    Stopped {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Sums that cannot be taken.
+    #[error("{name}: {source}; the model or the texts are damaged")]
+    OutOfRange {
+        /// The matrix or expert.
+        name: String,
+        /// Why.
+        source: OutOfRange,
+    },
     /// Not what a calibration file has.
     #[error("{path}: {found}; make it again with `calibrate`")]
     Content {
@@ -75,6 +152,18 @@ pub enum CalibrationError {
         /// What is wrong.
         found: String,
     },
+}
+
+impl CalibrationError {
+    /// What became of a file.
+    pub(super) fn in_file(path: &Path, source: std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        match source.kind() {
+            ErrorKind::ResourceBusy => Self::Busy { path },
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { path },
+            _ => Self::Io { path, source },
+        }
+    }
 }
 
 /// What is in a file.
@@ -124,15 +213,12 @@ impl Shape {
     /// The widest block of products, a power of two from 32 to 256, with which those of no layer take more than so
     /// many bytes; `None` where none does.
     pub fn block_within(&self, bytes: u64) -> Option<usize> {
-        let layer_of = |name: &str| {
-            let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next());
-            layer.and_then(|layer| layer.parse::<usize>().ok())
-        };
         [256, 128, 64, 32].into_iter().find(|block| {
-            let entries = |cols: usize| Hessian::packed_len(cols, *block) as u64 * 4;
+            let entry = size_of::<i128>() as u64;
+            let entries = |cols: usize| Hessian::packed_len(cols, *block) as u64 * entry;
             let mut layers = std::collections::BTreeMap::<Option<usize>, u64>::new();
             for (name, cols) in &self.matrices {
-                *layers.entry(layer_of(name)).or_default() += entries(*cols);
+                *layers.entry(layer_of(name, "blk.")).or_default() += entries(*cols);
             }
             for one in &self.layers {
                 let expert = entries(one.input) + entries(one.hidden);
@@ -141,6 +227,11 @@ impl Shape {
             layers.values().all(|needed| *needed <= bytes)
         })
     }
+}
+
+/// The number after a prefix and before the next dot.
+pub(super) fn layer_of(name: &str, prefix: &str) -> Option<usize> {
+    name.strip_prefix(prefix)?.split('.').next()?.parse().ok()
 }
 
 /// The name of an input, and where it is.

@@ -12,7 +12,7 @@ use vaquita_quantize::importance::Importance;
 use vaquita_runtime::bytes::Bytes;
 use vaquita_runtime::checkpoint::{ExpertSpec, Projection};
 
-use super::{CalibrationError, FORMAT, MAX_BLOCK, Origin, PARTS, VERSION};
+use super::{CalibrationError, FORMAT, MAX_BLOCK, Origin, PARTS, VERSION, layer_of};
 use crate::statistics::{ExpertMoments, Moments, Statistics, Weighing};
 
 /// Bytes that are checked before their pages are released.
@@ -136,11 +136,6 @@ fn checksum(bytes: &Bytes) -> u32 {
         }
     }
     hasher.finalize()
-}
-
-/// The number after a prefix and before the next dot.
-fn layer_of(name: &str, prefix: &str) -> Option<usize> {
-    name.strip_prefix(prefix)?.split('.').next()?.parse().ok()
 }
 
 fn parse_metadata(metadata: &HashMap<String, String>) -> Result<(Origin, Option<usize>), String> {

@@ -7,15 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use vaquita_quantize::hessian::Hessian;
-use vaquita_quantize::partial::PartialFile;
 
 use super::{CalibrationError, FORMAT, Origin, PARTS, Shape, VERSION};
 use crate::statistics::{ExpertMoments, Moments, Statistics};
 
-/// A file in the making, which appears under its name when it is whole.
+/// A file in the making.
 pub struct Writer {
     path: PathBuf,
-    partial: PartialFile,
     out: BufWriter<File>,
     shape: Shape,
     /// Where each tensor begins.
@@ -33,9 +31,15 @@ struct Planned {
 }
 
 impl Writer {
-    /// Writes the header. What is never written of the rest reads as zeros: nothing was seen.
-    pub fn create(path: &Path, origin: &Origin, shape: &Shape) -> Result<Self, CalibrationError> {
-        let io = |source| CalibrationError::Io { path: path.into(), source };
+    /// Writes the header of what will be `path` into a file. What is never written of the rest reads as zeros: nothing
+    /// was seen. What was written to the same file before stays.
+    pub fn new(
+        mut file: File,
+        path: &Path,
+        origin: &Origin,
+        shape: &Shape,
+    ) -> Result<Self, CalibrationError> {
+        let io = |source| CalibrationError::in_file(path, source);
         let mut metadata = BTreeMap::from([
             ("format", FORMAT.to_string()),
             ("version", VERSION.into()),
@@ -63,12 +67,12 @@ impl Writer {
         let start = 8 + header.len() as u64;
         places.values_mut().for_each(|place| *place += start);
 
-        let (partial, file) = PartialFile::create(path).map_err(io)?;
+        file.rewind().map_err(io)?;
         file.set_len(start + end).map_err(io)?;
         let mut out = BufWriter::with_capacity(1 << 20, file);
         out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
         out.write_all(header.as_bytes()).map_err(io)?;
-        Ok(Self { path: path.into(), partial, out, shape: shape.clone(), places })
+        Ok(Self { path: path.into(), out, shape: shape.clone(), places })
     }
 
     /// Writes what was found of some matrices and layers.
@@ -115,15 +119,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes the file durable and gives it its name.
+    /// Makes durable what was written so far, and gives the bytes of the file.
+    pub fn sync(&mut self) -> Result<u64, CalibrationError> {
+        let synced = self.out.flush().and_then(|()| {
+            self.out.get_ref().sync_data()?;
+            Ok(self.out.get_ref().metadata()?.len())
+        });
+        synced.map_err(|source| CalibrationError::in_file(&self.path, source))
+    }
+
+    /// Makes the file durable.
     pub fn finish(self) -> Result<(), CalibrationError> {
-        let Self { path, partial, out, .. } = self;
-        let finished = (|| {
-            let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.sync_all()?;
-            partial.keep()
-        })();
-        finished.map_err(|source| CalibrationError::Io { path, source })
+        let Self { path, out, .. } = self;
+        let file = out.into_inner().map_err(io::IntoInnerError::into_error);
+        let synced = file.and_then(|file| file.sync_all());
+        synced.map_err(|source| CalibrationError::in_file(&path, source))
     }
 
     /// The mean squares of `cols` inputs: zeros, where nothing was seen.
@@ -168,12 +178,12 @@ impl Writer {
     fn tensor(&mut self, name: &str) -> Result<(), CalibrationError> {
         let place = self.places.get(name).copied().ok_or_else(|| self.unfit(name))?;
         let moved = self.out.seek(SeekFrom::Start(place));
-        moved.map(drop).map_err(|source| CalibrationError::Io { path: self.path.clone(), source })
+        moved.map(drop).map_err(|source| CalibrationError::in_file(&self.path, source))
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<(), CalibrationError> {
         let written = self.out.write_all(bytes);
-        written.map_err(|source| CalibrationError::Io { path: self.path.clone(), source })
+        written.map_err(|source| CalibrationError::in_file(&self.path, source))
     }
 
     fn unfit(&self, name: &str) -> CalibrationError {

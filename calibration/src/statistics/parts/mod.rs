@@ -1,0 +1,123 @@
+//! Calibration in parts: each takes its share of the documents through all layers and writes exact sums, which
+//! [`merge`] adds up to the file that one machine would have made, to the last byte.
+//!
+//! A part is a header and, in the order of the layers, a record for each with its sums: see docs/format.md. Sums are
+//! packed to the bytes that they need, about 8 each, which is twice what they take in the calibration file.
+
+mod merge;
+mod packed;
+mod reader;
+mod writer;
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use vaquita_quantize::Part;
+
+use super::file::{CalibrationError, LayerShape, Origin, Shape};
+
+pub use merge::merge;
+pub(super) use writer::PartWriter;
+
+const MAGIC: &[u8; 8] = b"VAQCALP1";
+/// Bytes of a header, at the most.
+const MAX_HEADER: u64 = 64 << 20;
+
+/// What a part is of. All parts of one calibration have the same but for their number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Header {
+    pub number: usize,
+    pub count: usize,
+    pub source: String,
+    pub text: String,
+    pub documents: usize,
+    /// What decides the hidden states besides source and texts.
+    pub computed: String,
+    pub block: Option<usize>,
+    /// Names and inputs of the matrices of each step: a layer, or, after the last, the output head.
+    pub steps: Vec<Step>,
+}
+
+/// What one record holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Step {
+    pub matrices: Vec<(String, usize)>,
+    pub experts: Option<Experts>,
+}
+
+/// The routed experts of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Experts {
+    pub layer: usize,
+    pub count: usize,
+    pub input: usize,
+    pub hidden: usize,
+}
+
+impl Header {
+    /// Of one part of a calibration with that shape.
+    pub fn new(part: Part, origin: &Origin, shape: &Shape, computed: &str, layers: usize) -> Self {
+        let Origin { source, text, documents, .. } = origin.clone();
+        let steps = (0..=layers).map(|at| step(shape, (at < layers).then_some(at)));
+        let steps = steps.collect();
+        let (number, count) = (part.number(), part.count());
+        let (computed, block) = (computed.into(), shape.block);
+        Self { number, count, source, text, documents, computed, block, steps }
+    }
+
+    /// Sums in the part; `None` where they are more than can be counted.
+    pub fn sums(&self) -> Option<u64> {
+        let of = |cols: usize| -> Option<u64> {
+            let products = match self.block {
+                // At most as many as rows of whole blocks.
+                Some(block) => cols.checked_mul(block.div_ceil(2))?,
+                None => 0,
+            };
+            u64::try_from(products.checked_add(cols)?).ok()
+        };
+        self.steps.iter().try_fold(0u64, |all, step| {
+            let mut matrices = step.matrices.iter();
+            let sum = matrices.try_fold(all, |sum, (_, cols)| sum.checked_add(of(*cols)?))?;
+            let Some(experts) = step.experts else { return Some(sum) };
+            let expert = of(experts.input)?.checked_add(of(experts.hidden)?)?;
+            sum.checked_add(expert.checked_mul(experts.count as u64)?)
+        })
+    }
+
+    /// A checksum that no other calibration's part has.
+    pub fn fingerprint(&self) -> io::Result<String> {
+        let json = serde_json::to_vec(self)?;
+        Ok(format!("crc32:{:08x} of {} bytes", crc32fast::hash(&json), json.len()))
+    }
+
+    /// The texts and the model.
+    pub fn origin(&self) -> Origin {
+        let (source, text, documents) = (self.source.clone(), self.text.clone(), self.documents);
+        Origin { source, text, documents, ..Origin::default() }
+    }
+
+    /// The shape of the file that the parts become.
+    pub fn shape(&self) -> Shape {
+        let layers = self.steps.iter().filter_map(|step| step.experts);
+        let layers = layers.map(|one| LayerShape {
+            layer: one.layer,
+            experts: one.count,
+            input: one.input,
+            hidden: one.hidden,
+        });
+        let matrices = self.steps.iter().flat_map(|step| step.matrices.clone());
+        Shape { matrices: matrices.collect(), layers: layers.collect(), block: self.block }
+    }
+}
+
+fn step(shape: &Shape, layer: Option<usize>) -> Step {
+    let matrices = shape.matrices.iter();
+    let matrices = matrices.filter(|(name, _)| super::file::layer_of(name, "blk.") == layer);
+    let experts = shape.layers.iter().find(|one| Some(one.layer) == layer).map(|one| Experts {
+        layer: one.layer,
+        count: one.experts,
+        input: one.input,
+        hidden: one.hidden,
+    });
+    Step { matrices: matrices.cloned().collect(), experts }
+}
