@@ -4,6 +4,7 @@
 //!
 //! A [`Subject`] is what is measured. Documents and questions run in parallel, each with one thread.
 
+pub mod cluster;
 mod corpus;
 pub mod divergence;
 mod error;

@@ -81,7 +81,9 @@ pub enum QuantizeError {
         source: io::Error,
     },
     /// The work was asked to end.
-    #[error("{out} is not finished: stopped after a step, as asked; the same command goes on from here")]
+    #[error(
+        "{out} is not finished: stopped after a step, as asked; the same command goes on from here"
+    )]
     Stopped {
         /// The output.
         out: PathBuf,
@@ -186,11 +188,13 @@ pub fn quantize_until(
         None => layout,
     };
     let (mut journal, file, done) = open(job, &layout)?;
-    let written = write(job, &layout, &mut journal, file, done, stop, progress).and_then(|written| {
-        let checksums: Vec<u32> = written.entries.iter().map(|entry| entry.checksum()).collect();
-        verify(job.out, journal.partial(), &checksums, part.is_none(), progress)?;
-        Ok(written)
-    });
+    let written =
+        write(job, &layout, &mut journal, file, done, stop, progress).and_then(|written| {
+            let checksums: Vec<u32> =
+                written.entries.iter().map(|entry| entry.checksum()).collect();
+            verify(job.out, journal.partial(), &checksums, part.is_none(), progress)?;
+            Ok(written)
+        });
     let Written { entries, resumed } = match written {
         Ok(written) => written,
         // What is on disk is of use to the next run.
@@ -221,10 +225,7 @@ pub fn quantize_until(
 }
 
 /// The file in the making, its journal, and what is done of it.
-fn open(
-    job: &Job,
-    layout: &Layout,
-) -> Result<(Journal<Entry>, File, Vec<Entry>), QuantizeError> {
+fn open(job: &Job, layout: &Layout) -> Result<(Journal<Entry>, File, Vec<Entry>), QuantizeError> {
     let in_create = |source: io::Error| match source.kind() {
         io::ErrorKind::ResourceBusy => QuantizeError::Busy { out: job.out.to_path_buf() },
         _ => QuantizeError::Create { out: job.out.to_path_buf(), source },

@@ -9,6 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
+    /// The flag that a signal handler sets.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        self.0.clone()
+    }
+
     /// Makes the request.
     pub fn request(&self) {
         self.0.store(true, Ordering::Relaxed);

@@ -107,9 +107,9 @@ impl ExactMoments {
             blocks.push((columns, totals));
             rest = after;
         }
-        blocks.into_par_iter().try_for_each(|(columns, totals)| {
-            tier.run(AddRows { columns, totals, add: triangle })
-        })
+        blocks
+            .into_par_iter()
+            .try_for_each(|(columns, totals)| tier.run(AddRows { columns, totals, add: triangle }))
     }
 
     /// Adds another's sums.
@@ -349,9 +349,9 @@ mod tests {
         for (i, found) in found.squares.iter().enumerate() {
             assert!((found / expected(i, i) - 1.0).abs() < 1e-6, "{i}");
         }
-        let pairs = [(0, 4), (4, 7)].into_iter().flat_map(|(first, end)| {
-            (first..end).flat_map(move |i| (i..end).map(move |j| (i, j)))
-        });
+        let pairs = [(0, 4), (4, 7)]
+            .into_iter()
+            .flat_map(|(first, end)| (first..end).flat_map(move |i| (i..end).map(move |j| (i, j))));
         for ((i, j), found) in pairs.zip(found.products.unwrap().packed()) {
             let error = f64::from(*found) - expected(i, j);
             assert!(error.abs() < 1e-5 * (expected(i, i) * expected(j, j)).sqrt(), "{i} {j}");

@@ -83,7 +83,9 @@ impl State {
             Some(layer) if self.walk.next() == Some(LayerId(layer)) => {
                 self.walk.layer(on_progress)?.into_statistics()
             }
-            None if !self.walk.config().tie_word_embeddings => self.walk.output()?.into_statistics(),
+            None if !self.walk.config().tie_word_embeddings => {
+                self.walk.output()?.into_statistics()
+            }
             _ => Statistics::default(),
         };
         for (layer, experts) in &found.experts {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
+use vaquita_quantize::Part;
 use vaquita_runtime::checkpoint::{Config, Expert, ExpertId, LayerId, Weights, WeightsError};
 use vaquita_runtime::model::cache::LayerCache;
 use vaquita_runtime::model::layerwise::Layerwise;
@@ -15,12 +16,11 @@ use vaquita_runtime::model::{Compute, ModelError};
 use vaquita_runtime::model::{ExpertStore, Take, Visit};
 use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::session::{SessionError, SessionOptions};
-use vaquita_quantize::Part;
 use vaquita_runtime::threads::Pool;
 
-use super::states::States;
 use super::exact::{ExactExpert, ExactStatistics, OutOfRange};
 use super::file::CalibrationError;
+use super::states::States;
 use crate::{EvalError, subject};
 
 /// Bytes of hidden states above which they are kept in a file.
@@ -120,7 +120,17 @@ impl Walk {
             ends.push(end);
         }
         let layers_done = 0;
-        Ok(Self { model, options: session, pool, block, folder, states, ends, checksum, layers_done })
+        Ok(Self {
+            model,
+            options: session,
+            pool,
+            block,
+            folder,
+            states,
+            ends,
+            checksum,
+            layers_done,
+        })
     }
 
     /// The model's shape.

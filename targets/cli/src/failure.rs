@@ -4,6 +4,11 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
+use vaquita_calibration::EvalError;
+use vaquita_calibration::cluster::STOPPED;
+use vaquita_calibration::statistics::CalibrationError;
+use vaquita_quantize::QuantizeError;
+
 /// Why a command failed.
 #[derive(Debug)]
 pub enum Failure {
@@ -11,6 +16,8 @@ pub enum Failure {
     Error(String),
     /// The command line makes no sense: exit code 2.
     Usage(String),
+    /// Work was stopped after a step, and the same command goes on from there: exit code 75, `EX_TEMPFAIL`.
+    Stopped(String),
     /// Whoever read our output has gone, as `head` does: nothing to say.
     BrokenPipe,
 }
@@ -24,6 +31,7 @@ impl Failure {
         let (message, code) = match self {
             Self::Error(message) => (message, 1),
             Self::Usage(message) => (message, 2),
+            Self::Stopped(message) => (message, STOPPED),
             Self::BrokenPipe => return ExitCode::SUCCESS,
         };
         // One line, whatever was in a file's strings.
@@ -36,9 +44,22 @@ impl Failure {
 impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let any: &(dyn Error + 'static) = &error;
-        match any.downcast_ref::<io::Error>() {
-            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Self::BrokenPipe,
-            _ => Self::Error(error.to_string()),
+        if let Some(error) = any.downcast_ref::<io::Error>()
+            && error.kind() == io::ErrorKind::BrokenPipe
+        {
+            return Self::BrokenPipe;
+        }
+        if was_stopped(any) {
+            Self::Stopped(error.to_string())
+        } else {
+            Self::Error(error.to_string())
         }
     }
+}
+
+fn was_stopped(error: &(dyn Error + 'static)) -> bool {
+    let quantizing = error.downcast_ref::<QuantizeError>();
+    let calibrating = error.downcast_ref::<EvalError>();
+    matches!(quantizing, Some(QuantizeError::Stopped { .. }))
+        || matches!(calibrating, Some(EvalError::Calibration(CalibrationError::Stopped { .. })))
 }

@@ -8,6 +8,7 @@ mod energy;
 mod failure;
 mod files;
 mod size;
+mod stop;
 mod streamed;
 mod template;
 mod terminal;
@@ -38,6 +39,8 @@ enum Command {
     Plan(commands::plan::Args),
     /// Collect routing and activation statistics on a text, for `quantize --calibration`
     Calibrate(commands::calibrate::Args),
+    /// Calibrate and quantize on a cluster: Slurm scripts, Kubernetes manifests
+    Cluster(commands::cluster::Args),
     /// Rearrange a GGUF file so that each expert is read with one read; weights stay as they are
     Convert(commands::convert::Args),
     /// Export a model to stock GGUF, which llama.cpp and programs based on it read
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Join(args) => commands::join::run(&compute, args),
         Command::Plan(args) => commands::plan::run(&compute, args),
         Command::Calibrate(args) => commands::calibrate::run(&compute, args),
+        Command::Cluster(args) => commands::cluster::run(args),
         Command::Convert(args) => commands::convert::run(&compute, args),
         Command::Export(args) => commands::export::run(&compute, args),
         Command::Run(args) => commands::run::run(&compute, args),

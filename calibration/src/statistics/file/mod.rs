@@ -131,7 +131,9 @@ pub enum CalibrationError {
         path: PathBuf,
     },
     /// The work was asked to end.
-    #[error("{path} is not finished: stopped after a layer, as asked; the same command goes on from here")]
+    #[error(
+        "{path} is not finished: stopped after a layer, as asked; the same command goes on from here"
+    )]
     Stopped {
         /// The file.
         path: PathBuf,

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use vaquita_quantize::hessian::Hessian;
 use vaquita_quantize::Part;
+use vaquita_quantize::hessian::Hessian;
 
 use super::{CalibrationError, Header, MAGIC, MAX_HEADER, packed};
 use crate::statistics::file::MAX_BLOCK;

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vaquita_calibration::read_documents;
-use vaquita_calibration::statistics::{Coverage, Origin, Reader, Shape, WalkOptions, calibrate};
+use vaquita_calibration::statistics::{
+    Calibration, Coverage, Origin, Reader, Shape, WalkOptions, calibrate, merge,
+};
+use vaquita_quantize::Part;
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::sources::{self, Source};
 use vaquita_runtime::model::cache::CacheType;
@@ -16,18 +19,46 @@ use super::eval::with_bar;
 use crate::bundle::open_tokenizer;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
-use crate::size;
-use crate::terminal::table;
+use crate::terminal::{Bar, table};
+use crate::{size, stop};
 
 /// Where the text is when no other is named, in the project's folder.
 const DEFAULT_TEXT: &str = "calibration/reference/calibration.jsonl";
 
 /// Memory for products where none is named.
-const DEFAULT_PRODUCTS: u64 = 2 << 30;
+pub const DEFAULT_PRODUCTS: u64 = 2 << 30;
 
 /// Arguments of `calibrate`.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    #[command(subcommand)]
+    merge: Option<Merge>,
+    #[command(flatten)]
+    collect: Option<Collect>,
+}
+
+#[derive(clap::Subcommand)]
+enum Merge {
+    /// Merge the parts of a calibration that `calibrate --part` made
+    Merge(MergeArgs),
+}
+
+#[derive(clap::Args)]
+struct MergeArgs {
+    /// All parts, in any order
+    #[arg(required = true)]
+    parts: Vec<PathBuf>,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+struct Collect {
     /// Hugging Face folder or GGUF file
     source: PathBuf,
     /// Documents: JSON lines with a `text` field, or plain text
@@ -38,6 +69,9 @@ pub struct Args {
     out: PathBuf,
     #[command(flatten)]
     collected: Collected,
+    /// Read only part K of N of the documents, for `calibrate merge`: parts can be made in parallel on several machines
+    #[arg(long, value_name = "K/N", value_parser = super::quantize::part)]
+    part: Option<Part>,
     /// Print a JSON object
     #[arg(long)]
     json: bool,
@@ -47,9 +81,9 @@ pub struct Args {
 #[derive(clap::Args)]
 pub struct Collected {
     /// Memory for the second moments of one layer's inputs, which error feedback needs: blocks of 32 to 256 inputs,
-    /// as large as fit; or none [default: 2GiB]
+    /// 16 bytes an entry, as large as fit; or none [default: 2GiB]
     #[arg(long, value_name = "SIZE", value_parser = size_or_none)]
-    products: Option<u64>,
+    pub products: Option<u64>,
     /// Use only the first N documents
     #[arg(long, value_name = "N")]
     limit: Option<NonZero<usize>>,
@@ -59,6 +93,17 @@ impl Collected {
     /// Whether the command line says anything of it.
     pub fn is_given(&self) -> bool {
         self.products.is_some() || self.limit.is_some()
+    }
+
+    /// The same as words of a command line.
+    pub fn words(&self) -> Vec<String> {
+        let products = self.products.map(|bytes| match bytes {
+            0 => "none".to_string(),
+            bytes => bytes.to_string(),
+        });
+        let options = [("--products", products), ("--limit", self.limit.map(|n| n.to_string()))];
+        let given = options.into_iter().filter_map(|(name, value)| Some([name.into(), value?]));
+        given.flatten().collect()
     }
 
     /// The texts of a file.
@@ -97,25 +142,48 @@ pub fn reader(compute: &Compute, path: &Path, source: &Source) -> Result<Reader>
 
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
+    match (args.merge, args.collect) {
+        (Some(Merge::Merge(args)), _) => merge_parts(compute, &args),
+        (None, Some(args)) => collect(compute, &args),
+        (None, None) => Err(Failure::Usage("name a model, or `merge` and the parts".into())),
+    }
+}
+
+fn merge_parts(compute: &Compute, args: &MergeArgs) -> Result {
+    compute.install()?;
+    let mut bar = Bar::new("merging");
+    let coverage = merge(&args.parts, &args.out, &mut |done, total| {
+        bar.set(done as u64, total as u64);
+    })?;
+    drop(bar);
+    print(&coverage, args.json)
+}
+
+fn collect(compute: &Compute, args: &Collect) -> Result {
     if args.text == Path::new(DEFAULT_TEXT) && !args.text.exists() {
         return Err(Failure::Usage(format!("{DEFAULT_TEXT} is not here; name a file with --text")));
     }
     compute.install()?;
+    let stop = stop::on_sigterm()?;
     let texts = args.collected.texts(&args.text)?;
     let source = sources::open(&args.source)?;
     let reader = reader(compute, &args.source, &source)?;
     let block = args.collected.block(&Inventory::new(&*source.weights)?);
     let origin = Origin::new(&source.identity.fingerprint, &texts);
     let options = WalkOptions::beside(&args.out, block);
+    let (origin, texts, part, out) = (&origin, &texts, args.part, &*args.out);
+    let job = Calibration { origin, texts, part, out, stop: &stop };
     let coverage = with_bar("calibrating", |bar| {
-        Ok(calibrate(reader, &origin, &texts, options, &args.out, &mut |done, total| {
-            bar(done, total)
-        })?)
+        Ok(calibrate(reader, &job, options, &mut |done, total| bar(done, total))?)
     })?;
-    if args.json {
-        writeln!(io::stdout(), "{}", serde_json::to_string(&coverage)?)?;
+    print(&coverage, args.json)
+}
+
+fn print(coverage: &Coverage, json: bool) -> Result {
+    if json {
+        writeln!(io::stdout(), "{}", serde_json::to_string(coverage)?)?;
     } else {
-        write!(io::stdout(), "{}", describe(&coverage))?;
+        write!(io::stdout(), "{}", describe(coverage))?;
     }
     Ok(())
 }

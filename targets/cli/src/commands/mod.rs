@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod calibrate;
 pub mod chat;
+pub mod cluster;
 pub mod convert;
 pub mod demo;
 pub mod deploy;

@@ -10,8 +10,8 @@ use vaquita_quantize::container::Inventory;
 use vaquita_quantize::importance::Importance;
 use vaquita_quantize::sources::{Identity, Source};
 use vaquita_quantize::{
-    Allocation, Job, Material, Part, Plan, Progress, Report, Survey, Target, Trunk, quantize,
-    quantize_part, report, sources,
+    Allocation, Job, Material, Part, Plan, Progress, Report, Survey, Target, Trunk, quantize_until,
+    report, sources,
 };
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::{Gguf, Metadata};
@@ -21,8 +21,8 @@ use super::calibrate::{Collected, reader};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::files::write_whole;
-use crate::size;
 use crate::terminal::{Bar, table};
+use crate::{size, stop};
 
 /// Arguments of `quantize`.
 #[derive(clap::Args)]
@@ -61,12 +61,14 @@ pub struct Args {
     json: bool,
 }
 
-fn part(text: &str) -> std::result::Result<Part, String> {
+/// Reads `2/8`.
+pub fn part(text: &str) -> std::result::Result<Part, String> {
     Part::parse(text).ok_or_else(|| "write it like 2/8: the second of eight".into())
 }
 
+/// How types are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum PlanKind {
+pub enum PlanKind {
     /// One block type for all experts
     Uniform,
     /// One block type per expert matrix: the least total error under a size target
@@ -105,6 +107,13 @@ impl TrunkArgs {
         self.trunk.or(self.output_type).is_some()
     }
 
+    /// The same as words of a command line.
+    pub fn words(&self) -> Vec<String> {
+        let options = [("--dense-type", self.trunk), ("--output-type", self.output_type)];
+        let given = options.into_iter().filter_map(|(name, ty)| Some([name, ty?.name()]));
+        given.flatten().map(String::from).collect()
+    }
+
     /// The trunk beside experts of a type.
     pub fn beside(&self, experts: BlockType) -> Trunk {
         let default = Trunk::beside(experts);
@@ -116,9 +125,10 @@ impl TrunkArgs {
     }
 }
 
+/// The size that a mixed plan is for.
 #[derive(clap::Args)]
 #[group(multiple = false)]
-struct TargetArgs {
+pub struct TargetArgs {
     /// Size target of the mixed plan: file bits per weight
     #[arg(long, value_name = "BITS")]
     target_bpw: Option<f64>,
@@ -128,6 +138,15 @@ struct TargetArgs {
 }
 
 impl TargetArgs {
+    /// The same as words of a command line.
+    pub fn words(&self) -> Vec<String> {
+        match (self.target_bpw, self.target_size) {
+            (Some(bits), _) => vec!["--target-bpw".into(), bits.to_string()],
+            (_, Some(bytes)) => vec!["--target-size".into(), bytes.to_string()],
+            _ => Vec::new(),
+        }
+    }
+
     fn target(&self) -> Option<Target> {
         let bits = self.target_bpw.map(Target::BitsPerWeight);
         bits.or(self.target_size.map(Target::Bytes))
@@ -142,26 +161,30 @@ pub fn expert_type(name: &str) -> std::result::Result<BlockType, String> {
     found.ok_or_else(|| format!("allowed: {}", TYPES.map(BlockType::name).join(", ")))
 }
 
+/// Refuses options that do not go together.
+pub fn check_types(
+    plan: PlanKind,
+    ty: Option<BlockType>,
+    trunk: &TrunkArgs,
+    target: &TargetArgs,
+) -> Result {
+    let refused = match (plan, target.target()) {
+        (PlanKind::Uniform, None) => return Ok(()),
+        (_, None) => "such a plan needs --target-bpw or --target-size",
+        (PlanKind::Uniform, Some(_)) => "a target needs --plan mixed",
+        _ if ty.is_some() => "--type is for --plan uniform; mixed chooses types",
+        _ if trunk.is_given() => {
+            "--dense-type and --output-type are for --plan uniform; mixed chooses types"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::Usage(refused.into()))
+}
+
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
     let target = args.target.target();
-    match (args.plan, &target) {
-        (kind, None) if kind != PlanKind::Uniform => {
-            return Err(Failure::Usage("such a plan needs --target-bpw or --target-size".into()));
-        }
-        (PlanKind::Uniform, Some(_)) => {
-            return Err(Failure::Usage("a target needs --plan mixed".into()));
-        }
-        (_, Some(_)) if args.ty.is_some() => {
-            return Err(Failure::Usage("--type is for --plan uniform; mixed chooses types".into()));
-        }
-        (_, Some(_)) if args.trunk.is_given() => {
-            let message =
-                "--dense-type and --output-type are for --plan uniform; mixed chooses types";
-            return Err(Failure::Usage(message.into()));
-        }
-        _ => {}
-    }
+    check_types(args.plan, args.ty, &args.trunk, &args.target)?;
     if args.plan == PlanKind::Frequency && args.calibration.is_none() {
         return Err(Failure::Usage("--plan frequency needs --calibration".into()));
     }
@@ -205,7 +228,7 @@ impl Calibration {
     pub fn open(path: &Path, source: &Path, identity: &mut Identity) -> Result<Self> {
         let file = CalibrationFile::open(path)?;
         let origin = file.origin();
-        if origin.source != identity.fingerprint {
+        if !identity.is(&origin.source) {
             let (path, source) = (path.display(), source.display());
             return Err(Failure::Error(format!(
                 "{path} was made from another model than {source}"
@@ -306,10 +329,8 @@ pub fn make(compute: &Compute, order: &Order) -> Result<Report> {
         Types::AsStored => Plan::as_stored(weights)?,
     };
     let job = Job { weights, identity, tokenizer: &tokenizer, importance, plan: &plan, out };
-    let report = with_bars(|progress| match part {
-        Some(part) => quantize_part(&job, *part, progress),
-        None => quantize(&job, progress),
-    })?;
+    let stop = stop::on_sigterm()?;
+    let report = with_bars(|progress| quantize_until(&job, *part, &stop, progress))?;
     if let Some(page) = page {
         let name = out.file_name().unwrap_or(out.as_os_str()).to_string_lossy();
         let html = report::page(&name, &report, weights.config(), &plan, importance);

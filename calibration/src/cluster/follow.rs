@@ -1,0 +1,80 @@
+//! How far a workflow has come, from the parts that are there and the journals of those in the making.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use vaquita_quantize::journal;
+
+use super::{ClusterError, Step, Workflow, slurm};
+
+/// Parts of a step that stand for one task's work.
+const WHOLE: u64 = 1000;
+/// Looks in a row that find no task and no output before the work is taken for lost: file systems and schedulers are
+/// seen at different times.
+const LOOKS: usize = 3;
+
+/// How far one step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The step.
+    pub step: &'static str,
+    /// Thousandths of tasks that are done.
+    pub done: u64,
+    /// Thousandths of all its tasks.
+    pub total: u64,
+}
+
+/// How far the first step is whose outputs are not all there; `None` where the file is there.
+pub fn progress(workflow: &Workflow, steps: &[Step]) -> Option<Progress> {
+    if workflow.out.exists() {
+        return None;
+    }
+    let merged = workflow.calibration().is_some_and(|file| file.exists());
+    let step = steps
+        .iter()
+        .filter(|step| !(merged && step.name == "calibrate"))
+        .find(|step| workflow.outputs(step).iter().any(|output| !output.exists()))?;
+    let outputs = workflow.outputs(step);
+    let done = outputs.iter().map(|output| of_task(output)).sum();
+    Some(Progress { step: step.name, done, total: WHOLE * outputs.len() as u64 })
+}
+
+fn of_task(output: &Path) -> u64 {
+    if output.exists() {
+        return WHOLE;
+    }
+    match journal::progress(output) {
+        Some((done, total)) if total > 0 => WHOLE * done.min(total) as u64 / total as u64,
+        _ => 0,
+    }
+}
+
+/// Waits for the file while Slurm has tasks for it, and fails where it has none and the file is not there.
+pub fn slurm(
+    workflow: &Workflow,
+    steps: &[Step],
+    jobs: &[String],
+    pause: Duration,
+    on_progress: &mut dyn FnMut(Progress),
+) -> Result<(), ClusterError> {
+    let mut looks = 0;
+    while let Some(progress) = progress(workflow, steps) {
+        on_progress(progress);
+        looks = if slurm::waiting(jobs)? > 0 { 0 } else { looks + 1 };
+        if looks == LOOKS {
+            return Err(lost(workflow, steps, progress.step));
+        }
+        thread::sleep(pause);
+    }
+    Ok(())
+}
+
+fn lost(workflow: &Workflow, steps: &[Step], name: &str) -> ClusterError {
+    let step = steps.iter().find(|step| step.name == name);
+    let tasks = step.map(|step| slurm::missing(workflow, step)).unwrap_or_default();
+    let tasks: Vec<String> = tasks.iter().map(usize::to_string).collect();
+    let array = step.is_some_and(|step| step.tasks.is_some());
+    let lost = if array { format!("{name} {}", tasks.join(", ")) } else { name.into() };
+    ClusterError::Lost { lost, logs: workflow.folder().join("logs") }
+}
