@@ -12,8 +12,8 @@ use vaquita_calibration::statistics::{
     calibrate, merge,
 };
 use vaquita_quantize::{Part, Stop, sources};
+use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::session::SessionOptions;
-use vaquita_runtime::session::cache::CacheType;
 use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::threads::Pool;
 use vaquita_runtime::tokenizer::Tokenizer;

@@ -160,6 +160,44 @@ fn parts_that_do_not_make_a_file_are_refused_by_name() {
     assert!(error.contains("is one of the parts"), "{error}");
 }
 
+/// The reference model with other weights in the middle of its file, whose sizes and ends are the same.
+fn altered(folder: &Path) -> Source {
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../calibration/reference");
+    let copy = folder.join("reference");
+    fs::create_dir(&copy).unwrap();
+    fs::copy(reference.join("config.json"), copy.join("config.json")).unwrap();
+    let mut weights = fs::read(reference.join("model.safetensors")).unwrap();
+    let middle = weights.len() / 2;
+    weights[middle..middle + 64].iter_mut().for_each(|byte| *byte ^= 1);
+    fs::write(copy.join("model.safetensors"), weights).unwrap();
+    sources::open(&copy).unwrap()
+}
+
+#[test]
+fn parts_of_two_checkpoints_do_not_join_and_are_not_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (source(), altered(folder.path()));
+    let [a, b, out, whole] =
+        ["a.part", "b.part", "model.gguf", "whole.gguf"].map(|name| folder.path().join(name));
+    make(&first, BlockType::E2, Some((1, 2)), &a);
+    make(&second, BlockType::E2, Some((2, 2)), &b);
+    let error = join_silently(&[a, b], &out).unwrap_err().to_string();
+    assert!(error.contains("b.part is a part of another file"), "{error}");
+
+    // Changed between a kill and the next run.
+    let total = make(&second, BlockType::E2, None, &whole);
+    let run = || {
+        make_watched(&first, BlockType::E2, None, &out, &mut |progress| {
+            if progress.done > total / 2 {
+                std::panic::resume_unwind(Box::new(()));
+            }
+        })
+    };
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+    make(&second, BlockType::E2, None, &out);
+    assert!(fs::read(&out).unwrap() == fs::read(&whole).unwrap());
+}
+
 #[test]
 fn there_may_be_more_parts_than_tensors() {
     let folder = tempfile::tempdir().unwrap();

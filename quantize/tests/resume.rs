@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use vaquita_quantize::sources::{self, Source};
-use vaquita_quantize::{Job, Plan, Progress, QuantizeError, Report, quantize};
+use vaquita_quantize::{
+    Job, Plan, Progress, QuantizeError, Report, Stop, journal, quantize, quantize_until,
+};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::Metadata;
 
@@ -58,6 +60,37 @@ fn a_file_that_was_cut_off_again_and_again_is_the_same() {
     assert!(resumed.resumed_parameters > total / 2, "{resumed:?}");
     assert!(fs::read(&whole).unwrap() == fs::read(&out).unwrap());
     assert_eq!(resumed.layers, report.layers);
+    assert_eq!(files(folder.path()).len(), 2, "nothing else is left");
+}
+
+#[test]
+fn work_that_is_asked_to_stop_ends_after_a_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source();
+    let [whole, out] = ["whole.gguf", "model.gguf"].map(|name| folder.path().join(name));
+    write(&source, BlockType::E2, &whole, &mut |_| {}).unwrap();
+    let Source { weights, identity } = &source;
+    let (tokenizer, plan) = (Metadata::new(), Plan::uniform(weights.config(), BlockType::E2));
+    let (weights, out) = (weights.as_ref(), &*out);
+    let job = Job { weights, identity, tokenizer: &tokenizer, importance: None, plan: &plan, out };
+    let mut turns = Vec::new();
+    loop {
+        let (stop, mut first) = (Stop::default(), None);
+        let made = quantize_until(&job, None, &stop, &mut |progress| {
+            if progress.done > *first.get_or_insert(progress.done) {
+                stop.request();
+            }
+        });
+        match made {
+            Ok(_) => break,
+            Err(QuantizeError::Stopped { out: found }) => assert_eq!(found, out),
+            Err(error) => panic!("{error}"),
+        }
+        turns.push(journal::progress(out).unwrap());
+    }
+    assert!(turns.len() >= 4 && turns.is_sorted_by(|a, b| a.0 < b.0), "{turns:?}");
+    assert!(turns.iter().all(|(done, total)| done <= total));
+    assert!(fs::read(&whole).unwrap() == fs::read(out).unwrap());
     assert_eq!(files(folder.path()).len(), 2, "nothing else is left");
 }
 
@@ -125,8 +158,11 @@ fn a_full_disk_loses_nothing() {
     let source = source();
     let out = disk.0.path().join("model.gguf");
     let error = write(&source, BlockType::E8, &out, &mut |_| {}).unwrap_err();
-    assert!(matches!(error, QuantizeError::Full { .. }), "{error}");
-    assert!(error.to_string().contains("is full"), "{error}");
+    assert!(matches!(error, QuantizeError::NoRoom { .. }), "{error}");
+    assert!(
+        error.to_string().contains("is full") && error.to_string().contains("begins anew"),
+        "{error}"
+    );
     assert!(files(disk.0.path()).is_empty(), "nothing was whole");
 
     assert!(disk.run("remount,size=10m"));

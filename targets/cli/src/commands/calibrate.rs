@@ -35,7 +35,7 @@ pub struct Args {
     #[command(subcommand)]
     merge: Option<Merge>,
     #[command(flatten)]
-    collect: Option<Collect>,
+    collect: Collect,
 }
 
 #[derive(clap::Subcommand)]
@@ -60,13 +60,14 @@ struct MergeArgs {
 #[derive(clap::Args)]
 struct Collect {
     /// Hugging Face folder or GGUF file
-    source: PathBuf,
+    #[arg(required = true)]
+    source: Option<PathBuf>,
     /// Documents: JSON lines with a `text` field, or plain text
     #[arg(long, value_name = "FILE", default_value = DEFAULT_TEXT)]
     text: PathBuf,
     /// Output file
-    #[arg(short, long, value_name = "FILE")]
-    out: PathBuf,
+    #[arg(short, long, value_name = "FILE", required = true)]
+    out: Option<PathBuf>,
     #[command(flatten)]
     collected: Collected,
     /// Read only part K of N of the documents, for `calibrate merge`: parts can be made in parallel on several machines
@@ -142,10 +143,9 @@ pub fn reader(compute: &Compute, path: &Path, source: &Source) -> Result<Reader>
 
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
-    match (args.merge, args.collect) {
-        (Some(Merge::Merge(args)), _) => merge_parts(compute, &args),
-        (None, Some(args)) => collect(compute, &args),
-        (None, None) => Err(Failure::Usage("name a model, or `merge` and the parts".into())),
+    match args.merge {
+        Some(Merge::Merge(args)) => merge_parts(compute, &args),
+        None => collect(compute, &args.collect),
     }
 }
 
@@ -160,18 +160,21 @@ fn merge_parts(compute: &Compute, args: &MergeArgs) -> Result {
 }
 
 fn collect(compute: &Compute, args: &Collect) -> Result {
+    let (Some(source_path), Some(out)) = (args.source.as_deref(), args.out.as_deref()) else {
+        return Err(Failure::Usage("name a model and, with -o, the file to write".into()));
+    };
     if args.text == Path::new(DEFAULT_TEXT) && !args.text.exists() {
         return Err(Failure::Usage(format!("{DEFAULT_TEXT} is not here; name a file with --text")));
     }
     compute.install()?;
     let stop = stop::on_sigterm()?;
     let texts = args.collected.texts(&args.text)?;
-    let source = sources::open(&args.source)?;
-    let reader = reader(compute, &args.source, &source)?;
+    let source = sources::open(source_path)?;
+    let reader = reader(compute, source_path, &source)?;
     let block = args.collected.block(&Inventory::new(&*source.weights)?);
     let origin = Origin::new(&source.identity.fingerprint, &texts);
-    let options = WalkOptions::beside(&args.out, block);
-    let (origin, texts, part, out) = (&origin, &texts, args.part, &*args.out);
+    let options = WalkOptions::beside(out, block);
+    let (origin, texts, part) = (&origin, &texts, args.part);
     let job = Calibration { origin, texts, part, out, stop: &stop };
     let coverage = with_bar("calibrating", |bar| {
         Ok(calibrate(reader, &job, options, &mut |done, total| bar(done, total))?)
