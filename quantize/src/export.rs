@@ -60,7 +60,7 @@ pub fn export(job: &Export, progress: &mut dyn FnMut(Progress)) -> Result<u64, Q
     let (partial, file) = PartialFile::create(job.out)
         .map_err(|source| QuantizeError::Create { out: job.out.to_path_buf(), source })?;
     // Nothing is left to go on from.
-    let in_write = |error| in_write(job.out, needed, error).begins_anew();
+    let in_write = |error| in_write(job.out, needed, error).starts_over();
     let out = BufWriter::with_capacity(1 << 20, file);
     let mut writer = Writer::new(out, job.out, &metadata(job, &config), plan).map_err(in_write)?;
 

@@ -3,7 +3,7 @@
 //! For `model.gguf` these are `.model.gguf.partial` and `.model.gguf.journal`. The journal's first line names the work by a
 //! fingerprint and says how many entries it will have; each further line is a step whose bytes were on disk before it was
 //! written. A line that was cut off by a kill does not count. The next run of the same work goes on after the last step;
-//! other work begins anew.
+//! other work starts over.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -97,7 +97,7 @@ impl<E: Serialize + DeserializeOwned> Journal<E> {
         Ok((journal, file, entries))
     }
 
-    /// Begins anew.
+    /// Starts over.
     pub fn restart(&mut self, file: &File, fingerprint: &str, total: usize) -> io::Result<()> {
         self.begin(file, &Work { fingerprint: fingerprint.into(), entries: total })
     }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn other_work_begins_anew() {
+    fn other_work_starts_over() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("model.gguf");
         let (mut journal, mut file, _) = Journal::<Entry>::open(&target, "a", 3).unwrap();

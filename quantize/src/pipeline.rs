@@ -64,7 +64,7 @@ pub enum QuantizeError {
     },
     /// The disk is full, and nothing is left to go on from.
     #[error(
-        "the disk of {out} is full; the file takes {needed} bytes: free some, or choose fewer bits or another disk, and run the same command again, which begins anew"
+        "the disk of {out} is full; the file takes {needed} bytes: free some, or choose fewer bits or another disk, and run the same command again, which starts over"
     )]
     NoRoom {
         /// The output.
@@ -73,7 +73,7 @@ pub enum QuantizeError {
         needed: u64,
     },
     /// Writing failed, and nothing is left to go on from.
-    #[error("writing {out}: {source}; the same command begins anew")]
+    #[error("writing {out}: {source}; the same command starts over")]
     Unwritten {
         /// The output.
         out: PathBuf,
@@ -131,7 +131,7 @@ pub enum QuantizeError {
 
 impl QuantizeError {
     /// The same where no later run can go on from what there is.
-    pub(crate) fn begins_anew(self) -> Self {
+    pub(crate) fn starts_over(self) -> Self {
         match self {
             Self::Full { out, needed } => Self::NoRoom { out, needed },
             Self::Write { out, source } => Self::Unwritten { out, source },
@@ -208,7 +208,7 @@ pub fn quantize_until(
         }
         Err(error) => {
             journal.discard();
-            return Err(error.begins_anew());
+            return Err(error.starts_over());
         }
     };
     let in_io = |source| QuantizeError::Write { out: job.out.to_path_buf(), source };

@@ -160,7 +160,7 @@ fn a_full_disk_loses_nothing() {
     let error = write(&source, BlockType::E8, &out, &mut |_| {}).unwrap_err();
     assert!(matches!(error, QuantizeError::NoRoom { .. }), "{error}");
     assert!(
-        error.to_string().contains("is full") && error.to_string().contains("begins anew"),
+        error.to_string().contains("is full") && error.to_string().contains("starts over"),
         "{error}"
     );
     assert!(files(disk.0.path()).is_empty(), "nothing was whole");

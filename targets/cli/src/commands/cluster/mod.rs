@@ -53,7 +53,7 @@ struct Quantize {
     /// Type of the routed experts [default: e4]
     #[arg(long = "type", value_name = "TYPE", value_parser = expert_type)]
     ty: Option<BlockType>,
-    /// How types are chosen; a mixed plan is measured by each task anew
+    /// How types are chosen; each task measures a mixed plan again
     #[arg(long, value_name = "PLAN", default_value = "uniform")]
     plan: PlanKind,
     #[command(flatten)]
