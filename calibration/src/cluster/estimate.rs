@@ -7,6 +7,7 @@ use std::path::Path;
 use vaquita_quantize::container::{Inventory, expert_parameters};
 use vaquita_quantize::hessian::Hessian;
 use vaquita_quantize::plan::{expert_layers, expert_specs};
+use vaquita_quantize::sources::READ_WHOLE;
 use vaquita_runtime::checkpoint::families::config_from_hf;
 use vaquita_runtime::checkpoint::{Config, GgufWeights, Verify, Weights};
 
@@ -110,6 +111,11 @@ impl Estimate {
         let tokens = amounts.tokens / tasks;
         let states = (tokens * config.hidden_size as u64 * 4).min(STATES_IN_MEMORY as u64);
         let threads = amounts.cpus.max(1) as u64 * per_expert * 4;
+        // All of a small model, and samples of a large one.
+        let identity = match amounts.model_bytes {
+            bytes @ 0..=READ_WHOLE => bytes,
+            bytes => bytes / 512,
+        };
         let encoded = parameters * 5 / 8; // bytes, at five bits a weight
         let of = |memory_bytes: u64, computed: f64, read_bytes: u64, written_bytes: u64| {
             let moved = (read_bytes + written_bytes) as f64 / STORAGE;
@@ -129,9 +135,7 @@ impl Estimate {
             quantize: of(
                 PROGRAM + 10 * largest + 12 * largest_layer + 2 * threads,
                 parameters as f64 / tasks as f64 / ENCODED,
-                (amounts.model_bytes + 4 * sums) / tasks
-                    + amounts.model_bytes.min(4 << 30)
-                    + 4 * sums,
+                (amounts.model_bytes + 4 * sums) / tasks + identity + 4 * sums,
                 encoded / tasks,
             ),
             join: of(PROGRAM, 0.0, 2 * encoded, encoded),

@@ -10,7 +10,7 @@ use vaquita_runtime::bytes::Bytes;
 use super::SourceError;
 
 /// Bytes of a source that is read whole for its fingerprint.
-const READ_WHOLE: u64 = 4 << 30;
+pub const READ_WHOLE: u64 = 4 << 30;
 /// Bytes at either end of a file that the fingerprint always covers.
 const END_BYTES: usize = 1 << 16;
 /// In larger sources, so many bytes are read of every stretch: no run of changed bytes as long as a stretch escapes.

@@ -19,7 +19,7 @@ mod shards;
 mod tests;
 
 pub use hf_folder::HfFolder;
-pub use identity::Identity;
+pub use identity::{Identity, READ_WHOLE};
 
 /// Why a source cannot be read.
 #[derive(Debug, thiserror::Error)]
