@@ -68,7 +68,9 @@ pub enum ClusterError {
         found: usize,
     },
     /// A path that scripts cannot have.
-    #[error("{path:?} has a line break, or is not UTF-8; choose another path")]
+    #[error(
+        "{path:?} is not UTF-8, or has a line break, a quotation mark, a backslash or a percent sign; choose another path"
+    )]
     Path {
         /// The path.
         path: PathBuf,
@@ -167,8 +169,9 @@ impl Workflow {
             Weighing::None => {}
             Weighing::File(path) | Weighing::Text(path, _) => paths.push(path),
         }
-        let fits =
-            |path: &Path| path.to_str().is_some_and(|text| !text.contains(['\n', '\r', '%']));
+        let fits = |path: &Path| {
+            path.to_str().is_some_and(|text| !text.contains(['\n', '\r', '"', '\\', '%']))
+        };
         match paths.into_iter().find(|path| !fits(path)) {
             Some(path) => Err(ClusterError::Path { path: path.clone() }),
             None => Ok(()),
