@@ -30,10 +30,9 @@ fn texts() -> Vec<String> {
     texts
 }
 
-fn reader() -> Reader {
-    let folder = reference();
-    let weights = sources::open(&folder).unwrap().weights;
-    let prompter = Prompter::new(Arc::new(Tokenizer::from_folder(&folder).unwrap())).unwrap();
+fn reader(folder: &Path) -> Reader {
+    let weights = sources::open(folder).unwrap().weights;
+    let prompter = Prompter::new(Arc::new(Tokenizer::from_folder(folder).unwrap())).unwrap();
     let options = SessionOptions { cache: CacheType::F32, ..SessionOptions::default() };
     Reader { weights, prompter, options, pool: Arc::new(Pool::new(2)) }
 }
@@ -46,10 +45,22 @@ fn make_watched(
     stop: &Stop,
     on_progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Coverage, EvalError> {
+    make_of(&reference(), part, texts, out, stop, on_progress)
+}
+
+/// The same of another model.
+fn make_of(
+    model: &Path,
+    part: Option<Part>,
+    texts: &[String],
+    out: &Path,
+    stop: &Stop,
+    on_progress: &mut dyn FnMut(usize, usize),
+) -> Result<Coverage, EvalError> {
     let origin = Origin::new("crc32:01234567", texts);
     let options = WalkOptions { states_in_memory: 1 << 16, ..WalkOptions::beside(out, Some(64)) };
     let job = Calibration { origin: &origin, texts, part, out, stop };
-    calibrate(reader(), &job, options, on_progress)
+    calibrate(reader(model), &job, options, on_progress)
 }
 
 fn make(part: Option<(usize, usize)>, out: &Path) -> Coverage {
@@ -82,6 +93,28 @@ fn any_number_of_parts_in_any_order_gives_the_same_bytes() {
     }
     CalibrationFile::open(&out).unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
+}
+
+#[test]
+fn a_model_with_a_tied_output_head_has_parts_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("tied");
+    fs::create_dir(&model).unwrap();
+    for name in ["model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(reference().join(name), model.join(name)).unwrap();
+    }
+    let config = fs::read_to_string(reference().join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["tie_word_embeddings"] = true.into();
+    fs::write(model.join("config.json"), config.to_string()).unwrap();
+
+    let [whole, a, b, out] = ["whole", "a", "b", "out"].map(|name| folder.path().join(name));
+    let stop = Stop::default();
+    for (part, path) in [(None, &whole), (Part::new(1, 2), &a), (Part::new(2, 2), &b)] {
+        make_of(&model, part, &texts()[..4], path, &stop, &mut |_, _| {}).unwrap();
+    }
+    merge(&[a, b], &out, &mut |_, _| {}).unwrap();
+    assert!(fs::read(&out).unwrap() == fs::read(&whole).unwrap());
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub fn calibrate(
     let layers = walk.config().num_hidden_layers;
     let total = layers + usize::from(!walk.config().tie_word_embeddings);
     let part = job.part.unwrap_or(Part::WHOLE);
-    let header = Header::new(part, job.origin, &shape, &walk.description(), layers);
+    let header = Header::new(part, job.origin, &shape, &walk.description(), [layers, total]);
     let in_out = |source| EvalError::from(CalibrationError::in_file(job.out, source));
     let fingerprint = header.fingerprint().map_err(in_out)?;
     let (mut journal, file, mut done) =

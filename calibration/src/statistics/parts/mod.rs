@@ -55,10 +55,17 @@ pub(super) struct Experts {
 }
 
 impl Header {
-    /// Of one part of a calibration with that shape.
-    pub fn new(part: Part, origin: &Origin, shape: &Shape, computed: &str, layers: usize) -> Self {
+    /// Of one part of a calibration with that shape, in so many steps: a layer each and, unless it is tied to the
+    /// embedding, the output head.
+    pub fn new(
+        part: Part,
+        origin: &Origin,
+        shape: &Shape,
+        computed: &str,
+        [layers, steps]: [usize; 2],
+    ) -> Self {
         let Origin { source, text, documents, .. } = origin.clone();
-        let steps = (0..=layers).map(|at| step(shape, (at < layers).then_some(at)));
+        let steps = (0..steps).map(|at| step(shape, (at < layers).then_some(at)));
         let steps = steps.collect();
         let (number, count) = (part.number(), part.count());
         let (computed, block) = (computed.into(), shape.block);
