@@ -1,9 +1,13 @@
 //! Continues a session as text: prompt, sampling, characters, stop conditions, reasoning.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::after_reasoning::AfterReasoning;
+use super::constraint::{Constraint, ConstraintError, Grammar, end_tokens};
 use super::reasoning::{Part, ReasoningSplitter};
+use super::sampler::logprobs::Logprobs;
 use super::sampler::{Sampler, SamplerError, SamplingOptions};
 use super::stop::StopStrings;
 use super::text::TextStream;
@@ -22,10 +26,29 @@ pub struct GenerationOptions {
     pub stop: Vec<String>,
     /// The prompt ends inside a `<think>` block: see [`is_open`](super::reasoning::is_open).
     pub reasoning_open: bool,
+    /// What the answer, after the reasoning, is held to.
+    pub grammar: Option<Arc<dyn Grammar>>,
+    /// Report logarithms of probabilities, with so many of the likeliest tokens.
+    pub logprobs: Option<usize>,
+}
+
+impl GenerationOptions {
+    /// Follows an answer to `prompt` through the grammar, where there is one.
+    pub fn constraint(
+        &self,
+        tokenizer: &Arc<Tokenizer>,
+        ends: &[u32],
+        prompt: &[u32],
+    ) -> Result<Option<Box<dyn Constraint>>, ConstraintError> {
+        let Some(grammar) = &self.grammar else { return Ok(None) };
+        let (inner, tokenizer, ends) = (grammar.begin()?, tokenizer.clone(), ends.to_vec());
+        let begun = AfterReasoning::new(inner, tokenizer, ends, prompt, self.reasoning_open);
+        Ok(Some(Box::new(begun)))
+    }
 }
 
 /// What happens while an answer is generated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
     /// So many tokens of the prompt have been read.
     Prompt {
@@ -36,6 +59,8 @@ pub enum Event<'a> {
     },
     /// A token was picked; its text may follow, now or with the next.
     Token(u32),
+    /// Probabilities at that token, where [`GenerationOptions::logprobs`] asks for them.
+    Logprobs(&'a Logprobs),
     /// The model thinks.
     Reasoning(&'a str),
     /// The model answers.
@@ -81,6 +106,8 @@ pub struct Generation {
     pub answer: String,
     /// The tokens, without that which ended it.
     pub tokens: Vec<u32>,
+    /// Probabilities at each of the tokens, where they were asked for.
+    pub logprobs: Vec<Logprobs>,
     /// Why it ended.
     pub stop: StopReason,
     /// Tokens of the prompt.
@@ -118,18 +145,23 @@ pub enum GenerateError {
     /// No token could be picked.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
+    /// The grammar cannot be followed.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
 }
 
 /// Answers `prompt`, the whole conversation so far; what the session holds of it already is not read
 /// again. `on_event` may end the answer at any event; the session can go on after that.
 pub fn generate(
     session: &mut Session,
-    tokenizer: &Tokenizer,
+    tokenizer: &Arc<Tokenizer>,
     prompt: &[u32],
     options: &GenerationOptions,
     on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Generation, GenerateError> {
     let mut sampler = Sampler::new(options.sampling.clone())?;
+    let ends = end_tokens(tokenizer, &session.model().config().eos_token_ids);
+    let mut constraint = options.constraint(tokenizer, &ends, prompt)?;
     let start = Instant::now();
     // The last token is read again for its logits.
     let shared = session.keep_common_prefix(&prompt[..prompt.len().saturating_sub(1)]);
@@ -137,6 +169,7 @@ pub fn generate(
         reasoning: String::new(),
         answer: String::new(),
         tokens: Vec::new(),
+        logprobs: Vec::new(),
         stop: StopReason::Cancelled,
         prompt_tokens: prompt.len(),
         cached_tokens: shared,
@@ -154,15 +187,23 @@ pub fn generate(
         if options.max_tokens.is_some_and(|most| generation.tokens.len() >= most) {
             break StopReason::Length;
         }
-        let token = sampler.sample(&mut logits, session.tokens())?;
-        let ends = &session.model().config().eos_token_ids;
-        if ends.contains(&token) || tokenizer.ends_turn(token) {
+        let model_logits = options.logprobs.map(|_| logits.clone());
+        let token =
+            sampler.sample_with(&mut logits, session.tokens(), constraint.as_deref_mut())?;
+        if ends.contains(&token) {
             break StopReason::EndOfSentence;
         }
+        if let Some(constraint) = &mut constraint {
+            constraint.accept(token)?;
+        }
         generation.tokens.push(token);
-        if let ControlFlow::Break(reason) = text.push(token, tokenizer) {
+        let logprobs = options.logprobs.zip(model_logits);
+        let logprobs = logprobs.map(|(top, logits)| Logprobs::new(&logits, token, top));
+        if let ControlFlow::Break(reason) = text.push(token, logprobs.as_ref(), tokenizer) {
+            generation.logprobs.extend(logprobs);
             break reason;
         }
+        generation.logprobs.extend(logprobs);
         if session.tokens().len() >= session.context() {
             break StopReason::ContextFull;
         }
@@ -236,8 +277,18 @@ impl<'a> Text<'a> {
         }
     }
 
-    fn push(&mut self, token: u32, tokenizer: &Tokenizer) -> ControlFlow<StopReason> {
+    fn push(
+        &mut self,
+        token: u32,
+        logprobs: Option<&Logprobs>,
+        tokenizer: &Tokenizer,
+    ) -> ControlFlow<StopReason> {
         let mut flow = (self.on_event)(Event::Token(token));
+        if let Some(logprobs) = logprobs
+            && (self.on_event)(Event::Logprobs(logprobs)).is_break()
+        {
+            flow = ControlFlow::Break(());
+        }
         let text = self.stream.push(&tokenizer.piece(token).unwrap_or_default());
         let mut stopped = false;
         for part in self.splitter.push(&text) {

@@ -4,8 +4,10 @@
 //! them into characters, [`reasoning`] tells thoughts from the answer, [`stop`] ends it, [`chat`] renders
 //! conversations with the model's template, [`prompt`] turns them into tokens. [`save`] keeps a session in a file.
 
+pub mod after_reasoning;
 mod channels;
 pub mod chat;
+pub mod constraint;
 pub mod generate;
 mod jinja;
 pub mod prompt;

@@ -76,7 +76,35 @@ pub struct ReasoningSplitter {
     blank: bool,
 }
 
+/// Where streamed text stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing but white space so far: reasoning or the answer may follow.
+    Start,
+    /// In the reasoning.
+    Reasoning,
+    /// In the header of a message in a channel.
+    Header,
+    /// In the answer.
+    Answer,
+}
+
 impl ReasoningSplitter {
+    /// Whether `text` is a tag or a marker by which a model begins to think.
+    pub fn begins_with(text: &str) -> bool {
+        openings().chain(channels::STARTS).any(|start| start == text)
+    }
+
+    /// Where the text stands.
+    pub fn phase(&self) -> Phase {
+        match self.state {
+            State::Start => Phase::Start,
+            State::Reasoning { .. } | State::Message { reasoning: true } => Phase::Reasoning,
+            State::Header => Phase::Header,
+            State::Answer | State::Message { reasoning: false } => Phase::Answer,
+        }
+    }
+
     /// `open` says that the prompt ended inside a block: see [`is_open`].
     pub fn new(open: bool) -> Self {
         Self {
@@ -269,6 +297,11 @@ fn find(text: &str, wanted: impl Iterator<Item = &'static str>) -> Option<(usize
 /// such blocks does not matter.
 pub fn opens(prompt: &str) -> bool {
     openings().any(|open| prompt.trim_end().ends_with(open))
+}
+
+/// Whether the prompt of a conversation ends by closing a block: the model is not to think.
+pub fn closes(prompt: &str) -> bool {
+    closings().any(|close| prompt.trim_end().ends_with(close))
 }
 
 /// Whether a text that is to be continued as it is ends inside a block.

@@ -153,7 +153,7 @@ pub extern "system" fn Java_dev_vaquita_Native_generate<'local>(
             },
             max_tokens: (max_tokens > 0).then_some(max_tokens),
             stop: texts(env, &stop)?,
-            reasoning_open: false,
+            ..GenerationOptions::default()
         };
         // SAFETY: Java keeps it open meanwhile.
         let mut conversation = unsafe { borrow::<Session>(session) }.conversation()?;
@@ -195,6 +195,7 @@ fn tell(env: &mut JNIEnv, events: &JObject, event: Event) -> Result<bool> {
     }
     let (kind, text, done, total) = match event {
         Event::Prompt { done, total } => (0, "", done, total),
+        Event::Logprobs(_) => return Ok(true), // the options that Java has do not ask for them
         Event::Token(_) => (1, "", 0, 0),
         Event::Reasoning(text) => (2, text, 0, 0),
         Event::Answer(text) => (3, text, 0, 0),

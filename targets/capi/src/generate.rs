@@ -124,7 +124,7 @@ impl GenerateOptions {
             },
             max_tokens: (self.max_tokens > 0).then_some(self.max_tokens),
             stop: stop.collect::<Result<_>>()?,
-            reasoning_open: false,
+            ..GenerationOptions::default()
         })
     }
 }
@@ -198,6 +198,8 @@ fn tell(happened: Happened, call: impl Fn(&Event) -> ControlFlow<()>) -> Control
             call(&Event { kind: VAQUITA_EVENT_PROMPT, prompt_done, prompt_total, ..nothing })
         }
         Happened::Token(token) => call(&Event { kind: VAQUITA_EVENT_TOKEN, token, ..nothing }),
+        // The options that C has do not ask for them.
+        Happened::Logprobs(_) => ControlFlow::Continue(()),
         Happened::Reasoning(text) => with_text(VAQUITA_EVENT_REASONING, text),
         Happened::Answer(text) => with_text(VAQUITA_EVENT_ANSWER, text),
         Happened::WasReasoning => call(&Event { kind: VAQUITA_EVENT_WAS_REASONING, ..nothing }),

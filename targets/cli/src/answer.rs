@@ -83,6 +83,7 @@ impl Sampling {
             max_tokens: self.max_tokens,
             stop: self.stop.clone(),
             reasoning_open,
+            ..GenerationOptions::default()
         }
     }
 }
@@ -141,6 +142,7 @@ pub fn stream(
                 }
             }
             Event::Token(_) => bar = None,
+            Event::Logprobs(_) => {}
             Event::Reasoning(_) | Event::Answer(_) | Event::WasReasoning if quiet => {}
             Event::WasReasoning => printer.was_reasoning(),
             Event::Reasoning(text) => failed = printer.reasoning(text).err(),

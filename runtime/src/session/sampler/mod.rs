@@ -1,52 +1,19 @@
-//! The next token from its logits: greedy, or drawn under temperature, top-k, top-p and min-p.
+//! The next token from its logits: greedy, or drawn from what filters leave.
 //!
-//! Filters apply in the order of the `transformers` library: repetition penalty, temperature, top-k,
-//! top-p, min-p. The same seed gives the same tokens on every machine.
+//! The steps, each of which its options can switch off: logit bias, repetition, presence and frequency penalties
+//! ([`penalties`]), DRY ([`dry`]), a [`Constraint`]'s mask, then temperature, top-k, top-p and min-p in the order of the
+//! `transformers` library, XTC ([`filters`]), and one draw. The same seed gives the same tokens on every machine. One token is
+//! drawn after the other, so that a token never depends on whether it was drafted.
 
-use std::cmp::Ordering;
+pub mod dry;
+mod filters;
+pub mod logprobs;
+mod options;
+mod penalties;
 
+use super::constraint::{Constraint, ConstraintError};
 use super::random::Xoshiro256;
-
-/// How tokens are picked.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SamplingOptions {
-    /// Flattens or sharpens the distribution; 0 always takes the likeliest token.
-    pub temperature: f32,
-    /// Only so many of the likeliest; 0 takes all.
-    pub top_k: usize,
-    /// The likeliest tokens that together reach this probability; 1 takes all.
-    pub top_p: f32,
-    /// Tokens at least this likely relative to the likeliest; 0 takes all.
-    pub min_p: f32,
-    /// Divides the logits of recent tokens (multiplies negative ones); 1 changes nothing.
-    pub repetition_penalty: f32,
-    /// So many tokens are recent.
-    pub repetition_window: usize,
-    /// Start of the random numbers.
-    pub seed: u64,
-}
-
-impl Default for SamplingOptions {
-    /// What DeepSeek recommends for R1: temperature 0.6, top-p 0.95.
-    fn default() -> Self {
-        Self {
-            temperature: 0.6,
-            top_k: 0,
-            top_p: 0.95,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-            repetition_window: 256,
-            seed: 0,
-        }
-    }
-}
-
-impl SamplingOptions {
-    /// The likeliest token, always.
-    pub fn greedy() -> Self {
-        Self { temperature: 0.0, ..Self::default() }
-    }
-}
+pub use options::{MAX_BIASES, SamplingOptions};
 
 /// Why tokens cannot be picked.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -54,12 +21,26 @@ pub enum SamplerError {
     /// An option is out of range.
     #[error("{option} is {found}; allowed: {allowed}")]
     Option {
-        /// Which.
+        /// Name of the option.
         option: &'static str,
         /// Its value.
         found: f32,
         /// What it may be.
         allowed: &'static str,
+    },
+    /// A bias is not a number, or infinite.
+    #[error("the logit bias of token {token} is {bias}; allowed: a number, or negative infinity")]
+    Bias {
+        /// The token.
+        token: u32,
+        /// Its bias.
+        bias: f32,
+    },
+    /// Too many tokens have a bias.
+    #[error("{found} tokens have a logit bias; at most {MAX_BIASES} may")]
+    Biases {
+        /// Number of tokens.
+        found: usize,
     },
     /// The model computed something that is no number.
     #[error("the logit of token {token} is {value}: the model's weights are damaged or overflow")]
@@ -72,6 +53,9 @@ pub enum SamplerError {
     /// No logits.
     #[error("there are no logits to pick a token from")]
     Empty,
+    /// No token is left.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
 }
 
 /// Picks tokens, one after the other.
@@ -81,102 +65,55 @@ pub struct Sampler {
     random: Xoshiro256,
 }
 
-/// A token that may be picked, with what is first its logit, then its weight.
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    token: usize,
-    value: f32,
-}
-
-/// Likelier first, then the lower id.
-fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
-    b.value.total_cmp(&a.value).then(a.token.cmp(&b.token))
-}
-
 impl Sampler {
     /// Checks the options.
     pub fn new(options: SamplingOptions) -> Result<Self, SamplerError> {
-        let check = |option, found: f32, good: bool, allowed| match good && found.is_finite() {
-            true => Ok(()),
-            false => Err(SamplerError::Option { option, found, allowed }),
-        };
-        let SamplingOptions { temperature, top_p, min_p, repetition_penalty, seed, .. } = options;
-        check("temperature", temperature, temperature >= 0.0, "0 or more")?;
-        check("top-p", top_p, top_p > 0.0 && top_p <= 1.0, "above 0, to 1")?;
-        check("min-p", min_p, (0.0..=1.0).contains(&min_p), "0 to 1")?;
-        check("repetition penalty", repetition_penalty, repetition_penalty > 0.0, "above 0")?;
-        Ok(Self { options, random: Xoshiro256::new(seed) })
+        options.check()?;
+        let random = Xoshiro256::new(options.seed);
+        Ok(Self { options, random })
     }
 
-    /// The next token after `history`, whose end the repetition penalty looks at.
+    /// The next token after `history`, at which penalties look.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32, SamplerError> {
+        self.sample_with(logits, history, None)
+    }
+
+    /// The next token among those that `constraint` allows. The constraint is not told of it.
+    pub fn sample_with(
+        &mut self,
+        logits: &mut [f32],
+        history: &[u32],
+        constraint: Option<&mut (dyn Constraint + '_)>,
+    ) -> Result<u32, SamplerError> {
         let bad = logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY);
         if let Some(token) = bad {
             return Err(SamplerError::NotFinite { token, value: logits[token] });
         }
-        self.penalize(logits, history);
+        penalties::bias(logits, &self.options);
+        penalties::penalize(logits, history, &self.options);
+        dry::penalize(logits, history, &self.options.dry);
+        let constrained = constraint.is_some();
+        if let Some(constraint) = constraint {
+            constraint.mask(logits)?;
+        }
         let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let best_token =
             logits.iter().position(|logit| *logit == best).ok_or(SamplerError::Empty)?;
+        if best == f32::NEG_INFINITY && constrained {
+            return Err(ConstraintError::Exhausted.into());
+        }
         if self.options.temperature == 0.0 || best == f32::NEG_INFINITY {
             return Ok(best_token as u32);
         }
-        let candidates = self.weigh(logits, best);
-        let kept = self.filter(candidates);
-        let total: f64 = kept.iter().map(|candidate| f64::from(candidate.value)).sum();
+        let candidates = filters::weigh(logits, best, self.options.temperature);
+        let kept = filters::filter(candidates, &self.options, &mut self.random);
+        let total: f64 = kept.iter().map(|candidate| f64::from(candidate.weight)).sum();
         let mut left = self.random.unit() * total;
         let drawn = kept.iter().find(|candidate| {
-            left -= f64::from(candidate.value);
+            left -= f64::from(candidate.weight);
             left < 0.0
         });
         Ok(drawn.or(kept.last()).map_or(best_token, |candidate| candidate.token) as u32)
-    }
-
-    fn penalize(&self, logits: &mut [f32], history: &[u32]) {
-        let penalty = self.options.repetition_penalty;
-        if penalty == 1.0 {
-            return;
-        }
-        let recent = history.len().saturating_sub(self.options.repetition_window);
-        let mut recent = history[recent..].to_vec();
-        recent.sort_unstable();
-        recent.dedup();
-        for token in recent {
-            if let Some(logit) = logits.get_mut(token as usize) {
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
-            }
-        }
-    }
-
-    /// Weights relative to the likeliest token's, without tokens too unlikely to ever matter.
-    fn weigh(&self, logits: &[f32], best: f32) -> Vec<Candidate> {
-        const LEAST: f32 = -30.0; // e^-30 of a 10^6 vocabulary: one draw in 10^7
-        let exponents = logits.iter().map(|logit| (logit - best) / self.options.temperature);
-        let likely = exponents.enumerate().filter(|(_, exponent)| *exponent > LEAST);
-        likely.map(|(token, x)| Candidate { token, value: libm::expf(x) }).collect()
-    }
-
-    /// The candidates that all filters leave, likeliest first.
-    fn filter(&self, mut candidates: Vec<Candidate>) -> Vec<Candidate> {
-        let SamplingOptions { top_k, top_p, min_p, .. } = self.options;
-        if top_k > 0 && top_k < candidates.len() {
-            candidates.select_nth_unstable_by(top_k - 1, by_rank);
-            candidates.truncate(top_k);
-        }
-        candidates.sort_unstable_by(by_rank);
-        if top_p < 1.0 {
-            let total: f64 = candidates.iter().map(|candidate| f64::from(candidate.value)).sum();
-            let mut sum = 0.0;
-            let reached = candidates.iter().position(|candidate| {
-                sum += f64::from(candidate.value);
-                sum >= f64::from(top_p) * total
-            });
-            candidates.truncate(reached.map_or(candidates.len(), |last| last + 1));
-        }
-        if let Some(first) = candidates.first().copied() {
-            candidates.retain(|candidate| candidate.value >= min_p * first.value);
-        }
-        candidates
     }
 }
 
