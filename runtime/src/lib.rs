@@ -20,6 +20,8 @@ pub mod measure;
 pub mod model;
 pub mod opening;
 pub mod session;
+#[cfg(feature = "structured")]
+pub mod structured;
 pub mod svg;
 pub mod threads;
 pub mod tokenizer;

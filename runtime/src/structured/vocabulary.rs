@@ -1,0 +1,63 @@
+//! A tokenizer as the matcher sees it: the bytes of its tokens in a trie.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
+
+use super::StructuredError;
+use crate::tokenizer::Tokenizer;
+
+/// A byte that no text has. The matcher takes tokens that begin with it for control tokens.
+const CONTROL: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
+
+/// Tokens with their bytes.
+pub(super) struct Vocabulary {
+    pub env: TokEnv,
+    /// Control tokens that do not end an answer.
+    control: Vec<u32>,
+}
+
+impl Vocabulary {
+    /// Tokens of a tokenizer, of which `ends` end an answer.
+    pub fn new(tokenizer: &Tokenizer, ends: &[u32]) -> Result<Self, StructuredError> {
+        let size = tokenizer.vocab_size() as u32;
+        let ends: Vec<u32> = ends.iter().copied().filter(|token| *token < size).collect();
+        let first = *ends.first().ok_or(StructuredError::NoEnd)?;
+        let mut words = vec![Vec::new(); size as usize];
+        let mut control = Vec::new();
+        let mut by_bytes: HashMap<Vec<u8>, u32> = HashMap::new();
+        for token in 0..size {
+            let Some(piece) = tokenizer.piece(token) else { continue };
+            if tokenizer.is_special(token) || ends.contains(&token) {
+                words[token as usize] = [&[CONTROL], &piece[..]].concat();
+                control.extend((!ends.contains(&token)).then_some(token));
+                continue;
+            }
+            if piece.is_empty() || piece.contains(&CONTROL) {
+                continue;
+            }
+            // SentencePiece has bytes twice, as text and for fallback: the first is for what no text has.
+            let id = |text: &str| tokenizer.token_to_id(text) == Some(token);
+            if let Some(other) = by_bytes.insert(piece.clone(), token) {
+                let plain = match std::str::from_utf8(&piece).is_ok_and(|text| id(text)) {
+                    true => token,
+                    false => other,
+                };
+                let dropped = if plain == token { other } else { token };
+                words[dropped as usize].clear();
+                by_bytes.insert(piece.clone(), plain);
+                words[plain as usize] = piece;
+                continue;
+            }
+            words[token as usize] = piece;
+        }
+        let trie = TokTrie::from(&TokRxInfo::new(size, first), &words).with_eos_tokens(&ends);
+        Ok(Self { env: Arc::new(ApproximateTokEnv::new(trie)), control })
+    }
+
+    /// Bans control tokens, whatever a grammar says of them.
+    pub fn without_control(&self, mask: &mut SimpleVob) {
+        self.control.iter().for_each(|token| mask.disallow_token(*token));
+    }
+}

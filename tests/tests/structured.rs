@@ -1,0 +1,353 @@
+//! Structured output on real tokenizers and on the reference model: what a rule allows, refuses, and makes a model say.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, LazyLock};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use vaquita_runtime::session::constraint::{Constraint, Grammar, end_tokens};
+use vaquita_runtime::session::generate::{GenerationOptions, StopReason, generate};
+use vaquita_runtime::session::sampler::SamplingOptions;
+use vaquita_runtime::session::{Session, SessionOptions};
+use vaquita_runtime::structured::{Compiler, Rule, StructuredError};
+use vaquita_runtime::threads::Pool;
+use vaquita_runtime::tokenizer::Tokenizer;
+use vaquita_tests::{golden, open_folder, reference};
+
+/// A tokenizer, the tokens that end its answers, and their grammars.
+struct Subject {
+    tokenizer: Arc<Tokenizer>,
+    ends: Vec<u32>,
+    compiler: Compiler,
+}
+
+impl Subject {
+    fn new(name: &str, end: &str) -> Self {
+        let file = std::fs::read(golden("tokenizer").join(name)).unwrap();
+        let file: Value = serde_json::from_slice(&file).unwrap();
+        let tokenizer = Tokenizer::from_json(file["tokenizer"].to_string().as_bytes()).unwrap();
+        let tokenizer = Arc::new(tokenizer);
+        let ends = vec![tokenizer.token_to_id(end).unwrap()];
+        let compiler = Compiler::new(&tokenizer, &ends).unwrap();
+        Self { tokenizer, ends, compiler }
+    }
+
+    fn allows(&self, rule: &Rule, text: &str) -> bool {
+        let grammar = self.compiler.compile(rule).unwrap();
+        self.follow(&*grammar, &self.tokenizer.encode(text, false).unwrap())
+    }
+
+    /// Whether `tokens` and then an end are allowed, one after the other.
+    fn follow(&self, grammar: &dyn Grammar, tokens: &[u32]) -> bool {
+        let mut constraint = grammar.begin().unwrap();
+        for token in tokens {
+            if !self.allowed(&mut *constraint).contains(token) {
+                return false;
+            }
+            constraint.accept(*token).unwrap();
+        }
+        self.allowed(&mut *constraint).contains(&self.ends[0])
+    }
+
+    fn allowed(&self, constraint: &mut dyn Constraint) -> Vec<u32> {
+        let mut logits = vec![0.0; self.tokenizer.vocab_size() + 5];
+        match constraint.mask(&mut logits) {
+            Ok(()) => {}
+            Err(_) => return Vec::new(),
+        }
+        assert!(logits[self.tokenizer.vocab_size()..].iter().all(|x| *x == f32::NEG_INFINITY));
+        (0..).zip(&logits).filter(|(_, x)| **x == 0.0).map(|(token, _)| token).collect()
+    }
+}
+
+static BYTE_LEVEL: LazyLock<Subject> =
+    LazyLock::new(|| Subject::new("deepseek-v3.json", "<|eos|>"));
+static BYTE_FALLBACK: LazyLock<Subject> = LazyLock::new(|| Subject::new("llama-spm.json", "</s>"));
+
+fn both() -> [&'static Subject; 2] {
+    [&BYTE_LEVEL, &BYTE_FALLBACK]
+}
+
+fn schema(schema: Value) -> Rule {
+    Rule::JsonSchema { schema, strict: false }
+}
+
+#[test]
+fn a_schema_allows_what_is_valid_and_nothing_else() {
+    let rule = schema(json!({
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 5},
+            "ages": {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+            "kind": {"enum": ["a\"b", null, 1.5]},
+        },
+        "required": ["name", "ages"],
+    }));
+    for subject in both() {
+        for good in [
+            r#"{"name":"é語","ages":[0,12]}"#,
+            "{\n  \"name\": \"\",\n  \"ages\": [\n    7\n  ],\n  \"kind\": \"a\\\"b\"\n}",
+            r#"{"name": "a", "ages": [1], "kind": null, "more": {"x": [true]}}"#,
+        ] {
+            assert!(subject.allows(&rule, good), "{good}");
+        }
+        for bad in [
+            r#"{"name":"abcdef","ages":[0]}"#,
+            r#"{"name":"a","ages":[]}"#,
+            r#"{"name":"a","ages":[-1]}"#,
+            r#"{"name":"a"}"#,
+            r#"{"name":"a","ages":[1],"kind":2}"#,
+            r#"{"name":"a","ages":[1]} x"#,
+            "",
+            // White space is bounded.
+            "{\n\n\"name\":\"a\",\"ages\":[1]}",
+            "{                    \"name\":\"a\",\"ages\":[1]}",
+        ] {
+            assert!(!subject.allows(&rule, bad), "{bad}");
+        }
+    }
+}
+
+#[test]
+fn any_object_is_an_object() {
+    for subject in both() {
+        assert!(subject.allows(&Rule::JsonObject, r#"{"a": [1, {"b": "\u00e9\n"}]}"#));
+        assert!(!subject.allows(&Rule::JsonObject, "[1]"));
+    }
+}
+
+#[test]
+fn a_gbnf_grammar_allows_every_sentence_of_it() {
+    // "if" may be two letters, too: a lexer that takes the longest terminal would refuse "ify".
+    let grammar = "root ::= \"if\" \"x\" | [a-z] [a-z] \"y\" | list\nlist ::= \"[\" (item (\",\" item)*)? \"]\"\nitem ::= [0-9]{1,3} | [^0-9,\\]é]+ | list";
+    let rule = Rule::Gbnf(grammar.into());
+    for subject in both() {
+        for good in ["ifx", "ify", "aby", "[]", "[1,22,[a b,語]]"] {
+            assert!(subject.allows(&rule, good), "{good}");
+        }
+        for bad in ["if", "abx", "[1234]", "[é]", "[1,]"] {
+            assert!(!subject.allows(&rule, bad), "{bad}");
+        }
+    }
+}
+
+#[test]
+fn lark_regular_expressions_and_choices_hold_the_whole_answer() {
+    let lark = Rule::Lark("start: \"x=\" NUMBER\nNUMBER: /[0-9]+/".into());
+    let regex = Rule::Regex(r"(\d{3}-)?\d{4}/[a-z]".into());
+    let choice = Rule::Choice(["a", "ab", "c/d\n", "é*"].map(String::from).into());
+    for subject in both() {
+        assert!(subject.allows(&lark, "x=12") && !subject.allows(&lark, "x="));
+        assert!(subject.allows(&regex, "123-4567/a") && !subject.allows(&regex, "123-4567/ab"));
+        for good in ["a", "ab", "c/d\n", "é*"] {
+            assert!(subject.allows(&choice, good), "{good}");
+        }
+        assert!(!subject.allows(&choice, "abc") && !subject.allows(&choice, "e*"));
+    }
+}
+
+#[test]
+fn control_tokens_are_never_allowed_but_for_an_end() {
+    let anything = Rule::Regex(r"(?s:.)*".into());
+    for subject in both() {
+        let grammar = subject.compiler.compile(&anything).unwrap();
+        let allowed = subject.allowed(&mut *grammar.begin().unwrap());
+        let control = allowed.iter().filter(|token| subject.tokenizer.is_special(**token));
+        assert_eq!(control.copied().collect::<Vec<_>>(), subject.ends);
+        assert!(allowed.len() > subject.tokenizer.vocab_size() / 2);
+        for text in ["start: <|endoftext|>", "start: <[0-9]>", "start: <[*]>"] {
+            let refused = subject.compiler.compile(&Rule::Lark(text.into()));
+            assert!(matches!(refused, Err(StructuredError::Grammar { .. })), "{text}");
+        }
+    }
+}
+
+#[test]
+fn rules_that_cannot_be_enforced_are_refused_before_any_token() {
+    let compile = |rule: Rule| BYTE_LEVEL.compiler.compile(&rule).unwrap_err().to_string();
+    let unique = compile(schema(json!({"properties": {"a": {"uniqueItems": true}}})));
+    assert!(unique.starts_with("#/properties/a/uniqueItems: "), "{unique}");
+    for rule in [
+        schema(json!({"oneOf": [{"type": "integer"}, {"type": "number"}]})),
+        schema(json!({"type": "string", "format": "no-such-format"})),
+        schema(json!({"type": "no-such-type"})),
+        schema(json!({"type": "integer", "minimum": 3, "maximum": 2})),
+        schema(json!({"properties": {"a": false}, "required": ["a"]})),
+        schema(json!({"pattern": "(?<=a)b"})),
+        schema(json!(false)),
+        schema(json!(3)),
+        Rule::Lark("start: nothing".into()),
+        Rule::Regex("a(".into()),
+        Rule::Choice(vec![]),
+        Rule::Regex(format!("{}a{}", "(".repeat(3000), ")".repeat(3000))),
+        Rule::Gbnf(format!("root ::= {}", "(".repeat(60_000))),
+    ] {
+        compile(rule);
+    }
+}
+
+/// Inputs that crashed or hung other servers.
+#[test]
+fn hostile_rules_end_in_time() {
+    let nested =
+        |depth: usize| (0..depth).fold(json!({}), |inner, _| json!({"properties": {"a": inner}}));
+    for rule in [
+        schema(json!({"pattern": "((a{0,1000}){0,1000}){0,1000}"})),
+        schema(json!({"pattern": "(a|a)*(a|a)*(a|a)*b"})),
+        schema(json!({"maxLength": 1_000_000, "minLength": 999_999})),
+        schema(
+            json!({"items": {"items": {"items": {"minItems": 9999}, "minItems": 9999}, "minItems": 9999}}),
+        ),
+        schema(json!({"description": "é".repeat(150), "$ref": "#"})),
+        schema(json!({"allOf": [{"$ref": "#"}, {"$ref": "#"}]})),
+        schema(json!({"const": "é".repeat(150), "enum": ["é".repeat(99), 1]})),
+        schema(json!({"type": ["é".repeat(150)]})),
+        schema(json!({"minimum": "é".repeat(150)})),
+        schema(json!({"multipleOf": 0.000_001, "minimum": 1e300})),
+        schema(
+            json!({"multipleOf": 0.000_123, "allOf": [{"multipleOf": 999_983}, {"multipleOf": 0.777_777}]}),
+        ),
+        schema(nested(60)),
+        Rule::Gbnf("root ::= (\"a\"{0,9999}){0,9999}".into()),
+        Rule::Gbnf("root ::= root | \"a\" root \"b\" | \"\"".into()),
+        Rule::Gbnf("root ::= x x x x x x x x\nx ::= y y y y y y y y\ny ::= [^x]*".into()),
+        Rule::Lark("start: start start | \"a\" | \"\"".into()),
+    ] {
+        // Whether it compiles does not matter; that it comes back does.
+        if let Ok(grammar) = BYTE_LEVEL.compiler.compile(&rule) {
+            let mut constraint = grammar.begin().unwrap();
+            let mut logits = vec![0.0; BYTE_LEVEL.tokenizer.vocab_size()];
+            let _ = constraint.mask(&mut logits);
+        }
+    }
+}
+
+#[test]
+fn rolling_back_restores_the_mask() {
+    let rule = schema(json!({"type": "array", "items": {"enum": ["abc", "abd", 12]}}));
+    for subject in both() {
+        let grammar = subject.compiler.compile(&rule).unwrap();
+        let mut constraint = grammar.begin().unwrap();
+        let tokens = subject.tokenizer.encode("[\"abc\", 12]", false).unwrap();
+        let mut masks = vec![subject.allowed(&mut *constraint)];
+        for token in &tokens {
+            constraint.accept(*token).unwrap();
+            masks.push(subject.allowed(&mut *constraint));
+        }
+        constraint.accept(subject.ends[0]).unwrap();
+        constraint.rollback(1).unwrap();
+        for back in (0..tokens.len()).rev() {
+            constraint.rollback(1).unwrap();
+            assert_eq!(subject.allowed(&mut *constraint), masks[back]);
+        }
+        assert!(constraint.rollback(1).is_err());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Any walk through allowed tokens is valid JSON of the schema's shape, and never gets stuck.
+    #[test]
+    fn every_walk_gives_a_valid_answer(choices in prop::collection::vec(any::<u32>(), 60), level: bool) {
+        let subject: &Subject = if level { &BYTE_LEVEL } else { &BYTE_FALLBACK };
+        let rule = schema(json!({
+            "type": "object",
+            "properties": {"a": {"type": "string"}, "b": {"type": ["integer", "null"]}, "c": {"type": "array", "items": {"type": "boolean"}}},
+            "required": ["a", "b", "c"],
+            "additionalProperties": false,
+        }));
+        let grammar = subject.compiler.compile(&rule).unwrap();
+        let mut constraint = grammar.begin().unwrap();
+        let mut tokens = Vec::new();
+        let mut ended = false;
+        for step in 0..400 {
+            let allowed = subject.allowed(&mut *constraint);
+            prop_assert!(!allowed.is_empty(), "stuck after {:?}", subject.tokenizer.decode(&tokens));
+            // At random, then by the shortest way: the tokens that close what is open are short.
+            let token = match choices.get(step) {
+                Some(choice) => allowed[*choice as usize % allowed.len()],
+                None => {
+                    let piece = |token: &u32| subject.tokenizer.piece(*token).unwrap_or_default();
+                    let closes = |token: &&u32| ["\"", "}", "]"].iter().any(|end| piece(token) == end.as_bytes());
+                    let end = allowed.iter().find(|token| subject.ends.contains(token));
+                    *end.or(allowed.iter().find(closes)).unwrap_or(&allowed[0])
+                }
+            };
+            if subject.ends.contains(&token) {
+                ended = true;
+                break;
+            }
+            constraint.accept(token).unwrap();
+            tokens.push(token);
+        }
+        if ended {
+            let bytes: Vec<u8> = tokens.iter().filter_map(|t| subject.tokenizer.piece(*t)).flatten().collect();
+            let value: Value = serde_json::from_slice(&bytes).unwrap();
+            let keys: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+            prop_assert_eq!(keys, ["a", "b", "c"]);
+            prop_assert!(value["a"].is_string() && value["c"].is_array());
+            prop_assert!(value["b"].is_null() || value["b"].is_number());
+        }
+    }
+}
+
+/// The reference model, hot, with and without reasoning.
+#[test]
+fn a_model_answers_in_json_after_it_has_thought() {
+    let model = open_folder(&reference());
+    let tokenizer = Arc::new(Tokenizer::from_folder(&reference()).unwrap());
+    let ends = end_tokens(&tokenizer, &model.config().eos_token_ids);
+    let compiler = Compiler::new(&tokenizer, &ends).unwrap();
+    let rule = schema(json!({
+        "type": "object",
+        "properties": {"result": {"type": "integer", "minimum": 0, "maximum": 999}, "sure": {"type": "boolean"}},
+        "required": ["result", "sure"],
+        "additionalProperties": false,
+    }));
+    let grammar = compiler.compile(&rule).unwrap();
+    let pool = Arc::new(Pool::new(2));
+    let mut thoughts = 0;
+    for (seed, reasoning_open) in [(1, false), (2, false), (3, true), (4, true), (5, true)] {
+        let prompt = match reasoning_open {
+            true => "<｜User｜>What is 12 + 30?<｜Assistant｜><think>\n",
+            false => "<｜User｜>What is 12 + 30?<｜Assistant｜><think>\n\n</think>\n\n",
+        };
+        let prompt = tokenizer.encode(prompt, true).unwrap();
+        let options = GenerationOptions {
+            sampling: SamplingOptions {
+                temperature: 1.5,
+                seed,
+                presence_penalty: 0.5,
+                ..SamplingOptions::default()
+            },
+            max_tokens: Some(300),
+            reasoning_open,
+            grammar: Some(grammar.clone()),
+            logprobs: Some(2),
+            ..GenerationOptions::default()
+        };
+        let mut session = Session::new(model.clone(), pool.clone(), SessionOptions::default());
+        let answer = generate(&mut session, &tokenizer, &prompt, &options, &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        thoughts += answer.reasoning.len();
+        assert_eq!(answer.logprobs.len(), answer.tokens.len());
+        assert!(
+            answer
+                .logprobs
+                .iter()
+                .all(|l| l.top.len() == 2 && l.picked.logprob <= l.top[0].logprob)
+        );
+        match answer.stop {
+            StopReason::EndOfSentence => {
+                let value: Value = serde_json::from_str(&answer.answer).expect(&answer.answer);
+                assert!(value["result"].as_u64().unwrap() < 1000 && value["sure"].is_boolean());
+            }
+            // It thinks on.
+            stop => assert_eq!((stop, answer.answer.as_str()), (StopReason::Length, "")),
+        }
+    }
+    assert!(thoughts > 0);
+}
