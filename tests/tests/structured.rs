@@ -34,7 +34,24 @@ impl Subject {
 
     fn allows(&self, rule: &Rule, text: &str) -> bool {
         let grammar = self.compiler.compile(rule).unwrap();
-        self.follow(&*grammar, &self.tokenizer.encode(text, false).unwrap())
+        self.follow(&*grammar, &self.tokens(text))
+    }
+
+    /// Tokens of exactly `text`, the longest first: SentencePiece puts a blank before it.
+    fn tokens(&self, text: &str) -> Vec<u32> {
+        let mut rest = text.as_bytes();
+        let mut tokens = Vec::new();
+        while !rest.is_empty() {
+            let text_of =
+                |id: &u32| self.tokenizer.piece(*id).filter(|_| !self.tokenizer.is_special(*id));
+            let fits =
+                |id: &u32| text_of(id).is_some_and(|p| !p.is_empty() && rest.starts_with(&p));
+            let all = (0..self.tokenizer.vocab_size() as u32).filter(fits);
+            let token = all.max_by_key(|id| text_of(id).map(|p| p.len())).unwrap();
+            rest = &rest[text_of(&token).unwrap().len()..];
+            tokens.push(token);
+        }
+        tokens
     }
 
     /// Whether `tokens` and then an end are allowed, one after the other.
@@ -42,6 +59,7 @@ impl Subject {
         let mut constraint = grammar.begin().unwrap();
         for token in tokens {
             if !self.allowed(&mut *constraint).contains(token) {
+                eprintln!("{token} {:?} refused", self.tokenizer.piece(*token));
                 return false;
             }
             constraint.accept(*token).unwrap();
@@ -111,7 +129,7 @@ fn a_schema_allows_what_is_valid_and_nothing_else() {
 #[test]
 fn any_object_is_an_object() {
     for subject in both() {
-        assert!(subject.allows(&Rule::JsonObject, r#"{"a": [1, {"b": "\u00e9\n"}]}"#));
+        assert!(subject.allows(&Rule::JsonObject, r#"{"a": [1, {"b": "é\n"}]}"#));
         assert!(!subject.allows(&Rule::JsonObject, "[1]"));
     }
 }
@@ -164,7 +182,10 @@ fn control_tokens_are_never_allowed_but_for_an_end() {
 
 #[test]
 fn rules_that_cannot_be_enforced_are_refused_before_any_token() {
-    let compile = |rule: Rule| BYTE_LEVEL.compiler.compile(&rule).unwrap_err().to_string();
+    let compile = |rule: Rule| match BYTE_LEVEL.compiler.compile(&rule) {
+        Ok(_) => panic!("{rule:?}"),
+        Err(error) => error.to_string(),
+    };
     let unique = compile(schema(json!({"properties": {"a": {"uniqueItems": true}}})));
     assert!(unique.starts_with("#/properties/a/uniqueItems: "), "{unique}");
     for rule in [
@@ -172,7 +193,7 @@ fn rules_that_cannot_be_enforced_are_refused_before_any_token() {
         schema(json!({"type": "string", "format": "no-such-format"})),
         schema(json!({"type": "no-such-type"})),
         schema(json!({"type": "integer", "minimum": 3, "maximum": 2})),
-        schema(json!({"properties": {"a": false}, "required": ["a"]})),
+        schema(json!({"type": "object", "properties": {"a": false}, "required": ["a"]})),
         schema(json!({"pattern": "(?<=a)b"})),
         schema(json!(false)),
         schema(json!(3)),
@@ -228,7 +249,7 @@ fn rolling_back_restores_the_mask() {
     for subject in both() {
         let grammar = subject.compiler.compile(&rule).unwrap();
         let mut constraint = grammar.begin().unwrap();
-        let tokens = subject.tokenizer.encode("[\"abc\", 12]", false).unwrap();
+        let tokens = subject.tokens("[\"abc\", 12]");
         let mut masks = vec![subject.allowed(&mut *constraint)];
         for token in &tokens {
             constraint.accept(*token).unwrap();

@@ -18,6 +18,7 @@ pub mod save;
 pub mod stop;
 pub mod text;
 pub mod thinking;
+pub mod tools;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -31,6 +31,7 @@ impl Grammar for Compiled {
             matcher: self.matcher.deep_clone(),
             trusted: self.trusted,
             accepted: 0,
+            ended: 0,
         }))
     }
 }
@@ -40,7 +41,10 @@ struct Followed {
     vocabulary: Arc<Vocabulary>,
     matcher: Matcher,
     trusted: bool,
+    /// Tokens that the matcher was given.
     accepted: usize,
+    /// Ends of the answer after these.
+    ended: usize,
 }
 
 fn failed(error: impl fmt::Display) -> ConstraintError {
@@ -60,17 +64,26 @@ impl Constraint for Followed {
     }
 
     fn accept(&mut self, token: u32) -> Result<(), ConstraintError> {
+        // A matcher that has stopped allows the end without taking it.
+        let ends = self.vocabulary.env.tok_trie().eos_tokens();
+        if self.matcher.is_stopped() && !self.matcher.is_error() && ends.contains(&token) {
+            self.ended += 1;
+            return Ok(());
+        }
         self.matcher.consume_token(token).map_err(|_| ConstraintError::Refused { token })?;
         self.accepted += 1;
         Ok(())
     }
 
     fn rollback(&mut self, tokens: usize) -> Result<(), ConstraintError> {
-        if tokens > self.accepted {
-            return Err(ConstraintError::Rollback { asked: tokens, accepted: self.accepted });
+        let accepted = self.accepted + self.ended;
+        if tokens > accepted {
+            return Err(ConstraintError::Rollback { asked: tokens, accepted });
         }
-        self.accepted -= tokens;
-        self.matcher.rollback(tokens).map_err(failed)
+        let ends = tokens.min(self.ended);
+        self.ended -= ends;
+        self.accepted -= tokens - ends;
+        self.matcher.rollback(tokens - ends).map_err(failed)
     }
 }
 

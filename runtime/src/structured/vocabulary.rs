@@ -37,19 +37,17 @@ impl Vocabulary {
             if piece.is_empty() || piece.contains(&CONTROL) {
                 continue;
             }
-            // SentencePiece has bytes twice, as text and for fallback: the first is for what no text has.
-            let id = |text: &str| tokenizer.token_to_id(text) == Some(token);
-            if let Some(other) = by_bytes.insert(piece.clone(), token) {
-                let plain = match std::str::from_utf8(&piece).is_ok_and(|text| id(text)) {
-                    true => token,
-                    false => other,
-                };
-                let dropped = if plain == token { other } else { token };
-                words[dropped as usize].clear();
-                by_bytes.insert(piece.clone(), plain);
-                words[plain as usize] = piece;
-                continue;
+            // SentencePiece has bytes twice, as text and for what no text has: the text is the one to use.
+            let is_fallback = |token| {
+                let [byte] = piece[..] else { return false };
+                tokenizer.token_to_id(&format!("<0x{byte:02X}>")) == Some(token)
+            };
+            match by_bytes.get(&piece).copied() {
+                Some(_) if is_fallback(token) => continue,
+                Some(other) if is_fallback(other) => words[other as usize].clear(),
+                _ => {}
             }
+            by_bytes.insert(piece.clone(), token);
             words[token as usize] = piece;
         }
         let trie = TokTrie::from(&TokRxInfo::new(size, first), &words).with_eos_tokens(&ends);

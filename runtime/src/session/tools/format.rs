@@ -1,0 +1,178 @@
+//! How families of models write calls, told by the model's chat template.
+
+use crate::tokenizer::Tokenizer;
+
+use super::cursor::TOKEN;
+
+/// The form in which a model was taught to write calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// DeepSeek-V3, R1 and its distills: a fenced JSON object after the name.
+    DeepSeekV3,
+    /// DeepSeek-V3.1: an object after the name.
+    DeepSeekV31,
+    /// DeepSeek-V3.2: tagged parameters in `<｜DSML｜function_calls>`.
+    DeepSeekV32,
+    /// DeepSeek-V4: the same in `<｜DSML｜tool_calls>`.
+    DeepSeekV4,
+    /// Qwen2.5, Qwen3, Hermes: an object with name and arguments in `<tool_call>`.
+    Hermes,
+    /// Qwen3-Coder, Qwen3.5: `<function=...>` with `<parameter=...>`.
+    QwenCoder,
+    /// GLM-4.5 and later: `<arg_key>` and `<arg_value>`.
+    Glm,
+    /// Kimi K2: an object after an identifier that counts calls.
+    Kimi,
+    /// gpt-oss: a message to `functions.NAME`.
+    Harmony,
+    /// LFM2: a list of Python calls.
+    Lfm2,
+    /// Llama 3.1 and later: the answer is an object with name and parameters.
+    Llama3,
+    /// Mistral Nemo, Mixtral: a list of objects after `[TOOL_CALLS]`.
+    MistralNemo,
+    /// Mistral Small 3.2 and later: name and object after `[TOOL_CALLS]`.
+    Mistral,
+    /// No form of its own: the answer is an object with name and arguments, under a grammar.
+    Generic,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::DeepSeekV3,
+        Self::DeepSeekV31,
+        Self::DeepSeekV32,
+        Self::DeepSeekV4,
+        Self::Hermes,
+        Self::QwenCoder,
+        Self::Glm,
+        Self::Kimi,
+        Self::Harmony,
+        Self::Lfm2,
+        Self::Llama3,
+        Self::MistralNemo,
+        Self::Mistral,
+        Self::Generic,
+    ];
+
+    /// From the text of a chat template; [`Generic`](Self::Generic) where it writes no calls.
+    pub fn of_template(template: &str) -> Self {
+        let has = |text: &str| template.contains(text);
+        match () {
+            _ if has("｜DSML｜") && has("tool_calls>") && !has("function_calls>") => {
+                Self::DeepSeekV4
+            }
+            _ if has("｜DSML｜") => Self::DeepSeekV32,
+            _ if has("<｜tool▁call▁begin｜>") && has("```") => Self::DeepSeekV3,
+            _ if has("<｜tool▁call▁begin｜>") => Self::DeepSeekV31,
+            _ if has("<|tool_call_begin|>") => Self::Kimi,
+            _ if has("<|channel|>") => Self::Harmony,
+            _ if has("<|tool_call_start|>") => Self::Lfm2,
+            _ if has("<arg_key>") => Self::Glm,
+            _ if has("<function=") && has("<parameter=") => Self::QwenCoder,
+            _ if has("<tool_call>") => Self::Hermes,
+            _ if has("[TOOL_CALLS]") && has("[ARGS]") => Self::Mistral,
+            _ if has("[TOOL_CALLS]") => Self::MistralNemo,
+            _ if has("<|python_tag|>") || (has("ipython") && has("\"parameters\"")) => Self::Llama3,
+            _ => Self::Generic,
+        }
+    }
+
+    /// Parts of the format that may be tokens of their own.
+    pub(super) fn markers(self) -> &'static [&'static str] {
+        match self {
+            Self::DeepSeekV3 | Self::DeepSeekV31 => &[
+                "<｜tool▁calls▁begin｜>",
+                "<｜tool▁calls▁end｜>",
+                "<｜tool▁call▁begin｜>",
+                "<｜tool▁call▁end｜>",
+                "<｜tool▁sep｜>",
+            ],
+            Self::DeepSeekV32 | Self::DeepSeekV4 => &["｜DSML｜"],
+            Self::Hermes | Self::QwenCoder => &["<tool_call>", "</tool_call>"],
+            Self::Glm => &[
+                "<tool_call>",
+                "</tool_call>",
+                "<arg_key>",
+                "</arg_key>",
+                "<arg_value>",
+                "</arg_value>",
+            ],
+            Self::Kimi => &[
+                "<|tool_calls_section_begin|>",
+                "<|tool_calls_section_end|>",
+                "<|tool_call_begin|>",
+                "<|tool_call_argument_begin|>",
+                "<|tool_call_end|>",
+            ],
+            // The reasoning is told from the answer by the same markers, as text.
+            Self::Harmony | Self::Generic => &[],
+            Self::Lfm2 => &["<|tool_call_start|>", "<|tool_call_end|>"],
+            Self::Llama3 => &["<|python_tag|>"],
+            Self::MistralNemo | Self::Mistral => &["[TOOL_CALLS]", "[ARGS]"],
+        }
+    }
+
+    /// The texts by which calls begin.
+    pub(super) fn triggers(self) -> &'static [&'static str] {
+        match self {
+            Self::DeepSeekV3 | Self::DeepSeekV31 => {
+                &["<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"]
+            }
+            Self::DeepSeekV32 => &["<｜DSML｜function_calls>"],
+            Self::DeepSeekV4 => &["<｜DSML｜tool_calls>"],
+            Self::Hermes | Self::QwenCoder | Self::Glm => &["<tool_call>"],
+            Self::Kimi => &["<|tool_calls_section_begin|>", "<|tool_call_begin|>"],
+            Self::Harmony => &["<|start|>assistant", "<|channel|>commentary"],
+            Self::Lfm2 => &["<|tool_call_start|>"],
+            Self::Llama3 => &["<|python_tag|>", "<function="],
+            Self::MistralNemo | Self::Mistral => &["[TOOL_CALLS]"],
+            Self::Generic => &[],
+        }
+    }
+
+    /// An answer that begins with `{` (or a recipient, for gpt-oss) may be a call.
+    pub(super) fn begins_answer(self) -> &'static [&'static str] {
+        match self {
+            Self::Llama3 | Self::Generic => &["{"],
+            Self::Harmony => &["to=functions."],
+            _ => &[],
+        }
+    }
+}
+
+/// Which markers of a format are tokens of a vocabulary.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tokens {
+    tokens: Vec<(u32, &'static str)>,
+}
+
+impl Tokens {
+    pub fn new(format: Format, tokenizer: &Tokenizer) -> Self {
+        let of = |text: &&'static str| Some((tokenizer.token_to_id(text)?, *text));
+        Self { tokens: format.markers().iter().filter_map(of).collect() }
+    }
+
+    /// Whether `token` is a marker.
+    pub fn is_marker(&self, token: u32) -> bool {
+        self.tokens.iter().any(|(id, _)| *id == token)
+    }
+
+    /// `literal` as it comes: with [`TOKEN`] before each marker in it that is a token.
+    pub fn literal(&self, literal: &str) -> String {
+        let mark = |text: String, (_, marker): &(u32, &str)| {
+            text.replace(marker, &format!("{TOKEN}{marker}"))
+        };
+        self.tokens.iter().fold(literal.to_string(), mark)
+    }
+
+    /// `literal`, and for DeepSeek's markers the forms in which distilled models write them as plain text.
+    pub fn literals(&self, literal: &str) -> Vec<String> {
+        let mut all = vec![self.literal(literal)];
+        if literal.contains('▁') {
+            all.extend(["_", " ", "\\_"].map(|other| literal.replace('▁', other)));
+        }
+        all
+    }
+}

@@ -1,0 +1,324 @@
+//! An answer as it streams, taken apart into text and calls.
+
+use super::cursor::{Cursor, Stop, TOKEN};
+use super::format::{Format, Tokens};
+use super::ids::Ids;
+use super::offer::Tools;
+use super::read::{Block, Item, Partial, Reader};
+use crate::session::stop::partial_suffix;
+use crate::tokenizer::Tokenizer;
+
+/// A piece of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToolEvent {
+    /// Text that belongs to no call.
+    Text(String),
+    /// A call begins: its name is complete.
+    Begin {
+        /// Number of the call in the answer.
+        index: usize,
+        /// Identifier, unguessable but for models that write their own.
+        id: String,
+        /// The function.
+        name: String,
+    },
+    /// More of a call's arguments, JSON text.
+    Arguments {
+        /// Number of the call.
+        index: usize,
+        /// The piece.
+        json: String,
+    },
+    /// A call is complete.
+    End {
+        /// Number of the call.
+        index: usize,
+    },
+    /// What looked like a call is none, and follows as text from its start; a call that began is void.
+    Malformed {
+        /// Number of the call, where it began.
+        index: Option<usize>,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+}
+
+/// A call of a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Call {
+    /// Identifier.
+    pub id: String,
+    /// The function.
+    pub name: String,
+    /// Arguments: a JSON object, cut off where the call is not complete.
+    pub arguments: String,
+    /// The model has written all of it.
+    pub complete: bool,
+}
+
+/// A whole answer: the sum of its events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Text outside of calls.
+    pub text: String,
+    /// Calls in their order.
+    pub calls: Vec<Call>,
+    /// What was wrong with calls that became text.
+    pub warnings: Vec<&'static str>,
+    /// Numbers of the calls.
+    indices: Vec<usize>,
+}
+
+impl Answer {
+    /// Takes the next event.
+    pub fn apply(&mut self, event: &ToolEvent) {
+        let of = |indices: &[usize], index| indices.iter().position(|one| *one == index);
+        match event {
+            ToolEvent::Text(text) => self.text.push_str(text),
+            ToolEvent::Begin { index, id, name } => {
+                self.indices.push(*index);
+                self.calls.push(Call { id: id.clone(), name: name.clone(), ..Call::default() });
+            }
+            ToolEvent::Arguments { index, json } => {
+                if let Some(at) = of(&self.indices, *index) {
+                    self.calls[at].arguments.push_str(json);
+                }
+            }
+            ToolEvent::End { index } => {
+                if let Some(at) = of(&self.indices, *index) {
+                    self.calls[at].complete = true;
+                }
+            }
+            ToolEvent::Malformed { index, problem } => {
+                self.warnings.push(problem);
+                if let Some(at) = index.and_then(|index| of(&self.indices, index)) {
+                    self.calls.remove(at);
+                    self.indices.remove(at);
+                }
+            }
+        }
+    }
+}
+
+/// A call that was not read to its end.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    index: usize,
+    /// Bytes of its arguments that were given out.
+    sent: usize,
+}
+
+/// Takes an answer apart, in pieces of any size. Feed it text without reasoning.
+#[derive(Clone, Debug)]
+pub struct ToolParser {
+    reader: Reader,
+    tools: Tools,
+    triggers: Vec<String>,
+    ids: Ids,
+    pending: String,
+    /// Bytes of `pending` at which it is read again: a long call is not read for every token of it.
+    due: usize,
+    block: Option<Block>,
+    open: Option<Open>,
+    /// Calls that began.
+    calls: usize,
+    /// Something but white space was given out as text.
+    spoke: bool,
+}
+
+impl ToolParser {
+    /// For answers of a model. Markers that are tokens of its tokenizer count only where they came as such:
+    /// [`piece`](Self::piece) says so.
+    pub fn new(format: Format, tools: Tools, tokenizer: &Tokenizer) -> Self {
+        Self::with(format, tools, Tokens::new(format, tokenizer))
+    }
+
+    /// For text of which nothing is known, such as recorded answers.
+    pub fn of_text(format: Format, tools: Tools) -> Self {
+        Self::with(format, tools, Tokens::default())
+    }
+
+    fn with(format: Format, tools: Tools, tokens: Tokens) -> Self {
+        let triggers = format.triggers().iter().flat_map(|text| tokens.literals(text)).collect();
+        let (pending, ids) = (String::new(), Ids::default());
+        let reader = Reader { format, tokens };
+        Self {
+            reader,
+            tools,
+            triggers,
+            ids,
+            pending,
+            due: 0,
+            block: None,
+            open: None,
+            calls: 0,
+            spoke: false,
+        }
+    }
+
+    /// The format.
+    pub fn format(&self) -> Format {
+        self.reader.format
+    }
+
+    /// The text of `token` as [`push`](Self::push) wants it, where it is a marker of the format.
+    pub fn piece(&self, token: u32, text: &str) -> Option<String> {
+        self.reader.tokens.is_marker(token).then(|| format!("{TOKEN}{text}"))
+    }
+
+    /// What `text` makes certain.
+    pub fn push(&mut self, text: &str) -> Vec<ToolEvent> {
+        self.pending.push_str(text);
+        self.advance(false)
+    }
+
+    /// What was held back, when the answer has ended. A call that broke off stays without its end.
+    pub fn finish(&mut self) -> Vec<ToolEvent> {
+        self.advance(true)
+    }
+
+    fn advance(&mut self, ended: bool) -> Vec<ToolEvent> {
+        let mut out = Vec::new();
+        loop {
+            let goes_on = match self.block {
+                None => self.text(ended, &mut out),
+                Some(block) => self.item(block, ended, &mut out),
+            };
+            if !goes_on {
+                return out;
+            }
+        }
+    }
+
+    fn say(&mut self, bytes: usize, out: &mut Vec<ToolEvent>) {
+        let text: String = self.pending.drain(..bytes).filter(|c| *c != TOKEN).collect();
+        self.spoke |= !text.trim().is_empty();
+        match out.last_mut() {
+            _ if text.is_empty() => {}
+            Some(ToolEvent::Text(last)) => last.push_str(&text),
+            _ => out.push(ToolEvent::Text(text)),
+        }
+    }
+
+    /// Gives out text up to the next call. Says whether a call may follow at once.
+    fn text(&mut self, ended: bool, out: &mut Vec<ToolEvent>) -> bool {
+        let format = self.reader.format;
+        let start = self.pending.trim_start();
+        let begins = |text: &&&str| !self.spoke && self.calls == 0 && start.starts_with(**text);
+        let first =
+            format.begins_answer().iter().find(begins).map(|_| self.pending.len() - start.len());
+        let found = self.triggers.iter().filter_map(|trigger| self.pending.find(trigger)).min();
+        if let Some(at) = first.or(found) {
+            // White space before a call belongs to it.
+            let text = self.pending[..at].trim_end().len();
+            self.say(text, out);
+            self.pending.drain(..at - text);
+            (self.block, self.due) = (Some(Block::default()), 0);
+            return true;
+        }
+        if ended {
+            let blank = self.pending.trim().is_empty() && self.calls > 0;
+            if blank {
+                self.pending.clear()
+            } else {
+                self.say(self.pending.len(), out)
+            }
+            return false;
+        }
+        let may_begin = |text: &&str| !self.spoke && self.calls == 0 && text.starts_with(start);
+        if format.begins_answer().iter().any(may_begin) {
+            return false;
+        }
+        let held = self.triggers.iter().map(|trigger| partial_suffix(&self.pending, trigger)).max();
+        let certain = self.pending.len() - held.unwrap_or(0);
+        self.say(self.pending[..certain].trim_end().len(), out);
+        false
+    }
+
+    /// Reads what a block goes on with. Says whether more may follow at once.
+    fn item(&mut self, mut block: Block, ended: bool, out: &mut Vec<ToolEvent>) -> bool {
+        if !ended && self.pending.len() < self.due {
+            return false;
+        }
+        let mut call = Partial::default();
+        let mut cursor = Cursor::new(&self.pending);
+        let (before, read) =
+            (block, self.reader.next(&mut cursor, &mut block, &self.tools, &mut call));
+        let at = cursor.at;
+        match read {
+            Ok(Item::Call) => {
+                self.report(&call, out);
+                out.extend(self.open.take().map(|open| ToolEvent::End { index: open.index }));
+                self.pending.drain(..at);
+                block.calls += 1;
+                (self.block, self.due) = (Some(block), 0);
+                true
+            }
+            Ok(Item::End) => {
+                self.pending.drain(..at);
+                self.block = None;
+                true
+            }
+            Err(Stop::More) => {
+                self.report(&call, out);
+                self.due = self.pending.len() + self.pending.len() / 64;
+                if !ended {
+                    return false;
+                }
+                self.block = None;
+                // A call that began is cut off there; a block that only lacks its end is whole.
+                if self.open.take().is_some()
+                    || (before.calls > 0 && self.pending.trim().is_empty())
+                {
+                    self.pending.clear();
+                    return false;
+                }
+                self.malformed("a call breaks off before its name", out)
+            }
+            Err(Stop::Wrong(_)) if before.calls > 0 && self.open.is_none() => {
+                // After complete calls, something else: text, or a block of its own.
+                self.block = None;
+
+                true
+            }
+            Err(Stop::Wrong(problem)) => {
+                self.block = None;
+                self.malformed(problem, out)
+            }
+        }
+    }
+
+    /// What was held for a call becomes text, up to where the next may begin.
+    fn malformed(&mut self, problem: &'static str, out: &mut Vec<ToolEvent>) -> bool {
+        out.push(ToolEvent::Malformed { index: self.open.take().map(|open| open.index), problem });
+        let len = self.trigger_len().max(self.pending.chars().next().map_or(0, char::len_utf8));
+        self.say(len, out);
+        self.spoke = true;
+        true
+    }
+
+    fn trigger_len(&self) -> usize {
+        let at_start = self.triggers.iter().filter(|trigger| self.pending.starts_with(*trigger));
+        at_start.map(String::len).max().unwrap_or(0)
+    }
+
+    /// Gives out what is new of a call.
+    fn report(&mut self, call: &Partial, out: &mut Vec<ToolEvent>) {
+        let Some(name) = &call.name else { return };
+        let open = match self.open {
+            Some(open) => open,
+            None => {
+                let index = self.calls;
+                self.calls += 1;
+                let id = call.id.clone().unwrap_or_else(|| self.ids.next(self.reader.format));
+                out.push(ToolEvent::Begin { index, id, name: name.clone() });
+                Open { index, sent: 0 }
+            }
+        };
+        let json = call.arguments.get(open.sent..).unwrap_or_default();
+        if !json.is_empty() {
+            out.push(ToolEvent::Arguments { index: open.index, json: json.into() });
+        }
+        self.open = Some(Open { sent: call.arguments.len(), ..open });
+    }
+}
