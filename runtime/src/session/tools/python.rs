@@ -35,11 +35,13 @@ fn arguments(text: &mut Cursor, call: &mut Partial) -> Read<()> {
             text.expect(",", "arguments are not separated")?;
             text.space();
         }
-        let key = text.until(&["="], super::offer::MAX_NAME, "an argument has no name")?.trim();
-        let word = |c: char| c.is_alphanumeric() || c == '_';
-        if key.is_empty() || !key.chars().all(word) {
-            return Err(Stop::Wrong("an argument has no name"));
-        }
+        let rest = text.rest();
+        let len = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).ok_or(Stop::More)?;
+        text.at += len;
+        text.space();
+        text.expect("=", "an argument has no name")?;
+        let key = Some(&rest[..len]).filter(|key| !key.is_empty());
+        let key = key.ok_or(Stop::Wrong("an argument has no name"))?;
         let found = literal(text, 0)?;
         value::key(&mut call.arguments, key);
         call.arguments.push_str(&found.to_string());

@@ -287,6 +287,8 @@ impl Reader {
     /// A message whose header has `to=functions.F`; its text is the arguments.
     fn harmony(&self, text: &mut Cursor, block: &mut Block, call: &mut Partial) -> Read<Item> {
         if block.calls > 0 {
+            // Where this is a token that ends the turn, it does not come.
+            text.take_any(&["<|call|>", "<|end|>"].map(String::from))?;
             return Ok(Item::End);
         }
         const MOST: usize = 512;
@@ -296,13 +298,6 @@ impl Reader {
         call.name = Some(name(to.strip_prefix("functions.").unwrap_or(to))?);
         text.space();
         object(text, &mut call.arguments)?;
-        // The marker after it is a token that ends the turn, or belongs to the next message.
-        for end in ["<|call|>", "<|end|>"] {
-            let mut after = *text;
-            if after.take(end) == Ok(true) {
-                *text = after;
-            }
-        }
         Ok(Item::Call)
     }
 

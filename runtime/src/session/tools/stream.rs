@@ -119,6 +119,8 @@ pub struct ToolParser {
     /// Bytes of `pending` at which it is read again: a long call is not read for every token of it.
     due: usize,
     block: Option<Block>,
+    /// White space before the block.
+    space: String,
     open: Option<Open>,
     /// Calls that began.
     calls: usize,
@@ -150,6 +152,7 @@ impl ToolParser {
             pending,
             due: 0,
             block: None,
+            space: String::new(),
             open: None,
             calls: 0,
             spoke: false,
@@ -212,7 +215,7 @@ impl ToolParser {
             // White space before a call belongs to it.
             let text = self.pending[..at].trim_end().len();
             self.say(text, out);
-            self.pending.drain(..at - text);
+            self.space = self.pending.drain(..at - text).collect();
             (self.block, self.due) = (Some(Block::default()), 0);
             return true;
         }
@@ -251,6 +254,7 @@ impl ToolParser {
                 out.extend(self.open.take().map(|open| ToolEvent::End { index: open.index }));
                 self.pending.drain(..at);
                 block.calls += 1;
+                self.space.clear();
                 (self.block, self.due) = (Some(block), 0);
                 true
             }
@@ -291,6 +295,7 @@ impl ToolParser {
     /// What was held for a call becomes text, up to where the next may begin.
     fn malformed(&mut self, problem: &'static str, out: &mut Vec<ToolEvent>) -> bool {
         out.push(ToolEvent::Malformed { index: self.open.take().map(|open| open.index), problem });
+        self.pending.insert_str(0, &std::mem::take(&mut self.space));
         let len = self.trigger_len().max(self.pending.chars().next().map_or(0, char::len_utf8));
         self.say(len, out);
         self.spoke = true;
@@ -298,8 +303,10 @@ impl ToolParser {
     }
 
     fn trigger_len(&self) -> usize {
-        let at_start = self.triggers.iter().filter(|trigger| self.pending.starts_with(*trigger));
-        at_start.map(String::len).max().unwrap_or(0)
+        let text = self.pending.trim_start();
+        let at_start = self.triggers.iter().filter(|trigger| text.starts_with(*trigger));
+        let longest = at_start.map(String::len).max();
+        longest.map_or(0, |len| self.pending.len() - text.len() + len)
     }
 
     /// Gives out what is new of a call.
