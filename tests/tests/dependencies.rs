@@ -7,11 +7,11 @@ const BUILDERS: [&str; 5] = ["cc", "cmake", "bindgen", "pkg-config", "vcpkg"];
 
 #[test]
 fn the_runtime_and_the_library_for_apps_build_no_c() {
-    for package in ["vaquita-runtime", "vaquita-capi"] {
+    for (package, features) in [("vaquita-runtime", "structured"), ("vaquita-capi", "")] {
         let output = Command::new(env!("CARGO"))
             .args(["tree", "--offline", "--locked", "--prefix", "none", "--format", "{p}"])
             .args(["--edges", "normal,build", "--target", "aarch64-linux-android"])
-            .args(["-p", package])
+            .args(["-p", package, "--features", features])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .output()
             .unwrap();

@@ -12,9 +12,11 @@ mod lark;
 pub mod limits;
 mod matcher;
 pub mod schema;
+mod tools;
 mod vocabulary;
 
 pub use compiler::Compiler;
+pub use tools::CallRule;
 
 use serde_json::Value;
 

@@ -15,4 +15,16 @@ mod stream;
 mod value;
 
 pub use format::Format;
+/// Parts of a format that may be tokens of their own.
+#[cfg(feature = "structured")]
+pub(crate) fn markers(format: Format) -> &'static [&'static str] {
+    format.markers()
+}
+
+/// The marker by which calls begin; `None` where it is none, or text that is found elsewhere, too.
+#[cfg(feature = "structured")]
+pub(crate) fn opening(format: Format) -> Option<&'static str> {
+    format.triggers().first().copied().filter(|text| format.markers().contains(text))
+}
+
 pub use stream::{Answer, Call, ToolEvent, ToolParser};
