@@ -62,7 +62,7 @@ impl AfterReasoning {
             if !text.is_empty() && text.bytes().all(|byte| byte == b'\n') {
                 newlines.push((token, text.len()));
             } else if let Some(at) = text.find(['>', ']', '▷'])
-                && !text[at..].trim_matches('\n').chars().nth(1).is_none()
+                && text[at..].trim_matches('\n').chars().nth(1).is_some()
             {
                 straddling.push((token, text));
             }

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::after_reasoning::AfterReasoning;
 use super::constraint::{Constraint, ConstraintError, Grammar, end_tokens};
-use super::reasoning::{Part, ReasoningSplitter};
+use super::reasoning::{Part, Phase, ReasoningSplitter};
 use super::sampler::logprobs::Logprobs;
 use super::sampler::{Sampler, SamplerError, SamplingOptions};
 use super::stop::StopStrings;
 use super::text::TextStream;
+use super::tools::offer::Tools;
+use super::tools::{self, Call, Format, ToolEvent, ToolParser};
 use super::{Session, SessionError};
 use crate::model::ModelError;
 use crate::tokenizer::Tokenizer;
@@ -28,8 +30,19 @@ pub struct GenerationOptions {
     pub reasoning_open: bool,
     /// What the answer, after the reasoning, is held to.
     pub grammar: Option<Arc<dyn Grammar>>,
+    /// Tools whose calls are told apart from the answer.
+    pub calls: Option<Arc<Calls>>,
     /// Report logarithms of probabilities, with so many of the likeliest tokens.
     pub logprobs: Option<usize>,
+}
+
+/// How calls are read from an answer.
+#[derive(Clone, Debug)]
+pub struct Calls {
+    /// How the model writes them.
+    pub format: Format,
+    /// The tools that it was offered.
+    pub tools: Tools,
 }
 
 impl GenerationOptions {
@@ -65,6 +78,8 @@ pub enum Event<'a> {
     Reasoning(&'a str),
     /// The model answers.
     Answer(&'a str),
+    /// The model calls a tool, where [`GenerationOptions::calls`] asks for it: anything but text.
+    Call(&'a ToolEvent),
     /// All that came as the answer so far was reasoning: it ended with a tag that nothing had opened.
     WasReasoning,
 }
@@ -104,6 +119,12 @@ pub struct Generation {
     pub reasoning: String,
     /// What it said.
     pub answer: String,
+    /// Calls that it made, where they were to be told apart.
+    pub calls: Vec<Call>,
+    /// The answer with its calls as the model wrote them, where they were to be told apart.
+    pub raw: String,
+    /// What was wrong with calls that stayed text.
+    pub warnings: Vec<&'static str>,
     /// The tokens, without that which ended it.
     pub tokens: Vec<u32>,
     /// Probabilities at each of the tokens, where they were asked for.
@@ -168,6 +189,9 @@ pub fn generate(
     let mut generation = Generation {
         reasoning: String::new(),
         answer: String::new(),
+        calls: Vec::new(),
+        raw: String::new(),
+        warnings: Vec::new(),
         tokens: Vec::new(),
         logprobs: Vec::new(),
         stop: StopReason::Cancelled,
@@ -182,7 +206,7 @@ pub fn generate(
     };
     generation.prefill = start.elapsed();
     let decoding = Instant::now();
-    let mut text = Text::new(options, on_event);
+    let mut text = Text::new(options, tokenizer, on_event);
     generation.stop = loop {
         if options.max_tokens.is_some_and(|most| generation.tokens.len() >= most) {
             break StopReason::Length;
@@ -214,6 +238,8 @@ pub fn generate(
     };
     text.finish(generation.stop);
     (generation.reasoning, generation.answer) = (text.reasoning, text.answer);
+    (generation.calls, generation.warnings) = (text.called.calls, text.called.warnings);
+    generation.raw = text.raw;
     generation.decode = decoding.elapsed();
     Ok(generation)
 }
@@ -257,20 +283,30 @@ struct Text<'a> {
     stream: TextStream,
     stops: StopStrings,
     splitter: ReasoningSplitter,
+    parser: Option<ToolParser>,
     reasoning: String,
     answer: String,
+    called: tools::Answer,
+    raw: String,
     on_event: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
 }
 
 impl<'a> Text<'a> {
     fn new(
         options: &GenerationOptions,
+        tokenizer: &Tokenizer,
         on_event: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Self {
         Self {
             stream: TextStream::default(),
             stops: StopStrings::new(options.stop.iter().cloned()),
             splitter: ReasoningSplitter::new(options.reasoning_open),
+            parser: options
+                .calls
+                .as_ref()
+                .map(|calls| ToolParser::new(calls.format, calls.tools.clone(), tokenizer)),
+            called: tools::Answer::default(),
+            raw: String::new(),
             reasoning: String::new(),
             answer: String::new(),
             on_event,
@@ -289,9 +325,8 @@ impl<'a> Text<'a> {
         {
             flow = ControlFlow::Break(());
         }
-        let text = self.stream.push(&tokenizer.piece(token).unwrap_or_default());
         let mut stopped = false;
-        for part in self.splitter.push(&text) {
+        for part in self.parts(token, tokenizer) {
             let (emitted, found) = self.take(part);
             if emitted.is_break() {
                 flow = ControlFlow::Break(());
@@ -306,6 +341,27 @@ impl<'a> Text<'a> {
             (ControlFlow::Break(()), _) => ControlFlow::Break(StopReason::Cancelled),
             _ => ControlFlow::Continue(()),
         }
+    }
+
+    /// The text of a token, split.
+    fn parts(&mut self, token: u32, tokenizer: &Tokenizer) -> Vec<Part> {
+        let piece = tokenizer.piece(token).unwrap_or_default();
+        let marker = self.parser.as_ref().and_then(|parser| {
+            Some((parser.piece(token, &String::from_utf8_lossy(&piece))?, parser.format()))
+        });
+        let Some((marker, format)) = marker else {
+            return self.splitter.push(&self.stream.push(&piece));
+        };
+        let text = self.stream.flush();
+        let mut parts = self.splitter.push(&text);
+        let forgotten = format.ends_reasoning() && self.splitter.phase() == Phase::Reasoning;
+        if forgotten && self.splitter.is_holding("<") {
+            // The `<` that waits here begins the marker: it is made the end of the reasoning, and put before the marker.
+            parts.extend(self.splitter.push("/think>"));
+            parts.extend(self.splitter.push("<"));
+        }
+        parts.extend(self.splitter.push(&marker));
+        parts
     }
 
     /// Gives out a part as far as it is certain not to belong to a stop string, and says whether one was found.
@@ -325,6 +381,8 @@ impl<'a> Text<'a> {
             }
             Part::WasReasoning(rest) => {
                 let rest = self.stops.flush() + &rest;
+                let _ = self.end_calls();
+                self.raw.clear();
                 let thought = std::mem::take(&mut self.answer) + &rest;
                 self.reasoning.push_str(thought.trim_matches('\n'));
                 let rest = rest.trim_end_matches('\n');
@@ -341,15 +399,48 @@ impl<'a> Text<'a> {
         if text.is_empty() {
             return ControlFlow::Continue(());
         }
-        self.answer.push_str(text);
-        (self.on_event)(Event::Answer(text))
+        let Some(parser) = &mut self.parser else {
+            self.answer.push_str(text);
+            return (self.on_event)(Event::Answer(text));
+        };
+        self.raw.push_str(&ToolParser::without_marks(text));
+        let events = parser.push(text);
+        self.tell(&events)
+    }
+
+    fn tell(&mut self, events: &[ToolEvent]) -> ControlFlow<()> {
+        let mut flow = ControlFlow::Continue(());
+        for event in events {
+            self.called.apply(event);
+            let told = match event {
+                ToolEvent::Text(text) => {
+                    self.answer.push_str(text);
+                    (self.on_event)(Event::Answer(text))
+                }
+                event => (self.on_event)(Event::Call(event)),
+            };
+            if told.is_break() {
+                flow = told;
+            }
+        }
+        flow
+    }
+
+    /// Tells what the parser of calls holds back.
+    fn end_calls(&mut self) -> ControlFlow<()> {
+        let events = self.parser.as_mut().map(ToolParser::finish).unwrap_or_default();
+        self.tell(&events)
     }
 
     /// Gives out what was held back. It ends here whatever the caller says.
     fn finish(&mut self, stop: StopReason) {
-        if stop == StopReason::StopString {
-            return;
+        if stop != StopReason::StopString {
+            self.flush();
         }
+        let _ = self.end_calls();
+    }
+
+    fn flush(&mut self) {
         let text = self.stream.flush();
         let mut parts = self.splitter.push(&text);
         parts.extend(self.splitter.flush());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::chat::{ChatError, ChatOptions, ChatTemplate, Message};
 use super::reasoning;
+use super::tools::{Format, Replay};
 use crate::checkpoint::Config;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
@@ -103,6 +104,11 @@ impl Prompter {
         self.template.as_deref()
     }
 
+    /// How the model writes calls of tools.
+    pub fn call_format(&self) -> Format {
+        self.template().map_or(Format::Generic, |template| Format::of_template(template.source()))
+    }
+
     /// Text as it is, after the begin-of-sentence token where the model has one.
     pub fn raw(&self, text: &str) -> Result<Prompt, PromptError> {
         let bos = self.tokenizer.bos().filter(|_| self.tokenizer.add_bos());
@@ -151,6 +157,17 @@ impl Prompter {
         tools: Option<&serde_json::Value>,
         variables: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<Prompt, PromptError> {
+        self.chat_replaying(messages, tools, variables, &Replay::default())
+    }
+
+    /// The same, with answers that `replay` remembers as the model wrote them.
+    pub fn chat_replaying(
+        &self,
+        messages: &[Message],
+        tools: Option<&serde_json::Value>,
+        variables: &serde_json::Map<String, serde_json::Value>,
+        replay: &Replay,
+    ) -> Result<Prompt, PromptError> {
         let template = self.template.as_ref().ok_or(PromptError::NoTemplate)?;
         let text_of = |token: Option<u32>| {
             let bytes = token.and_then(|token| self.tokenizer.piece(token)).unwrap_or_default();
@@ -165,7 +182,7 @@ impl Prompter {
             extra: Some(variables),
             ..ChatOptions::default()
         };
-        let text = template.render(messages, &options)?;
+        let text = replay.render(messages, |messages| template.render(messages, &options))?;
         let tokens = self.tokens(None, self.tokenizer.encode_within(&text, true, self.most)?)?;
         Ok(Prompt { tokens, reasoning_open: reasoning::opens(&text) })
     }

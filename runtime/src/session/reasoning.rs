@@ -95,6 +95,11 @@ impl ReasoningSplitter {
         openings().chain(channels::STARTS).any(|start| start == text)
     }
 
+    /// Whether the text that is held back ends with `text`.
+    pub(super) fn is_holding(&self, text: &str) -> bool {
+        self.pending.ends_with(text)
+    }
+
     /// Where the text stands.
     pub fn phase(&self) -> Phase {
         match self.state {

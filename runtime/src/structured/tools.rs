@@ -78,12 +78,9 @@ impl Writer<'_> {
             if at > 0 {
                 out.push(Value::from(&rest[..at]).to_string());
             }
-            // By number, since names of tokens need not be names in Lark. Markers that are no control tokens are text.
+            // By number: names of tokens need not be names in Lark, and text alone would not be taken for the marker.
             if let Some(token) = self.tokenizer.token_to_id(marker).filter(|_| !marker.is_empty()) {
-                match self.tokenizer.is_special(token) {
-                    true => out.push(format!("<[{token}]>")),
-                    false => out.push(Value::from(marker).to_string()),
-                }
+                out.push(format!("<[{token}]>"));
             }
             rest = &rest[at + marker.len()..];
         }

@@ -195,7 +195,7 @@ fn tell(env: &mut JNIEnv, events: &JObject, event: Event) -> Result<bool> {
     }
     let (kind, text, done, total) = match event {
         Event::Prompt { done, total } => (0, "", done, total),
-        Event::Logprobs(_) => return Ok(true), // the options that Java has do not ask for them
+        Event::Logprobs(_) | Event::Call(_) => return Ok(true), // the options that Java has do not ask for them
         Event::Token(_) => (1, "", 0, 0),
         Event::Reasoning(text) => (2, text, 0, 0),
         Event::Answer(text) => (3, text, 0, 0),

@@ -199,7 +199,7 @@ fn tell(happened: Happened, call: impl Fn(&Event) -> ControlFlow<()>) -> Control
         }
         Happened::Token(token) => call(&Event { kind: VAQUITA_EVENT_TOKEN, token, ..nothing }),
         // The options that C has do not ask for them.
-        Happened::Logprobs(_) => ControlFlow::Continue(()),
+        Happened::Logprobs(_) | Happened::Call(_) => ControlFlow::Continue(()),
         Happened::Reasoning(text) => with_text(VAQUITA_EVENT_REASONING, text),
         Happened::Answer(text) => with_text(VAQUITA_EVENT_ANSWER, text),
         Happened::WasReasoning => call(&Event { kind: VAQUITA_EVENT_WAS_REASONING, ..nothing }),

@@ -2,8 +2,8 @@
 
 use std::io::{self, Write, stdout};
 use std::ops::ControlFlow;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -12,12 +12,16 @@ use vaquita_runtime::measure::sampler::Sampler;
 use vaquita_runtime::model::Stats;
 use vaquita_runtime::opening::budget::Plan;
 use vaquita_runtime::session::Session;
+use vaquita_runtime::session::constraint::Grammar;
 use vaquita_runtime::session::generate::{Event, Generation, GenerationOptions, generate};
 use vaquita_runtime::session::prompt::Prompt;
 use vaquita_runtime::session::sampler::SamplingOptions;
+use vaquita_runtime::session::sampler::logprobs::{Logprob, Logprobs};
+use vaquita_runtime::tokenizer::Tokenizer;
 
 use crate::bundle::Bundle;
 use crate::failure::{Failure, Result};
+use crate::penalties::Penalties;
 use crate::streamed::Streamed;
 use crate::terminal::{self, Bar};
 
@@ -51,6 +55,14 @@ pub struct Sampling {
     /// Do not print the model's reasoning
     #[arg(long)]
     pub hide_thinking: bool,
+    #[command(flatten)]
+    penalties: Penalties,
+    /// Report the log-probability of each token and of its N most probable alternatives (with --json)
+    #[arg(long, value_name = "N")]
+    logprobs: Option<usize>,
+    /// What the answer is held to.
+    #[arg(skip)]
+    pub grammar: Option<Arc<dyn Grammar>>,
 }
 
 impl Sampling {
@@ -66,25 +78,31 @@ impl Sampling {
             seed: 0,
             stop: Vec::new(),
             hide_thinking: false,
+            penalties: Penalties::default(),
+            logprobs: None,
+            grammar: None,
         }
     }
 
-    fn options(&self, reasoning_open: bool) -> GenerationOptions {
-        GenerationOptions {
-            sampling: SamplingOptions {
-                temperature: self.temp,
-                top_k: self.top_k,
-                top_p: self.top_p,
-                min_p: self.min_p,
-                repetition_penalty: self.repeat_penalty,
-                seed: self.seed,
-                ..SamplingOptions::default()
-            },
+    fn options(&self, reasoning_open: bool, tokenizer: &Tokenizer) -> Result<GenerationOptions> {
+        let sampling = SamplingOptions {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repeat_penalty,
+            seed: self.seed,
+            ..SamplingOptions::default()
+        };
+        Ok(GenerationOptions {
+            sampling: self.penalties.options(sampling, tokenizer)?,
             max_tokens: self.max_tokens,
             stop: self.stop.clone(),
             reasoning_open,
+            grammar: self.grammar.clone(),
+            logprobs: self.logprobs,
             ..GenerationOptions::default()
-        }
+        })
     }
 }
 
@@ -133,7 +151,7 @@ pub fn stream(
     let mut bar = Some(Bar::new("reading"));
     let mut printer = Printer::new(sampling.hide_thinking);
     let mut failed = None;
-    let options = sampling.options(prompt.reasoning_open);
+    let options = sampling.options(prompt.reasoning_open, tokenizer)?;
     let generation = generate(session, tokenizer, &prompt.tokens, &options, &mut |event| {
         match event {
             Event::Prompt { done, total } => {
@@ -142,7 +160,7 @@ pub fn stream(
                 }
             }
             Event::Token(_) => bar = None,
-            Event::Logprobs(_) => {}
+            Event::Logprobs(_) | Event::Call(_) => {}
             Event::Reasoning(_) | Event::Answer(_) | Event::WasReasoning if quiet => {}
             Event::WasReasoning => printer.was_reasoning(),
             Event::Reasoning(text) => failed = printer.reasoning(text).err(),
@@ -231,6 +249,18 @@ impl Printer {
     }
 }
 
+/// Logarithms of probabilities at each token.
+fn logprobs_json(logprobs: &[Logprobs]) -> Value {
+    // JSON has no infinity: a token that cannot be has null.
+    let one = |found: &Logprob| json!({"token": found.token, "logprob": found.logprob});
+    let at = |found: &Logprobs| {
+        let mut json = one(&found.picked);
+        json["top"] = found.top.iter().map(one).collect();
+        json
+    };
+    logprobs.iter().map(at).collect()
+}
+
 /// The parts of a memory budget, in bytes.
 fn memory_json(plan: Plan) -> Value {
     let footprint = plan.footprint;
@@ -257,6 +287,7 @@ impl Answer {
             "cached_tokens": generation.cached_tokens,
             "tokens": generated,
             "token_ids": generation.tokens,
+            "logprobs": (!generation.logprobs.is_empty()).then(|| logprobs_json(&generation.logprobs)),
             "prefill_seconds": generation.prefill.as_secs_f64(),
             "decode_seconds": generation.decode.as_secs_f64(),
             "prefill_tokens_per_second": generation.prefill_rate(),

@@ -7,10 +7,15 @@ mod compute;
 mod energy;
 mod failure;
 mod files;
+mod penalties;
 mod size;
 mod stop;
 mod streamed;
+<<<<<<< HEAD
 mod template;
+=======
+mod structure;
+>>>>>>> a0d016c (Tell calls apart while generating, replay them to the byte, and constrain answers in run)
 mod terminal;
 
 use std::process::ExitCode;

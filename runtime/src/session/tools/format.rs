@@ -79,6 +79,11 @@ impl Format {
         }
     }
 
+    /// A call may begin without the reasoning's end before it: the model forgets it.
+    pub(in crate::session) fn ends_reasoning(self) -> bool {
+        self == Self::DeepSeekV4
+    }
+
     /// Parts of the format that may be tokens of their own.
     pub(super) fn markers(self) -> &'static [&'static str] {
         match self {

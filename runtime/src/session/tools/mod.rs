@@ -11,10 +11,12 @@ mod json;
 pub mod offer;
 mod python;
 mod read;
+pub mod replay;
 mod stream;
 mod value;
 
 pub use format::Format;
+pub use replay::Replay;
 /// Parts of a format that may be tokens of their own.
 #[cfg(feature = "structured")]
 pub(crate) fn markers(format: Format) -> &'static [&'static str] {

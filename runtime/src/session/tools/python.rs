@@ -170,34 +170,43 @@ fn string(text: &mut Cursor) -> Read<String> {
 fn escape(text: &mut Cursor, out: &mut String) -> Read<()> {
     let next = text.rest().chars().next().ok_or(Stop::More)?;
     text.at += next.len_utf8();
+    let plain = match next {
+        'n' => Some('\n'),
+        't' => Some('\t'),
+        'r' => Some('\r'),
+        'b' => Some('\u{8}'),
+        'f' => Some('\u{c}'),
+        '0' => Some('\0'),
+        '\\' | '\'' | '"' => Some(next),
+        _ => None,
+    };
+    if let Some(plain) = plain {
+        out.push(plain);
+        return Ok(());
+    }
     let digits = match next {
-        'n' => return Ok(out.push('\n')),
-        't' => return Ok(out.push('\t')),
-        'r' => return Ok(out.push('\r')),
-        'b' => return Ok(out.push('\u{8}')),
-        'f' => return Ok(out.push('\u{c}')),
-        '0' => return Ok(out.push('\0')),
         '\n' => return Ok(()),
-        '\\' | '\'' | '"' => return Ok(out.push(next)),
         'x' => 2,
         'u' => 4,
         'U' => 8,
-        // Python keeps what is no escape.
-        _ => return Ok(out.extend(['\\', next])),
+        _ => {
+            // Python keeps what is no escape.
+            out.extend(['\\', next]);
+            return Ok(());
+        }
     };
-    let code = text.rest().get(..digits).ok_or(Stop::More)?;
     let wrong = Stop::Wrong("an escape is no character");
-    let code_point = u32::from_str_radix(code, 16).map_err(|_| wrong)?;
+    let code = text.rest().get(..digits).ok_or(Stop::More)?;
+    let mut code = u32::from_str_radix(code, 16).map_err(|_| wrong)?;
     text.at += digits;
     // A pair of surrogates, as JSON writes it.
-    if (0xd800..0xdc00).contains(&code_point) {
+    if (0xd800..0xdc00).contains(&code) {
         let low = text.rest().get(..6).ok_or(Stop::More)?;
         let low = low.strip_prefix("\\u").and_then(|hex| u32::from_str_radix(hex, 16).ok());
         let low = low.filter(|low| (0xdc00..0xe000).contains(low)).ok_or(wrong)?;
         text.at += 6;
-        let both = 0x10000 + ((code_point - 0xd800) << 10) + (low - 0xdc00);
-        return Ok(out.extend(char::from_u32(both)));
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
     }
-    out.push(char::from_u32(code_point).ok_or(wrong)?);
+    out.push(char::from_u32(code).ok_or(wrong)?);
     Ok(())
 }

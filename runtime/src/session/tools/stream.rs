@@ -169,6 +169,11 @@ impl ToolParser {
         self.reader.tokens.is_marker(token).then(|| format!("{TOKEN}{text}"))
     }
 
+    /// A text without the marks that [`piece`](Self::piece) sets.
+    pub fn without_marks(text: &str) -> String {
+        text.replace(TOKEN, "")
+    }
+
     /// What `text` makes certain.
     pub fn push(&mut self, text: &str) -> Vec<ToolEvent> {
         self.pending.push_str(text);

@@ -9,6 +9,7 @@ use crate::answer::{Sampling, stream};
 use crate::bundle::Bundle;
 use crate::compute::Compute;
 use crate::failure::Result;
+use crate::structure::Structure;
 use crate::template::Template;
 
 /// Arguments of `run`.
@@ -29,14 +30,17 @@ pub struct Args {
     template: Template,
     #[command(flatten)]
     sampling: Sampling,
+    #[command(flatten)]
+    structure: Structure,
     /// Print a JSON object
     #[arg(long)]
     json: bool,
 }
 
 /// Runs the command.
-pub fn run(compute: &Compute, args: Args) -> Result {
+pub fn run(compute: &Compute, mut args: Args) -> Result {
     let bundle = Bundle::open(compute, &args.model)?;
+    args.sampling.grammar = args.structure.grammar(&bundle)?;
     let text = match args.prompt {
         Some(text) => text,
         None => {

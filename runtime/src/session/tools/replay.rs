@@ -1,0 +1,229 @@
+//! Exact replay: the text that a model wrote for an answer with calls, put into later prompts as it was.
+//!
+//! Clients send calls back as they like: keys in another order, other blanks, other forms of numbers. A template would
+//! render them anew, and all that follows would have to be read again. [`Replay`] remembers answers by the identifiers of their
+//! calls and puts their text back where a message still says the same.
+
+use std::collections::{HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::stream::{Answer, Call};
+use crate::session::chat::Message;
+
+/// Most answers that are remembered; the oldest go first.
+pub const MAX_ANSWERS: usize = 100_000;
+/// Most bytes of them.
+pub const MAX_BYTES: usize = 64 << 20;
+/// Stands in for an answer while a conversation is rendered: characters for internal use, which no text of a client keeps.
+const HOLE: &str = "\u{FDD1}\u{FDD2}";
+
+/// An answer as the model wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Written {
+    /// All of it but the reasoning.
+    raw: String,
+    /// The text outside of calls.
+    text: String,
+    /// Identifiers, names and arguments.
+    calls: Vec<(String, String, String)>,
+}
+
+impl Written {
+    /// Whether a message that a client sends says the same.
+    fn is_said_by(&self, message: &Message) -> bool {
+        let calls =
+            message.tool_calls.as_ref().and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let same = |((id, name, arguments), call): (&(String, String, String), &Value)| {
+            let function = &call["function"];
+            let sent = match &function["arguments"] {
+                Value::String(text) => serde_json::from_str(text).ok(),
+                other => Some(other.clone()),
+            };
+            call["id"] == *id
+                && function["name"] == *name
+                && sent == serde_json::from_str::<Value>(arguments).ok()
+        };
+        message.role == "assistant"
+            && message.content.trim() == self.text.trim()
+            && calls.len() == self.calls.len()
+            && self.calls.iter().zip(calls).all(same)
+    }
+}
+
+/// Remembers answers with calls.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Replay {
+    /// By the identifier of their first call.
+    answers: HashMap<String, Written>,
+    order: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Replay {
+    /// Remembers an answer, whose text with calls is `raw`. Answers without calls, or with one that is not complete, are not
+    /// worth it: templates render text as it is.
+    pub fn remember(&mut self, answer: &Answer, raw: &str) {
+        let Some(first) = answer.calls.first().filter(|_| answer.calls.iter().all(|c| c.complete))
+        else {
+            return;
+        };
+        let of = |call: &Call| (call.id.clone(), call.name.clone(), call.arguments.clone());
+        let calls = answer.calls.iter().map(of).collect();
+        let written = Written { raw: raw.into(), text: answer.text.clone(), calls };
+        self.bytes += written.raw.len();
+        if let Some(old) = self.answers.insert(first.id.clone(), written) {
+            self.bytes -= old.raw.len();
+        } else {
+            self.order.push_back(first.id.clone());
+        }
+        while self.order.len() > MAX_ANSWERS || self.bytes > MAX_BYTES {
+            let Some(id) = self.order.pop_front() else { break };
+            self.bytes -= self.answers.remove(&id).map_or(0, |written| written.raw.len());
+        }
+    }
+
+    /// Number of answers.
+    pub fn len(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+
+    fn find(&self, message: &Message) -> Option<&Written> {
+        let id = message.tool_calls.as_ref()?.get(0)?.get("id")?.as_str()?;
+        self.answers.get(id).filter(|written| written.is_said_by(message))
+    }
+
+    /// Renders a conversation with `render`, and puts answers that are remembered into it as the model wrote them.
+    ///
+    /// The conversation is rendered as it is, and with holes as the texts of these answers. Where all that is around the holes
+    /// is the same in both, the holes are filled; else, as with a template that frames calls otherwise than text, the first
+    /// rendering stands.
+    pub fn render<E>(
+        &self,
+        messages: &[Message],
+        mut render: impl FnMut(&[Message]) -> Result<String, E>,
+    ) -> Result<String, E> {
+        let plain = render(messages)?;
+        let mut holes = messages.to_vec();
+        let mut texts = Vec::new();
+        for message in &mut holes {
+            if let Some(written) = self.find(message) {
+                (message.content, message.tool_calls) = (HOLE.into(), None);
+                texts.push(written.raw.as_str());
+            }
+        }
+        if texts.is_empty() || plain.contains(HOLE) {
+            return Ok(plain);
+        }
+        Ok(render(&holes).ok().and_then(|text| fill(&plain, &text, &texts)).unwrap_or(plain))
+    }
+}
+
+/// `holed` with its holes filled, where it agrees with `plain` around them.
+fn fill(plain: &str, holed: &str, texts: &[&str]) -> Option<String> {
+    let around: Vec<&str> = holed.split(HOLE).collect();
+    if around.len() != texts.len() + 1 {
+        return None;
+    }
+    let mut rest = plain.strip_prefix(around[0])?;
+    let mut filled = around[0].to_string();
+    let last = around.len() - 1;
+    for (at, (text, after)) in texts.iter().zip(&around[1..]).enumerate() {
+        rest = match at + 1 == last {
+            true => rest.strip_suffix(after).map(|_| "")?,
+            false => rest.split_once(after)?.1,
+        };
+        filled.extend([*text, *after]);
+    }
+    Some(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::session::chat::{ChatOptions, ChatTemplate};
+
+    const HERMES: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls %}{% if m.content %}\n{% endif %}<tool_call>\n{\"name\": \"{{ c.function.name }}\", \"arguments\": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}";
+    const RAW: &str =
+        "Well.\n<tool_call>\n{\"name\":\"f\",\"arguments\":{\"b\":1.0,\"a\":\"x\"}}\n</tool_call>";
+
+    fn remembered() -> Replay {
+        let mut parser =
+            super::super::ToolParser::of_text(super::super::Format::Hermes, Default::default());
+        let mut answer = Answer::default();
+        parser.push(RAW).iter().for_each(|event| answer.apply(event));
+        answer.calls[0].id = "call_1".into();
+        let mut replay = Replay::default();
+        replay.remember(&answer, RAW);
+        replay
+    }
+
+    fn conversation(arguments: Value) -> [Message; 3] {
+        let calls = json!([{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": arguments}}]);
+        let mut call = Message::new("assistant", "Well.");
+        call.tool_calls = Some(calls);
+        [Message::new("user", "Hi"), call, Message::new("tool", "42")]
+    }
+
+    fn render(replay: &Replay, template: &str, messages: &[Message]) -> String {
+        let template = ChatTemplate::new(template).unwrap();
+        replay
+            .render(messages, |messages| template.render(messages, &ChatOptions::default()))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_call_that_comes_back_in_another_form_is_what_the_model_wrote() {
+        let expected = format!(
+            "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n{RAW}<|im_end|>\n<|im_start|>tool\n42<|im_end|>\n"
+        );
+        for arguments in [json!("{\"a\": \"x\", \"b\": 1.0}"), json!({"b": 1.0, "a": "x"})] {
+            assert_eq!(render(&remembered(), HERMES, &conversation(arguments)), expected);
+        }
+    }
+
+    #[test]
+    fn a_call_that_was_changed_is_rendered() {
+        let changed = conversation(json!({"b": 2.0, "a": "x"}));
+        let plain = render(&Replay::default(), HERMES, &changed);
+        assert_eq!(render(&remembered(), HERMES, &changed), plain);
+        assert!(plain.contains("2.0"));
+    }
+
+    #[test]
+    fn a_template_that_frames_calls_otherwise_is_left_alone() {
+        let other = "{% for m in messages %}{% if m.tool_calls %}CALL {{ m.content }} {{ m.tool_calls | tojson }}{% else %}TEXT {{ m.content }}{% endif %}\n{% endfor %}";
+        let messages = conversation(json!({"b": 1.0, "a": "x"}));
+        assert_eq!(
+            render(&remembered(), other, &messages),
+            render(&Replay::default(), other, &messages)
+        );
+    }
+
+    #[test]
+    fn the_oldest_answers_are_forgotten() {
+        let mut replay = Replay::default();
+        for i in 0..200 {
+            let call = Call {
+                id: format!("call_{i}"),
+                name: "f".into(),
+                arguments: "{}".into(),
+                complete: true,
+            };
+            let answer = Answer { calls: vec![call], ..Answer::default() };
+            replay.remember(&answer, &"x".repeat(1 << 20));
+        }
+        assert_eq!(replay.len(), 64);
+        assert!(replay.answers.contains_key("call_199") && !replay.answers.contains_key("call_0"));
+        let back: Replay = serde_json::from_str(&serde_json::to_string(&replay).unwrap()).unwrap();
+        assert_eq!(back.answers, replay.answers);
+    }
+}
