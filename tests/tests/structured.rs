@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 use vaquita_runtime::session::constraint::{Constraint, Grammar, end_tokens};
 use vaquita_runtime::session::generate::{GenerationOptions, StopReason, generate};
 use vaquita_runtime::session::sampler::SamplingOptions;
+use vaquita_runtime::session::text::TextStream;
+use vaquita_runtime::session::tools::offer::{ToolChoice, Tools};
+use vaquita_runtime::session::tools::{Answer, Format, ToolParser};
 use vaquita_runtime::session::{Session, SessionOptions};
-use vaquita_runtime::structured::{Compiler, Rule, StructuredError};
+use vaquita_runtime::structured::{CallRule, Compiler, Rule, StructuredError};
 use vaquita_runtime::threads::Pool;
 use vaquita_runtime::tokenizer::Tokenizer;
 use vaquita_tests::{golden, open_folder, reference};
@@ -81,6 +84,14 @@ impl Subject {
 static BYTE_LEVEL: LazyLock<Subject> =
     LazyLock::new(|| Subject::new("deepseek-v3.json", "<|eos|>"));
 static BYTE_FALLBACK: LazyLock<Subject> = LazyLock::new(|| Subject::new("llama-spm.json", "</s>"));
+
+/// Its vocabulary has DeepSeek's markers as control tokens.
+static REFERENCE: LazyLock<Subject> = LazyLock::new(|| {
+    let tokenizer = Arc::new(Tokenizer::from_folder(&reference()).unwrap());
+    let ends = end_tokens(&tokenizer, &[]);
+    let compiler = Compiler::new(&tokenizer, &ends).unwrap();
+    Subject { tokenizer, ends, compiler }
+});
 
 fn both() -> [&'static Subject; 2] {
     [&BYTE_LEVEL, &BYTE_FALLBACK]
@@ -311,6 +322,143 @@ proptest! {
             prop_assert!(value["b"].is_null() || value["b"].is_number());
         }
     }
+}
+
+/// Two tools, one with typed arguments of every kind, one with none.
+fn tools() -> Tools {
+    let place = json!({
+        "type": "object",
+        "properties": {
+            "city": {"type": "string"},
+            "days": {"type": "integer", "minimum": 1, "maximum": 9},
+            "unit": {"type": "string", "enum": ["C", "F"]},
+            "flags": {"type": "array", "items": {"type": "boolean"}, "maxItems": 2},
+        },
+        "required": ["city", "unit"],
+    });
+    let json = json!([{"name": "get_weather", "parameters": place}, {"name": "now"}]);
+    Tools::from_json(&json).unwrap()
+}
+
+/// A walk through what `constraint` allows, that ends as soon as it may after `steps` random choices.
+fn walk(
+    subject: &Subject,
+    constraint: &mut dyn Constraint,
+    mut random: u64,
+    steps: usize,
+) -> Vec<u32> {
+    let mut tokens = Vec::new();
+    for step in 0..600 {
+        let allowed = subject.allowed(constraint);
+        assert!(!allowed.is_empty(), "stuck after {:?}", subject.tokenizer.decode(&tokens));
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let at_random = allowed[(random >> 33) as usize % allowed.len()];
+        let piece = |token: &u32| subject.tokenizer.piece(*token).unwrap_or_default();
+        let is = |texts: &[&str]| {
+            allowed.iter().copied().find(|t| texts.iter().any(|text| piece(t) == text.as_bytes()))
+        };
+        let end = allowed.iter().copied().find(|token| subject.ends.contains(token));
+        // Tokens that close what is open, a character at a time.
+        let close = || is(&["\"", "}", "]", "</", "<", "/", ";", ")"]);
+        let token = if step < steps { at_random } else { end.or_else(close).unwrap_or(at_random) };
+        if subject.ends.contains(&token) {
+            return tokens;
+        }
+        constraint.accept(token).unwrap();
+        tokens.push(token);
+    }
+    Vec::new()
+}
+
+/// Whatever the grammar of a format lets a model write is read back as calls of these tools.
+#[test]
+fn constrained_calls_are_always_read() {
+    let tools = tools();
+    let mut read = 0;
+    for subject in [&*BYTE_LEVEL, &*REFERENCE] {
+        for format in Format::ALL {
+            let rule =
+                CallRule { format, tools: &tools, choice: &ToolChoice::Required, parallel: true };
+            let grammar =
+                subject.compiler.compile_calls(&rule, &subject.tokenizer).unwrap().unwrap();
+            for seed in 0..8 {
+                let tokens = walk(subject, &mut *grammar.begin().unwrap(), seed, 4 * seed as usize);
+                if tokens.is_empty() {
+                    continue; // a text that never closed
+                }
+                let mut parser = ToolParser::new(format, tools.clone(), &subject.tokenizer);
+                let mut answer = Answer::default();
+                let mut stream = TextStream::default();
+                for token in &tokens {
+                    let piece = subject.tokenizer.piece(*token).unwrap();
+                    let marker = parser.piece(*token, &String::from_utf8_lossy(&piece));
+                    let text = marker.unwrap_or_else(|| stream.push(&piece));
+                    parser.push(&text).iter().for_each(|event| answer.apply(event));
+                }
+                parser.finish().iter().for_each(|event| answer.apply(event));
+                let text = subject.tokenizer.decode(&tokens);
+                assert!(
+                    answer.text.is_empty() && answer.warnings.is_empty(),
+                    "{format:?} {text:?} {answer:?}"
+                );
+                assert!(!answer.calls.is_empty(), "{format:?} {text:?}");
+                for call in &answer.calls {
+                    assert!(
+                        call.complete && tools.get(&call.name).is_some(),
+                        "{format:?} {text:?}"
+                    );
+                    let arguments: Value = serde_json::from_str(&call.arguments).unwrap();
+                    if call.name == "get_weather" {
+                        assert!(
+                            ["C", "F"].contains(&arguments["unit"].as_str().unwrap()),
+                            "{text:?}"
+                        );
+                        assert!(
+                            arguments["days"].is_null()
+                                || (1..=9).contains(&arguments["days"].as_i64().unwrap())
+                        );
+                    }
+                }
+                read += 1;
+            }
+        }
+    }
+    assert!(read > 120, "{read}");
+}
+
+#[test]
+fn a_choice_of_tools_is_kept() {
+    let (tools, format) = (tools(), Format::DeepSeekV3);
+    let compile = |choice: &ToolChoice| {
+        let rule = CallRule { format, tools: &tools, choice, parallel: false };
+        REFERENCE.compiler.compile_calls(&rule, &REFERENCE.tokenizer)
+    };
+    assert!(compile(&ToolChoice::None).unwrap().is_none());
+    assert!(compile(&ToolChoice::Named("other".into())).is_err());
+    let begin = REFERENCE.tokenizer.token_to_id("<｜tool▁calls▁begin｜>").unwrap();
+    let required = compile(&ToolChoice::Named("now".into())).unwrap().unwrap();
+    assert_eq!(REFERENCE.allowed(&mut *required.begin().unwrap()), [begin]);
+    let call = walk(&REFERENCE, &mut *required.begin().unwrap(), 1, 0);
+    let text = REFERENCE.tokenizer.decode(&call);
+    assert!(
+        text.starts_with(
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{"
+        ),
+        "{text}"
+    );
+    assert_eq!(text.matches("<｜tool▁call▁end｜>").count(), 1);
+    // Free text, and from the marker on a call.
+    let auto = compile(&ToolChoice::Auto).unwrap().unwrap();
+    let mut constraint = auto.begin().unwrap();
+    let words = REFERENCE.tokens("Let me look. ");
+    for token in &words {
+        assert!(REFERENCE.allowed(&mut *constraint).len() > 1000);
+        constraint.accept(*token).unwrap();
+    }
+    constraint.accept(begin).unwrap();
+    assert!(REFERENCE.allowed(&mut *constraint).len() < 3);
+    constraint.rollback(1).unwrap();
+    assert!(REFERENCE.allowed(&mut *constraint).len() > 1000);
 }
 
 /// The reference model, hot, with and without reasoning.

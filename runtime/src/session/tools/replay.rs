@@ -218,7 +218,8 @@ mod tests {
                 arguments: "{}".into(),
                 complete: true,
             };
-            let answer = Answer { calls: vec![call], ..Answer::default() };
+            let mut answer = Answer::default();
+            answer.calls.push(call);
             replay.remember(&answer, &"x".repeat(1 << 20));
         }
         assert_eq!(replay.len(), 64);
