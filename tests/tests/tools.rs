@@ -1,10 +1,20 @@
 //! Calls of tools in each family's format, rendered here and parsed back: whole, character by character, and cut at every
 //! place; then what models get wrong.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use vaquita_runtime::session::tools::offer::Tools;
+use vaquita_runtime::app::{AppModel, ModelOptions};
+use vaquita_runtime::session::constraint::end_tokens;
+use vaquita_runtime::session::generate::{Event, GenerationOptions};
+use vaquita_runtime::session::sampler::SamplingOptions;
+use vaquita_runtime::session::tools::offer::{ToolChoice, Tools};
 use vaquita_runtime::session::tools::{Answer, Call, Format, ToolParser};
+use vaquita_runtime::structured::{CallRule, Compiler};
+use vaquita_runtime::tokenizer::Tokenizer;
+use vaquita_tests::{reference, reference_file};
 
 /// A call as it was meant.
 #[derive(Clone, Debug)]
@@ -545,6 +555,68 @@ fn a_format_is_known_by_its_template() {
     ] {
         assert_eq!(Format::of_template(template), format);
     }
+}
+
+/// The reference model is made to call a tool; the call goes into the conversation, and back into the prompt to the byte.
+#[test]
+fn a_conversation_holds_calls_and_their_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    reference_file(&file);
+    let model = AppModel::open(&file, &ModelOptions::default()).unwrap();
+    let mut conversation = model.conversation().unwrap();
+    let parameters = json!({"type": "object", "properties": {"n": {"type": "integer", "minimum": 10, "maximum": 99}}, "required": ["n"]});
+    conversation.set_tools(&json!([{"type": "function", "function": {"name": "double", "parameters": parameters}}]).to_string()).unwrap();
+    let calls = conversation.calls().unwrap();
+    assert_eq!(calls.format, Format::DeepSeekV3);
+    let tokenizer = Tokenizer::from_folder(&reference()).unwrap();
+    let compiler = Compiler::new(&tokenizer, &end_tokens(&tokenizer, &[])).unwrap();
+    let rule = CallRule {
+        format: calls.format,
+        tools: &calls.tools,
+        choice: &ToolChoice::Required,
+        parallel: false,
+    };
+    let options = GenerationOptions {
+        sampling: SamplingOptions { temperature: 0.8, seed: 3, ..SamplingOptions::default() },
+        max_tokens: Some(400),
+        grammar: compiler.compile_calls(&rule, &tokenizer).unwrap(),
+        calls: Some(Arc::new(calls)),
+        ..GenerationOptions::default()
+    };
+    let mut heard = Answer::default();
+    let turn = conversation
+        .answer(Some("What is 12 + 30?"), &options, &mut |event| {
+            if let Event::Call(event) = event {
+                heard.apply(event);
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    let [call] = &turn.generation.calls[..] else { panic!("{:?}", turn.generation) };
+    assert_eq!(heard.calls, turn.generation.calls);
+    assert_eq!(call.name, "double");
+    assert!((10..=99).contains(&arguments(call)["n"].as_i64().unwrap()));
+    assert!(
+        turn.generation.raw.starts_with("<｜tool▁calls▁begin｜>")
+            && turn.generation.answer.is_empty()
+    );
+    let said = conversation.messages().last().unwrap();
+    assert_eq!(said.tool_calls.as_ref().unwrap()[0]["id"], call.id.as_str());
+
+    assert!(conversation.add_tool_result("call_none", "84").is_err());
+    conversation.add_tool_result(&call.id, "84").unwrap();
+    let free = GenerationOptions {
+        max_tokens: Some(4),
+        sampling: SamplingOptions::greedy(),
+        ..GenerationOptions::default()
+    };
+    let next = conversation.answer(None, &free, &mut |_| ControlFlow::Continue(())).unwrap();
+    // All that stood before the reasoning, which the template leaves out, is not read again.
+    assert!(
+        next.generation.cached_tokens > 0
+            && next.generation.prompt_tokens > next.generation.cached_tokens
+    );
 }
 
 #[test]

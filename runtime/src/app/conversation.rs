@@ -13,8 +13,10 @@ use super::{AppError, AppModel};
 use crate::model::Stats;
 use crate::session::Session;
 use crate::session::chat::Message;
-use crate::session::generate::{Event, Generation, GenerationOptions, StopReason, generate};
+use crate::session::generate::{Calls, Event, Generation, GenerationOptions, StopReason, generate};
 use crate::session::save::SaveError;
+use crate::session::tools::offer::Tools;
+use crate::session::tools::{Call, Replay};
 
 const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
 
@@ -95,6 +97,9 @@ struct Said {
     /// Variables of the template.
     #[serde(default)]
     variables: Map<String, Value>,
+    /// Answers with calls as the model wrote them.
+    #[serde(default)]
+    replay: Replay,
 }
 
 impl Conversation {
@@ -151,6 +156,30 @@ impl Conversation {
         Ok(())
     }
 
+    /// How calls of the tools are read from answers, for [`GenerationOptions::calls`]. Answers with calls then go into the
+    /// conversation as such, and [`add_tool_result`](Self::add_tool_result) answers them. Without it, calls stay in the
+    /// answer's text.
+    pub fn calls(&self) -> Result<Calls, AppError> {
+        let tools = self.said.tools.as_ref().map_or(Ok(Tools::default()), Tools::from_json);
+        let tools = tools.map_err(|error| AppError::Tools { problem: error.to_string() })?;
+        Ok(Calls { format: self.model.prompter.call_format(), tools })
+    }
+
+    /// Adds what a call returned. `id` is the call's identifier.
+    pub fn add_tool_result(&mut self, id: &str, content: &str) -> Result<(), AppError> {
+        let mut calls =
+            self.said.messages.iter().rev().filter_map(|m| m.tool_calls.as_ref()?.as_array());
+        let call = calls.find_map(|calls| calls.iter().find(|call| call["id"] == id));
+        let call = call.ok_or_else(|| AppError::Call { found: id.into() })?;
+        let message = Message {
+            tool_call_id: Some(id.into()),
+            name: call["function"]["name"].as_str().map(String::from),
+            ..Message::new("tool", content)
+        };
+        self.said.messages.push(message);
+        Ok(())
+    }
+
     /// Adds a message without an answer: earlier turns, or what a tool returned.
     pub fn add_message(&mut self, role: &str, content: &str) -> Result<(), AppError> {
         if !ROLES.contains(&role) {
@@ -184,8 +213,8 @@ impl Conversation {
         match &turn {
             Ok(Turn { generation, .. }) if !is_void(generation) => {
                 // DeepSeek's usage notes: a turn goes into the history without its reasoning.
-                let answer = generation.answer.clone();
-                self.said.messages.push(Message::new("assistant", answer));
+                let message = self.said.message(generation);
+                self.said.messages.push(message);
             }
             _ => self.said.messages.truncate(before),
         }
@@ -204,8 +233,8 @@ impl Conversation {
         let streaming = self.model.streaming();
         let energy = self.model.sampler();
         let prompter = &self.model.prompter;
-        let Said { messages, tools, variables } = &self.said;
-        let prompt = prompter.chat_with(messages, tools.as_ref(), variables)?;
+        let Said { messages, tools, variables, replay } = &self.said;
+        let prompt = prompter.chat_replaying(messages, tools.as_ref(), variables, replay)?;
         let options =
             GenerationOptions { reasoning_open: prompt.reasoning_open, ..options.clone() };
         let (mut first_token, mut prompt_joules) = (None, None);
@@ -259,9 +288,29 @@ impl Conversation {
     }
 }
 
+impl Said {
+    /// An answer as a message. One that breaks off within a call is text.
+    fn message(&mut self, generation: &Generation) -> Message {
+        let calls = &generation.calls;
+        if calls.is_empty() {
+            return Message::new("assistant", generation.answer.clone());
+        }
+        if calls.iter().any(|call| !call.complete) {
+            return Message::new("assistant", generation.raw.clone());
+        }
+        self.replay.remember(&generation.answer, calls, &generation.raw);
+        Message {
+            tool_calls: Some(calls.iter().map(Call::to_json).collect()),
+            ..Message::new("assistant", generation.answer.clone())
+        }
+    }
+}
+
 /// Nothing came of it: it was cancelled before the model answered.
 fn is_void(generation: &Generation) -> bool {
-    generation.stop == StopReason::Cancelled && generation.answer.is_empty()
+    generation.stop == StopReason::Cancelled
+        && generation.raw.is_empty()
+        && generation.answer.is_empty()
 }
 
 impl Drop for Conversation {

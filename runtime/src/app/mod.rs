@@ -101,6 +101,12 @@ pub enum AppError {
         /// What is wrong.
         problem: String,
     },
+    /// A result for a call that the model did not make.
+    #[error("the model made no call with the identifier `{found}`")]
+    Call {
+        /// The identifier.
+        found: String,
+    },
     /// Nothing was said yet.
     #[error("there is nothing to answer; say something, or add a message first")]
     Nothing,
@@ -137,7 +143,7 @@ impl AppError {
             },
             Self::Generate(_) => ErrorKind::Model,
             Self::Context { .. } | Self::Role { .. } | Self::Tools { .. } => ErrorKind::Argument,
-            Self::Variables { .. } | Self::Nothing => ErrorKind::Argument,
+            Self::Variables { .. } | Self::Call { .. } | Self::Nothing => ErrorKind::Argument,
         }
     }
 }

@@ -11,11 +11,8 @@ mod penalties;
 mod size;
 mod stop;
 mod streamed;
-<<<<<<< HEAD
-mod template;
-=======
 mod structure;
->>>>>>> a0d016c (Tell calls apart while generating, replay them to the byte, and constrain answers in run)
+mod template;
 mod terminal;
 
 use std::process::ExitCode;

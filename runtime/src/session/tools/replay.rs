@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::stream::{Answer, Call};
+use super::stream::Call;
 use crate::session::chat::Message;
 
 /// Most answers that are remembered; the oldest go first.
@@ -62,16 +62,15 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Remembers an answer, whose text with calls is `raw`. Answers without calls, or with one that is not complete, are not
+    /// Remembers an answer: its text, its calls, and `raw`, which has both as the model wrote them. Answers without calls, or with one that is not complete, are not
     /// worth it: templates render text as it is.
-    pub fn remember(&mut self, answer: &Answer, raw: &str) {
-        let Some(first) = answer.calls.first().filter(|_| answer.calls.iter().all(|c| c.complete))
-        else {
+    pub fn remember(&mut self, text: &str, calls: &[Call], raw: &str) {
+        let Some(first) = calls.first().filter(|_| calls.iter().all(|call| call.complete)) else {
             return;
         };
         let of = |call: &Call| (call.id.clone(), call.name.clone(), call.arguments.clone());
-        let calls = answer.calls.iter().map(of).collect();
-        let written = Written { raw: raw.into(), text: answer.text.clone(), calls };
+        let all = calls.iter().map(of).collect();
+        let written = Written { raw: raw.into(), text: text.into(), calls: all };
         self.bytes += written.raw.len();
         if let Some(old) = self.answers.insert(first.id.clone(), written) {
             self.bytes -= old.raw.len();
@@ -158,11 +157,11 @@ mod tests {
     fn remembered() -> Replay {
         let mut parser =
             super::super::ToolParser::of_text(super::super::Format::Hermes, Default::default());
-        let mut answer = Answer::default();
+        let mut answer = super::super::Answer::default();
         parser.push(RAW).iter().for_each(|event| answer.apply(event));
         answer.calls[0].id = "call_1".into();
         let mut replay = Replay::default();
-        replay.remember(&answer, RAW);
+        replay.remember(&answer.text, &answer.calls, RAW);
         replay
     }
 
@@ -218,9 +217,7 @@ mod tests {
                 arguments: "{}".into(),
                 complete: true,
             };
-            let mut answer = Answer::default();
-            answer.calls.push(call);
-            replay.remember(&answer, &"x".repeat(1 << 20));
+            replay.remember("", &[call], &"x".repeat(1 << 20));
         }
         assert_eq!(replay.len(), 64);
         assert!(replay.answers.contains_key("call_199") && !replay.answers.contains_key("call_0"));

@@ -1,5 +1,7 @@
 //! An answer as it streams, taken apart into text and calls.
 
+use serde_json::{Value, json};
+
 use super::cursor::{Cursor, Stop, TOKEN};
 use super::format::{Format, Tokens};
 use super::ids::Ids;
@@ -54,6 +56,14 @@ pub struct Call {
     pub arguments: String,
     /// The model has written all of it.
     pub complete: bool,
+}
+
+impl Call {
+    /// As OpenAI's interface writes it.
+    pub fn to_json(&self) -> Value {
+        let function = json!({"name": self.name, "arguments": self.arguments});
+        json!({"id": self.id, "type": "function", "function": function})
+    }
 }
 
 /// A whole answer: the sum of its events.
