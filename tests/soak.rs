@@ -12,7 +12,7 @@ use vaquita_runtime::model::ExpertStore;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::opening::budget::{MemoryBudget, Workload};
-use vaquita_runtime::opening::machine::Machine;
+use vaquita_runtime::opening::memory_info::MemoryInfo;
 use vaquita_runtime::opening::{OpenOptions, TrimLevel, open_gguf};
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
@@ -44,7 +44,7 @@ fn session(model: &Arc<Model>, pool: &Arc<Pool>) -> Session {
 }
 
 fn resident_memory() -> u64 {
-    Machine::read(&Host::live()).map_or(0, |machine| machine.process)
+    MemoryInfo::read(&Host::live()).map_or(0, |machine| machine.process)
 }
 
 fn main() -> ExitCode {

@@ -9,10 +9,10 @@ use std::time::Duration;
 use vaquita_quantize::sources;
 use vaquita_quantize::{Job, Material, Plan, Target, mixed, quantize};
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::checkpoint::source::{Files, Source};
+use vaquita_runtime::checkpoint::source::{ByteSource, Files};
 use vaquita_runtime::checkpoint::{GgufWeights, Verify};
 use vaquita_runtime::experts::policies::PolicyKind;
-use vaquita_runtime::experts::{Guessing, Streaming, StreamingOptions};
+use vaquita_runtime::experts::{PrefetchMode, Streaming, StreamingOptions};
 use vaquita_runtime::gguf::Metadata;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::session::{Session, SessionOptions};
@@ -51,7 +51,7 @@ pub struct Setting {
     /// Reads at the same time.
     pub lanes: usize,
     /// Whether to guess.
-    pub guessing: Guessing,
+    pub prefetch: PrefetchMode,
     /// Reads past the page cache.
     pub direct: bool,
     /// When checksums are verified.
@@ -64,7 +64,7 @@ impl Default for Setting {
             budget: None,
             policy: PolicyKind::default(),
             lanes: 2,
-            guessing: Guessing::Off,
+            prefetch: PrefetchMode::Off,
             direct: true,
             verify: Verify::First,
         }
@@ -83,7 +83,7 @@ pub struct Streamed {
 pub fn streamed_through(
     file: &Path,
     setting: Setting,
-    wrap: impl FnOnce(Arc<Files>) -> Arc<dyn Source>,
+    wrap: impl FnOnce(Arc<Files>) -> Arc<dyn ByteSource>,
 ) -> Streamed {
     let mut weights = GgufWeights::open(file, setting.verify).expect("the file opens");
     let files = Files::open(weights.gguf(), setting.direct).expect("the file opens again");
@@ -94,12 +94,12 @@ pub fn streamed_through(
         budget_bytes: setting.budget.unwrap_or(usize::MAX),
         policy: setting.policy,
         lanes: setting.lanes,
-        guessing: setting.guessing,
+        prefetch: setting.prefetch,
         prefer_resident: None,
     };
     if setting.budget.is_none() {
         let roomy = Streaming::new(weights.clone(), source.clone(), &options);
-        options.budget_bytes = roomy.expect("the store opens").placement().least_bytes();
+        options.budget_bytes = roomy.expect("the store opens").index().least_bytes();
     }
     let store = Streaming::new(weights.clone(), source, &options).expect("the store opens");
     let store = Arc::new(store);
@@ -156,7 +156,7 @@ impl<F: Fn(u64) -> Fault + Send + Sync> Faulty<F> {
     }
 }
 
-impl<F: Fn(u64) -> Fault + Send + Sync> Source for Faulty<F> {
+impl<F: Fn(u64) -> Fault + Send + Sync> ByteSource for Faulty<F> {
     fn read(&self, part: usize, offset: u64, into: &mut [u8], needed: usize) -> io::Result<()> {
         let number = self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         match (self.fault)(number) {

@@ -1,6 +1,6 @@
 //! Decodes with experts streamed from a file, and says how near it came to what storage and arithmetic allow.
 //!
-//! `streaming FILE [--memory 3GiB] [--tokens 200] [--warm 50] [--policy reuse] [--lanes N] [--guess auto] [--rate MIB]`
+//! `streaming FILE [--memory 3GiB] [--tokens 200] [--warm 50] [--policy reuse] [--lanes N] [--prefetch auto] [--rate MIB]`
 //!
 //! `--rate` slows reads down to so many MiB/s, to see what slower flash would give.
 //! Storage is probed first. Tokens are drawn at random, for a model of random weights routes them as variously
@@ -11,14 +11,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use vaquita_runtime::checkpoint::source::{Files, Source};
+use vaquita_runtime::checkpoint::source::{ByteSource, Files};
 use vaquita_runtime::checkpoint::{GgufWeights, Verify};
 use vaquita_runtime::experts::policies::PolicyKind;
-use vaquita_runtime::experts::{Guessing, Placement, Streaming, StreamingOptions, probe};
+use vaquita_runtime::experts::{ExpertIndex, PrefetchMode, Streaming, StreamingOptions, probe};
 use vaquita_runtime::model::Model;
 use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::model::{ExpertStore, Stats};
-use vaquita_runtime::opening::budget::{MemoryBudget, Plan, Workload};
+use vaquita_runtime::opening::budget::{MemoryBudget, MemoryPlan, Workload};
 use vaquita_runtime::opening::{OpenOptions, open};
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
@@ -36,7 +36,7 @@ struct Args {
     threads: usize,
     lanes: Option<usize>,
     policy: PolicyKind,
-    guessing: Guessing,
+    prefetch: PrefetchMode,
     rate: Option<f64>,
 }
 
@@ -51,7 +51,7 @@ fn args() -> Result<Args> {
         threads: Pool::default_threads(),
         lanes: None,
         policy: PolicyKind::default(),
-        guessing: Guessing::default(),
+        prefetch: PrefetchMode::default(),
         rate: None,
     };
     while let Some(name) = words.next() {
@@ -64,7 +64,9 @@ fn args() -> Result<Args> {
             "--threads" => args.threads = value.parse()?,
             "--lanes" => args.lanes = Some(value.parse()?),
             "--policy" => args.policy = PolicyKind::from_name(&value).ok_or("no such policy")?,
-            "--guess" => args.guessing = Guessing::from_name(&value).ok_or("off, on or auto")?,
+            "--prefetch" => {
+                args.prefetch = PrefetchMode::from_name(&value).ok_or("off, on or auto")?
+            }
             "--rate" => args.rate = Some(value.parse::<f64>()? * MIB),
             _ => return Err(format!("no such option: {name}").into()),
         }
@@ -94,7 +96,7 @@ struct Paced {
     free: Mutex<Instant>,
 }
 
-impl Source for Paced {
+impl ByteSource for Paced {
     fn read(&self, part: usize, offset: u64, into: &mut [u8], needed: usize) -> io::Result<()> {
         let time = Duration::from_secs_f64(into.len() as f64 / self.bytes_per_second);
         let done = {
@@ -111,7 +113,7 @@ impl Source for Paced {
 type Loaded = (Arc<Model>, Option<Arc<Streaming>>);
 
 /// Opens the model as [`open`] does, with reads slowed down.
-fn open_paced(args: &Args, options: &OpenOptions, plan: Plan, rate: f64) -> Result<Loaded> {
+fn open_paced(args: &Args, options: &OpenOptions, plan: MemoryPlan, rate: f64) -> Result<Loaded> {
     let mut weights = GgufWeights::open(&args.file, options.verify)?;
     let files = Files::open(weights.gguf(), true).map_err(|(_, error)| error)?;
     weights.detach(files.clone());
@@ -122,7 +124,7 @@ fn open_paced(args: &Args, options: &OpenOptions, plan: Plan, rate: f64) -> Resu
         budget_bytes: usize::try_from(plan.experts.ok_or("everything fits")?)?,
         policy: options.policy,
         lanes: options.lanes,
-        guessing: options.guessing,
+        prefetch: options.prefetch,
         prefer_resident: None,
     };
     let store = Arc::new(Streaming::new(weights.clone(), source, &streaming)?);
@@ -133,9 +135,9 @@ fn main() -> Result<()> {
     let args = args()?;
     let rates = {
         let weights = GgufWeights::open(&args.file, Verify::Never)?;
-        let placement = Placement::find(&weights)?;
+        let index = ExpertIndex::find(&weights)?;
         let files = Files::open(weights.gguf(), true).map_err(|(_, error)| error)?;
-        let rates = probe::probe_lanes(&*files, &placement, Duration::from_millis(700))?;
+        let rates = probe::probe_lanes(&*files, &index, Duration::from_millis(700))?;
         for rate in &rates {
             println!("read rate, {} lanes: {:.0} MiB/s", rate.lanes, rate.bytes_per_second() / MIB);
         }
@@ -150,7 +152,7 @@ fn main() -> Result<()> {
     let workload = Workload { context, prefill_chunk: 128, cache: CacheType::F16, sessions: 1 };
     let mut options = OpenOptions::new(workload);
     (options.memory, options.lanes) = (args.memory, lanes);
-    (options.policy, options.guessing) = (args.policy, args.guessing);
+    (options.policy, options.prefetch) = (args.policy, args.prefetch);
     let since = Instant::now();
     let opened = open(&args.file, &options)?;
     println!("opened in {:.2} s, {lanes} lanes", since.elapsed().as_secs_f64());
@@ -242,10 +244,10 @@ fn report(
     let (right, needed) =
         recall.iter().fold((0, 0), |(r, n), layer| (r + layer.right, n + layer.needed));
     println!(
-        "  guesses: {} read, {} used, {} wasted; recall {:.1}%",
-        stats.guessed,
-        stats.guesses_used,
-        stats.guesses_wasted,
+        "  prefetches: {} read, {} used, {} wasted; recall {:.1}%",
+        stats.prefetched,
+        stats.prefetched_used,
+        stats.prefetched_wasted,
         100.0 * right as f64 / needed.max(1) as f64,
     );
 }

@@ -10,7 +10,7 @@ use vaquita_runtime::checkpoint::gguf_weights::{LAYOUT_VERSION, record_layout};
 use vaquita_runtime::checkpoint::{
     Config, ExpertSpec, LayerId, Projection, TensorSpec, Weights, WeightsError,
 };
-use vaquita_runtime::gguf::{ALIGNMENT_KEY, GgmlType, GgufError, Metadata, TensorPlan, Writer};
+use vaquita_runtime::gguf::{ALIGNMENT_KEY, GgmlType, GgufError, GgufWriter, Metadata, TensorPlan};
 
 use crate::plan::{Plan, expert_layers, expert_specs};
 use crate::sources::Identity;
@@ -267,6 +267,6 @@ pub(crate) fn file_bytes(
 /// What comes before the first tensor.
 fn header(metadata: &Metadata, tensors: &[TensorPlan]) -> Result<Vec<u8>, GgufError> {
     let mut header = Cursor::new(Vec::new());
-    Writer::new(&mut header, Path::new("header"), metadata, tensors.to_vec())?;
+    GgufWriter::new(&mut header, Path::new("header"), metadata, tensors.to_vec())?;
     Ok(header.into_inner())
 }

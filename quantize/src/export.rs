@@ -14,7 +14,7 @@ use vaquita_runtime::checkpoint::config::AttentionConfig;
 use vaquita_runtime::checkpoint::{
     Config, ExpertSpec, LayerId, Projection, Role, TensorSpec, Weights, WeightsError,
 };
-use vaquita_runtime::gguf::{GgmlType, GgufError, Metadata, TensorPlan, Writer};
+use vaquita_runtime::gguf::{GgmlType, GgufError, GgufWriter, Metadata, TensorPlan};
 
 use crate::container::{ContainerError, expert_parameters};
 use crate::encoders::{self, Guide};
@@ -62,7 +62,8 @@ pub fn export(job: &Export, progress: &mut dyn FnMut(Progress)) -> Result<u64, Q
     // Nothing is left to go on from.
     let in_write = |error| in_write(job.out, needed, error).starts_over();
     let out = BufWriter::with_capacity(1 << 20, file);
-    let mut writer = Writer::new(out, job.out, &metadata(job, &config), plan).map_err(in_write)?;
+    let mut writer =
+        GgufWriter::new(out, job.out, &metadata(job, &config), plan).map_err(in_write)?;
 
     let weights = |item: &Item| match item {
         Item::Tensor(spec, _) => spec.rows as u64 * spec.cols as u64,
@@ -110,7 +111,7 @@ impl Stack<'_> {
     fn write(
         &self,
         ty: BlockType,
-        writer: &mut Writer<BufWriter<File>>,
+        writer: &mut GgufWriter<BufWriter<File>>,
         reporter: &mut Reporter,
         in_write: &dyn Fn(GgufError) -> QuantizeError,
     ) -> Result<(), QuantizeError> {

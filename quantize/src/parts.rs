@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use vaquita_runtime::gguf::{Gguf, GgufError, Metadata, TensorPlan, Writer};
+use vaquita_runtime::gguf::{Gguf, GgufError, GgufWriter, Metadata, TensorPlan};
 
 use crate::container::{self, CHECKSUMS_KEY, ContainerError, Item, Layout};
 use crate::partial::PartialFile;
@@ -230,7 +230,7 @@ pub fn join(
     };
     let (partial, file) = PartialFile::create(out).map_err(in_io)?;
     let buffered = BufWriter::with_capacity(1 << 20, file);
-    let mut writer = Writer::new(buffered, out, &metadata, tensors).map_err(in_write)?;
+    let mut writer = GgufWriter::new(buffered, out, &metadata, tensors).map_err(in_write)?;
     let mut reporter = Progress { stage: Stage::Writing, done: 0, total: needed }.with(progress);
     let mut checksums = Vec::new();
     for part in &parts {

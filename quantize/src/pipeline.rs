@@ -11,7 +11,7 @@ use vaquita_runtime::checkpoint::gguf_weights::{OpenError, record_layout};
 use vaquita_runtime::checkpoint::{
     ExpertSpec, GgufWeights, Projection, Verify, Weights, WeightsError,
 };
-use vaquita_runtime::gguf::{Gguf, GgufError, Metadata, Writer};
+use vaquita_runtime::gguf::{Gguf, GgufError, GgufWriter, Metadata};
 
 use crate::container::{CHECKSUMS_KEY, ContainerError, Inventory, Item, Layout};
 use crate::encoders::{self, Distortion, EncodeError, Feedback, Guide};
@@ -262,8 +262,8 @@ fn write(
     let in_write = |error| in_write(job.out, layout.file_bytes, error);
     let in_io = |source| in_write(GgufError::Io { path: job.out.to_path_buf(), source });
     let out = BufWriter::with_capacity(1 << 20, file);
-    let mut writer =
-        Writer::new(out, job.out, &layout.metadata, layout.tensors.clone()).map_err(in_write)?;
+    let mut writer = GgufWriter::new(out, job.out, &layout.metadata, layout.tensors.clone())
+        .map_err(in_write)?;
     writer.skip(entries.len()).map_err(in_write)?;
     let (finished, left) = layout.items.split_at(entries.len());
     let resumed = finished.iter().map(Item::parameters).sum();

@@ -1,5 +1,5 @@
-//! Shared, read-only bytes: a mapped file or memory, sliced without copying; and [`Pages`], memory that
-//! is filled before it is shared.
+//! Shared, read-only bytes that are sliced without copying: a mapped file or owned memory; and
+//! [`Pages`], memory that is filled before it is shared.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use memmap2::{Mmap, MmapMut};
 
-/// A cheaply cloned view of bytes that somebody else keeps alive.
+/// A cheaply cloned view of reference-counted bytes.
 #[derive(Clone)]
 pub struct Bytes {
     owner: Owner,
@@ -22,21 +22,20 @@ enum Owner {
     Pages(Arc<Pages>),
 }
 
-/// Memory of whole pages that is the process's own: what direct reads need, and what is given back to the
-/// system at once when it is dropped.
+/// Anonymous memory in whole pages, as direct reads require; unmapped when dropped.
 pub struct Pages(MmapMut);
 
 impl Pages {
-    /// What direct reads are aligned to; pages of the system are this size or a multiple of it.
+    /// Alignment for direct reads; the system's page size is a multiple of it.
     pub const SIZE: usize = 4096;
 
-    /// Zeros; nothing is occupied before it is written to.
+    /// Allocates zeroed pages; they occupy no memory before they are written to.
     pub fn new(len: usize) -> io::Result<Self> {
         let len = Self::rounded(len).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self(MmapMut::map_anon(len)?))
     }
 
-    /// Bytes that `len` bytes take in whole pages of the system; `None` beyond what can be counted.
+    /// `len` rounded up to whole pages of the system; `None` on overflow.
     pub fn rounded(len: usize) -> Option<usize> {
         let page = rustix::param::page_size().max(Self::SIZE);
         len.max(1).checked_next_multiple_of(page)
@@ -63,21 +62,22 @@ impl Bytes {
         if file.metadata()?.len() == 0 {
             return Ok(Self::from(Vec::new())); // an empty mapping is an error on some systems
         }
-        // SAFETY: the mapping is private and read-only, and no code here keeps a reference to
-        // it as anything but plain bytes. A file that another process truncates while it is
-        // mapped ends this process with SIGBUS, which docs/security.md says.
+        // SAFETY: the mapping is private and read-only, and this code refers to it only as plain
+        // bytes. If another process truncates the file while it is mapped, this process ends with
+        // SIGBUS, which docs/security.md documents.
         let map = unsafe { Mmap::map(file)? };
         let range = 0..map.len();
         Ok(Self { owner: Owner::Mapped(Arc::new(map)), range })
     }
 
-    /// Says that these bytes are not needed soon: mapped pages stop counting as this process's memory, and are
-    /// read again from the file if they are needed after all. Does nothing for memory.
+    /// Advises the system that these bytes are not needed soon: mapped pages stop counting as this
+    /// process's memory, and are read from the file again if they are accessed. No effect on owned
+    /// memory.
     pub fn release(&self) {
         #[cfg(unix)]
         if let Owner::Mapped(map) = &self.owner {
-            // SAFETY: the mapping is read-only and of a file, so that a page that is dropped comes back with
-            // the same bytes.
+            // SAFETY: the mapping is read-only and backed by a file, so a dropped page is read back
+            // with the same bytes.
             let released = unsafe {
                 map.unchecked_advise_range(
                     memmap2::UncheckedAdvice::DontNeed,
@@ -85,12 +85,12 @@ impl Bytes {
                     self.range.len(),
                 )
             };
-            // Advice: where the system does not take it, pages stay until it needs them.
+            // This is advice: a system that ignores it keeps the pages until it needs the memory.
             let _ = released;
         }
     }
 
-    /// The part of these bytes at `range`, or `None` where it reaches beyond them.
+    /// The sub-slice at `range`; `None` if it is out of bounds.
     pub fn slice(&self, range: Range<usize>) -> Option<Self> {
         if range.start > range.end || range.end > self.range.len() {
             return None;

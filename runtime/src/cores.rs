@@ -1,23 +1,24 @@
-//! The processor's cores, in clusters of equal speed. A thread on a slow core holds up every other at each barrier, so
-//! work belongs on the fastest cluster.
+//! CPU cores, grouped into clusters of equal speed. A thread on a slow core delays all others at
+//! each barrier, so work belongs on the fastest cluster.
 
 use serde::Serialize;
 
 use crate::host::Host;
 
 const FOLDER: &str = "sys/devices/system/cpu";
-/// A core within this share of the fastest one, in percent, belongs to its cluster: makers' "favoured" cores differ
-/// by a few.
+/// Speed relative to the fastest core, in percent, from which a core belongs to its cluster:
+/// "favoured" cores differ by a few percent.
 const SAME_SPEED_PERCENT: u64 = 85;
 
 /// Cores of about the same speed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cluster {
-    /// Their numbers, ascending.
+    /// Core numbers, ascending.
     pub cores: Vec<usize>,
-    /// The most of `cpuinfo_max_freq` in kHz; `None` where the system does not say.
+    /// Highest `cpuinfo_max_freq`, in kHz; `None` if the system does not report it.
     pub max_khz: Option<u64>,
-    /// The most of `cpu_capacity`, 1024 for the machine's fastest; `None` where the system does not say.
+    /// Highest `cpu_capacity`, relative to 1024 for the machine's fastest core; `None` if the
+    /// system does not report it.
     pub capacity: Option<u64>,
 }
 
@@ -27,11 +28,11 @@ struct Core {
     capacity: Option<u64>,
 }
 
-/// The clusters of a machine, the fastest first; none where it does not tell its cores.
+/// The clusters of a machine, fastest first; empty if it does not report its cores.
 pub fn clusters(host: &Host) -> Vec<Cluster> {
     let mut cores: Vec<Core> =
         host.list(FOLDER).iter().filter_map(|name| core(host, name)).collect();
-    // Capacity counts the kind of core in, the frequency alone does not.
+    // Capacity accounts for the kind of core; frequency alone does not.
     let by_capacity = !cores.is_empty() && cores.iter().all(|core| core.capacity.is_some());
     let speed = |core: &Core| match by_capacity {
         true => core.capacity.unwrap_or(0),
@@ -57,7 +58,7 @@ pub fn clusters(host: &Host) -> Vec<Cluster> {
     clusters
 }
 
-/// A core that is there and not switched off.
+/// Reads a core; `None` if it is absent or offline.
 fn core(host: &Host, name: &str) -> Option<Core> {
     let number = name.strip_prefix("cpu")?.parse().ok()?;
     let folder = format!("{FOLDER}/{name}");
@@ -77,9 +78,9 @@ impl Cluster {
     }
 }
 
-/// The cores to compute on: those of the fastest cluster that are `allowed`, or else of the next. A core alone takes the
-/// next cluster along where that is at least half as fast: two threads beat one. All that are allowed where the
-/// machine does not tell its cores.
+/// The cores to compute on: the `allowed` ones of the fastest cluster that has any. If that is a
+/// single core, the next cluster is added where it is at least half as fast, since two threads are
+/// faster than one. All allowed cores if the machine does not report its cores.
 pub fn fastest(clusters: &[Cluster], allowed: &[usize]) -> Vec<usize> {
     let within = |cluster: &Cluster| -> Vec<usize> {
         cluster.cores.iter().copied().filter(|core| allowed.contains(core)).collect()
@@ -97,8 +98,8 @@ pub fn fastest(clusters: &[Cluster], allowed: &[usize]) -> Vec<usize> {
     cores
 }
 
-/// The cores of this machine to compute on, and whether there are slower ones to keep off; `None` where the system does
-/// not say.
+/// The cores of this machine to compute on, and whether slower ones are excluded; `None` if the
+/// system does not report them.
 pub fn of_this_machine() -> Option<(Vec<usize>, bool)> {
     let allowed = allowed()?;
     let fastest = fastest(&clusters(&Host::live()), &allowed);
@@ -106,7 +107,7 @@ pub fn of_this_machine() -> Option<(Vec<usize>, bool)> {
     Some((fastest, slower))
 }
 
-/// Cores from a list such as `0-3,6`, or a mask such as `0xf0`.
+/// Parses a list of cores such as `0-3,6`, or a mask such as `0xf0`.
 pub fn parse_mask(text: &str) -> Option<Vec<usize>> {
     let bit = |mask: u128| (0..128).filter(|at| mask >> at & 1 == 1).collect::<Vec<_>>();
     let mut cores = match text.strip_prefix("0x") {
@@ -129,10 +130,10 @@ pub fn parse_mask(text: &str) -> Option<Vec<usize>> {
     (!cores.is_empty()).then_some(cores)
 }
 
-/// Cores that a mask of the system holds.
+/// Number of cores in the system's affinity mask.
 pub const MOST_CORES: usize = 1024;
 
-/// The cores that the calling thread may run on; `None` where the system does not say.
+/// The cores that the calling thread may run on; `None` if the system does not report them.
 pub fn allowed() -> Option<Vec<usize>> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -143,7 +144,7 @@ pub fn allowed() -> Option<Vec<usize>> {
     None
 }
 
-/// Keeps the calling thread to `cores`. Whether the system does so: the mask is read back.
+/// Binds the calling thread to `cores`. Returns whether the mask, read back, is as requested.
 pub fn keep_to(cores: &[usize]) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {

@@ -1,9 +1,9 @@
 //! Everything a device needs to run a DeepSeek-class mixture-of-experts model: the GGUF container,
 //! block types, kernels, the model itself, the expert store, sessions and tokenizers.
 //!
-//! Start at [`model::Model`] for the network, at [`session::Session`] to generate text with it, at
-//! [`app`] to embed it.
-//! Quantizing checkpoints is the business of `vaquita-quantize`; this crate only reads its files.
+//! Start with [`model::Model`] for the network, with [`session::Session`] to generate text, and
+//! with [`app`] to embed it in an application. This crate only reads model files;
+//! `vaquita-quantize` makes them from checkpoints.
 
 pub mod app;
 pub mod blocks;

@@ -1,24 +1,24 @@
-//! Drawings of curves over an axis, as SVG.
+//! Line charts as SVG.
 
 use std::fmt::Write;
 
-/// Size of a panel and of the margins around its axes.
+/// Size of a panel and margins around its axes.
 const WIDTH: f64 = 720.0;
 const MARGIN: (f64, f64) = (70.0, 40.0);
 
-/// Text that stands in a drawing or a page, between tags.
+/// Escapes text for use between tags.
 pub fn escape(text: &str) -> String {
     let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     escaped.chars().filter(|c| !c.is_control()).collect()
 }
 
-/// A drawing that grows panel by panel, from top to bottom.
+/// A drawing with panels stacked from top to bottom.
 pub(crate) struct Drawing {
     body: String,
     height: f64,
 }
 
-/// Axes within a drawing.
+/// Axes of a panel.
 pub(crate) struct Panel {
     top: f64,
     height: f64,
@@ -30,8 +30,8 @@ impl Drawing {
         Self { body: String::new(), height: 0.0 }
     }
 
-    /// A panel of `height` whose axes run from 0 to `most`, with labels at their quarters, by functions of the
-    /// value.
+    /// Adds a panel of `height` whose axes run from 0 to `most`, with labels at their quarters,
+    /// formatted by functions of the value.
     pub fn panel(
         &mut self,
         height: f64,
@@ -62,7 +62,7 @@ impl Drawing {
         panel
     }
 
-    /// A curve.
+    /// Draws a curve.
     pub fn curve(&mut self, panel: &Panel, colour: &str, points: &[(f64, f64)]) {
         let place = |point: &(f64, f64)| {
             let (x, y) = panel.at(*point);
@@ -76,7 +76,7 @@ impl Drawing {
         );
     }
 
-    /// A line of text at the panel's lower right, `line` lines above the axis.
+    /// Writes a line of text at the panel's lower right, `line` lines above the axis.
     pub fn name(&mut self, panel: &Panel, colour: &str, line: usize, text: &str) {
         let _ = writeln!(
             self.body,
@@ -87,13 +87,13 @@ impl Drawing {
         );
     }
 
-    /// A title above the panel's left end.
+    /// Writes a title above the panel's left end.
     pub fn title(&mut self, panel: &Panel, text: &str) {
         let (x, y) = (MARGIN.0, panel.top - 10.0);
         let _ = writeln!(self.body, "<text x=\"{x}\" y=\"{y}\">{}</text>", escape(text));
     }
 
-    /// An upright line at a place of the axis, with a text at its head.
+    /// Draws a vertical line at `x`, with a text at its top.
     pub fn upright(&mut self, panel: &Panel, x: f64, text: &str) {
         let (x, y) = (panel.at((x, 0.0)).0, panel.top);
         let _ = writeln!(
@@ -107,7 +107,7 @@ impl Drawing {
         );
     }
 
-    /// The whole file.
+    /// The complete SVG file.
     pub fn finish(self) -> String {
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {}\" font-family=\"sans-serif\" \

@@ -1,7 +1,8 @@
-//! The thread pool: workers that wait for a job, spinning for a moment and then parked.
+//! Thread pool of decoding: workers spin briefly for the next job, then park.
 //!
-//! A job is a number of tasks; threads take them one by one, so that a slow core takes fewer. Nothing in
-//! the arithmetic depends on who takes what, nor on how many threads work: [`Pool::set_limit`] may lower it at any time.
+//! A job is a number of tasks; threads take them one by one, so that a slow core takes fewer.
+//! Results depend neither on the assignment of tasks nor on the number of threads:
+//! [`Pool::set_limit`] may lower it at any time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,30 +11,31 @@ use std::thread::JoinHandle;
 
 use crate::cores;
 
-/// Turns of the spin loop before a worker parks: some tens of microseconds. Miri, which interprets each turn, parks soon.
+/// Iterations of the spin loop before a worker parks: some tens of microseconds. Few under Miri,
+/// which interprets each of them.
 const SPINS: u32 = if cfg!(miri) { 4 } else { 4000 };
 
-/// Threads that share the work of one job at a time.
+/// Threads that execute one job at a time together.
 pub struct Pool {
     shared: Arc<Shared>,
-    /// One job at a time, also where several sessions use the pool.
+    /// Serializes jobs when several sessions share the pool.
     turn: Mutex<()>,
     workers: Vec<JoinHandle<()>>,
 }
 
 #[derive(Default)]
 struct Shared {
-    /// The job's number, changed under `job`.
+    /// Number of the current job, changed while `job` is locked.
     epoch: AtomicUsize,
     job: Mutex<Slot>,
     wake: Condvar,
-    /// Workers that take part in jobs, changed under `job`; the others rest.
+    /// Number of workers that take part in jobs, changed while `job` is locked; the others rest.
     limit: AtomicUsize,
-    /// Tells those that rest that the limit rose.
+    /// Notified when the limit rises, for resting workers.
     rested: Condvar,
-    /// The next task to take.
+    /// Index of the next task.
     next: AtomicUsize,
-    /// Workers that have not finished the current job.
+    /// Number of workers that have not finished the current job.
     busy: AtomicUsize,
     panicked: AtomicBool,
     stop: AtomicBool,
@@ -42,26 +44,26 @@ struct Shared {
 #[derive(Default)]
 struct Slot {
     job: Option<Job>,
-    /// Workers that sleep.
+    /// Number of parked workers.
     parked: usize,
 }
 
-/// A job as the workers see it.
+/// A job, as published to workers.
 #[derive(Clone, Copy)]
 struct Job {
     tasks: usize,
-    /// Workers that take part: numbers 1 to this.
+    /// Workers 1 to `workers` take part.
     workers: usize,
-    /// Valid until `Pool::run` returns, which waits for all workers that take part. A pointer and no reference, since
-    /// workers that rest may copy the job later.
+    /// Valid until `Pool::run` returns, which waits for all workers that take part. A pointer
+    /// rather than a reference, since resting workers may copy the job later.
     task: *const (dyn Fn(usize) + Sync),
 }
 
-// SAFETY: what `task` points to is `Sync`, and is used only while `Pool::run` keeps it alive.
+// SAFETY: `task` points to a `Sync` closure and is used only while `Pool::run` keeps it alive.
 unsafe impl Send for Job {}
 
 impl Pool {
-    /// A pool that works with `threads` threads, the caller's among them; 0 counts as 1.
+    /// Creates a pool of `threads` threads, including the caller's; 0 counts as 1.
     pub fn new(threads: usize) -> Self {
         keep_freed_memory();
         let limit = AtomicUsize::new(usize::MAX);
@@ -76,38 +78,39 @@ impl Pool {
         Self { shared, turn: Mutex::new(()), workers }
     }
 
-    /// A pool that keeps to `cores`: the calling thread is bound to them, and the workers with it, which inherit
-    /// its mask. `None` where the system does not do so.
+    /// Creates a pool bound to `cores`: binds the calling thread, whose mask the workers inherit.
+    /// `None` if the system does not support it.
     pub fn on(cores: &[usize], threads: usize) -> Option<Self> {
         cores::keep_to(cores).then(|| Self::new(threads))
     }
 
-    /// As many threads as the machine has cores for this process.
+    /// Number of cores that are available to this process.
     pub fn default_threads() -> usize {
         std::thread::available_parallelism().map_or(1, |n| n.get())
     }
 
-    /// Threads that work, the caller's among them.
+    /// Number of threads, including the caller's.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// From the next job on, at most so many threads work, the caller's among them; the others sleep. 0 counts as 1.
+    /// Limits the number of threads, including the caller's, from the next job on; the others
+    /// sleep. 0 counts as 1.
     pub fn set_limit(&self, threads: usize) {
         let _slot = lock(&self.shared.job);
         self.shared.limit.store(threads.saturating_sub(1), Ordering::Relaxed);
         self.shared.rested.notify_all();
     }
 
-    /// Threads that work, as [`Pool::set_limit`] left them.
+    /// Number of threads that take part in jobs, as set by [`Pool::set_limit`].
     pub fn active(&self) -> usize {
         self.workers.len().min(self.shared.limit.load(Ordering::Relaxed)) + 1
     }
 
-    /// Calls `task` with each chunk of `len` items of `data`, and its number, as [`run`](Self::run) does.
+    /// Calls `task(i, chunk)` for each chunk of `len` items of `data`, as [`run`](Self::run) does.
     ///
     /// # Panics
-    /// Where a task does.
+    /// Panics if a task panics.
     pub fn run_chunks<T: Send>(
         &self,
         data: &mut [T],
@@ -118,17 +121,17 @@ impl Pool {
         self.run(chunks.len(), &|i| task(i, &mut lock(&chunks[i])));
     }
 
-    /// Calls `task(i)` once for each `i < tasks`, in any order, on all threads, and waits.
+    /// Calls `task(i)` once for each `i < tasks`, in any order, on all threads, and waits for them.
     ///
     /// # Panics
-    /// Where a task does.
+    /// Panics if a task panics.
     pub fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         if tasks <= 1 || self.active() == 1 {
             (0..tasks).for_each(task);
             return;
         }
         let _turn = lock(&self.turn);
-        // SAFETY: only the lifetime changes, and of a pointer.
+        // SAFETY: only the lifetime of a pointer changes.
         let task: *const (dyn Fn(usize) + Sync + 'static) =
             unsafe { std::mem::transmute(std::ptr::from_ref(task)) };
         let shared = &*self.shared;
@@ -178,14 +181,15 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-/// Locks are held for assignments only, so a poisoned one is still sound.
+/// Locks are held for assignments only, so a poisoned one is still consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn take_tasks(shared: &Shared, job: Job) {
-    // SAFETY: workers that take part do so between taking the job and counting themselves out of `busy`; `Pool::run`,
-    // which holds the reference, returns or unwinds only after all have.
+    // SAFETY: a worker that takes part uses `task` between taking the job and decrementing `busy`;
+    // `Pool::run`, which holds the reference, returns or unwinds only after all of them have done
+    // so.
     let task = unsafe { &*job.task };
     loop {
         let i = shared.next.fetch_add(1, Ordering::Relaxed);
@@ -207,7 +211,7 @@ fn work(shared: &Shared, number: usize) {
     }
 }
 
-/// Waits for a job other than the one seen last that worker `number` takes part in.
+/// Waits for a new job that worker `number` takes part in.
 fn next_job(shared: &Shared, number: usize, seen: &mut usize) -> Option<Job> {
     for _ in 0..SPINS {
         if shared.epoch.load(Ordering::Acquire) != *seen {
@@ -221,7 +225,7 @@ fn next_job(shared: &Shared, number: usize, seen: &mut usize) -> Option<Job> {
             return None;
         }
         let epoch = shared.epoch.load(Ordering::Acquire);
-        // Whoever a job counts in must take it, also where the limit has changed since.
+        // A worker that the job counts must take it, even if the limit has changed since.
         if epoch != *seen {
             *seen = epoch;
             if slot.job.is_some_and(|job| number <= job.workers) {
@@ -236,9 +240,10 @@ fn next_job(shared: &Shared, number: usize, seen: &mut usize) -> Option<Job> {
     }
 }
 
-/// glibc hands large blocks back to the system as they are freed, and a prompt's layers pay for page after page of new
-/// ones. It stops doing so for blocks no larger than the largest that it saw freed, up to 32 MiB: this is one, which nobody
-/// touches, so that it costs no memory. Other allocators take no notice.
+/// Makes glibc keep freed memory. It returns large blocks to the system when they are freed, and
+/// the layers of a prompt would pay page faults for new ones. It stops doing so for blocks up to
+/// the size of the largest one that it saw freed (at most 32 MiB). This frees such a block without
+/// touching it, which costs no memory. Other allocators are unaffected.
 fn keep_freed_memory() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| drop(std::hint::black_box(Vec::<u8>::with_capacity(31 << 20))));
@@ -306,7 +311,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_pool_keeps_all_its_threads_to_its_cores() {
-        // A thread of its own, since its mask stays narrowed.
+        // In a thread of its own, whose mask stays narrowed.
         let bound = std::thread::spawn(|| {
             let core = cores::allowed().unwrap()[0];
             let pool = Pool::on(&[core], 3).unwrap();

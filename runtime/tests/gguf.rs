@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use vaquita_runtime::gguf::{
-    Array, GgmlType, Gguf, GgufError, Metadata, TensorPlan, Value, Writer,
+    Array, GgmlType, Gguf, GgufError, GgufWriter, Metadata, TensorPlan, Value,
 };
 
 const PATH: &str = "test.gguf";
@@ -22,7 +22,7 @@ fn write(metadata: &Metadata, tensors: &[(String, Vec<u8>)]) -> Vec<u8> {
         ty: GgmlType::I8,
     });
     let out = Cursor::new(Vec::new());
-    let mut writer = Writer::new(out, Path::new(PATH), metadata, plan.collect()).unwrap();
+    let mut writer = GgufWriter::new(out, Path::new(PATH), metadata, plan.collect()).unwrap();
     for (name, bytes) in tensors {
         writer.write_tensor(name, bytes).unwrap();
     }
@@ -177,7 +177,7 @@ fn errors_name_the_file_the_place_what_was_found_and_what_is_allowed() {
     let mut metadata = Metadata::new();
     let header = |metadata: &Metadata, plan: Vec<TensorPlan>| {
         let out = Cursor::new(Vec::new());
-        let mut writer = Writer::new(out, Path::new(PATH), metadata, plan)?;
+        let mut writer = GgufWriter::new(out, Path::new(PATH), metadata, plan)?;
         writer.write_tensor("t", &[0; 4])?;
         Ok::<_, GgufError>(writer.finish()?.into_inner())
     };

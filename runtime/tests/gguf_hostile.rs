@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vaquita_runtime::gguf::{GgmlType, Gguf, Metadata, TensorPlan, Writer};
+use vaquita_runtime::gguf::{GgmlType, Gguf, GgufWriter, Metadata, TensorPlan};
 
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
@@ -222,7 +222,7 @@ fn a_patched_array_is_read_back_and_tensors_follow_undisturbed() {
     let plan = |name: &str| TensorPlan { name: name.into(), dims: vec![5], ty: GgmlType::I8 };
     let out = std::io::Cursor::new(Vec::new());
     let path = Path::new("x.gguf");
-    let mut writer = Writer::new(out, path, &metadata, vec![plan("a"), plan("b")]).unwrap();
+    let mut writer = GgufWriter::new(out, path, &metadata, vec![plan("a"), plan("b")]).unwrap();
     writer.write_tensor("a", &[1; 5]).unwrap();
     writer.patch_u32_array("sums", &[7, 8, u32::MAX]).unwrap();
     writer.write_tensor("b", &[2; 5]).unwrap();

@@ -4,7 +4,7 @@
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use vaquita_runtime::gguf::{Array, GgmlType, Gguf, TensorPlan, Value, Writer};
+use vaquita_runtime::gguf::{Array, GgmlType, Gguf, GgufWriter, TensorPlan, Value};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/gguf/small.gguf")
@@ -84,7 +84,7 @@ fn a_reference_file_written_again_holds_the_same() {
     });
     let path = Path::new("again.gguf");
     let out = Cursor::new(Vec::new());
-    let mut writer = Writer::new(out, path, file.metadata(), plan.collect()).unwrap();
+    let mut writer = GgufWriter::new(out, path, file.metadata(), plan.collect()).unwrap();
     for info in file.tensors() {
         writer.write_tensor(&info.name, &file.bytes(info)).unwrap();
     }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use vaquita_runtime::doctor::Report;
 use vaquita_runtime::host::Host;
-use vaquita_runtime::measure::cost::Source;
+use vaquita_runtime::measure::cost::MeterInfo;
 use vaquita_runtime::measure::custom::{Assumed, Custom};
 use vaquita_runtime::measure::external::External;
 use vaquita_runtime::measure::meter::{Meter, MeterKind, Meters, Reading};
-use vaquita_runtime::measure::sampler::Sampler;
+use vaquita_runtime::measure::sampler::MeterSampler;
 use vaquita_runtime::measure::thermal::{self, Throttling};
 
 fn host(name: &str) -> Arc<Host> {
@@ -24,9 +24,9 @@ fn meter(host: &Arc<Host>) -> Box<dyn Meter> {
 }
 
 /// Joules at each moment of a recording after the first, as long as the meter is there.
-fn joules(name: &str) -> (Vec<f64>, Sampler) {
+fn joules(name: &str) -> (Vec<f64>, MeterSampler) {
     let host = host(name);
-    let sampler = Sampler::start(Some(meter(&host)), host);
+    let sampler = MeterSampler::start(Some(meter(&host)), host);
     (std::iter::from_fn(|| sampler.joules()).take(9).collect(), sampler)
 }
 
@@ -203,6 +203,6 @@ fn a_closure_is_a_meter_and_a_stated_power_is_marked() {
     assert!(custom.read().unwrap_err().to_string().contains("it says -1"));
 
     let assumed = Assumed::new(6.5).unwrap();
-    assert!(Source::of(&assumed).estimate && assumed.scope().contains("as stated"));
+    assert!(MeterInfo::of(&assumed).estimate && assumed.scope().contains("as stated"));
     assert!(Assumed::new(0.0).is_none() && Assumed::new(f64::NAN).is_none());
 }

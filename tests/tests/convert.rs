@@ -12,7 +12,7 @@ use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::checkpoint::{
     Expert, ExpertId, GgufWeights, LayerId, Projection, Verify, Weights,
 };
-use vaquita_runtime::gguf::{GgmlType, Gguf, Metadata, TensorPlan, Writer};
+use vaquita_runtime::gguf::{GgmlType, Gguf, GgufWriter, Metadata, TensorPlan};
 use vaquita_runtime::model::ExpertStore;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::model::cache::CacheType;
@@ -145,7 +145,7 @@ fn with_stacks_of(ty: BlockType, blocks: &[u8], out: &Path) {
     let plan = plan.chain(stacks.iter().map(of_stack));
     let plan: Vec<_> = plan.map(|(name, dims, ty)| TensorPlan { name, dims, ty }).collect();
     let file = BufWriter::new(std::fs::File::create(out).unwrap());
-    let mut writer = Writer::new(file, out, &metadata, plan.clone()).unwrap();
+    let mut writer = GgufWriter::new(file, out, &metadata, plan.clone()).unwrap();
     for (number, tensor) in plan.iter().enumerate() {
         let len = tensor.ty.byte_len(&tensor.dims).unwrap() as usize;
         let bytes: Vec<u8> = match tensor.ty {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::checkpoint::{ExpertId, LayerId};
-use vaquita_runtime::experts::Guessing;
+use vaquita_runtime::experts::PrefetchMode;
 use vaquita_runtime::isa::Tier;
 use vaquita_runtime::model::ExpertStore;
 use vaquita_runtime::model::Model;
@@ -38,11 +38,11 @@ fn unquantized(name: &str, folder: &TempDir) -> (std::path::PathBuf, Arc<Model>)
 }
 
 fn streams(file: &Path, model: &Arc<Model>, tokens: &[u32], expected: &[f32]) {
-    for guessing in [Guessing::Off, Guessing::On] {
-        let streamed = streamed(file, Setting { guessing, ..Setting::default() });
+    for prefetch in [PrefetchMode::Off, PrefetchMode::On] {
+        let streamed = streamed(file, Setting { prefetch, ..Setting::default() });
         for chunk in [1, 7, tokens.len()] {
             let found = logits(&streamed.model, tokens, chunk);
-            assert!(bits(&found) == bits(expected), "{} {guessing:?}", file.display());
+            assert!(bits(&found) == bits(expected), "{} {prefetch:?}", file.display());
         }
         let stats = streamed.store.stats().unwrap();
         assert!(stats.bytes_read > 0 && stats.resident_bytes <= stats.limit_bytes);

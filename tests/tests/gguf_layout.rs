@@ -10,7 +10,7 @@ use vaquita_quantize::export::{Export, export};
 use vaquita_quantize::sources;
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::checkpoint::{GgufWeights, Verify};
-use vaquita_runtime::gguf::{GgmlType, Gguf, Metadata, TensorPlan, Writer};
+use vaquita_runtime::gguf::{GgmlType, Gguf, GgufWriter, Metadata, TensorPlan};
 use vaquita_runtime::isa::Tier;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::model::cache::CacheType;
@@ -68,7 +68,7 @@ fn with_whole_kv_b(checkpoint: &Path, source: &Path, out: &Path) {
         contents.push((name, bytes));
     }
     let file = File::create(out).unwrap();
-    let mut writer = Writer::new(file, out, &metadata, plan).unwrap();
+    let mut writer = GgufWriter::new(file, out, &metadata, plan).unwrap();
     for (name, bytes) in contents {
         writer.write_tensor(&name, &bytes).unwrap();
     }

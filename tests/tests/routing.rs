@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vaquita_runtime::experts::Guessing;
+use vaquita_runtime::experts::PrefetchMode;
 use vaquita_runtime::experts::policies::PolicyKind;
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::model::ExpertStore;
@@ -62,8 +62,8 @@ fn a_recorded_trace_replays_to_what_the_store_hit_and_read() {
     let trace = fixture.folder.path().join("trace.csv");
     for policy in [PolicyKind::Lru, PolicyKind::Lfu, PolicyKind::Reuse] {
         let trace_to = Some(trace.clone());
-        let guessing = Guessing::Off;
-        let options = OpenOptions { trace: trace_to, policy, guessing, ..fixture.streaming() };
+        let prefetch = PrefetchMode::Off;
+        let options = OpenOptions { trace: trace_to, policy, prefetch, ..fixture.streaming() };
         let opened = fixture.open(&options).unwrap();
         let mut session = session(&opened.model, 16);
         for &token in &fixture.tokens {

@@ -212,7 +212,7 @@ fn the_budget_changes_while_tokens_are_generated_and_the_answer_does_not() {
     let fixture = fixture();
     let streamed = streamed(&fixture.file, Setting::default());
     let (least, total) =
-        (streamed.store.placement().least_bytes(), streamed.store.placement().total_bytes());
+        (streamed.store.index().least_bytes(), streamed.store.index().total_bytes());
     let running = AtomicBool::new(true);
     std::thread::scope(|scope| {
         scope.spawn(|| {

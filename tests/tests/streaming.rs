@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use vaquita_runtime::checkpoint::LayerId;
-use vaquita_runtime::experts::Guessing;
+use vaquita_runtime::experts::PrefetchMode;
 use vaquita_runtime::experts::policies::PolicyKind;
 use vaquita_runtime::model::ExpertStore;
 use vaquita_tests::store::{Setting, quantize_to, resident, run, streamed};
@@ -18,15 +18,18 @@ fn tokens_of(folder: &Path, count: usize) -> Vec<u32> {
 /// Every setting worth a difference, on one file.
 fn same_bits(file: &Path, tokens: &[u32], prompt: usize) {
     let expected = run(&resident(file), tokens, prompt);
-    let least = streamed(file, Setting::default()).store.placement().least_bytes();
-    let total = streamed(file, Setting::default()).store.placement().total_bytes();
+    let least = streamed(file, Setting::default()).store.index().least_bytes();
+    let total = streamed(file, Setting::default()).store.index().total_bytes();
     for budget in [least, least * 3 / 2, total / 2, total] {
         for policy in PolicyKind::ALL {
-            for (lanes, guessing) in
-                [(1, Guessing::Off), (1, Guessing::On), (4, Guessing::On), (3, Guessing::Auto)]
-            {
+            for (lanes, prefetch) in [
+                (1, PrefetchMode::Off),
+                (1, PrefetchMode::On),
+                (4, PrefetchMode::On),
+                (3, PrefetchMode::Auto),
+            ] {
                 let budget = Some(budget.max(least));
-                let setting = Setting { budget, policy, lanes, guessing, ..Setting::default() };
+                let setting = Setting { budget, policy, lanes, prefetch, ..Setting::default() };
                 let streamed = streamed(file, setting);
                 assert!(run(&streamed.model, tokens, prompt) == expected, "{setting:?}");
                 let stats = streamed.store.stats().unwrap();
@@ -55,7 +58,7 @@ fn experts_of_several_types_give_the_same_bits_streamed() {
     let tokens = tokens_of(&reference(), 40);
     let expected = run(&resident(&file), &tokens, 30);
     for policy in PolicyKind::ALL {
-        let setting = Setting { policy, guessing: Guessing::On, ..Setting::default() };
+        let setting = Setting { policy, prefetch: PrefetchMode::On, ..Setting::default() };
         let streamed = streamed(&file, setting);
         assert!(run(&streamed.model, &tokens, 30) == expected, "{setting:?}");
     }
@@ -87,7 +90,7 @@ fn the_reference_model_gives_the_same_bits_streamed_and_reads_each_expert_once_p
     let before = streamed.store.stats().unwrap();
     session.feed(&tokens).unwrap();
     let stats = streamed.store.stats().unwrap().since(&before);
-    let largest = streamed.store.placement().total_bytes() as u64;
+    let largest = streamed.store.index().total_bytes() as u64;
     assert!(stats.bytes_read <= largest, "{} of {largest}", stats.bytes_read);
     let experts = streamed.model.config().moe.n_routed_experts as u64;
     let layers = streamed.model.config().num_hidden_layers as u64;
@@ -101,7 +104,7 @@ fn several_sessions_share_a_store_that_holds_one_layer() {
     quantize_to(&golden("deepseek-v3"), &file, None);
     let tokens = tokens_of(&golden("deepseek-v3"), 16);
     let expected = run(&resident(&file), &tokens, 10);
-    let streamed = streamed(&file, Setting { guessing: Guessing::On, ..Setting::default() });
+    let streamed = streamed(&file, Setting { prefetch: PrefetchMode::On, ..Setting::default() });
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -120,15 +123,15 @@ fn a_warm_start_reads_the_most_popular_experts_and_changes_no_bit() {
     quantize_to(&golden("deepseek-v3"), &file, None);
     let tokens = tokens_of(&golden("deepseek-v3"), 16);
     let expected = run(&resident(&file), &tokens, 10);
-    let least = streamed(&file, Setting::default()).store.placement().least_bytes();
+    let least = streamed(&file, Setting::default()).store.index().least_bytes();
     let streamed = streamed(&file, Setting { budget: Some(2 * least), ..Setting::default() });
-    let shape = streamed.store.placement().shape;
+    let shape = streamed.store.index().shape;
     // Of every layer the first expert is the most popular, then the second, and so on.
     let share = |at: usize| 1.0 - (at % shape.experts) as f32 / shape.experts as f32;
     let shares: Vec<f32> = (0..shape.len()).map(share).collect();
     streamed.store.warm(&shares);
     let since = std::time::Instant::now();
-    let fits = 2 * least / streamed.store.placement().largest_bytes();
+    let fits = 2 * least / streamed.store.index().largest_bytes();
     while streamed.store.stats().unwrap().resident < fits as u64 {
         assert!(since.elapsed().as_secs() < 30, "{:?}", streamed.store.stats());
         std::thread::yield_now();

@@ -10,12 +10,12 @@ use crate::gguf::{Gguf, GgufError, Identity};
 use crate::host::Host;
 use crate::measure::memory::{self, Memory};
 use crate::measure::meter::Meter;
-use crate::measure::sampler::Sampler;
+use crate::measure::sampler::MeterSampler;
 use crate::model::Model;
 use crate::model::Stats;
 use crate::model::cache::CacheType;
 use crate::opening::budget::{MemoryBudget, Workload};
-use crate::opening::machine::Machine;
+use crate::opening::memory_info::MemoryInfo;
 use crate::opening::{MemoryControl, OpenModelError, OpenOptions, TrimLevel, open_gguf};
 use crate::session::prompt::Prompter;
 use crate::session::{Session, SessionOptions};
@@ -95,7 +95,7 @@ pub struct AppModel {
 impl AppModel {
     /// Opens a GGUF file.
     pub fn open(path: &Path, options: &ModelOptions) -> Result<Arc<Self>, AppError> {
-        let process = Machine::read(&Host::live()).map_or(0, |machine| machine.process);
+        let process = MemoryInfo::read(&Host::live()).map_or(0, |machine| machine.process);
         let sessions = options.sessions.max(1);
         let ModelOptions { context, cache, .. } = *options;
         let session = SessionOptions { context, cache, ..SessionOptions::default() };
@@ -189,11 +189,11 @@ impl AppModel {
     }
 
     /// Measures an answer's energy.
-    pub(super) fn sampler(&self) -> Sampler {
+    pub(super) fn sampler(&self) -> MeterSampler {
         let maker = self.meter.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match maker {
-            Some(make) => Sampler::start(Some(make()), Arc::new(Host::live())),
-            None => Sampler::auto(),
+            Some(make) => MeterSampler::start(Some(make()), Arc::new(Host::live())),
+            None => MeterSampler::auto(),
         }
     }
 

@@ -1,12 +1,13 @@
-//! Experts and tensors of a GGUF file that is read instead of mapped.
+//! Reads experts and tensors of a GGUF file that is not mapped.
 //!
-//! A [`Record`] says which whole pages of the file hold an expert and where they go in its memory: one range
-//! in the expert-major layout, one per projection where a layer's experts are stacked.
+//! A [`Record`] lists the whole pages of the file that contain an expert and their places in
+//! memory: one extent in the expert-major layout, one per projection where a layer's experts are
+//! stacked.
 
 use std::sync::Arc;
 
 use super::gguf_weights::{GgufWeights, record_layout};
-use super::source::Source;
+use super::source::ByteSource;
 use super::{Expert, ExpertSpec, Projection, WeightsError};
 use crate::bytes::{Bytes, Pages};
 use crate::gguf::TensorInfo;
@@ -14,22 +15,23 @@ use crate::gguf::TensorInfo;
 /// Bytes of a file that are read together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Which file of the model.
+    /// Index of the file in a split model.
     pub part: usize,
-    /// Where in it, at the start of a page.
+    /// Offset in the file, at the start of a page.
     pub offset: u64,
-    /// Bytes to read, whole pages; the file may end before.
+    /// Length to read in whole pages, which may extend beyond the end of the file.
     pub len: usize,
-    /// Bytes that must be there.
+    /// Number of bytes that must be read.
     pub needed: usize,
-    /// Where they go, at the start of a page.
+    /// Offset in memory, at the start of a page.
     pub at: usize,
-    /// Where within them the wanted bytes begin.
+    /// Offset of the wanted bytes within those read.
     pub skip: usize,
 }
 
 impl Extent {
-    /// The pages around `len` bytes from `offset` on, to be put at `at`; `None` where that overflows.
+    /// The pages that contain the `len` bytes at `offset`, to be placed at `at`; `None` on
+    /// overflow.
     fn around(part: usize, offset: u64, len: usize, at: usize) -> Option<Self> {
         let page = Pages::SIZE as u64;
         let skip = (offset % page) as usize;
@@ -42,34 +44,34 @@ impl Extent {
         self.at + self.len
     }
 
-    /// The wanted bytes, once they were read into `pages`.
+    /// The wanted bytes of `pages`, once the extent was read.
     fn wanted(&self, pages: &Bytes) -> Option<Bytes> {
         pages.slice(self.at + self.skip..self.at + self.needed)
     }
 
-    /// Reads it into `pages`, where it belongs there.
-    pub fn read(&self, source: &dyn Source, pages: &mut [u8]) -> std::io::Result<()> {
+    /// Reads the extent into its place in `pages`.
+    pub fn read(&self, source: &dyn ByteSource, pages: &mut [u8]) -> std::io::Result<()> {
         let into = pages.get_mut(self.at..self.end()).ok_or(std::io::ErrorKind::InvalidInput)?;
         source.read(self.part, self.offset, into, self.needed)
     }
 }
 
-/// Where an expert lies in its file.
+/// File extents of an expert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// What to read.
+    /// The extents to read.
     extents: Vec<Extent>,
-    /// Number of the tensor that is this record, where it has a checksum of its own.
+    /// Index of the tensor that is this record, if it has a checksum of its own.
     tensor: Option<usize>,
 }
 
 impl Record {
-    /// Bytes of memory it takes, whole pages.
+    /// Bytes of memory for the record, in whole pages.
     pub fn bytes(&self) -> usize {
         self.extents.last().map_or(0, Extent::end)
     }
 
-    /// Its parts of at most `len` bytes, to be read one by one by [`Extent::read`].
+    /// The record in pieces of at most `len` bytes, for [`Extent::read`].
     pub fn pieces(&self, len: usize) -> impl Iterator<Item = Extent> + '_ {
         let len = len.next_multiple_of(Pages::SIZE).max(Pages::SIZE);
         self.extents.iter().flat_map(move |extent| {
@@ -84,14 +86,14 @@ impl Record {
         })
     }
 
-    /// Reads it into `pages`, which holds at least [`Record::bytes`].
-    pub fn read(&self, source: &dyn Source, pages: &mut [u8]) -> std::io::Result<()> {
+    /// Reads the record into `pages`, which holds at least [`Record::bytes`].
+    pub fn read(&self, source: &dyn ByteSource, pages: &mut [u8]) -> std::io::Result<()> {
         self.extents.iter().try_for_each(|extent| extent.read(source, pages))
     }
 }
 
 impl GgufWeights {
-    /// Where an expert lies.
+    /// The file extents of an expert.
     pub fn record(&self, spec: &ExpertSpec) -> Result<Record, WeightsError> {
         let name = spec.record_name();
         let too_large = || self.shape_error(&name, vec![usize::MAX], [0, 0]);
@@ -120,7 +122,7 @@ impl GgufWeights {
         Ok(Record { extents, tensor: None })
     }
 
-    /// The expert in the memory that its record was read into. Its checksum is verified where that is due.
+    /// The expert in the memory that its record was read into. Verifies its checksum if required.
     pub fn expert_in(
         &self,
         spec: &ExpertSpec,
@@ -145,17 +147,17 @@ impl GgufWeights {
         })
     }
 
-    /// Lets go of the mapped file: from here on, tensors are read through `source` into memory of their own,
-    /// and experts are views of nothing but what [`GgufWeights::record`] was read into.
-    pub fn detach(&mut self, source: Arc<dyn Source>) {
+    /// Unmaps the file. From here on, tensors are read through `source` into anonymous memory, and
+    /// experts are views of memory that [`GgufWeights::record`] was read into.
+    pub fn detach(&mut self, source: Arc<dyn ByteSource>) {
         self.gguf.unmap();
         self.source = Some(source);
     }
 
-    /// An expert, read.
+    /// Reads an expert through the source.
     pub(super) fn read_expert(
         &self,
-        source: &dyn Source,
+        source: &dyn ByteSource,
         spec: &ExpertSpec,
     ) -> Result<Expert, WeightsError> {
         let in_io = |source| WeightsError::Io { path: self.path(), source };
@@ -165,10 +167,10 @@ impl GgufWeights {
         self.expert_in(spec, &record, &Bytes::from(Arc::new(pages)))
     }
 
-    /// A tensor's bytes, read.
+    /// Reads the bytes of a tensor through the source.
     pub(super) fn read_tensor(
         &self,
-        source: &dyn Source,
+        source: &dyn ByteSource,
         info: &TensorInfo,
     ) -> Result<Bytes, WeightsError> {
         let in_io = |source| WeightsError::Io { path: self.path(), source };

@@ -1,7 +1,8 @@
-//! Weights from a GGUF file: vaquita's expert-major layout, or llama.cpp's with stacked experts.
+//! Weights from a GGUF file, in vaquita's expert-major layout or in llama.cpp's layout with stacked
+//! experts.
 //!
-//! Matrices are views of the mapped file. In the expert-major layout, tensors of coded types and expert
-//! records are opaque bytes to GGUF; the `vaquita.*` metadata says what they are (docs/format.md).
+//! Matrices are views of the mapped file. In the expert-major layout, tensors of coded types and
+//! expert records are opaque bytes to GGUF; `vaquita.*` metadata describes them (docs/format.md).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::families::{ConfigError, config_from_gguf};
-use super::source::Source;
+use super::source::ByteSource;
 use super::{
     Config, Expert, ExpertId, ExpertSpec, HfTensor, LayerId, Projection, TensorSpec, Weights,
     WeightsError, kv_b,
@@ -20,67 +21,67 @@ use crate::gguf::{Gguf, GgufError, TensorInfo};
 
 /// Version of the expert-major layout that this code reads and the quantizer writes.
 pub const LAYOUT_VERSION: u32 = 1;
-/// Projections within an expert's record start at multiples of this.
+/// Alignment of projections within an expert's record, in bytes.
 pub const PROJECTION_ALIGNMENT: usize = 64;
 
-/// When checksums are verified.
+/// When to verify checksums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Verify {
-    /// Not at all.
+    /// Never.
     Never,
-    /// Each record when it is first read.
+    /// When a record is first read.
     #[default]
     First,
-    /// Each record whenever it is read.
+    /// Whenever a record is read.
     Always,
 }
 
-/// Why a file is not a model that runs.
+/// Error of opening a file as a model.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// It is not a sound GGUF file.
+    /// The file is not valid GGUF.
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// Its configuration does not run.
+    /// The configuration is not supported.
     #[error("{path}: {source}")]
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         source: ConfigError,
     },
-    /// Its `vaquita.*` metadata is not sound.
+    /// The `vaquita.*` metadata is invalid.
     #[error("{path}: {key} {problem}")]
     Layout {
         /// The file.
         path: PathBuf,
         /// The metadata key.
         key: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
 }
 
-/// A model file, opened.
+/// An open model file.
 pub struct GgufWeights {
     pub(super) gguf: Gguf,
     config: Config,
-    layout: Option<Layout>,
+    layout: Option<StoredLayout>,
     verify: Verify,
-    /// Per tensor: its checksum was found right.
+    /// Per tensor, whether its checksum has been verified.
     verified: Vec<AtomicBool>,
     by_name: HashMap<String, usize>,
-    /// Where tensors are read from once the file is no longer mapped.
-    pub(super) source: Option<Arc<dyn Source>>,
+    /// Source of tensors once the file is no longer mapped.
+    pub(super) source: Option<Arc<dyn ByteSource>>,
 }
 
-/// What the `vaquita.*` metadata says.
-struct Layout {
-    /// Coded tensors that are not experts: type, rows, columns.
+/// Contents of the `vaquita.*` metadata.
+struct StoredLayout {
+    /// Type, rows and columns of coded tensors other than routed experts.
     tensors: HashMap<String, (BlockType, usize, usize)>,
     /// Types of gate, up and down by layer and expert.
     experts: HashMap<(LayerId, ExpertId), [BlockType; 3]>,
-    /// CRC-32 of each tensor, in file order; empty where the file has none.
+    /// CRC-32 of each tensor, in file order; empty if the file has none.
     checksums: Vec<u32>,
 }
 
@@ -90,7 +91,7 @@ impl GgufWeights {
         Self::new(Gguf::open(path)?, verify)
     }
 
-    /// Takes an opened file.
+    /// Reads the configuration of an open file.
     pub fn new(gguf: Gguf, verify: Verify) -> Result<Self, OpenError> {
         let path = gguf.path().to_path_buf();
         if let Some(part) = gguf.metadata().u64("vaquita.part.number")? {
@@ -99,13 +100,13 @@ impl GgufWeights {
         }
         let mut config = config_from_gguf(gguf.metadata())
             .map_err(|source| OpenError::Config { path: path.clone(), source })?;
-        // Published files say that the output head is the embedding by leaving it out.
+        // Published files leave out the output head if it is tied to the embedding.
         if gguf.metadata().get("vaquita.tie_word_embeddings").is_none() {
             config.tie_word_embeddings = gguf.tensor("output.weight").is_none();
         }
         let layout = match gguf.metadata().u32("vaquita.version")? {
             None => None,
-            Some(LAYOUT_VERSION) => Some(Layout::read(&path, &config, &gguf)?),
+            Some(LAYOUT_VERSION) => Some(StoredLayout::read(&path, &config, &gguf)?),
             Some(other) => {
                 let problem = format!("is {other}; this version reads {LAYOUT_VERSION}");
                 return Err(OpenError::Layout { path, key: "vaquita.version".into(), problem });
@@ -117,13 +118,13 @@ impl GgufWeights {
         Ok(Self { gguf, config, layout, verify, verified, by_name, source: None })
     }
 
-    /// The file itself.
+    /// The file.
     pub fn gguf(&self) -> &Gguf {
         &self.gguf
     }
 
-    /// Routes tokens to `active` experts instead of as many as the model was trained with, from now on; that
-    /// number where `active` is none or more.
+    /// Routes tokens to `active` experts from now on, instead of as many as the model was trained
+    /// with. If `active` is zero or larger than that, returns the trained number as the error.
     pub fn set_active_experts(&mut self, active: usize) -> Result<(), usize> {
         let trained = self.config.moe.num_experts_per_tok;
         if active == 0 || active > trained {
@@ -133,12 +134,13 @@ impl GgufWeights {
         Ok(())
     }
 
-    /// Whether experts are stored as one record each.
+    /// Whether each expert is stored as one record.
     pub fn is_expert_major(&self) -> bool {
         self.layout.is_some()
     }
 
-    /// The block types of an expert's gate, up and down; `None` where a stack's type does not run.
+    /// The block types of an expert's gate, up and down; `None` if the type of a stack is not
+    /// supported.
     pub fn expert_types(&self, spec: &ExpertSpec) -> Option<[BlockType; 3]> {
         if let Some(layout) = &self.layout {
             return layout.experts.get(&(spec.layer, spec.expert)).copied();
@@ -147,7 +149,7 @@ impl GgufWeights {
         Some([ty(Projection::Gate)?, ty(Projection::Up)?, ty(Projection::Down)?])
     }
 
-    /// The block type of a tensor that is not an expert.
+    /// The block type of a tensor that is not a routed expert.
     pub fn tensor_type(&self, name: &str) -> Option<BlockType> {
         let coded = self.layout.as_ref().and_then(|layout| layout.tensors.get(name));
         match coded {
@@ -164,7 +166,7 @@ impl GgufWeights {
         WeightsError::Missing { path: self.path(), name: name.into() }
     }
 
-    /// The bytes of a tensor, its checksum verified as asked.
+    /// The bytes of a tensor, with its checksum verified if required.
     fn read(&self, name: &str) -> Result<Option<(&TensorInfo, Bytes)>, WeightsError> {
         let Some(&index) = self.by_name.get(name) else { return Ok(None) };
         let info = &self.gguf.tensors()[index];
@@ -176,7 +178,7 @@ impl GgufWeights {
         Ok(Some((info, bytes)))
     }
 
-    /// Compares a tensor's bytes with its checksum, where that is due.
+    /// Verifies the checksum of a tensor's bytes, if required.
     pub(super) fn verify(&self, index: usize, bytes: &[u8]) -> Result<(), WeightsError> {
         let expected = self.layout.as_ref().and_then(|layout| layout.checksums.get(index));
         let due = match self.verify {
@@ -195,7 +197,7 @@ impl GgufWeights {
         Ok(())
     }
 
-    /// A tensor's place in the file.
+    /// Index of a tensor in the file.
     pub(super) fn tensor_number(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
@@ -223,8 +225,8 @@ impl GgufWeights {
         }
     }
 
-    /// An ordinary tensor: its dimensions, without trailing ones, are those expected in any grouping of the
-    /// rows (llama.cpp stacks heads in a third dimension).
+    /// A plain tensor. Its dimensions, without trailing ones, must be the expected ones under any
+    /// grouping of the rows (llama.cpp stacks heads in a third dimension).
     fn plain(
         &self,
         spec: &TensorSpec,
@@ -240,7 +242,7 @@ impl GgufWeights {
         self.matrix(&spec.name, ty, [rows, cols], bytes)
     }
 
-    /// Half of a `kv_b_proj` that the file has whole.
+    /// Half of a `kv_b_proj` that the file stores whole.
     fn half_of_kv_b(&self, spec: &TensorSpec) -> Result<Option<Matrix>, WeightsError> {
         let Some((whole, kv_b)) = kv_b::whole(spec) else { return Ok(None) };
         let Some((info, bytes)) = self.read(&whole.name)? else { return Ok(None) };
@@ -251,7 +253,7 @@ impl GgufWeights {
         half.map(Some).map_err(in_matrix)
     }
 
-    /// Bytes that a tensor takes in memory of its own, as far as the header says.
+    /// Bytes of a tensor in anonymous memory, according to the header.
     pub fn tensor_bytes(&self, spec: &TensorSpec) -> Option<u64> {
         if let Some(info) = self.gguf.tensor(&spec.name) {
             return Some(info.len);
@@ -307,7 +309,7 @@ impl GgufWeights {
         })
     }
 
-    /// A projection of an expert from its layer's stack.
+    /// One projection of an expert from its layer's stack.
     fn stacked_projection(
         &self,
         spec: &ExpertSpec,
@@ -320,7 +322,7 @@ impl GgufWeights {
         self.stacked_matrix(spec, projection, bytes)
     }
 
-    /// Where an expert's projection lies in its layer's stack.
+    /// Byte range of an expert's projection in its layer's stack.
     pub(super) fn stacked_range(
         &self,
         spec: &ExpertSpec,
@@ -338,7 +340,7 @@ impl GgufWeights {
         Ok(spec.expert.0 * len..(spec.expert.0 + 1) * len)
     }
 
-    /// An expert's projection from its bytes in its layer's stack.
+    /// An expert's projection, from its bytes in the layer's stack.
     pub(super) fn stacked_matrix(
         &self,
         spec: &ExpertSpec,
@@ -353,8 +355,8 @@ impl GgufWeights {
     }
 }
 
-/// Where gate, up and down lie in an expert's record, and its length; `None` where a type cannot hold its
-/// shape.
+/// Byte ranges of gate, up and down in an expert's record, and its length; `None` if a type cannot
+/// hold its shape.
 pub fn record_layout(
     types: [BlockType; 3],
     shapes: [(usize, usize); 3],
@@ -404,7 +406,7 @@ impl Weights for GgufWeights {
     }
 }
 
-impl Layout {
+impl StoredLayout {
     fn read(path: &Path, config: &Config, gguf: &Gguf) -> Result<Self, OpenError> {
         let metadata = gguf.metadata();
         let problem = |key: &str, problem: String| OpenError::Layout {

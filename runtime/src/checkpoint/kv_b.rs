@@ -1,11 +1,12 @@
-//! `kv_b_proj` of MLA as GGUF files had it until the spring of 2025: whole, as in a checkpoint. The absorbed form needs its
-//! halves (see [`HfTensor::KvBKey`](super::HfTensor::KvBKey)), which are cut out here.
+//! MLA's `kv_b_proj` in GGUF files from before spring 2025: whole, as in a checkpoint. The absorbed
+//! form needs its halves (see [`HfTensor::KvBKey`](super::HfTensor::KvBKey)), which are extracted
+//! here.
 
 use crate::blocks::{Matrix, MatrixError};
 
 use super::{HfTensor, KvB, TensorSpec};
 
-/// What the whole is called, and its shape, where a tensor is one of the halves.
+/// Specification of the whole `kv_b_proj`, if `spec` is one of its halves.
 pub(super) fn whole(spec: &TensorSpec) -> Option<(TensorSpec, &KvB)> {
     let (HfTensor::KvBKey(_, kv_b) | HfTensor::KvBValue(_, kv_b)) = &spec.hf else { return None };
     let name = spec.name.replace("attn_k_b", "attn_kv_b").replace("attn_v_b", "attn_kv_b");
@@ -13,7 +14,7 @@ pub(super) fn whole(spec: &TensorSpec) -> Option<(TensorSpec, &KvB)> {
     Some((TensorSpec { name, rows, cols, ..spec.clone() }, kv_b))
 }
 
-/// The half that a tensor is. Values keep their type; keys become F32, since they are transposed.
+/// Extracts one half. Values keep their type; keys become F32, since they are transposed.
 pub(super) fn half(spec: &TensorSpec, whole: &Matrix, kv_b: &KvB) -> Result<Matrix, MatrixError> {
     let head = kv_b.nope + kv_b.v;
     if let HfTensor::KvBKey(..) = spec.hf {

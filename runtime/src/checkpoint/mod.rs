@@ -1,9 +1,10 @@
-//! Model files: their configuration, their tensors and where the bytes lie.
+//! Reading model files: configuration, tensors, and their locations.
 //!
-//! [`config`] has the constants of a model, [`spec`] names its tensors, [`families`] has one file per
-//! family that reads the one and states the other. [`weights`] is the source of tensors that the
-//! network loads from: a GGUF file through [`gguf_weights`] (mapped) and [`gguf_records`] (one expert
-//! at a time, read through a [`source`]), or a checkpoint folder through the quantizer's sources.
+//! [`config`] contains the constants of a model, [`spec`] names its tensors, and [`families`] has
+//! one file per family, which reads the former and lists the latter. [`weights`] is the interface
+//! through which the network loads tensors: from a GGUF file through [`gguf_weights`] (mapped) and
+//! [`gguf_records`] (one expert at a time, read through a [`source`]), or from a checkpoint folder
+//! through the quantizer's sources.
 
 pub mod config;
 pub mod families;

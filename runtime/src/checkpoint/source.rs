@@ -1,7 +1,7 @@
-//! Where bytes of a model are read from, past the page cache where the file system allows it.
+//! Reads bytes of a model's files, bypassing the page cache if the file system supports it.
 //!
-//! [`Source`] is what the expert store reads through; tests put one in between that fails or stalls on
-//! demand. [`Files`] are the model's own.
+//! The expert store reads through [`ByteSource`]; tests substitute one that fails or stalls on
+//! demand. [`Files`] are the model's own files.
 
 use std::fs::File;
 use std::io;
@@ -14,9 +14,10 @@ use crate::bytes::Pages;
 use crate::gguf::Gguf;
 
 /// Reads bytes of a model's files.
-pub trait Source: Send + Sync {
-    /// Reads from `offset` of file number `part` into `into`; at least the first `needed` bytes must come,
-    /// the others only where the file has them. `offset` and `into` are made of whole [`Pages`].
+pub trait ByteSource: Send + Sync {
+    /// Reads from `offset` of file number `part` into `into`. At least the first `needed` bytes
+    /// must be read; the rest only as far as the file extends. `offset` and the length of `into`
+    /// are multiples of [`Pages::SIZE`].
     fn read(&self, part: usize, offset: u64, into: &mut [u8], needed: usize) -> io::Result<()>;
 }
 
@@ -28,11 +29,11 @@ pub struct Files {
 struct Part {
     path: PathBuf,
     buffered: File,
-    /// Opened for reads past the page cache; `None` where the file system refuses that.
+    /// Opened for direct reads; `None` if the file system does not support them.
     direct: Option<File>,
-    /// A direct read was refused, so no further ones are tried.
+    /// Whether a direct read was refused, after which no more are tried.
     refused: AtomicBool,
-    /// Length and time of change when it was opened.
+    /// Length and modification time on opening.
     state: FileState,
 }
 
@@ -51,7 +52,7 @@ impl FileState {
 }
 
 impl Files {
-    /// Opens the files that `gguf` was read from. `direct` asks for reads past the page cache.
+    /// Opens the files of `gguf`. `direct` requests reads that bypass the page cache.
     pub fn open(gguf: &Gguf, direct: bool) -> Result<Arc<Self>, (PathBuf, io::Error)> {
         let open = |(path, len): (&Path, u64)| {
             Part::open(path, len, direct).map_err(|error| (path.to_path_buf(), error))
@@ -59,7 +60,7 @@ impl Files {
         Ok(Arc::new(Self { parts: gguf.files().map(open).collect::<Result<_, _>>()? }))
     }
 
-    /// Whether all reads still go past the page cache.
+    /// Whether all reads still bypass the page cache.
     pub fn is_direct(&self) -> bool {
         let direct = |part: &Part| part.direct.is_some() && !part.refused.load(Ordering::Relaxed);
         self.parts.iter().all(direct)
@@ -76,7 +77,7 @@ impl Part {
         let direct = direct
             .then(|| open_direct(path))
             .flatten()
-            // The name may stand for another file by now.
+            // The name may refer to another file by now.
             .filter(|file| FileState::of(file).is_ok_and(|found| found == state));
         let refused = AtomicBool::new(false);
         Ok(Self { path: path.to_path_buf(), buffered, direct, refused, state })
@@ -95,7 +96,7 @@ impl Part {
             }
             _ => self.read_buffered(offset, into, needed),
         }?;
-        // A page that is overwritten after it was verified would be computed with.
+        // A page that is overwritten after it was verified would be used in computations.
         if FileState::of(&self.buffered)? == self.state { Ok(()) } else { Err(changed(&self.path)) }
     }
 
@@ -111,7 +112,7 @@ fn changed(path: &Path) -> io::Error {
     io::Error::other(format!("{}: {problem}", path.display()))
 }
 
-/// Reads until `needed` bytes are there. A read that stops short goes on from the last whole `unit`.
+/// Reads until `needed` bytes are there. A short read is continued from the last whole `unit`.
 fn read_at_least(
     file: &File,
     offset: u64,
@@ -123,7 +124,7 @@ fn read_at_least(
     while done < needed {
         match file.read_at(&mut into[done..], offset + done as u64) {
             Ok(read) if done + read >= needed => return Ok(()),
-            // Direct reads end within a unit only where the file does.
+            // A direct read ends within a unit only at the end of the file.
             Ok(read) if read < unit => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => done += read / unit * unit,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -133,7 +134,7 @@ fn read_at_least(
     Ok(())
 }
 
-/// Opens a file for reads past the page cache, where system and file system have them.
+/// Opens a file for reads that bypass the page cache, if system and file system support them.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn open_direct(path: &Path) -> Option<File> {
     use std::os::unix::fs::OpenOptionsExt;
@@ -146,8 +147,9 @@ pub(crate) fn open_direct(_path: &Path) -> Option<File> {
     None
 }
 
-/// Says that the page cache need not keep what was read: that copy is of no use, and would count against a
-/// cgroup's limit. It is advice; where it is not taken, the system drops the pages when it needs them.
+/// Advises the system to drop cached pages of what was read: the cached copy is useless, and would
+/// count against a cgroup's limit. A system that ignores the advice drops the pages when it needs
+/// the memory.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn forget(file: &File, offset: u64, len: usize) {
     let len = std::num::NonZeroU64::new(len as u64);
@@ -157,7 +159,7 @@ pub(crate) fn forget(file: &File, offset: u64, len: usize) {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) fn forget(_file: &File, _offset: u64, _len: usize) {}
 
-impl Source for Files {
+impl ByteSource for Files {
     fn read(&self, part: usize, offset: u64, into: &mut [u8], needed: usize) -> io::Result<()> {
         let part = self.parts.get(part).ok_or(io::ErrorKind::NotFound)?;
         part.read(offset, into, needed.min(into.len()))

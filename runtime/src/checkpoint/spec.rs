@@ -1,132 +1,133 @@
-//! What tensors a model consists of: for each its name in GGUF, its shape, its part in the network and
-//! where a Hugging Face checkpoint keeps it. Loading, conversion and the bit plan are all driven by
+//! Specifications of a model's tensors: for each its name in GGUF, its shape, its role, and its
+//! location in a Hugging Face checkpoint. Loading, conversion and the quantization plan all use
 //! this list, so a family states its tensors once.
 
-/// The part a tensor plays; it decides how the quantizer treats it.
+/// Role of a tensor, by which the quantizer decides how to treat it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Norm weights, biases: vectors kept in F32.
+    /// Norm weights and biases: vectors kept in F32.
     Vector,
-    /// The router's weights, kept in F32: routing must not change.
+    /// Router weights, kept in F32: routing must not change.
     Router,
-    /// The token embedding.
+    /// Token embedding.
     Embedding,
-    /// The output head.
+    /// Output head.
     Output,
     /// Projections of attention.
     Attention,
-    /// The feed-forward of layers without experts.
+    /// Feed-forward of layers without experts.
     DenseFfn,
-    /// The experts that every token visits.
+    /// Shared experts, which every token uses.
     SharedExpert,
     /// Projections of the multi-token-prediction layer besides its block.
     Mtp,
 }
 
-/// Where a Hugging Face checkpoint keeps a tensor.
+/// Location of a tensor in a Hugging Face checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HfTensor {
-    /// The tensor of that name, as it is.
+    /// The tensor with that name, unchanged.
     Whole(String),
     /// The key half of MLA's `kv_b_proj`, transposed: per head, `[kv_lora_rank, qk_nope_head_dim]`
     /// (rows by columns), heads stacked along the rows.
     KvBKey(String, KvB),
-    /// The value half of `kv_b_proj`: per head `[v_head_dim, kv_lora_rank]`, heads stacked along the rows.
+    /// The value half of `kv_b_proj`: per head `[v_head_dim, kv_lora_rank]`, heads stacked along
+    /// the rows.
     KvBValue(String, KvB),
-    /// Heads of that many rows, which the checkpoint rotates by halves and GGUF by neighbours: a head's rows i and
-    /// i + half become 2 i and 2 i + 1.
+    /// Heads of that many rows, in which the checkpoint pairs rows for rotation by halves and GGUF
+    /// by neighbours: rows i and i + half of a head become 2 i and 2 i + 1.
     Paired(String, usize),
-    /// Every second column, from the first or the second on.
+    /// Every second column, starting with the first or the second.
     EverySecond(String, usize),
-    /// Nowhere: it follows from the configuration.
+    /// Not in the checkpoint: derived from the configuration.
     Made(Vec<f32>),
 }
 
-/// Shape of `kv_b_proj`, which stacks, per head, rows that make keys and rows that make values.
+/// Shape of `kv_b_proj`, which stacks, per head, rows for keys and rows for values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvB {
-    /// Heads.
+    /// Number of heads.
     pub heads: usize,
-    /// Rows of keys per head.
+    /// Rows per head for keys.
     pub nope: usize,
-    /// Rows of values per head.
+    /// Rows per head for values.
     pub v: usize,
     /// Columns.
     pub rank: usize,
 }
 
-/// Where a Hugging Face checkpoint keeps a routed expert.
+/// Location of a routed expert in a Hugging Face checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HfExpert {
-    /// Gate, up and down, each a tensor.
+    /// Gate, up and down as separate tensors.
     Separate([String; 3]),
-    /// gpt-oss: all experts of a layer in the tensors `gate_up_proj` and `down_proj` below that name, inputs before
-    /// outputs, or in MXFP4 as `gate_up_proj_blocks` and so on, outputs before inputs. The outputs of gate and up
-    /// alternate.
+    /// gpt-oss: all experts of a layer in the tensors `gate_up_proj` and `down_proj` below that
+    /// name, inputs before outputs, or in MXFP4 as `gate_up_proj_blocks` and so on, outputs before
+    /// inputs. Outputs of gate and up alternate.
     Stacked(String),
 }
 
-/// One tensor that is not a routed expert.
+/// A tensor that is not a routed expert.
 #[derive(Clone, Debug)]
 pub struct TensorSpec {
-    /// Its name in GGUF, llama.cpp's where it has one.
+    /// Name in GGUF; llama.cpp's name if it has one.
     pub name: String,
-    /// Outputs; 1 for a vector.
+    /// Number of outputs; 1 for a vector.
     pub rows: usize,
-    /// Inputs; the length of a vector.
+    /// Number of inputs; the length of a vector.
     pub cols: usize,
-    /// Its part in the network.
+    /// Role in the network.
     pub role: Role,
-    /// Where a checkpoint keeps it.
+    /// Location in a checkpoint.
     pub hf: HfTensor,
-    /// Whether a checkpoint may leave it out.
+    /// Whether a checkpoint may omit it.
     pub optional: bool,
 }
 
 impl TensorSpec {
-    /// The layer it belongs to; `None` for what comes before the first and after the last.
+    /// Index of its layer; `None` before the first layer and after the last.
     pub fn layer(&self) -> Option<usize> {
         self.name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
     }
 }
 
-/// A layer in the order of the checkpoint; the MTP layer is the one after the last.
+/// Index of a layer, in the order of the checkpoint; the MTP layer follows the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LayerId(pub usize);
 
-/// A routed expert within its layer.
+/// Index of a routed expert within its layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExpertId(pub usize);
 
-/// The three projections of one routed expert: gate and up `[moe_intermediate_size, hidden_size]`, down
-/// `[hidden_size, moe_intermediate_size]`.
+/// The three projections of one routed expert: gate and up `[moe_intermediate_size, hidden_size]`,
+/// down `[hidden_size, moe_intermediate_size]`.
 #[derive(Clone, Debug)]
 pub struct ExpertSpec {
-    /// Its layer.
+    /// Layer.
     pub layer: LayerId,
-    /// Its number in the layer.
+    /// Index in the layer.
     pub expert: ExpertId,
     /// Width of the residual stream.
     pub hidden_size: usize,
     /// Width of the expert.
     pub intermediate_size: usize,
-    /// Where a checkpoint keeps it.
+    /// Location in a checkpoint.
     pub hf: HfExpert,
 }
 
-/// The projections of an expert, in stored order.
+/// Projections of an expert, in stored order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Projection {
-    /// The gate of SwiGLU.
+    /// Gate of SwiGLU.
     Gate = 0,
-    /// The linear half of SwiGLU.
+    /// Linear half of SwiGLU.
     Up = 1,
-    /// Back to the residual stream.
+    /// Projection to the residual stream.
     Down = 2,
 }
 
 impl Projection {
-    /// All three, in stored order.
+    /// All projections, in stored order.
     pub const ALL: [Self; 3] = [Self::Gate, Self::Up, Self::Down];
 }
 
@@ -139,12 +140,12 @@ impl ExpertSpec {
         }
     }
 
-    /// The name of the expert's record in an expert-major file.
+    /// Name of the expert's record in an expert-major file.
     pub fn record_name(&self) -> String {
         format!("blk.{}.ffn_expert.{}", self.layer.0, self.expert.0)
     }
 
-    /// llama.cpp's name of the stack that holds this projection of all of the layer's experts.
+    /// llama.cpp's name of the tensor that stacks this projection of all experts of the layer.
     pub fn stack_name(&self, projection: Projection) -> String {
         let projection = match projection {
             Projection::Gate => "gate",
@@ -154,7 +155,7 @@ impl ExpertSpec {
         format!("blk.{}.ffn_{projection}_exps.weight", self.layer.0)
     }
 
-    /// How reports and errors name a projection: as the checkpoint does, where it keeps it apart.
+    /// Name of a projection in reports and errors: the checkpoint's, if it stores it separately.
     pub fn projection_name(&self, projection: Projection) -> String {
         match &self.hf {
             HfExpert::Separate(names) => names[projection as usize].clone(),

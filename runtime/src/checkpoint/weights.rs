@@ -1,4 +1,5 @@
-//! Where a model gets its weights: a GGUF file, or a checkpoint folder read by the quantizer's sources.
+//! The interface to a model's weights: a GGUF file, or a checkpoint folder read by the quantizer's
+//! sources.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,10 +7,10 @@ use std::sync::Arc;
 use super::{Config, ExpertSpec, TensorSpec};
 use crate::blocks::{Matrix, MatrixError};
 
-/// Why weights could not be had.
+/// Error of loading weights.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The file or folder has no such tensor.
+    /// The tensor is missing.
     #[error("{path}: tensor {name} is missing")]
     Missing {
         /// The file or folder.
@@ -17,38 +18,38 @@ pub enum WeightsError {
         /// The tensor.
         name: String,
     },
-    /// The tensor has another shape than the configuration says.
+    /// The shape of the tensor differs from the configuration.
     #[error("{path}: tensor {name} has shape {found:?}, the configuration says {expected:?}")]
     Shape {
         /// The file or folder.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// Its shape.
+        /// The shape found.
         found: Vec<usize>,
-        /// What the configuration calls for.
+        /// The shape according to the configuration.
         expected: Vec<usize>,
     },
-    /// The tensor has a type that does not run.
+    /// The type of the tensor is not supported.
     #[error("{path}: tensor {name} has type {found}; this version runs {allowed}")]
     Type {
         /// The file or folder.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// Its type.
+        /// The type found.
         found: String,
-        /// Types that run.
+        /// The supported types.
         allowed: String,
     },
-    /// The bytes are not what type and shape need.
+    /// The bytes do not match type and shape.
     #[error("{path}: tensor {name}: {source}")]
     Matrix {
         /// The file or folder.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// What is wrong with them.
+        /// The problem.
         source: MatrixError,
     },
     /// A record does not match its checksum.
@@ -60,19 +61,19 @@ pub enum WeightsError {
         path: PathBuf,
         /// The record.
         name: String,
-        /// What its bytes add up to.
+        /// Checksum of the bytes read.
         found: u32,
-        /// What the file says.
+        /// Checksum in the file.
         expected: u32,
     },
-    /// A routed expert could not be had.
+    /// A routed expert cannot be loaded.
     #[error("expert {expert} of layer {layer}: {source}")]
     Expert {
-        /// Its layer.
+        /// Index of the layer.
         layer: usize,
-        /// Its number.
+        /// Index of the expert.
         expert: usize,
-        /// Why. Everyone who waits for the expert gets the same reason.
+        /// The error, shared by all visits that wait for the expert.
         source: Arc<WeightsError>,
     },
     /// Reading failed.
@@ -80,12 +81,12 @@ pub enum WeightsError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
 }
 
-/// One routed expert's weights.
+/// Weights of one routed expert.
 #[derive(Clone, Debug)]
 pub struct Expert {
     /// `[moe_intermediate_size, hidden_size]`
@@ -96,11 +97,11 @@ pub struct Expert {
     pub down: Matrix,
 }
 
-/// A source of weights by specification. Implementations check the shape.
+/// A source of weights by specification. Implementations check shapes.
 pub trait Weights: Send + Sync {
-    /// The model that these weights are of.
+    /// Configuration of the model.
     fn config(&self) -> &Config;
-    /// A tensor that is not a routed expert; `None` where an optional one is absent.
+    /// A tensor that is not a routed expert; `None` if an optional one is absent.
     fn tensor(&self, spec: &TensorSpec) -> Result<Option<Matrix>, WeightsError>;
     /// A routed expert.
     fn expert(&self, spec: &ExpertSpec) -> Result<Expert, WeightsError>;

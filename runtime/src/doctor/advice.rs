@@ -1,68 +1,68 @@
-//! How to run a model on a machine, and about how fast that will be.
+//! Advice on how to run a model on a machine, with an estimate of the speed.
 
 use serde::Serialize;
 
 use crate::opening::budget::{Footprint, MemoryBudget};
-use crate::opening::machine::Machine;
+use crate::opening::memory_info::MemoryInfo;
 
-/// Budgets are advised in steps of it.
+/// Advised budgets are multiples of this.
 const STEP_BYTES: u64 = 64 << 20;
 
-/// What a model takes, in bytes.
+/// Memory and bandwidth that a model demands, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Model {
-    /// Of its parts.
+pub struct ModelDemand {
+    /// Memory by part.
     pub footprint: Footprint,
-    /// Read from memory for each token that is generated: dense weights but for the embedding's other rows, and one
-    /// token's experts.
+    /// Bytes read from memory per generated token: the dense weights (of the embedding, one row
+    /// only) and one token's experts.
     pub token: u64,
 }
 
-/// What a machine does, in bytes per second.
+/// Read rates of a machine, in bytes per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
-    /// Its memory, read by all threads that decode.
+    /// Memory, read by all decoding threads together.
     pub memory: f64,
-    /// Its storage; `None` where that is not known.
+    /// Storage; `None` if unknown.
     pub storage: Option<f64>,
 }
 
-/// How to run it.
+/// Advice on how to run the model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum Advice {
-    /// Everything fits: no `--memory`.
+    /// Everything fits: run without `--memory`.
     Mapped {
-        /// About so many tokens per second, at most.
+        /// Upper estimate of the tokens per second.
         tokens_per_second: f64,
     },
-    /// Experts are read from storage.
+    /// Experts must be streamed from storage.
     Streamed {
-        /// `--memory`.
+        /// Budget for `--memory`, in bytes.
         budget_bytes: u64,
-        /// The share of experts that fit.
+        /// Fraction of the experts that fit.
         experts_share: f64,
-        /// About so many tokens per second; `None` where the storage's rate is not known.
+        /// Estimated tokens per second; `None` if the storage's rate is unknown.
         tokens_per_second: Option<f64>,
-        /// Whether storage, rather than memory, is what limits it.
+        /// Whether storage, rather than memory, is the bottleneck.
         storage_bound: Option<bool>,
     },
-    /// It does not fit.
+    /// The model does not fit.
     TooLarge {
-        /// What it needs at least, with `--context` as given.
+        /// Least memory with the given `--context`, in bytes.
         floor_bytes: u64,
-        /// What is available.
+        /// Available memory, in bytes.
         available_bytes: u64,
     },
 }
 
 /// Advises on a model.
 ///
-/// Decoding is bound by what it reads: `token` bytes of memory, and the bytes of the experts that are not in memory from
-/// storage. Routing is taken to be even, so that the share of misses is that of the experts which do not fit; real
-/// routing is uneven and does better.
-pub fn advise(model: &Model, machine: Machine, rates: Rates) -> Advice {
-    let Machine { available, process, .. } = machine;
+/// Decoding is bound by bandwidth: `token` bytes are read from memory, and the experts that are not
+/// resident from storage. Routing is assumed to be uniform, so that the miss rate is the fraction
+/// of experts that do not fit; real routing is skewed and does better.
+pub fn advise(model: &ModelDemand, machine: MemoryInfo, rates: Rates) -> Advice {
+    let MemoryInfo { available, process, .. } = machine;
     let budget =
         MemoryBudget::Auto.resolve_on(Some(machine)).unwrap_or(0) / STEP_BYTES * STEP_BYTES;
     let Ok(plan) = model.footprint.plan(budget) else {
@@ -90,7 +90,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn model() -> Model {
+    fn model() -> ModelDemand {
         let footprint = Footprint {
             process: 32 * MIB,
             dense: 512 * MIB,
@@ -101,11 +101,11 @@ mod tests {
             cycle: 200 * MIB,
             experts: 4096 * MIB,
         };
-        Model { footprint, token: 600 * MIB }
+        ModelDemand { footprint, token: 600 * MIB }
     }
 
-    fn machine(available: u64) -> Machine {
-        Machine { total: 8192 * MIB, available, process: 0 }
+    fn machine(available: u64) -> MemoryInfo {
+        MemoryInfo { total: 8192 * MIB, available, process: 0 }
     }
 
     const RATES: Rates = Rates { memory: 6000.0 * MIB as f64, storage: Some(400.0 * MIB as f64) };
@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn what_does_not_is_streamed_at_the_slower_of_storage_and_memory() {
-        // 90% of 2276 MiB is 2048 MiB in steps of 64; 1024 MiB of them are left for experts, a quarter. Misses are
-        // 150 MiB per token at 400 MiB/s.
+        // 90% of 2276 MiB is 2048 MiB in steps of 64; 1024 MiB of them are left for experts, a
+        // quarter. Misses are 150 MiB per token at 400 MiB/s.
         let advice = advise(&model(), machine(2280 * MIB), RATES);
         let expected = Advice::Streamed {
             budget_bytes: 2048 * MIB,

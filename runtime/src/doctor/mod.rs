@@ -1,7 +1,7 @@
-//! What a machine is and does, as far as it matters to running models: `vaquita doctor`.
+//! Examines a machine for running models: `vaquita doctor`.
 //!
-//! [`Report::of`] looks at processor, memory and meters, [`storage::probe`] and [`memory_rate`] measure, [`advice`] says
-//! what that means for a model.
+//! [`Report::of`] inspects processor, memory and meters, [`storage::probe`] and [`memory_rate`]
+//! measure, and [`advice`] draws the conclusions for a model.
 
 pub mod advice;
 pub mod storage;
@@ -16,54 +16,54 @@ use serde::Serialize;
 use crate::checkpoint::gguf_weights::OpenError;
 use crate::checkpoint::{GgufWeights, Verify};
 use crate::cores::{self, Cluster};
-use crate::experts::Placement;
+use crate::experts::ExpertIndex;
 use crate::gguf::Gguf;
 use crate::host::Host;
 use crate::isa::Tier;
-use crate::measure::cost::Source;
+use crate::measure::cost::MeterInfo;
 use crate::measure::meter::Meters;
 use crate::measure::thermal;
 use crate::opening::OpenModelError;
 use crate::opening::budget::{Footprint, Workload};
-use crate::opening::machine::Machine;
+use crate::opening::memory_info::MemoryInfo;
 use crate::threads::Pool;
 
-/// What can be told without measuring. `None` is what the system does not say.
+/// Facts that need no measurement. `None` where the system does not report them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The board, as its maker calls it.
+    /// Name of the board.
     pub board: Option<String>,
-    /// The processor, as it calls itself.
+    /// Name of the processor.
     pub processor: Option<String>,
-    /// What it was compiled for.
+    /// Target architecture of this build.
     pub architecture: &'static str,
-    /// Instruction sets that kernels can use here, the best last.
+    /// Usable instruction sets, the best last.
     pub tiers: Vec<&'static str>,
-    /// Its cores, the fastest cluster first.
+    /// Clusters of cores, fastest first.
     pub clusters: Vec<Cluster>,
     /// The cores to decode on.
     pub decode_cores: Vec<usize>,
-    /// Bytes of memory that are built in.
+    /// Installed memory, in bytes.
     pub memory_bytes: Option<u64>,
-    /// Bytes that this process may use, where a cgroup limits it.
+    /// Memory limit of this process's cgroup, in bytes, if there is one.
     pub memory_limit_bytes: Option<u64>,
-    /// Bytes that are available without swapping, under all limits.
+    /// Memory available without swapping, under all limits, in bytes.
     pub memory_available_bytes: Option<u64>,
-    /// Energy meters that can be read, the preferred one first.
-    pub meters: Vec<Source>,
-    /// Why others cannot.
+    /// Readable energy meters, the preferred one first.
+    pub meters: Vec<MeterInfo>,
+    /// Why other meters cannot be read.
     pub meter_problems: Vec<String>,
-    /// The hottest sensor, in degrees Celsius.
+    /// Temperature of the hottest sensor, in degrees Celsius.
     pub temperature_c: Option<f64>,
 }
 
 impl Report {
-    /// Of a machine.
+    /// Inspects a host.
     pub fn of(host: &Arc<Host>) -> Self {
         let clusters = cores::clusters(host);
         let all = || clusters.iter().flat_map(|cluster| cluster.cores.clone()).collect();
         let allowed = host.is_live().then(cores::allowed).flatten().unwrap_or_else(all);
-        let machine = Machine::read(host);
+        let machine = MemoryInfo::read(host);
         let memory_bytes = host.read("proc/meminfo").ok().and_then(|text| total_memory(&text));
         let limit = machine.map(|machine| machine.total);
         let meters = Meters::find(host);
@@ -77,7 +77,7 @@ impl Report {
             memory_bytes,
             memory_limit_bytes: limit.filter(|limit| memory_bytes.is_some_and(|all| *limit < all)),
             memory_available_bytes: machine.map(|machine| machine.available),
-            meters: meters.found.iter().map(|meter| Source::of(&**meter)).collect(),
+            meters: meters.found.iter().map(|meter| MeterInfo::of(&**meter)).collect(),
             meter_problems: meters.refused.iter().map(ToString::to_string).collect(),
             temperature_c: thermal::temperature(host),
         }
@@ -89,7 +89,7 @@ fn total_memory(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Text of a system file, for people.
+/// Text of a system file, made printable.
 fn printable(text: &str) -> Option<String> {
     let text: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
     Some(text.trim().to_string()).filter(|text| !text.is_empty())
@@ -106,9 +106,10 @@ fn processor(host: &Host) -> Option<String> {
     printable(line.split_once(':')?.1)
 }
 
-/// Bytes per second that a pool's threads read from memory together, in about `time`.
+/// Rate at which the threads of a pool read memory together, in bytes per second, measured for
+/// about `time`.
 pub fn memory_rate(pool: &Pool, time: Duration) -> f64 {
-    // Larger than any cache, for each thread.
+    // Per thread, larger than any cache.
     let words = vec![1u64; (64 << 20) / 8];
     let part = words.len().div_ceil(pool.threads() * 16);
     let (total, mut passes) = (AtomicU64::new(0), 0u32);
@@ -125,30 +126,30 @@ pub fn memory_rate(pool: &Pool, time: Duration) -> f64 {
     f64::from(passes) * (words.len() * 8) as f64 / since.elapsed().as_secs_f64()
 }
 
-/// A model's file, as advice needs it.
+/// A model file, as [`advice`] needs it.
 #[derive(Clone, Debug)]
 pub struct ModelFile {
-    /// Its `general.name`, or its file's.
+    /// `general.name`, or the file name.
     pub name: String,
-    /// Bytes of all its parts.
+    /// Bytes of all parts.
     pub file_bytes: u64,
-    /// What it takes.
-    pub model: advice::Model,
+    /// Memory and bandwidth that it demands.
+    pub model: advice::ModelDemand,
 }
 
-/// Reads a model's header. A `context` of 0 in `workload` is what the model can do.
+/// Reads a model's header. A `context` of 0 in `workload` means the model's maximum.
 pub fn model_file(path: &Path, workload: &Workload) -> Result<ModelFile, OpenModelError> {
     let gguf = Gguf::open(path).map_err(OpenError::from)?;
     let named = gguf.metadata().str("general.name").ok().flatten().and_then(printable);
     let file = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let (name, file_bytes) = (named.unwrap_or_else(file), gguf.file_bytes());
     let weights = GgufWeights::new(gguf, Verify::Never)?;
-    let placement = Placement::find(&weights)?;
-    let footprint = Footprint::of(&weights, &placement, workload, 0)?;
+    let index = ExpertIndex::find(&weights)?;
+    let footprint = Footprint::of(&weights, &index, workload, 0)?;
     let embedding = weights.gguf().tensor("token_embd.weight").map_or(0, |tensor| tensor.len);
-    // Without an output matrix of its own, the embedding is multiplied with, too.
+    // Without an output matrix, the embedding serves as the output head and is read whole.
     let tied = weights.gguf().tensor("output.weight").is_none();
     let idle = if tied { 0 } else { embedding };
     let token = footprint.dense.saturating_sub(idle).saturating_add(footprint.cycle);
-    Ok(ModelFile { name, file_bytes, model: advice::Model { footprint, token } })
+    Ok(ModelFile { name, file_bytes, model: advice::ModelDemand { footprint, token } })
 }

@@ -1,4 +1,4 @@
-//! How fast a folder's storage reads, found with a file of its own.
+//! Measures how fast the storage of a folder reads, with a file written for the purpose.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,39 +12,39 @@ use crate::bytes::Pages;
 use crate::checkpoint::source::{forget, open_direct};
 use crate::experts::probe::{Rate, best_lanes, read_for};
 
-/// Bytes of the file, at most, and at least.
+/// Bounds on the size of the test file, in bytes.
 const MOST_BYTES: u64 = 256 << 20;
 const LEAST_BYTES: u64 = 16 << 20;
-/// How long writing it may take, beyond the least.
+/// Limit on the time for writing beyond the minimum size.
 const WRITING: Duration = Duration::from_secs(3);
-/// How long each number of lanes reads.
+/// Duration of the reads for each number of lanes.
 const READING: Duration = Duration::from_millis(400);
-/// Bytes of a read: about an expert.
+/// Bytes per read, about one expert.
 const READ_BYTES: usize = 1 << 20;
-/// Bytes written at once, then brought to the device, so that time is kept.
+/// Bytes per write, each followed by a sync so that the time limit is kept.
 const WRITE_BYTES: usize = 8 << 20;
-/// A prime: reads in steps of it lie far apart.
+/// A prime, so that successive reads are far apart.
 const STRIDE: usize = 7919;
 
-/// What was found.
+/// Result of the measurement.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Storage {
-    /// Where the file was.
+    /// Folder of the test file.
     pub folder: PathBuf,
-    /// Its size.
+    /// Bytes of the test file.
     pub file_bytes: u64,
-    /// Whether reads went past the page cache. Where they cannot, rates may be those of memory.
+    /// Whether reads bypassed the page cache; if they could not, the rates may be those of memory.
     pub direct: bool,
-    /// Rates by the number of reads at the same time.
+    /// Rates by number of parallel reads.
     pub rates: Vec<LaneRate>,
-    /// The fewest lanes that are nearly as fast as the best.
+    /// The smallest number of lanes whose rate is within 10% of the best.
     pub best_lanes: usize,
 }
 
-/// A rate.
+/// Read rate at a number of lanes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LaneRate {
-    /// Reads at the same time.
+    /// Parallel reads.
     pub lanes: usize,
     /// Bytes per second, all lanes together.
     pub bytes_per_second: f64,
@@ -58,8 +58,8 @@ impl Storage {
     }
 }
 
-/// Writes a file to `folder`, reads it on 1, 2 and 4 lanes, and leaves nothing behind. At most a tenth of the free space
-/// is used.
+/// Writes a file in `folder`, reads it on 1, 2 and 4 lanes, and removes it. Uses at most a tenth of
+/// the free space.
 pub fn probe(folder: &Path) -> io::Result<Storage> {
     let free = rustix::fs::statvfs(folder)?;
     let bytes = free.f_bavail.saturating_mul(free.f_frsize) / 10;
@@ -91,7 +91,7 @@ pub fn probe(folder: &Path) -> io::Result<Storage> {
     })
 }
 
-/// A file that has no name any more, so that the system removes it however this process ends.
+/// An unlinked file, which the system removes however this process ends.
 struct Scratch {
     buffered: File,
     direct: Option<File>,
@@ -113,13 +113,13 @@ impl Scratch {
         }
         forget(&buffered, 0, bytes as usize);
         let mut page = Pages::new(READ_BYTES)?;
-        // Some file systems open files so and then refuse to read them.
+        // Some file systems accept the flag on open and then refuse to read.
         let direct = direct.filter(|file| file.read_exact_at(&mut page[..READ_BYTES], 0).is_ok());
         Ok(Self { buffered, direct, bytes })
     }
 }
 
-/// Bytes that cannot be compressed (xorshift64).
+/// Incompressible bytes (xorshift64).
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = || {

@@ -1,4 +1,4 @@
-//! One visit of a layer: from the experts it needs to their arrival.
+//! One visit of a layer: requests the experts that it needs and delivers them as they arrive.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -6,31 +6,31 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::counters::Counters;
 use super::loader::Loader;
-use super::meters::Meters;
-use super::policies::Key;
+use super::policies::ExpertKey;
 use super::table::{Arrival, Loaded, Room, Table};
 use crate::checkpoint::{ExpertId, LayerId, WeightsError};
 use crate::model::Visit;
 
-/// How long a visit without a slot waits before it looks again, should nobody wake it.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// Interval at which a visit that waits for a slot checks again even if it is not notified.
+const RECHECK: Duration = Duration::from_millis(20);
 
-/// An expert that can be taken.
-pub(super) type Ready = (Key, Arc<Loaded>);
+/// A resident expert, pinned for the visit.
+pub(super) type Ready = (ExpertKey, Arc<Loaded>);
 
-/// One visit that is being served.
+/// A visit in progress.
 pub(super) struct Fetch<'a> {
     loader: &'a Loader,
     layer: LayerId,
-    /// Experts that are neither in memory nor asked for.
-    todo: VecDeque<Key>,
+    /// Experts that are neither resident nor requested.
+    todo: VecDeque<ExpertKey>,
     /// Experts that can be taken.
     ready: VecDeque<Ready>,
-    /// Experts that will arrive.
+    /// Number of experts whose reads are queued or running.
     pending: usize,
-    /// Those of them whose reads were begun for somebody else.
-    joined: HashSet<Key>,
+    /// Pending experts whose reads another visit or a prefetch began.
+    joined: HashSet<ExpertKey>,
     arrivals: Receiver<Arrival>,
     sender: Sender<Arrival>,
 }
@@ -39,22 +39,22 @@ impl<'a> Fetch<'a> {
     pub fn begin(loader: &'a Loader, visit: &Visit) -> Result<Self, WeightsError> {
         let (sender, arrivals) = channel();
         let layer = visit.layer;
-        let key = |expert| Key { layer, expert };
-        let todo: VecDeque<Key> = visit.wanted().into_iter().map(key).collect();
+        let key = |expert| ExpertKey { layer, expert };
+        let todo: VecDeque<ExpertKey> = visit.wanted().into_iter().map(key).collect();
         let routed: Vec<ExpertId> = visit.slots.iter().map(|slot| slot.expert).collect();
         let (ready, pending, joined) = (VecDeque::new(), 0, HashSet::new());
         let mut fetch = Self { loader, layer, todo, ready, pending, joined, arrivals, sender };
-        loader.queue.forget_guesses(layer);
+        loader.queue.drop_prefetches(layer);
         {
-            let mut guesses = loader.guesses();
-            guesses.judge(layer, &visit.wanted());
+            let mut prefetcher = loader.prefetcher();
+            prefetcher.judge(layer, &visit.wanted());
             if loader.is_first(layer) {
-                guesses.token((visit.tokens() == 1).then(Instant::now));
+                prefetcher.token((visit.tokens() == 1).then(Instant::now));
             }
         }
         let mut table = loader.lock();
         table.policy.visit(layer, &routed);
-        // First all that are in memory: from here on they cannot give way to the others.
+        // Resident experts first: once pinned, they cannot be evicted to make room for the others.
         let mut missing = VecDeque::new();
         for key in std::mem::take(&mut fetch.todo) {
             match table.get(key) {
@@ -62,17 +62,17 @@ impl<'a> Fetch<'a> {
                 None => missing.push_back(key),
             }
         }
-        Meters::add(&loader.meters.uses, (fetch.ready.len() + missing.len()) as u64);
-        Meters::add(&loader.meters.hits, fetch.ready.len() as u64);
+        Counters::add(&loader.counters.uses, (fetch.ready.len() + missing.len()) as u64);
+        Counters::add(&loader.counters.hits, fetch.ready.len() as u64);
         fetch.todo = missing;
         fetch.ask(&mut table)?;
-        table.give_up_guesses(Some(layer));
+        table.drop_prefetches(Some(layer));
         drop(table);
-        loader.space.notify_all(); // a guess that gave way may be waited for now
+        loader.space.notify_all(); // a suspended prefetch may be waited for now
         Ok(fetch)
     }
 
-    /// Asks for as many experts as there is room for.
+    /// Queues reads until memory is full.
     fn ask(&mut self, table: &mut Table) -> Result<(), WeightsError> {
         while let Some(&key) = self.todo.front() {
             if let Some(loaded) = table.get(key) {
@@ -81,11 +81,11 @@ impl<'a> Fetch<'a> {
                 self.pending += 1;
                 self.joined.insert(key);
             } else {
-                let len = self.loader.placed(key)?.slot_bytes;
+                let len = self.loader.extent(key)?.slot_bytes;
                 let room = table.make_room(len, self.layer);
                 match room.map_err(|error| self.loader.io_error(error))? {
                     Room::Full => {
-                        table.give_up_guesses(None); // they hold memory
+                        table.drop_prefetches(None); // they hold memory
                         return Ok(());
                     }
                     Room::Slot(slot) => {
@@ -100,13 +100,14 @@ impl<'a> Fetch<'a> {
         Ok(())
     }
 
-    /// Whether an expert is ready.
+    /// Whether an expert can be taken without waiting.
     pub fn is_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Experts that are ready, at least one, in the order in which they became so; `None` after the last. One at a
-    /// time while others wait for memory, which it gives back.
+    /// Waits for at least one expert and returns all that are ready, in order of arrival; `None`
+    /// after the last. Returns them one at a time while other visits wait for memory, so that it is
+    /// released sooner.
     pub fn next(&mut self) -> Result<Option<Vec<Ready>>, WeightsError> {
         if !self.todo.is_empty() {
             let loader = self.loader;
@@ -121,29 +122,29 @@ impl<'a> Fetch<'a> {
             }
             let since = Instant::now();
             let waited = self.wait();
-            Meters::add_time(&self.loader.meters.waiting_ns, since.elapsed());
+            Counters::add_time(&self.loader.counters.waiting_ns, since.elapsed());
             waited?;
         }
         let count = if self.todo.is_empty() { self.ready.len() } else { 1 };
         Ok(Some(self.ready.drain(..count).collect()))
     }
 
-    /// Until one is ready.
+    /// Waits until an expert is ready.
     fn wait(&mut self) -> Result<(), WeightsError> {
         while self.ready.is_empty() {
             if self.pending > 0 {
-                // The fetch itself holds a sender, so that there is always one.
+                // The fetch holds a sender itself, so the channel is never disconnected.
                 let stopped = || io::Error::other("the readers have stopped");
                 let arrival = self.arrivals.recv();
                 self.arrived(arrival.map_err(|_| self.loader.io_error(stopped()))?)?;
                 continue;
             }
-            // Others hold all the memory: they compute, and then let go of it.
+            // All memory is pinned by other visits, which release it once they have computed.
             let loader = self.loader;
             let mut table = loader.lock();
             self.ask(&mut table)?;
             if self.pending == 0 && self.ready.is_empty() {
-                let waited = loader.space.wait_timeout(table, LOOK_AGAIN);
+                let waited = loader.space.wait_timeout(table, RECHECK);
                 drop(waited.unwrap_or_else(PoisonError::into_inner));
             }
         }
@@ -154,7 +155,7 @@ impl<'a> Fetch<'a> {
         self.pending -= 1;
         match result {
             Ok(loaded) => self.ready.push_back((key, loaded)),
-            // That error is somebody else's: this visit tries for itself.
+            // The error belongs to the read that this visit joined: retry with a read of its own.
             Err(_) if self.joined.remove(&key) => self.todo.push_back(key),
             Err(source) => {
                 let (layer, expert) = (key.layer.0, key.expert.0);
@@ -167,7 +168,7 @@ impl<'a> Fetch<'a> {
 
 impl Drop for Fetch<'_> {
     fn drop(&mut self) {
-        // Where a visit fails, what it has not taken is free for others.
+        // A visit that fails unpins the experts that it has not taken.
         let arrived = self.arrivals.try_iter().filter_map(|(_, result)| result.ok());
         let ready = self.ready.drain(..).map(|(_, loaded)| loaded);
         ready.chain(arrived).for_each(|loaded| self.loader.release(loaded));

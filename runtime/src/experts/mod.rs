@@ -1,23 +1,24 @@
-//! Experts that are read from flash as tokens route to them, within a budget.
+//! Streamed experts: read from flash as tokens are routed to them, within a memory budget.
 //!
-//! [`Streaming`] is the store: a visit is a `fetch`, a [`source`](crate::checkpoint::source) reads
-//! bytes, lanes of `reader` do so side by side, `slab` is the memory, `table` knows what is in it, and
-//! one of the [`policies`] decides what is evicted; `guesses` says whether to prefetch.
+//! [`Streaming`] is the store. `fetch` is one visit of a layer, `reader` the parallel read lanes
+//! over a [`source`](crate::checkpoint::source) of bytes, `slab` the memory, and `table` the record
+//! of what is resident. One of the [`policies`] decides what to evict, and `prefetch` what to read
+//! ahead.
 
+mod counters;
 mod fetch;
-mod guesses;
+mod index;
 mod loader;
-mod meters;
 mod options;
-mod placement;
 pub mod policies;
+mod prefetch;
 pub mod probe;
 mod reader;
 mod slab;
 mod streaming;
 mod table;
 
-pub use guesses::{Guessing, Recall};
+pub use index::{ExpertExtent, ExpertIndex};
 pub use options::{BudgetError, OpenStoreError, StreamingOptions};
-pub use placement::{Placed, Placement};
+pub use prefetch::{PrefetchMode, Recall};
 pub use streaming::Streaming;

@@ -2,27 +2,27 @@
 
 use std::io;
 
-use super::guesses::Guessing;
 use super::policies::PolicyKind;
+use super::prefetch::PrefetchMode;
 use crate::checkpoint::WeightsError;
 
-/// How a store works.
+/// Options of a streaming store.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StreamingOptions {
-    /// Bytes for experts.
+    /// Memory for experts, in bytes.
     pub budget_bytes: usize,
-    /// What gives way.
+    /// Eviction policy.
     pub policy: PolicyKind,
-    /// Reads at the same time; 0 counts as 1.
+    /// Parallel reads; 0 counts as 1.
     pub lanes: usize,
-    /// Whether to read what the next layer is likely to need.
-    pub guessing: Guessing,
-    /// Lossy, for tokens that are generated: how much lower the router's score of an expert in memory may be,
-    /// as a share, for it to take the place of one that is not.
+    /// When to prefetch experts of the next layer.
+    pub prefetch: PrefetchMode,
+    /// Lossy, for generated tokens only: how much lower, relative to the selected expert's, the
+    /// router's score of a resident expert may be for it to replace an expert that is not resident.
     pub prefer_resident: Option<f32>,
 }
 
-/// A budget that does not hold what one layer needs at once.
+/// A budget below the experts of one token in one layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{found} bytes are too few for experts: the experts of one token in one layer take {least}"
@@ -34,16 +34,16 @@ pub struct BudgetError {
     pub least: usize,
 }
 
-/// Why a store cannot be opened.
+/// Error of opening a store.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenStoreError {
     /// The budget is too small.
     #[error(transparent)]
     Budget(#[from] BudgetError),
-    /// The file's experts are not where they should be.
+    /// The file's expert records are missing or malformed.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The system gives no thread to read with.
+    /// A thread for reading cannot be started.
     #[error("no thread could be started to read with: {0}")]
     Lanes(io::Error),
 }

@@ -1,27 +1,27 @@
-//! How fast storage gives out experts: the rate that a store's reading is measured against, and what decides
-//! how many lanes to use.
+//! Read throughput of the storage, for expert-sized reads: the bound for a store's read rate, and
+//! the basis for choosing the number of lanes.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::placement::Placement;
-use super::policies::Key;
+use super::index::ExpertIndex;
+use super::policies::ExpertKey;
 use crate::bytes::Pages;
-use crate::checkpoint::source::Source;
+use crate::checkpoint::source::ByteSource;
 use crate::checkpoint::{ExpertId, LayerId};
 
-/// A prime: experts visited in steps of it are far apart, and all different for a long time.
+/// A prime, so that successive reads are far apart and no expert repeats for a long time.
 const STRIDE: usize = 7919;
 
-/// What was read in a probe.
+/// Result of a probe.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// Reads at the same time.
+    /// Parallel reads.
     pub lanes: usize,
     /// Bytes read.
     pub bytes: u64,
-    /// How long it took.
+    /// Duration of the probe.
     pub elapsed: Duration,
 }
 
@@ -32,25 +32,26 @@ impl Rate {
     }
 }
 
-/// Reads experts from all over the file for about `time` on `lanes` lanes. The first error ends it.
+/// Reads experts from all over the file for about `time` on `lanes` lanes. Stops at the first
+/// error.
 pub fn probe(
-    source: &dyn Source,
-    placement: &Placement,
+    source: &dyn ByteSource,
+    index: &ExpertIndex,
     lanes: usize,
     time: Duration,
 ) -> io::Result<Rate> {
-    read_for(lanes, time, placement.largest_bytes(), &|i, slot| {
-        let at = i.wrapping_mul(STRIDE) % placement.shape.len().max(1);
-        let (layer, expert) = (at / placement.shape.experts, at % placement.shape.experts);
-        let key = Key { layer: LayerId(layer), expert: ExpertId(expert) };
-        let Some(placed) = placement.get(key) else { return Ok(0) };
-        placed.record.read(source, slot)?;
-        Ok(placed.record.bytes() as u64)
+    read_for(lanes, time, index.largest_bytes(), &|i, slot| {
+        let at = i.wrapping_mul(STRIDE) % index.shape.len().max(1);
+        let (layer, expert) = (at / index.shape.experts, at % index.shape.experts);
+        let key = ExpertKey { layer: LayerId(layer), expert: ExpertId(expert) };
+        let Some(extent) = index.get(key) else { return Ok(0) };
+        extent.record.read(source, slot)?;
+        Ok(extent.record.bytes() as u64)
     })
 }
 
-/// Calls `read` with 0, 1, 2, ... and a slot of `slot_bytes` for about `time` on `lanes` lanes; it says how many bytes
-/// it has read. The first error ends it.
+/// Calls `read` with 0, 1, 2, ... and a slot of `slot_bytes` for about `time` on `lanes` lanes;
+/// `read` returns the number of bytes that it read. Stops at the first error.
 pub fn read_for(
     lanes: usize,
     time: Duration,
@@ -77,15 +78,15 @@ pub fn read_for(
 
 /// Probes 1, 2 and 4 lanes.
 pub fn probe_lanes(
-    source: &dyn Source,
-    placement: &Placement,
+    source: &dyn ByteSource,
+    index: &ExpertIndex,
     time: Duration,
 ) -> io::Result<[Rate; 3]> {
-    let probe = |lanes| probe(source, placement, lanes, time);
+    let probe = |lanes| probe(source, index, lanes, time);
     Ok([probe(1)?, probe(2)?, probe(4)?])
 }
 
-/// The fewest lanes within a tenth of the best rate: more only take turns.
+/// The smallest number of lanes whose rate is within 10% of the best.
 pub fn best_lanes(rates: &[Rate]) -> usize {
     let best = rates.iter().map(Rate::bytes_per_second).fold(0.0, f64::max);
     let good = rates.iter().filter(|rate| rate.bytes_per_second() >= best * 0.9);

@@ -1,26 +1,27 @@
-//! Read lanes: threads that take reads from a queue. Flash answers several reads at once faster than one.
+//! Read lanes: threads that serve a queue of reads. Flash storage is faster with several reads in
+//! flight.
 //!
-//! What a computation waits for is *demanded*; a *guess* at what the next layer will need is served only
-//! while no demanded read waits or runs, gives way between its pieces when one comes, and is forgotten when
-//! its time has passed.
+//! A *demanded* read has a visit waiting for it. A *prefetch* is served only while no demanded read
+//! waits or runs, is suspended between its pieces when one arrives, and is dropped once its layer
+//! has been visited.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::policies::Key;
+use super::policies::ExpertKey;
 use crate::bytes::Pages;
 use crate::checkpoint::LayerId;
 
-/// Something for a lane to do.
+/// A job for a lane.
 pub enum Job {
-    /// Read an expert into a slot that is set aside for it.
-    Demand(Key, Pages),
-    /// Read an expert if there is room for it.
-    Guess(Key),
+    /// Read an expert into the slot reserved for it.
+    Demand(ExpertKey, Pages),
+    /// Prefetch an expert if there is room for it.
+    Prefetch(ExpertKey),
 }
 
-/// What lanes wait at.
+/// The queue that lanes wait on.
 #[derive(Default)]
 pub struct Queue {
     state: Mutex<State>,
@@ -29,11 +30,11 @@ pub struct Queue {
 
 #[derive(Default)]
 struct State {
-    demands: VecDeque<(Key, Pages)>,
-    guesses: VecDeque<Key>,
-    /// Demanded reads that run.
+    demands: VecDeque<(ExpertKey, Pages)>,
+    prefetches: VecDeque<ExpertKey>,
+    /// Number of demanded reads that run.
     demanded: usize,
-    /// Reads that run, and since when any did.
+    /// Number of reads that run, and the time since when at least one does.
     running: usize,
     since: Option<Instant>,
     busy: Duration,
@@ -46,25 +47,25 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for a read that is waited for.
-    pub fn demand(&self, key: Key, slot: Pages) {
+    /// Queues a read that a visit waits for.
+    pub fn demand(&self, key: ExpertKey, slot: Pages) {
         self.lock().demands.push_back((key, slot));
         self.wake.notify_one();
     }
 
-    /// Asks for reads that may turn out useful.
-    pub fn guess(&self, keys: impl Iterator<Item = Key>) {
-        self.lock().guesses.extend(keys);
+    /// Queues prefetches.
+    pub fn prefetch(&self, keys: impl Iterator<Item = ExpertKey>) {
+        self.lock().prefetches.extend(keys);
         self.wake.notify_all();
     }
 
-    /// Forgets guesses about a layer that have not begun.
-    pub fn forget_guesses(&self, layer: LayerId) {
-        self.lock().guesses.retain(|key| key.layer != layer);
+    /// Drops the queued prefetches for a layer.
+    pub fn drop_prefetches(&self, layer: LayerId) {
+        self.lock().prefetches.retain(|key| key.layer != layer);
     }
 
-    /// Takes a demanded read, where one waits; [`Queue::done`] says when it is done.
-    pub fn take_demand(&self) -> Option<(Key, Pages)> {
+    /// Takes a demanded read if one is queued; the caller reports its end with [`Queue::done`].
+    pub fn take_demand(&self) -> Option<(ExpertKey, Pages)> {
         let mut state = self.lock();
         let demand = state.demands.pop_front()?;
         state.demanded += 1;
@@ -72,7 +73,7 @@ impl Queue {
         Some(demand)
     }
 
-    /// Whether lanes are to end.
+    /// Whether the lanes have been told to stop.
     pub fn is_stopped(&self) -> bool {
         self.lock().stop
     }
@@ -83,13 +84,13 @@ impl Queue {
         state.busy + state.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Ends the lanes once their current reads are done.
+    /// Stops the lanes after their current reads.
     pub fn stop(&self) {
         self.lock().stop = true;
         self.wake.notify_all();
     }
 
-    /// A lane: does jobs until it is stopped.
+    /// Runs a lane: executes jobs until the queue is stopped.
     pub fn serve(&self, work: impl Fn(Job)) {
         while let Some(job) = self.next() {
             let demanded = matches!(job, Job::Demand(..));
@@ -109,7 +110,7 @@ impl Queue {
                     state.demanded += 1;
                     Some(Job::Demand(key, slot))
                 }
-                None if state.demanded == 0 => state.guesses.pop_front().map(Job::Guess),
+                None if state.demanded == 0 => state.prefetches.pop_front().map(Job::Prefetch),
                 None => None,
             };
             if job.is_some() {
@@ -121,7 +122,7 @@ impl Queue {
         }
     }
 
-    /// Notes that a read is done.
+    /// Records the end of a read.
     pub fn done(&self, demanded: bool) {
         let mut state = self.lock();
         state.running -= 1;
@@ -131,7 +132,7 @@ impl Queue {
         }
         if demanded {
             state.demanded -= 1;
-            let idle = state.demanded == 0 && !state.guesses.is_empty();
+            let idle = state.demanded == 0 && !state.prefetches.is_empty();
             drop(state);
             if idle {
                 self.wake.notify_all();

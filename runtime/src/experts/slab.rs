@@ -1,49 +1,49 @@
-//! The memory that streamed experts live in.
+//! Memory of streamed experts.
 //!
-//! Every expert has a slot: whole pages of its own, of exactly its size, so that experts of different block
-//! types waste nothing. A slot that is given back is kept for the next expert of the same size, which then
-//! takes no page faults; for one of another size it is returned to the system. Slots in use and slots kept
-//! together never exceed the limit by what the slab itself does.
+//! Every expert has a slot of whole pages, of exactly its own size, so that experts of different
+//! block types waste nothing. A slot that is returned is kept for the next expert of the same size,
+//! which then causes no page faults; for an expert of another size it is unmapped. The slab never
+//! lets the slots in use and the kept ones exceed the limit.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use crate::bytes::Pages;
 
-/// Slots within a limit.
+/// Slots within a memory limit.
 #[derive(Default)]
 pub struct Slab {
     limit: usize,
     /// Bytes of all slots, in use and free.
     committed: usize,
-    /// Free slots by size.
+    /// Free slots, by size.
     free: BTreeMap<usize, Vec<Pages>>,
 }
 
 impl Slab {
-    /// No slots yet, `limit` bytes for them.
+    /// An empty slab with a limit of `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self { limit, ..Self::default() }
     }
 
-    /// Bytes that slots may take.
+    /// Limit on the bytes of all slots.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Bytes that slots take, in use and free.
+    /// Bytes of all slots, in use and free.
     pub fn committed(&self) -> usize {
         self.committed
     }
 
-    /// Changes the limit. Free slots go at once; those in use as they are given back.
+    /// Changes the limit. Free slots are unmapped at once, slots in use when they are returned.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
         self.shrink_to(limit);
     }
 
-    /// Bytes that must be given back before [`Slab::take`] has a slot of `len` bytes, which are whole pages of
-    /// the system ([`Pages::rounded`]).
+    /// Bytes that must be returned before [`Slab::take`] can give a slot of `len` bytes, where
+    /// `len` is a multiple of the page size ([`Pages::rounded`]).
     pub fn missing(&self, len: usize) -> usize {
         if self.committed <= self.limit && self.free.contains_key(&len) {
             return 0;
@@ -52,7 +52,7 @@ impl Slab {
         (self.committed - free + len).saturating_sub(self.limit)
     }
 
-    /// A slot of `len` bytes, its contents arbitrary; `None` where the limit does not allow it.
+    /// Takes a slot of `len` bytes with arbitrary contents; `None` if the limit does not allow it.
     pub fn take(&mut self, len: usize) -> io::Result<Option<Pages>> {
         if self.missing(len) > 0 {
             return Ok(None);
@@ -72,18 +72,18 @@ impl Slab {
         Ok(Some(slot))
     }
 
-    /// Takes a slot back.
+    /// Returns a slot.
     pub fn give(&mut self, slot: Pages) {
         self.free.entry(slot.len()).or_default().push(slot);
         self.shrink_to(self.limit);
     }
 
-    /// Notes that a slot of `len` bytes will not come back.
+    /// Records that a slot of `len` bytes will not be returned.
     pub fn lose(&mut self, len: usize) {
         self.committed = self.committed.saturating_sub(len);
     }
 
-    /// Returns free slots to the system until at most `bytes` are committed, the largest first.
+    /// Unmaps free slots, the largest first, until at most `bytes` are committed.
     fn shrink_to(&mut self, bytes: usize) {
         while self.committed > bytes {
             let Some(mut slots) = self.free.last_entry() else { return };

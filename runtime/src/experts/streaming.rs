@@ -1,27 +1,27 @@
-//! Experts read from the file as tokens route to them, within a budget.
+//! The streaming store: experts read from the file as tokens are routed to them.
 //!
-//! A visit pins the experts that are in memory, asks for the others, and then takes them as they come: those
-//! in memory first, the others in the order in which they arrive, so that reads hide behind arithmetic. Where
-//! a prompt's chunk needs more than fit, the rest is asked for as memory is released: each expert is read once
-//! per chunk. A read that fails fails the visits that wait for it, and no other.
+//! A visit pins the resident experts, requests the others, and takes them as they become ready:
+//! resident ones first, the others in order of arrival, so that computation hides reads. If the
+//! experts of a prompt's chunk do not fit, the remaining reads are requested as memory is released:
+//! each expert is read once per chunk. A failed read fails only the visits that wait for it.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use super::counters::Counters;
 use super::fetch::{Fetch, Ready};
-use super::guesses::Recall;
+use super::index::ExpertIndex;
 use super::loader::Loader;
-use super::meters::Meters;
 use super::options::{BudgetError, OpenStoreError, StreamingOptions};
-use super::placement::Placement;
-use super::policies::Key;
-use crate::checkpoint::source::Source;
+use super::policies::ExpertKey;
+use super::prefetch::Recall;
+use crate::checkpoint::source::ByteSource;
 use crate::checkpoint::{ExpertId, GgufWeights, LayerId, WeightsError};
 use crate::model::Stats;
 use crate::model::{ExpertStore, Preference, Take, Visit};
 
-/// The store.
+/// Expert store that reads from a file within a memory budget.
 pub struct Streaming {
     loader: Arc<Loader>,
     lanes: Vec<JoinHandle<()>>,
@@ -29,10 +29,10 @@ pub struct Streaming {
 }
 
 impl Streaming {
-    /// A store over the experts of `weights`, which are read through `source`.
+    /// Opens a store over the experts of `weights`, which are read through `source`.
     pub fn new(
         weights: Arc<GgufWeights>,
-        source: Arc<dyn Source>,
+        source: Arc<dyn ByteSource>,
         options: &StreamingOptions,
     ) -> Result<Self, OpenStoreError> {
         let loader = Arc::new(Loader::new(weights, source, options)?);
@@ -54,45 +54,46 @@ impl Streaming {
         Ok(store)
     }
 
-    /// Where experts lie and what they take.
-    pub fn placement(&self) -> &Placement {
-        &self.loader.placement
+    /// Extents and slot sizes of all experts.
+    pub fn index(&self) -> &ExpertIndex {
+        &self.loader.index
     }
 
-    /// Tells the policy which experts are popular, and begins to read the most popular ones into free memory,
-    /// while nothing else is to be read. `shares` has, by [`super::policies::Shape::index`], the share of
-    /// tokens that were routed to an expert when the model was calibrated.
-    pub fn warm(&self, shares: &[f32]) {
-        let placement = &self.loader.placement;
-        let shape = placement.shape;
-        let mut popular: Vec<usize> = (0..shape.len().min(shares.len())).collect();
-        popular.retain(|&at| shares[at] > 0.0);
-        popular.sort_by(|&a, &b| shares[b].total_cmp(&shares[a]).then(a.cmp(&b)));
+    /// Gives the policy the popularity of experts, and begins to read the most popular ones into
+    /// free memory while no other read waits. `popularity` is, by
+    /// [`super::policies::Shape::index`], the fraction of calibration tokens that were routed to
+    /// each expert.
+    pub fn warm(&self, popularity: &[f32]) {
+        let index = &self.loader.index;
+        let shape = index.shape;
+        let mut popular: Vec<usize> = (0..shape.len().min(popularity.len())).collect();
+        popular.retain(|&at| popularity[at] > 0.0);
+        popular.sort_by(|&a, &b| popularity[b].total_cmp(&popularity[a]).then(a.cmp(&b)));
         let mut table = self.loader.lock();
-        table.policy.prior(shares);
+        table.policy.prior(popularity);
         let mut left = table.limit().saturating_sub(table.committed());
-        let key = |at: usize| Key {
+        let key = |at: usize| ExpertKey {
             layer: LayerId(at / shape.experts),
             expert: ExpertId(at % shape.experts),
         };
-        let fits = |key: &Key| {
-            let bytes = placement.get(*key).map_or(usize::MAX, |placed| placed.slot_bytes);
+        let fits = |key: &ExpertKey| {
+            let bytes = index.get(*key).map_or(usize::MAX, |extent| extent.slot_bytes);
             let fits = bytes <= left && !table.is_resident(*key);
             left -= if fits { bytes } else { 0 };
             fits
         };
-        let wanted: Vec<Key> = popular.into_iter().map(key).filter(fits).collect();
+        let wanted: Vec<ExpertKey> = popular.into_iter().map(key).filter(fits).collect();
         drop(table);
-        self.loader.queue.guess(wanted.into_iter());
+        self.loader.queue.prefetch(wanted.into_iter());
     }
 
-    /// By layer, how many of the experts needed had been guessed.
+    /// Recall of the predictions, by layer.
     pub fn recall(&self) -> Vec<Recall> {
-        self.loader.guesses().recall()
+        self.loader.prefetcher().recall()
     }
 
-    /// Changes the bytes for experts. What nobody uses is given back before this returns, the rest by the
-    /// next layer.
+    /// Changes the memory for experts, in bytes. Experts that no visit uses are evicted before this
+    /// returns, the others by the next layer.
     pub fn set_budget(&self, bytes: usize) -> Result<(), BudgetError> {
         self.loader.check(bytes)?;
         self.loader.lock().set_limit(bytes);
@@ -118,7 +119,7 @@ impl ExpertStore for Streaming {
             let since = Instant::now();
             let experts = batch.iter().map(|(key, loaded)| (key.expert, &loaded.expert));
             take(&experts.collect::<Vec<_>>());
-            Meters::add_time(&loader.meters.computing_ns, since.elapsed());
+            Counters::add_time(&loader.counters.computing_ns, since.elapsed());
         };
         if !fetch.is_ready() {
             computing(&[]);
@@ -130,28 +131,28 @@ impl ExpertStore for Streaming {
         Ok(())
     }
 
-    fn wants_guess(&self, layer: LayerId) -> bool {
-        self.loader.guesses().wanted(layer)
+    fn wants_prefetch(&self, layer: LayerId) -> bool {
+        self.loader.prefetcher().wanted(layer)
     }
 
-    fn guess(&self, visit: &Visit) {
+    fn prefetch(&self, visit: &Visit) {
         let layer = visit.layer;
-        let key = |expert| Key { layer, expert };
+        let key = |expert| ExpertKey { layer, expert };
         let table = self.loader.lock();
         let missing = |expert| !table.is_resident(key(expert));
         let experts = visit.slots.iter().map(|slot| (slot.expert, missing(slot.expert))).collect();
         drop(table);
-        let read = self.loader.guesses().made(layer, experts);
-        self.loader.queue.guess(read.into_iter().map(key));
+        let read = self.loader.prefetcher().predicted(layer, experts);
+        self.loader.queue.prefetch(read.into_iter().map(key));
     }
 
     fn resident(&self, layer: LayerId) -> Option<Vec<bool>> {
         let table = self.loader.lock();
         let here = |expert| {
-            let key = Key { layer, expert: ExpertId(expert) };
+            let key = ExpertKey { layer, expert: ExpertId(expert) };
             table.is_resident(key) || table.is_loading(key)
         };
-        Some((0..self.loader.placement.shape.experts).map(here).collect())
+        Some((0..self.loader.index.shape.experts).map(here).collect())
     }
 
     fn preference(&self, layer: LayerId) -> Option<Preference> {
@@ -161,12 +162,12 @@ impl ExpertStore for Streaming {
 
     fn stats(&self) -> Option<Stats> {
         let mut stats = Stats { reading: self.loader.queue.busy(), ..Stats::default() };
-        self.loader.meters.read(&mut stats);
+        self.loader.counters.read(&mut stats);
         let table = self.loader.lock();
         stats.evictions = table.counts.evictions;
-        stats.guessed = table.counts.guessed;
-        stats.guesses_used = table.counts.guesses_used;
-        stats.guesses_wasted = table.counts.guesses_wasted;
+        stats.prefetched = table.counts.prefetched;
+        stats.prefetched_used = table.counts.prefetched_used;
+        stats.prefetched_wasted = table.counts.prefetched_wasted;
         stats.limit_bytes = table.limit() as u64;
         stats.resident_bytes = table.committed() as u64;
         stats.resident = table.residents() as u64;

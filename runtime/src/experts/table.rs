@@ -1,86 +1,86 @@
-//! Which experts are in memory, which are on their way, and who waits for them. No I/O and no waiting here:
-//! [`super::streaming`] holds this under a lock.
+//! Which experts are resident, which are being read, and which visits wait for them. No I/O and no
+//! waiting here: the store holds the table under a lock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use super::policies::{Key, Policy, victims};
+use super::policies::{ExpertKey, Policy, victims};
 use super::slab::Slab;
 use crate::bytes::Pages;
 use crate::checkpoint::{Expert, LayerId, WeightsError};
 
-/// An expert in memory. Whoever holds a clone of the `Arc` keeps it there.
+/// A resident expert. Holding a clone of the `Arc` pins it.
 pub struct Loaded {
     /// Views of the slot.
     pub expert: Expert,
-    /// The slot, taken back when nothing uses it any more.
+    /// The slot, returned to the slab once no view is left.
     pub slot: Arc<Pages>,
 }
 
-/// An expert that was waited for, or why it is not there.
-pub type Arrival = (Key, Result<Arc<Loaded>, Arc<WeightsError>>);
+/// A requested expert, or the error of reading it.
+pub type Arrival = (ExpertKey, Result<Arc<Loaded>, Arc<WeightsError>>);
 
 /// A read that runs or is queued.
 #[derive(Default)]
 struct Loading {
     waiters: Vec<Sender<Arrival>>,
-    guessed: bool,
-    /// Its layer has come, and did not need it.
+    prefetched: bool,
+    /// Whether its layer has been visited without needing it.
     outdated: bool,
 }
 
-/// How a guess that is being read stands.
+/// State of a prefetch whose read has begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GuessState {
-    /// To be read on: somebody waits for it by now, or nobody waits for anything.
+pub enum PrefetchState {
+    /// Continue: a visit waits for this expert, or no visit waits for any.
     Go,
-    /// Somebody waits for something else.
+    /// Suspend: a visit waits for another expert.
     Wait,
-    /// Of no use any more, and forgotten.
+    /// Outdated: the layer has been visited. The entry is removed.
     Outdated,
 }
 
 struct Resident {
     loaded: Arc<Loaded>,
-    /// Read on a guess and not used so far.
-    unused_guess: bool,
+    /// Whether it was prefetched and not used so far.
+    unused_prefetch: bool,
 }
 
-/// How often something happened to experts.
+/// Counts of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Experts that gave way to others or to a lower budget.
+    /// Experts evicted for others or by a lower budget.
     pub evictions: u64,
-    /// Experts that were read on a guess.
-    pub guessed: u64,
-    /// Guessed ones that were used the next time that their layer came.
-    pub guesses_used: u64,
-    /// Guessed ones that were evicted unused.
-    pub guesses_wasted: u64,
+    /// Experts that were prefetched.
+    pub prefetched: u64,
+    /// Prefetched experts that were used at the next visit of their layer.
+    pub prefetched_used: u64,
+    /// Prefetched experts that were evicted unused.
+    pub prefetched_wasted: u64,
 }
 
-/// What became of a request for a slot.
+/// Result of a request for a slot.
 pub enum Room {
     /// A slot.
     Slot(Pages),
-    /// Everything that could give way is in use.
+    /// No slot: all memory is pinned.
     Full,
 }
 
-/// The state of all experts.
+/// State of all experts.
 pub struct Table {
-    /// Decides who gives way.
+    /// Selects the experts to evict.
     pub policy: Box<dyn Policy>,
-    /// What happened so far.
+    /// Counts since the store was opened.
     pub counts: Counts,
     slab: Slab,
-    resident: HashMap<Key, Resident>,
-    loading: HashMap<Key, Loading>,
+    resident: HashMap<ExpertKey, Resident>,
+    loading: HashMap<ExpertKey, Loading>,
 }
 
 impl Table {
-    /// Nothing in memory yet.
+    /// A table without resident experts.
     pub fn new(policy: Box<dyn Policy>, limit: usize) -> Self {
         Self {
             policy,
@@ -91,91 +91,93 @@ impl Table {
         }
     }
 
-    /// Bytes that experts may take.
+    /// Limit on the bytes of experts.
     pub fn limit(&self) -> usize {
         self.slab.limit()
     }
 
-    /// Bytes that experts and slots kept for them take.
+    /// Bytes of resident experts and of slots kept for reuse.
     pub fn committed(&self) -> usize {
         self.slab.committed()
     }
 
-    /// Whether an expert is in memory.
-    pub fn is_resident(&self, key: Key) -> bool {
+    /// Whether an expert is resident.
+    pub fn is_resident(&self, key: ExpertKey) -> bool {
         self.resident.contains_key(&key)
     }
 
-    /// Experts in memory.
+    /// Number of resident experts.
     pub fn residents(&self) -> usize {
         self.resident.len()
     }
 
-    /// An expert in memory, which stays there while the result lives.
-    pub fn get(&mut self, key: Key) -> Option<Arc<Loaded>> {
+    /// Pins a resident expert for as long as the result lives.
+    pub fn get(&mut self, key: ExpertKey) -> Option<Arc<Loaded>> {
         let resident = self.resident.get_mut(&key)?;
-        if std::mem::take(&mut resident.unused_guess) {
-            self.counts.guesses_used += 1;
+        if std::mem::take(&mut resident.unused_prefetch) {
+            self.counts.prefetched_used += 1;
         }
         Some(resident.loaded.clone())
     }
 
-    /// Waits for an expert that is on its way; `false` where it is not.
-    pub fn join(&mut self, key: Key, waiter: &Sender<Arrival>) -> bool {
+    /// Adds a waiter to an expert that is being read; `false` if it is not being read.
+    pub fn join(&mut self, key: ExpertKey, waiter: &Sender<Arrival>) -> bool {
         let Some(loading) = self.loading.get_mut(&key) else { return false };
         loading.waiters.push(waiter.clone());
         true
     }
 
-    /// Notes that an expert is being read, for a waiter or on a guess.
-    pub fn begin(&mut self, key: Key, waiter: Option<Sender<Arrival>>) {
-        let guessed = waiter.is_none();
-        self.counts.guessed += u64::from(guessed);
+    /// Records that an expert is being read, for a waiter or as a prefetch.
+    pub fn begin(&mut self, key: ExpertKey, waiter: Option<Sender<Arrival>>) {
+        let prefetched = waiter.is_none();
+        self.counts.prefetched += u64::from(prefetched);
         self.loading.insert(
             key,
-            Loading { waiters: waiter.into_iter().collect(), guessed, outdated: false },
+            Loading { waiters: waiter.into_iter().collect(), prefetched, outdated: false },
         );
     }
 
-    /// Gives up guesses that nobody waits for: those about `layer`, whose needs are known by now, or all.
-    pub fn give_up_guesses(&mut self, layer: Option<LayerId>) {
+    /// Marks prefetches without waiters as outdated: those for `layer`, whose needs are now known,
+    /// or all.
+    pub fn drop_prefetches(&mut self, layer: Option<LayerId>) {
         for (key, loading) in &mut self.loading {
-            if loading.guessed && layer.is_none_or(|layer| layer == key.layer) {
+            if loading.prefetched && layer.is_none_or(|layer| layer == key.layer) {
                 loading.outdated = true;
             }
         }
     }
 
-    /// How a guess that is being read stands.
-    pub fn guess_state(&mut self, key: Key) -> GuessState {
-        let Some(loading) = self.loading.get(&key) else { return GuessState::Outdated };
+    /// State of a prefetch whose read has begun.
+    pub fn prefetch_state(&mut self, key: ExpertKey) -> PrefetchState {
+        let Some(loading) = self.loading.get(&key) else { return PrefetchState::Outdated };
         if !loading.waiters.is_empty() {
-            return GuessState::Go;
+            return PrefetchState::Go;
         }
         if loading.outdated {
             self.loading.remove(&key);
-            self.counts.guesses_wasted += 1;
-            return GuessState::Outdated;
+            self.counts.prefetched_wasted += 1;
+            return PrefetchState::Outdated;
         }
         match self.loading.values().any(|other| !other.waiters.is_empty()) {
-            true => GuessState::Wait,
-            false => GuessState::Go,
+            true => PrefetchState::Wait,
+            false => PrefetchState::Go,
         }
     }
 
-    /// Whether an expert is on its way.
-    pub fn is_loading(&self, key: Key) -> bool {
+    /// Whether an expert is being read.
+    pub fn is_loading(&self, key: ExpertKey) -> bool {
         self.loading.contains_key(&key)
     }
 
-    /// A slot of `len` bytes for an expert that `now` needs, evicting what is worth least.
+    /// Takes a slot of `len` bytes for an expert that layer `now` needs, evicting the least
+    /// valuable ones.
     pub fn make_room(&mut self, len: usize, now: LayerId) -> std::io::Result<Room> {
         self.room(len, now, |_| true)
     }
 
-    /// A slot for a guess about layer `next`: only free memory, and that of experts whose layers the token at
-    /// hand has behind it.
-    pub fn make_room_for_guess(&mut self, len: usize, next: LayerId) -> std::io::Result<Room> {
+    /// Takes a slot for a prefetch for layer `next`, from free memory or from experts of layers
+    /// that the current token has already passed.
+    pub fn make_room_for_prefetch(&mut self, len: usize, next: LayerId) -> std::io::Result<Room> {
         self.room(len, LayerId(next.0.saturating_sub(1)), |key| key.layer < next)
     }
 
@@ -183,7 +185,7 @@ impl Table {
         &mut self,
         len: usize,
         now: LayerId,
-        may_go: impl Fn(Key) -> bool,
+        may_go: impl Fn(ExpertKey) -> bool,
     ) -> std::io::Result<Room> {
         let missing = self.slab.missing(len);
         if missing > 0 && !self.evict(missing, now, may_go) {
@@ -192,9 +194,9 @@ impl Table {
         Ok(self.slab.take(len)?.map_or(Room::Full, Room::Slot))
     }
 
-    /// Gives back at least `bytes` of experts that nobody uses; nothing where there are not so many.
-    fn evict(&mut self, bytes: usize, now: LayerId, may_go: impl Fn(Key) -> bool) -> bool {
-        // Counts are read under the lock that new clones of a resident are made under.
+    /// Evicts unpinned experts of at least `bytes` in total; evicts none if there are too few.
+    fn evict(&mut self, bytes: usize, now: LayerId, may_go: impl Fn(ExpertKey) -> bool) -> bool {
+        // Counts are read under the same lock under which residents are cloned.
         let idle = |resident: &Resident| Arc::strong_count(&resident.loaded) == 1;
         let candidates = self.resident.iter().filter(|(key, r)| idle(r) && may_go(**key));
         let candidates = candidates.map(|(key, r)| (*key, r.loaded.slot.len() as u64));
@@ -204,7 +206,7 @@ impl Table {
         for key in victims {
             if let Some(resident) = self.resident.remove(&key) {
                 self.counts.evictions += 1;
-                self.counts.guesses_wasted += u64::from(resident.unused_guess);
+                self.counts.prefetched_wasted += u64::from(resident.unused_prefetch);
                 self.recycle(resident.loaded);
             }
         }
@@ -218,50 +220,50 @@ impl Table {
         }
     }
 
-    /// Takes a slot back once nothing views it.
+    /// Returns a slot to the slab once no view of it is left.
     pub fn take_back(&mut self, slot: Arc<Pages>) {
         let len = slot.len();
         match Arc::into_inner(slot) {
             Some(slot) => self.slab.give(slot),
-            // Whoever used the expert keeps a view of its own, and with it the memory.
+            // The user of the expert still holds a view, and with it the memory.
             None => self.slab.lose(len),
         }
     }
 
-    /// Puts an expert that was read where it belongs, and gives a clone for each who waited for it.
+    /// Makes an expert that was read resident, and returns a clone for each waiter.
     pub fn arrived(
         &mut self,
-        key: Key,
+        key: ExpertKey,
         loaded: Arc<Loaded>,
     ) -> Vec<(Sender<Arrival>, Arc<Loaded>)> {
         let loading = self.loading.remove(&key).unwrap_or_default();
         let used = !loading.waiters.is_empty();
-        self.counts.guesses_used += u64::from(loading.guessed && used);
-        let unused_guess = loading.guessed && !used;
+        self.counts.prefetched_used += u64::from(loading.prefetched && used);
+        let unused_prefetch = loading.prefetched && !used;
         let clones = loading.waiters.into_iter().map(|waiter| (waiter, loaded.clone())).collect();
-        self.resident.insert(key, Resident { loaded, unused_guess });
+        self.resident.insert(key, Resident { loaded, unused_prefetch });
         self.keep_within_limit(key.layer);
         clones
     }
 
-    /// Notes that an expert could not be read and says who waited for it.
-    pub fn failed(&mut self, key: Key) -> Vec<Sender<Arrival>> {
+    /// Removes a failed read and returns its waiters.
+    pub fn failed(&mut self, key: ExpertKey) -> Vec<Sender<Arrival>> {
         self.loading.remove(&key).unwrap_or_default().waiters
     }
 
-    /// Lets go of a clone.
+    /// Releases a pinned expert.
     pub fn release(&mut self, loaded: Arc<Loaded>) {
         drop(loaded);
         self.keep_within_limit(LayerId(0));
     }
 
-    /// Changes the limit; what nobody uses goes at once, the rest when it is released.
+    /// Changes the limit; unpinned experts above it are evicted at once, the others when released.
     pub fn set_limit(&mut self, limit: usize) {
         self.slab.set_limit(limit);
         self.keep_within_limit(LayerId(0));
     }
 
-    /// Evicts what is above the limit, as far as it is not in use.
+    /// Evicts unpinned experts until the limit is met.
     fn keep_within_limit(&mut self, now: LayerId) {
         let excess = self.slab.committed().saturating_sub(self.slab.limit());
         if excess > 0 {
@@ -281,28 +283,28 @@ mod tests {
 
     const SLOT: usize = 16 * Pages::SIZE;
 
-    fn key(layer: usize, expert: usize) -> Key {
-        Key { layer: LayerId(layer), expert: ExpertId(expert) }
+    fn key(layer: usize, expert: usize) -> ExpertKey {
+        ExpertKey { layer: LayerId(layer), expert: ExpertId(expert) }
     }
 
-    /// Room for `slots` experts of a model of 4 layers with 4 experts.
+    /// A table with room for `slots` experts, of a model with 4 layers of 4 experts.
     fn table(slots: usize) -> Table {
         let shape = Shape { layers: 4, experts: 4, per_token: 1 };
         Table::new(PolicyKind::Lru.build(shape), slots * SLOT)
     }
 
-    fn visit(table: &mut Table, key: Key) {
+    fn visit(table: &mut Table, key: ExpertKey) {
         table.policy.visit(key.layer, &[key.expert]);
     }
 
-    fn load(table: &mut Table, key: Key, slot: Pages) {
+    fn load(table: &mut Table, key: ExpertKey, slot: Pages) {
         let matrix = Matrix::from_f32(1, 1, &[0.0]).unwrap();
         let expert = Expert { gate: matrix.clone(), up: matrix.clone(), down: matrix };
         table.arrived(key, Arc::new(Loaded { expert, slot: Arc::new(slot) }));
     }
 
-    /// Brings an expert in, as a visit does; `false` where there is no room.
-    fn demand(table: &mut Table, wanted: Key) -> bool {
+    /// Makes an expert resident, as a visit does; `false` if there is no room.
+    fn demand(table: &mut Table, wanted: ExpertKey) -> bool {
         visit(table, wanted);
         match table.make_room(SLOT, wanted.layer).unwrap() {
             Room::Full => false,
@@ -314,8 +316,8 @@ mod tests {
         }
     }
 
-    fn guess(table: &mut Table, wanted: Key) -> bool {
-        match table.make_room_for_guess(SLOT, wanted.layer).unwrap() {
+    fn prefetch(table: &mut Table, wanted: ExpertKey) -> bool {
+        match table.make_room_for_prefetch(SLOT, wanted.layer).unwrap() {
             Room::Full => false,
             Room::Slot(slot) => {
                 table.begin(wanted, None);
@@ -343,11 +345,12 @@ mod tests {
         for layer in [1, 2, 3] {
             assert!(demand(&mut table, key(layer, 0)));
         }
-        // The token is in layer 1. Layers 2 and 3 come next; LRU would evict layer 1's first anyway.
+        // The token is in layer 1. Layers 2 and 3 come next; LRU would evict layer 1's first
+        // anyway.
         let pin = table.get(key(1, 0)).unwrap();
-        assert!(!guess(&mut table, key(2, 1)), "layer 1 is in use, 2 and 3 are to come");
+        assert!(!prefetch(&mut table, key(2, 1)), "layer 1 is in use, 2 and 3 are to come");
         table.release(pin);
-        assert!(guess(&mut table, key(2, 1)));
+        assert!(prefetch(&mut table, key(2, 1)));
         assert!(!table.is_resident(key(1, 0)));
         assert!(table.is_resident(key(2, 0)) && table.is_resident(key(3, 0)));
     }
@@ -355,14 +358,17 @@ mod tests {
     #[test]
     fn guesses_are_counted_by_what_became_of_them() {
         let mut table = table(2);
-        assert!(guess(&mut table, key(1, 0)) && guess(&mut table, key(1, 1)));
+        assert!(prefetch(&mut table, key(1, 0)) && prefetch(&mut table, key(1, 1)));
         assert!(table.get(key(1, 0)).is_some() && table.get(key(1, 0)).is_some());
         for _ in 0..2 {
             visit(&mut table, key(1, 0));
         }
         assert!(demand(&mut table, key(2, 0)));
         let counts = table.counts;
-        assert_eq!((counts.guessed, counts.guesses_used, counts.guesses_wasted), (2, 1, 1));
+        assert_eq!(
+            (counts.prefetched, counts.prefetched_used, counts.prefetched_wasted),
+            (2, 1, 1)
+        );
         assert_eq!(counts.evictions, 1);
     }
 

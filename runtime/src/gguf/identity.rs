@@ -1,28 +1,28 @@
-//! What tells a model from all others: its headers, and a sample of every tensor.
+//! Identity of a model: a fingerprint of its headers and of samples from every tensor.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-/// Bytes at each place of a tensor that is looked at.
+/// Bytes per sample.
 const SAMPLE: u64 = 64;
-/// Places of a tensor: its beginning, its end, and between them.
+/// Samples per tensor: at its start, at its end, and between.
 const PLACES: u64 = 4;
 
-/// A model's headers and places to look at, which are read when they are first asked for: a model of thousands of
-/// tensors opens no slower.
+/// A model's headers and the locations of its samples. Samples are read on demand, so that a model
+/// with thousands of tensors opens no slower.
 #[derive(Debug)]
 pub struct Identity {
     headers: u32,
     files: Mutex<Vec<(PathBuf, File)>>,
-    /// File, offset and length, in the order of the file.
+    /// File, offset and length of each sample, in file order.
     places: Vec<(usize, u64, u64)>,
     known: Mutex<Option<u64>>,
 }
 
 impl Identity {
-    /// Of headers with this CRC-32, and tensors as (file, offset, length).
+    /// From the CRC-32 of the headers, and the tensors as (file, offset, length).
     pub(super) fn new(
         headers: u32,
         files: impl Iterator<Item = PathBuf>,
@@ -42,8 +42,8 @@ impl Identity {
         Ok(Self { headers, files, places, known: Mutex::new(None) })
     }
 
-    /// CRC-32 of the headers of all files, in which `vaquita quantize` keeps the checksums of all weights, and of 256
-    /// bytes of every tensor.
+    /// CRC-32 of the headers of all files, which contain the checksums of all weights if `vaquita
+    /// quantize` wrote them, and of 256 bytes of every tensor.
     pub fn fingerprint(&self) -> io::Result<u64> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = *known {

@@ -1,8 +1,8 @@
-//! The GGUF container, version 3: metadata, tensor infos, tensor bytes.
+//! The GGUF container, version 3: metadata, tensor infos, tensor data.
 //!
-//! [`Gguf`] opens a file (or all files of a split model) by mapping it; everything in it is hostile until
-//! checked, against the ceilings in [`limits`]. [`Writer`] writes one. What the metadata of a model means is
-//! the business of `model::families`.
+//! [`Gguf`] opens a file (or all files of a split model) by mapping it, and checks all of it
+//! against the [`limits`], since files are untrusted. [`GgufWriter`] writes one.
+//! [`crate::checkpoint::families`] interprets a model's metadata.
 
 mod identity;
 pub mod limits;
@@ -18,17 +18,17 @@ pub use identity::Identity;
 pub use reader::{Gguf, TensorInfo};
 pub use types::GgmlType;
 pub use value::{Array, Metadata, Value};
-pub use writer::{TensorPlan, Writer};
+pub use writer::{GgufWriter, TensorPlan};
 
 /// `general.alignment`
 pub const ALIGNMENT_KEY: &str = "general.alignment";
-/// What files without [`ALIGNMENT_KEY`] are aligned to.
+/// Alignment of files without [`ALIGNMENT_KEY`].
 pub const DEFAULT_ALIGNMENT: u64 = 32;
 
 const MAGIC: [u8; 4] = *b"GGUF";
 const VERSION: u32 = 3;
 
-/// What is wrong with a file. Every message names the file and the place in it.
+/// Error of reading or writing a file. Every message names the file and the location in it.
 #[derive(Debug, thiserror::Error)]
 pub enum GgufError {
     /// Reading or writing failed.
@@ -36,71 +36,71 @@ pub enum GgufError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// It does not begin as a GGUF file does.
+    /// The magic number is wrong.
     #[error("{path}: not a GGUF file")]
     Magic {
         /// The file.
         path: PathBuf,
     },
-    /// It has another version.
+    /// The version is not supported.
     #[error("{path}: GGUF version {found}; versions 2 and 3, little-endian, can be read")]
     Version {
         /// The file.
         path: PathBuf,
-        /// Its version.
+        /// The version found.
         found: u32,
     },
-    /// It ends too early.
+    /// The file is truncated.
     #[error("{path}: the file ends within {what}; it is truncated or damaged: copy it again")]
     Truncated {
         /// The file.
         path: PathBuf,
-        /// What was being read.
+        /// The item being read.
         what: String,
     },
-    /// A file of a split model is not there.
+    /// A file of a split model is missing.
     #[error("{path} is missing, part {number} of {count} of the model; put it beside the others")]
     MissingPart {
         /// The file.
         path: PathBuf,
-        /// Which it is, from 1 on.
+        /// Number of the missing file, from 1.
         number: u64,
-        /// How many there are.
+        /// Number of files.
         count: u64,
     },
-    /// A value is outside what is allowed.
+    /// A value is out of range.
     #[error("{path}: {what} is {found}; allowed: {allowed}")]
     Value {
         /// The file.
         path: PathBuf,
-        /// Which value.
+        /// Name of the value.
         what: String,
-        /// What it is.
+        /// The value found.
         found: String,
-        /// What may be there.
+        /// The allowed values.
         allowed: String,
     },
-    /// Metadata has another type than its reader expects.
+    /// A metadata value has an unexpected type.
     #[error("metadata {key} is {found}; expected {expected}")]
     MetadataType {
         /// The key.
         key: String,
-        /// Its type.
+        /// The type found.
         found: &'static str,
-        /// What was looked for.
+        /// The expected type.
         expected: &'static str,
     },
-    /// A tensor was written that the plan does not have there, or one is missing.
+    /// A tensor was written out of order, or one is missing.
     #[error("{path}: tensor {found:?} was written where the plan has {expected:?}")]
     Order {
         /// The file.
         path: PathBuf,
-        /// What was written.
+        /// The tensor written.
         found: String,
-        /// What comes next in the plan.
+        /// The next tensor of the plan.
         expected: String,
     },
 }

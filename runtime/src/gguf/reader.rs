@@ -1,5 +1,5 @@
-//! Reading: the header of one file is parsed with a cursor that never goes beyond the bytes there are, and
-//! never allocates more than they could fill.
+//! Parses headers with a cursor that never reads beyond the remaining bytes and never allocates
+//! more than they can fill.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -11,45 +11,45 @@ use super::{
 };
 use crate::bytes::Bytes;
 
-/// One tensor: what it is and where its bytes are.
+/// Name, shape and location of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Extents, the fastest first.
+    /// Dimensions, fastest first.
     pub dims: Vec<u64>,
-    /// Its type.
+    /// Type.
     pub ty: GgmlType,
-    /// Where its bytes begin in its file.
+    /// Offset of the data in its file, in bytes.
     pub offset: u64,
-    /// How many they are.
+    /// Length of the data in bytes.
     pub len: u64,
-    /// Which file of a split model has them.
+    /// Index of its file in a split model.
     pub part: usize,
 }
 
 /// One file of a model.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct GgufFile {
     pub path: PathBuf,
     pub len: u64,
-    /// Its bytes; none once they were let go.
+    /// Its bytes; `None` once they were unmapped.
     pub bytes: Option<Bytes>,
 }
 
-/// An opened model file, or all files of a split one.
+/// An open model file, or all files of a split model.
 #[derive(Debug)]
 pub struct Gguf {
     pub(super) path: PathBuf,
     pub(super) metadata: Metadata,
     pub(super) tensors: Vec<TensorInfo>,
     pub(super) by_name: HashMap<String, usize>,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<GgufFile>,
     pub(super) alignment: u64,
 }
 
 impl Gguf {
-    /// Reads the header of one file from its bytes; `path` is only for messages.
+    /// Parses the header of one file; `path` is used only in errors.
     pub fn parse(bytes: Bytes, path: &Path) -> Result<Self, GgufError> {
         let mut cursor = Cursor { bytes: &bytes, at: 0, path };
         let (tensors, metadata) = cursor.start()?;
@@ -68,22 +68,23 @@ impl Gguf {
             }
         }
         let path = path.to_path_buf();
-        let part = Part { path: path.clone(), len: bytes.len() as u64, bytes: Some(bytes) };
+        let part = GgufFile { path: path.clone(), len: bytes.len() as u64, bytes: Some(bytes) };
         Ok(Self { path, metadata, tensors: infos, by_name, parts: vec![part], alignment })
     }
 
-    /// What the bytes at the start of a file say of it, whether or not its tensors are sound or even there.
+    /// Parses the metadata at the start of a file, without checking tensors, or whether their data
+    /// exists.
     pub fn parse_metadata(bytes: &[u8], path: &Path) -> Result<Metadata, GgufError> {
         let (_, metadata) = Cursor { bytes, at: 0, path }.start()?;
         Ok(metadata)
     }
 
-    /// The (first) file.
+    /// Path of the (first) file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The metadata of the (first) file.
+    /// Metadata of the (first) file.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
@@ -93,31 +94,31 @@ impl Gguf {
         &self.tensors
     }
 
-    /// The tensor of that name.
+    /// The tensor with that name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.by_name.get(name).map(|&i| &self.tensors[i])
     }
 
-    /// A tensor's bytes, not copied; none after [`Gguf::unmap`].
+    /// Data of a tensor, without a copy; empty after [`Gguf::unmap`].
     pub fn bytes(&self, info: &TensorInfo) -> Bytes {
         let (start, len) = (info.offset as usize, info.len as usize);
         let part = self.parts.get(info.part).and_then(|part| part.bytes.as_ref());
-        // infos of this file were checked when it was opened; any other gets nothing
+        // Infos of this file were checked when it was opened; any other info yields no bytes.
         part.and_then(|part| part.slice(start..start.checked_add(len)?))
             .unwrap_or_else(|| Bytes::from(Vec::new()))
     }
 
-    /// What tensors are aligned to.
+    /// Alignment of tensor data.
     pub fn alignment(&self) -> u64 {
         self.alignment
     }
 
-    /// Bytes of all files.
+    /// Total bytes of all files.
     pub fn file_bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.len).sum()
     }
 
-    /// What tells this model from all others. Fails after [`Gguf::unmap`].
+    /// The model's identity. Fails after [`Gguf::unmap`].
     pub fn identity(&self) -> io::Result<Identity> {
         let mut headers = crc32fast::Hasher::new();
         for (number, part) in self.parts.iter().enumerate() {
@@ -133,12 +134,12 @@ impl Gguf {
         Identity::new(headers.finalize(), files, tensors)
     }
 
-    /// The files, by [`TensorInfo::part`], each with the bytes it had when it was opened.
+    /// Path and length of each file, by [`TensorInfo::part`]; lengths are those found on opening.
     pub fn files(&self) -> impl Iterator<Item = (&Path, u64)> {
         self.parts.iter().map(|part| (&*part.path, part.len))
     }
 
-    /// Lets go of the mapping: what the header said stays, tensors are to be read by other means.
+    /// Unmaps the files: the header stays, and tensors must be read by other means.
     pub fn unmap(&mut self) {
         self.parts.iter_mut().for_each(|part| part.bytes = None);
     }
@@ -163,8 +164,8 @@ pub(super) fn alignment(metadata: &Metadata, path: &Path) -> Result<u64, GgufErr
     Ok(alignment)
 }
 
-/// Turns offsets within the data section into offsets within the file, and checks that tensors lie within
-/// the file, aligned, and apart.
+/// Turns offsets within the data section into file offsets, and checks that tensors are aligned,
+/// within the file, and disjoint.
 fn place_tensors(
     infos: &mut [TensorInfo],
     header: u64,
@@ -202,7 +203,7 @@ fn place_tensors(
     Ok(())
 }
 
-/// Reads numbers and strings from the front of the bytes that are left.
+/// Reads numbers and strings from the front of the remaining bytes.
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -210,7 +211,7 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// Everything before the tensors: how many there are, and the metadata.
+    /// Reads everything before the tensor infos: the number of tensors, and the metadata.
     fn start(&mut self) -> Result<(usize, Metadata), GgufError> {
         if self.take(4, "the magic number")? != MAGIC {
             return Err(GgufError::Magic { path: self.path.into() });
@@ -219,7 +220,8 @@ impl<'a> Cursor<'a> {
         if version != VERSION && version != 2 {
             return Err(GgufError::Version { path: self.path.into(), found: version });
         }
-        // the smallest tensor info is 8 (name) + 4 (dims) + 8 (one dim) + 4 (type) + 8 (offset) bytes
+        // the smallest tensor info is 8 (name) + 4 (dims) + 8 (one dim) + 4 (type) + 8 (offset)
+        // bytes
         let tensors = self.count("the number of tensors", limits::TENSORS, 32)?;
         let entries = self.count("the number of metadata entries", limits::METADATA_ENTRIES, 13)?;
         Ok((tensors, self.metadata(entries)?))
@@ -249,7 +251,8 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
-    /// A number of things that take at least `each` bytes, of which there must be as many.
+    /// Reads the count of items that take at least `each` bytes, and checks that as many bytes
+    /// remain.
     fn count(&mut self, what: &str, limit: u64, each: u64) -> Result<usize, GgufError> {
         let count = self.u64(what)?;
         if count > limit {
@@ -268,7 +271,8 @@ impl<'a> Cursor<'a> {
         let bytes = self.take(len, what)?;
         let text = std::str::from_utf8(bytes);
         let text = text.map_err(|error| {
-            // A message needs no more than the place: the string may be as long as the file.
+            // The message shows only the bytes around the error: the string may be as long as the
+            // file.
             let around = &bytes[error.valid_up_to()..];
             let excerpt = String::from_utf8_lossy(&around[..around.len().min(32)]);
             value_error(self.path, what, excerpt, "UTF-8")
@@ -276,7 +280,8 @@ impl<'a> Cursor<'a> {
         Ok(text.to_string())
     }
 
-    /// A text of the metadata. Bytes that are not UTF-8 become U+FFFD: names and tokens of published files have such.
+    /// Reads a metadata string. Invalid UTF-8 becomes U+FFFD: published files have names and tokens
+    /// with such bytes.
     fn text(&mut self, what: &str) -> Result<String, GgufError> {
         let len = self.count(&format!("the length of {what}"), limits::STRING_BYTES, 1)?;
         Ok(String::from_utf8_lossy(self.take(len, what)?).into_owned())
@@ -332,7 +337,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Elements of a fixed size.
+    /// Reads elements of a fixed size.
     fn fixed<const N: usize, T>(
         &mut self,
         key: &str,

@@ -1,4 +1,4 @@
-//! Opening files, and models split into `NAME-00001-of-00003.gguf` and so on.
+//! Opens single files, and models split into `NAME-00001-of-00003.gguf` and so on.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,13 +12,13 @@ const SPLIT_COUNT: &str = "split.count";
 const SPLIT_TENSORS: &str = "split.tensors.count";
 
 impl Gguf {
-    /// What the start of a file says of it, where [`Gguf::open`] may fail for what follows, or for a part that is
-    /// missing.
+    /// Parses the metadata at the start of a file, also where [`Gguf::open`] would fail because of
+    /// later contents or a missing part.
     pub fn open_metadata(path: &Path) -> Result<Metadata, GgufError> {
         Self::parse_metadata(&map(path)?, path)
     }
 
-    /// Opens a file, and with the first of a split model the others, which lie beside it.
+    /// Opens a file; if it is the first of a split model, opens the others beside it, too.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
         let mut first = open_one(path)?;
         let count = first.metadata.u64(SPLIT_COUNT)?.unwrap_or(1);
@@ -50,7 +50,7 @@ impl Gguf {
         Ok(first)
     }
 
-    /// Takes over the tensors of another part.
+    /// Adds the tensors of another part.
     fn append(&mut self, part: Self) -> Result<(), GgufError> {
         let number = self.parts.len();
         let mut names: HashMap<String, usize> = std::mem::take(&mut self.by_name);
@@ -81,7 +81,7 @@ fn map(path: &Path) -> Result<Bytes, GgufError> {
     Bytes::map(&file).map_err(io)
 }
 
-/// What comes before `-00001-of-0000N.gguf`.
+/// The name before `-00001-of-0000N.gguf`.
 fn stem_of_first(path: &Path, count: u64) -> Result<String, GgufError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let ending = format!("-00001-of-{count:05}.gguf");

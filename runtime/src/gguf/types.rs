@@ -1,8 +1,8 @@
-//! The tensor types of ggml: number, name, and how many bytes a block of weights takes.
+//! Tensor types of ggml: number, name, and block size.
 
 use crate::blocks::BlockType;
 
-/// A tensor type by its number in ggml.
+/// A tensor type, by its number in ggml.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GgmlType(pub u32);
 
@@ -47,7 +47,7 @@ impl GgmlType {
     pub const F32: Self = Self(0);
     /// Half precision.
     pub const F16: Self = Self(1);
-    /// 8-bit integers; also what opaque bytes are stored as.
+    /// 8-bit integers, also the type of opaque bytes.
     pub const I8: Self = Self(24);
     /// bfloat16.
     pub const BF16: Self = Self(30);
@@ -56,7 +56,7 @@ impl GgmlType {
         TYPES.iter().find(|(number, ..)| *number == self.0)
     }
 
-    /// Whether this is a type that ggml has and that can be sized.
+    /// Whether this is a ggml type of known size.
     pub fn is_known(self) -> bool {
         self.entry().is_some()
     }
@@ -71,8 +71,8 @@ impl GgmlType {
         self.entry().map(|(_, _, weights, _)| *weights)
     }
 
-    /// Bytes of a tensor, or `None` where the type is unknown, rows are no whole number of blocks, or the
-    /// product overflows.
+    /// Bytes of a tensor; `None` if the type is unknown, rows are not a whole number of blocks, or
+    /// the product overflows.
     pub fn byte_len(self, dims: &[u64]) -> Option<u64> {
         let (_, _, weights, bytes) = self.entry()?;
         if !dims.first()?.is_multiple_of(*weights) {
@@ -82,7 +82,7 @@ impl GgmlType {
         (total / weights).checked_mul(*bytes)
     }
 
-    /// The type that stores a block type, where ggml has one.
+    /// The type that stores a block type, if ggml has one.
     pub fn of(ty: BlockType) -> Option<Self> {
         match ty {
             BlockType::F32 => Some(Self::F32),
@@ -105,7 +105,7 @@ impl GgmlType {
         }
     }
 
-    /// The block type that runs this type.
+    /// The block type that computes with this type.
     pub fn block_type(self) -> Option<BlockType> {
         BlockType::ALL.into_iter().find(|&ty| Self::of(ty) == Some(self))
     }

@@ -39,7 +39,7 @@ pub enum Array {
     U64(Vec<u64>),
     I64(Vec<i64>),
     F64(Vec<f64>),
-    /// Arrays of arrays; of no element type where it is empty.
+    /// Nested arrays; an empty one has no element type.
     Array(Vec<Array>),
 }
 
@@ -71,7 +71,7 @@ impl From<&str> for Value {
 }
 
 impl Value {
-    /// The type's name, for messages.
+    /// Name of the type, for messages.
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::U8(_) => "u8",
@@ -90,7 +90,7 @@ impl Value {
         }
     }
 
-    /// The value of any integer type that is not negative.
+    /// The value of any non-negative integer.
     fn as_u64(&self) -> Option<u64> {
         match *self {
             Self::U8(x) => Some(x.into()),
@@ -106,7 +106,7 @@ impl Value {
     }
 }
 
-/// Metadata, in file order, each key once.
+/// Metadata entries in file order, with unique keys.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
     entries: Vec<(String, Value)>,
@@ -114,7 +114,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// None.
+    /// Empty metadata.
     pub fn new() -> Self {
         Self::default()
     }
@@ -124,7 +124,7 @@ impl Metadata {
         self.by_key.get(key).map(|&i| &self.entries[i].1)
     }
 
-    /// Sets a key; one that is there keeps its place.
+    /// Sets the value of a key; an existing key keeps its position.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         let (key, value) = (key.into(), value.into());
         match self.by_key.get(&key) {
@@ -151,17 +151,18 @@ impl Metadata {
         self.entries.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// Keys.
+    /// Number of keys.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// What `take` finds in a key's value; an error where it finds nothing in a value that is there.
+    /// Converts the value of a key with `take`; an error if the key is present but `take` returns
+    /// `None`.
     fn typed<'a, T>(
         &'a self,
         key: &str,
@@ -179,7 +180,7 @@ impl Metadata {
         self.typed(key, "a non-negative integer", Value::as_u64)
     }
 
-    /// A non-negative integer that fits a size.
+    /// A non-negative integer that fits `usize`.
     pub fn usize(&self, key: &str) -> Result<Option<usize>, GgufError> {
         self.typed(key, "a non-negative integer", |value| value.as_u64()?.try_into().ok())
     }
@@ -189,7 +190,7 @@ impl Metadata {
         self.typed(key, "an integer of 32 bits", |value| value.as_u64()?.try_into().ok())
     }
 
-    /// A number.
+    /// A floating-point number.
     pub fn f32(&self, key: &str) -> Result<Option<f32>, GgufError> {
         self.typed(key, "a number", |value| match *value {
             Value::F32(x) => Some(x),
@@ -198,7 +199,7 @@ impl Metadata {
         })
     }
 
-    /// A bool.
+    /// A boolean.
     pub fn bool(&self, key: &str) -> Result<Option<bool>, GgufError> {
         self.typed(key, "true or false", |value| match value {
             Value::Bool(x) => Some(*x),
@@ -246,7 +247,7 @@ impl Metadata {
         })
     }
 
-    /// An array of any integer type whose elements fit 32 bits and are not negative.
+    /// An array of any integer type whose elements are non-negative and fit 32 bits.
     pub fn u32s(&self, key: &str) -> Result<Option<Vec<u32>>, GgufError> {
         self.typed(key, "an array of non-negative integers of 32 bits", |value| match value {
             Value::Array(array) => array.to_u32s(),

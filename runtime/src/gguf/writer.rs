@@ -1,5 +1,5 @@
-//! Writing: header first, from a plan of all tensors, then each tensor's bytes in that order, so that a file
-//! of any size is written in one pass.
+//! Writes a file in one pass: first the header, from a plan of all tensors, then the data of each
+//! tensor in that order.
 
 use std::collections::HashMap;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -9,34 +9,34 @@ use super::reader::alignment;
 use super::value::{Array, Metadata, Value};
 use super::{GgmlType, GgufError, MAGIC, VERSION};
 
-/// A tensor to be written.
+/// Name, shape and type of a tensor to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorPlan {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Extents, the fastest first.
+    /// Dimensions, fastest first.
     pub dims: Vec<u64>,
-    /// Its type.
+    /// Type.
     pub ty: GgmlType,
 }
 
 /// Writes one file.
-pub struct Writer<W> {
+pub struct GgufWriter<W> {
     out: W,
     path: PathBuf,
-    /// Bytes written.
+    /// Number of bytes written.
     at: u64,
     alignment: u64,
     plan: Vec<TensorPlan>,
     written: usize,
-    /// Bytes written of the tensor that comes next.
+    /// Number of bytes written of the next tensor.
     begun: u64,
-    /// Where the elements of metadata arrays of u32 are, and how many.
+    /// Offset and number of the elements of metadata arrays of u32.
     arrays: HashMap<String, (u64, usize)>,
 }
 
-impl<W: Write + Seek> Writer<W> {
-    /// Writes the header. `path` is only for messages.
+impl<W: Write + Seek> GgufWriter<W> {
+    /// Writes the header. `path` is used only in errors.
     pub fn new(
         out: W,
         path: &Path,
@@ -74,7 +74,7 @@ impl<W: Write + Seek> Writer<W> {
         Ok(writer)
     }
 
-    /// Writes the next tensor's bytes.
+    /// Writes the data of the next tensor.
     pub fn write_tensor(&mut self, name: &str, bytes: &[u8]) -> Result<(), GgufError> {
         let len = self.next_len(name)?;
         if self.begun > 0 || len != bytes.len() as u64 {
@@ -83,7 +83,7 @@ impl<W: Write + Seek> Writer<W> {
         self.write_part(name, bytes)
     }
 
-    /// Writes bytes that follow those already written of the next tensor, for tensors too large to be held.
+    /// Appends to the data of the next tensor, for tensors that are too large to hold in memory.
     pub fn write_part(&mut self, name: &str, bytes: &[u8]) -> Result<(), GgufError> {
         let len = self.next_len(name)?;
         let end = self.begun + bytes.len() as u64;
@@ -99,7 +99,7 @@ impl<W: Write + Seek> Writer<W> {
         Ok(())
     }
 
-    /// Bytes of the next tensor, which has to be the one of that name.
+    /// Length of the next tensor, whose name must be `name`.
     fn next_len(&self, name: &str) -> Result<u64, GgufError> {
         let next = self.plan.get(self.written).filter(|next| next.name == name);
         let expected = self.plan.get(self.written).map_or("the end", |tensor| &tensor.name);
@@ -116,7 +116,7 @@ impl<W: Write + Seek> Writer<W> {
         }
     }
 
-    /// Goes on after the first `count` tensors, which an earlier run has written.
+    /// Skips the first `count` tensors, which an earlier run has written.
     pub fn skip(&mut self, count: usize) -> Result<(), GgufError> {
         for tensor in self.plan.iter().take(count) {
             // The plan was checked when the header was made.
@@ -127,13 +127,14 @@ impl<W: Write + Seek> Writer<W> {
         self.out.seek(SeekFrom::Start(self.at)).map(drop).map_err(|source| self.io(source))
     }
 
-    /// Hands everything so far to the file, and gives it.
+    /// Flushes all data to the file and returns it.
     pub fn flushed(&mut self) -> Result<&W, GgufError> {
         self.out.flush().map_err(|source| self.io(source))?;
         Ok(&self.out)
     }
 
-    /// Overwrites the elements of a metadata array of u32, for what is known only after the tensors.
+    /// Overwrites the elements of a metadata array of u32 with values that are known only after the
+    /// tensors.
     pub fn patch_u32_array(&mut self, key: &str, values: &[u32]) -> Result<(), GgufError> {
         let place = self.arrays.get(key).copied();
         let Some((at, _)) = place.filter(|(_, len)| *len == values.len()) else {
@@ -153,7 +154,7 @@ impl<W: Write + Seek> Writer<W> {
         patched.map(drop).map_err(|source| self.io(source))
     }
 
-    /// Flushes, once all tensors are written.
+    /// Flushes the file after the last tensor.
     pub fn finish(mut self) -> Result<W, GgufError> {
         if let Some(missing) = self.plan.get(self.written) {
             return Err(self.order("the end", missing.name.clone()));
@@ -182,7 +183,7 @@ impl<W: Write + Seek> Writer<W> {
     }
 }
 
-/// The header in memory.
+/// A header in memory.
 struct Header {
     bytes: Vec<u8>,
     arrays: HashMap<String, (u64, usize)>,
@@ -261,14 +262,14 @@ impl Header {
         }
     }
 
-    /// Element type, count, and the elements.
+    /// Writes element type, count, and elements.
     fn elements<T: Copy, const N: usize>(&mut self, ty: u32, x: &[T], le: impl Fn(T) -> [u8; N]) {
         self.bytes.extend(ty.to_le_bytes());
         self.bytes.extend((x.len() as u64).to_le_bytes());
         self.bytes.extend(x.iter().flat_map(|x| le(*x)));
     }
 
-    /// Corrects the count of elements that follow one by one.
+    /// Corrects the count of elements that were appended one by one.
     fn set_last_count(&mut self, count: usize) {
         let at = self.bytes.len() - 8;
         self.bytes[at..].copy_from_slice(&(count as u64).to_le_bytes());

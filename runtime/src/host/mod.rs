@@ -1,5 +1,5 @@
-//! The machine as this crate looks at it: files of the system, a command's output, the time. A [`recording`] stands in
-//! for a machine that is not at hand, so that what is read from boards can be tested anywhere.
+//! The machine: system files, command output, and time. A [`recording`] replaces a machine that is
+//! not available, so that code for boards can be tested anywhere.
 
 pub mod recording;
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use recording::{Recording, RecordingError};
 
-/// A machine.
+/// A live or recorded machine.
 pub struct Host(Kind);
 
 enum Kind {
@@ -25,22 +25,22 @@ impl Host {
         Self::under(Path::new("/"))
     }
 
-    /// This machine, with the files of another that lie under `root`.
+    /// This machine, with system files read below `root`.
     pub fn under(root: &Path) -> Self {
         Self(Kind::Live { root: root.into(), since: Instant::now() })
     }
 
-    /// A recorded machine, from the text of a [`recording`].
+    /// A recorded machine, from the JSON text of a [`recording`].
     pub fn recorded(text: &str) -> Result<Self, RecordingError> {
         Ok(Self(Kind::Recorded(Mutex::new(Recording::parse(text)?))))
     }
 
-    /// Whether time passes here of its own.
+    /// Whether time passes by itself.
     pub fn is_live(&self) -> bool {
         matches!(self.0, Kind::Live { .. })
     }
 
-    /// The text of a file, named from the root without a leading `/`.
+    /// Reads a file as text; `path` is relative to the root.
     pub fn read(&self, path: impl AsRef<Path>) -> io::Result<String> {
         match &self.0 {
             Kind::Live { root, .. } => std::fs::read_to_string(root.join(path)),
@@ -48,17 +48,17 @@ impl Host {
         }
     }
 
-    /// The text of a file without white space around it; `None` where it cannot be read.
+    /// Reads a file as trimmed text; `None` if it cannot be read.
     pub fn text(&self, path: impl AsRef<Path>) -> Option<String> {
         Some(self.read(path).ok()?.trim().to_string())
     }
 
-    /// The number in a file; `None` where there is none.
+    /// Reads a number from a file; `None` if it cannot be read or parsed.
     pub fn number(&self, path: impl AsRef<Path>) -> Option<u64> {
         self.text(path)?.parse().ok()
     }
 
-    /// The names in a folder, sorted, numbers within them by value; none where it cannot be read.
+    /// The sorted names in a folder, with numbers in natural order; empty if it cannot be read.
     pub fn list(&self, folder: impl AsRef<Path>) -> Vec<String> {
         let mut names = match &self.0 {
             Kind::Live { root, .. } => std::fs::read_dir(root.join(folder))
@@ -74,7 +74,7 @@ impl Host {
         names
     }
 
-    /// What a command prints. It is an error where the command fails.
+    /// Runs a command and returns its standard output; an error if the command fails.
     pub fn run(&self, program: &str, args: &[&str]) -> io::Result<String> {
         match &self.0 {
             Kind::Live { .. } => {
@@ -90,7 +90,7 @@ impl Host {
         }
     }
 
-    /// Time since the host was made, or the recording began.
+    /// Time since this host was created, or since the recording began.
     pub fn now(&self) -> Duration {
         match &self.0 {
             Kind::Live { since, .. } => since.elapsed(),
@@ -98,7 +98,7 @@ impl Host {
         }
     }
 
-    /// A recording goes on to its next moment; on a live machine time needs no help.
+    /// Advances a recording to its next moment; no effect on a live machine.
     pub fn advance(&self) {
         if let Kind::Recorded(recording) = &self.0 {
             lock(recording).advance();
@@ -106,7 +106,7 @@ impl Host {
     }
 }
 
-/// Changes under the lock are single assignments, so a poisoned one is still sound.
+/// Changes under the lock are single assignments, so a poisoned lock is still consistent.
 fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
     recording.lock().unwrap_or_else(PoisonError::into_inner)
 }

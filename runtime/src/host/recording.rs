@@ -1,4 +1,5 @@
-//! A machine in a text: JSON, a list of moments. Each says when it was, and what had changed since the one before:
+//! A recorded machine as JSON: a list of moments, each with its time and the changes since the
+//! previous one:
 //!
 //! ```json
 //! [
@@ -9,7 +10,8 @@
 //! ]
 //! ```
 //!
-//! `null` is a file that is gone. Time stands still until the recording is told to go on, and stays at the last moment.
+//! `null` removes a file. Time stands still until [`Host::advance`](super::Host::advance), and
+//! stays at the last moment.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,19 +20,19 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Why a text is not a recording.
+/// Error of parsing a recording.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
-    /// It is not the JSON described above.
+    /// Invalid JSON, or not the format described above.
     #[error("not a recording of a machine: {0}")]
     Json(#[from] serde_json::Error),
-    /// Nothing happens in it.
+    /// A recording without moments.
     #[error("a recording of a machine has at least one moment; this one has none")]
     Empty,
-    /// Time does not go forward.
+    /// Times that do not ascend.
     #[error("a recording's times ascend from 0 in seconds; found {found}")]
     Time {
-        /// The time that is not later.
+        /// The offending time, in seconds.
         found: f64,
     },
 }
@@ -38,7 +40,7 @@ pub enum RecordingError {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Moment {
-    /// Seconds.
+    /// Time in seconds.
     at: f64,
     #[serde(default)]
     files: BTreeMap<String, Option<Content>>,

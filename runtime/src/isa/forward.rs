@@ -1,6 +1,6 @@
-//! Tiers that are another tier with a few better instructions.
+//! Tiers that extend another tier by a few better instructions.
 
-/// Operations that are another tier's.
+/// Forwards operations to another tier.
 macro_rules! forward {
     ($(fn $name:ident$(<const $number:ident: $of:ty>)?($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {$(
         #[inline(always)]

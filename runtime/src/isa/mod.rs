@@ -1,8 +1,9 @@
-//! Instruction sets: the few operations that block types and kernels are written in.
+//! Instruction sets: the small operations that block types and kernels are written in.
 //!
-//! A kernel is a struct that implements [`Kernel`]: generic over [`Isa`], eight lanes of small
-//! operations. An instruction set is one file that implements `Isa`; [`scalar`] is the definition, and
-//! the others give the same bits. [`Tier`] is the one place where the choice is made.
+//! A kernel is a struct that implements [`Kernel`], generic over [`Isa`], whose operations work on
+//! eight lanes. An instruction set is one file that implements `Isa`; [`scalar`] is the reference,
+//! and the others return the same bits. [`Tier`] is the only place where an instruction set is
+//! selected.
 
 mod forward;
 mod operations;

@@ -1,17 +1,17 @@
-//! Plain Rust: the definition that every other instruction set is held to.
+//! Plain Rust: the reference for every other instruction set.
 
 use half::{bf16, f16};
 
 use super::{Isa, MOST_TILES, TileSimd};
 
-/// The value of a scale byte.
+/// Value of a scale byte.
 pub fn decode_scale(byte: u8) -> f32 {
     let sign = u32::from(byte >> 7) << 31;
     let exponent_and_mantissa = (u32::from(byte & 0x7f) << 20) + (112 << 23);
     f32::from_bits(sign | exponent_and_mantissa)
 }
 
-/// Runs anywhere.
+/// Runs on any CPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Scalar;
 
@@ -19,7 +19,8 @@ fn map(f: impl Fn(usize) -> f32) -> [f32; 8] {
     std::array::from_fn(f)
 }
 
-// What kernels call most is not inlined: this tier is there to be right, and in an app's library to be small.
+// Frequently used operations are not inlined: this tier is the reference, and is kept small rather
+// than fast.
 impl TileSimd for Scalar {
     const TILES: usize = 1;
     type F32 = [f32; 8];

@@ -1,4 +1,4 @@
-//! The choice of an instruction set, made in one place.
+//! Selection of the instruction set.
 
 #[cfg(target_arch = "aarch64")]
 use super::aarch64::{dotprod, i8mm, neon};
@@ -9,7 +9,7 @@ use super::{Kernel, scalar};
 /// The instruction set in use.
 #[derive(Clone, Copy, Debug)]
 pub enum Tier {
-    /// Plain Rust: the definition.
+    /// Plain Rust, the reference.
     Scalar(scalar::Scalar),
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
@@ -26,13 +26,13 @@ pub enum Tier {
     /// NEON with the dot products of ARMv8.2.
     #[cfg(target_arch = "aarch64")]
     Dotprod(dotprod::Dotprod),
-    /// The same with the matrix products of ARMv8.6.
+    /// NEON with the matrix products of ARMv8.6 as well.
     #[cfg(target_arch = "aarch64")]
     I8mm(i8mm::I8mm),
 }
 
 impl Tier {
-    /// Every tier this CPU has, slowest first.
+    /// All tiers that this CPU supports, slowest first.
     pub fn available() -> Vec<Self> {
         #[allow(unused_mut)]
         let mut tiers = vec![Self::Scalar(scalar::Scalar)];
@@ -51,17 +51,17 @@ impl Tier {
         tiers
     }
 
-    /// The fastest tier this CPU has.
+    /// The fastest tier that this CPU supports.
     pub fn best() -> Self {
         Self::available().pop().unwrap_or(Self::Scalar(scalar::Scalar))
     }
 
-    /// The tier of that name, if this CPU has it.
+    /// The tier with that name, if this CPU supports it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::available().into_iter().find(|tier| tier.name() == name)
     }
 
-    /// Its name, as `--isa` takes it.
+    /// Name, as used by `--isa`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Scalar(_) => "scalar",

@@ -1,5 +1,5 @@
-//! The inputs of a matrix product: float values and, for coded weights, the same quantized to int8 with
-//! one scale per 32.
+//! Inputs of a matrix product: float values and, for quantized weights, the same values as int8
+//! with one scale per group of 32.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -8,51 +8,51 @@ use std::sync::OnceLock;
 use crate::blocks::GROUP;
 use crate::isa::{Isa, Kernel, Tier};
 
-/// Inputs `[tokens, width]`.
+/// Inputs, `[tokens, width]`.
 #[derive(Clone, Debug)]
 pub struct Activations<'a> {
-    /// The values, row-major.
+    /// Values, row-major.
     pub values: Cow<'a, [f32]>,
-    /// Inputs of one token.
+    /// Number of inputs per token.
     pub width: usize,
-    /// The quantized values; empty where `width` is no multiple of 32.
+    /// Quantized values; empty if `width` is not a multiple of 32.
     pub codes: Cow<'a, [i8]>,
-    /// `[tokens, width / 32]`
+    /// Scales, `[tokens, width / 32]`.
     pub scales: Cow<'a, [f32]>,
-    /// The quantized values of each group, added up: `[tokens, width / 32]`.
+    /// Sum of the quantized values of each group, `[tokens, width / 32]`.
     pub sums: Cow<'a, [i32]>,
     blocks: OnceLock<Blocks>,
     halves: OnceLock<Vec<[[f32; 1]; 2]>>,
 }
 
-/// Tokens of a block.
+/// Tokens per block.
 pub(super) const BLOCK: usize = 8;
 
-/// Half a block: where registers hold no more.
+/// Half a block, for instruction sets with fewer registers.
 pub(super) const HALF: usize = BLOCK / 2;
 
-/// The quantized values of eight tokens at a time, group by group, so that a kernel reads them in one run. The last
-/// block's missing tokens are zero.
+/// Quantized values in blocks of eight tokens, interleaved by group, so that a kernel reads them
+/// sequentially. Missing tokens of the last block are zero.
 #[derive(Clone, Debug)]
 pub(super) struct Blocks {
-    /// `[blocks, width / 32]` of eight tokens' codes, by fours.
+    /// Codes in fours, `[blocks, width / 32]` of eight tokens each.
     pub codes: Vec<[[[i8; 4]; 8]; BLOCK]>,
-    /// `[blocks, width / 32]` of eight.
+    /// Scales, `[blocks, width / 32]` of eight tokens each.
     pub scales: Vec<[f32; BLOCK]>,
-    /// `[blocks, width / 32]` of eight.
+    /// Sums of codes, `[blocks, width / 32]` of eight tokens each.
     pub sums: Vec<[i32; BLOCK]>,
     halves: OnceLock<Vec<[[f32; BLOCK]; 2]>>,
 }
 
 impl Blocks {
-    /// The sums of each half of a group's quantized values, times its scale: what an offset that all weights of a half
-    /// share is multiplied with. `[blocks, width / 32]`, made at first use.
+    /// Sum of the quantized values of each half-group, times the group's scale: the factor of an
+    /// offset that all weights of the half share. `[blocks, width / 32]`, computed on first use.
     pub(super) fn halves(&self) -> &[[[f32; BLOCK]; 2]] {
         self.halves.get_or_init(|| halves(&self.codes, &self.scales))
     }
 }
 
-/// See [`Blocks::halves`].
+/// Computes [`Blocks::halves`].
 fn halves<const T: usize>(codes: &[[[[i8; 4]; 8]; T]], scales: &[[f32; T]]) -> Vec<[[f32; T]; 2]> {
     let sum = |codes: &[[i8; 4]]| codes.iter().flatten().map(|&code| i32::from(code)).sum::<i32>();
     let mut all = vec![[[0.0; T]; 2]; scales.len()];
@@ -67,7 +67,7 @@ fn halves<const T: usize>(codes: &[[[[i8; 4]; 8]; T]], scales: &[[f32; T]]) -> V
 }
 
 impl<'a> Activations<'a> {
-    /// Takes `values` and quantizes them.
+    /// Quantizes `values`.
     pub fn new(tier: Tier, values: &'a [f32], width: usize) -> Self {
         let (mut codes, mut scales, mut sums) = (Vec::new(), Vec::new(), Vec::new());
         if width.is_multiple_of(GROUP) {
@@ -82,12 +82,12 @@ impl<'a> Activations<'a> {
         Self { values: Cow::Borrowed(values), width, codes, scales, sums, blocks, halves }
     }
 
-    /// How many tokens.
+    /// Number of tokens.
     pub fn tokens(&self) -> usize {
         self.values.len() / self.width
     }
 
-    /// The inputs of some of the tokens.
+    /// The inputs of a selection of tokens, copied.
     pub fn select(&self, tokens: &[usize]) -> Activations<'static> {
         fn rows<T: Copy>(from: &[T], width: usize, tokens: &[usize]) -> Vec<T> {
             if from.is_empty() {
@@ -108,7 +108,7 @@ impl<'a> Activations<'a> {
         }
     }
 
-    /// The inputs of a run of tokens.
+    /// The inputs of a range of tokens.
     pub fn view(&self, tokens: Range<usize>) -> Activations<'_> {
         fn rows<'a, T: Copy>(from: &'a [T], width: usize, tokens: &Range<usize>) -> Cow<'a, [T]> {
             let range = tokens.start * width..tokens.end * width;
@@ -125,13 +125,13 @@ impl<'a> Activations<'a> {
         }
     }
 
-    /// As [`Blocks::halves`], of each token by itself.
+    /// [`Blocks::halves`] for each token by itself.
     pub(super) fn halves(&self) -> &[[[f32; 1]; 2]] {
         let codes = self.codes.as_chunks::<4>().0.as_chunks::<8>().0.as_chunks::<1>().0;
         self.halves.get_or_init(|| halves(codes, self.scales.as_chunks::<1>().0))
     }
 
-    /// By blocks of tokens, made at first use.
+    /// The inputs in blocks of tokens, computed on first use.
     pub(super) fn blocks(&self) -> &Blocks {
         self.blocks.get_or_init(|| {
             let groups = self.width / GROUP;
@@ -167,7 +167,7 @@ struct Quantize<'a> {
     sums: &'a mut [i32],
 }
 
-/// Below this, a group counts as zero: its reciprocal would overflow.
+/// Maximum magnitude below which a group is quantized as zero: the reciprocal would overflow.
 const TINY: f32 = 1e-30;
 
 impl Kernel for Quantize<'_> {

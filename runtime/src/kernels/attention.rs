@@ -1,6 +1,7 @@
-//! Attention of one query over cached entries. An entry holds the keys and values of one position: in absorbed
-//! MLA the latent and the shared rotary key, which are the key of all heads, with the latent as the value; in
-//! grouped-query attention the keys of all groups and then their values.
+//! Attention of queries over cached entries. An entry holds the keys and values of one position. In
+//! absorbed MLA these are the latent and the shared rotary key, which together are the key of all
+//! heads, with the latent as the value; in grouped-query attention, the keys of all groups followed
+//! by their values.
 //!
 //! ```text
 //! for each block of 32 positions, in order
@@ -10,9 +11,9 @@
 //! out = O / L
 //! ```
 //!
-//! A block's part does not depend on what came before, so blocks can be computed anywhere. Under a sliding window
-//! the first block begins where the window does. A sink is a score without a value: the running (M, L) begin with
-//! it instead of with nothing.
+//! The partial result of a block does not depend on earlier blocks, so blocks can be computed in
+//! any order. Under a sliding window, the first block starts with the window. A sink is a score
+//! without a value: the running (M, L) start with it instead of being empty.
 
 use std::ops::Range;
 
@@ -22,86 +23,87 @@ use super::vector::exp;
 use crate::isa::{Isa, Kernel, Tier};
 use crate::threads::Pool;
 
-/// Positions of a block.
+/// Positions per block.
 pub const BLOCK: usize = 32;
 
 /// Cached entries, `[positions, width]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Entries<'a> {
-    /// How numbers are kept.
+    /// Element format.
     pub format: EntryFormat,
-    /// One entry after the other.
+    /// Entries, one after the other.
     pub bytes: &'a [u8],
 }
 
 impl Entries<'_> {
-    /// Those of some positions.
+    /// The entries of a range of positions.
     fn of(self, positions: Range<usize>, width: usize) -> Self {
         let len = self.format.bytes(width);
         Self { bytes: &self.bytes[positions.start * len..positions.end * len], ..self }
     }
 }
 
-/// Where keys and values lie in an entry.
+/// Layout of keys and values in an entry.
 #[derive(Clone, Copy, Debug)]
 pub struct EntryLayout {
-    /// Numbers of an entry.
+    /// Elements per entry.
     pub width: usize,
-    /// Keys, each of which serves as many heads; they begin the entry.
+    /// Number of keys, each shared by an equal number of heads. Keys come first in an entry.
     pub key_value_heads: usize,
     /// Width of a key.
     pub key_width: usize,
-    /// Where the values begin.
+    /// Offset of the values, in elements.
     pub values_at: usize,
     /// Width of a value.
     pub value_width: usize,
 }
 
-/// The heads of several tokens over a sequence's cached entries.
+/// Causal attention of the heads of several tokens over a sequence's cached entries.
 pub struct CausalAttention<'a> {
-    /// `[tokens, heads, key_width]`
+    /// Queries, `[tokens, heads, key_width]`.
     pub queries: &'a [f32],
-    /// `[positions, width]`; the last `tokens` of them are the tokens' own.
+    /// Entries, `[positions, width]`, of which the last `tokens` belong to the tokens themselves.
     pub entries: Entries<'a>,
-    /// Positions before the first token.
+    /// Number of positions before the first token.
     pub past: usize,
-    /// Heads of one token.
+    /// Heads per token.
     pub heads: usize,
-    /// What an entry holds.
+    /// Layout of an entry.
     pub layout: EntryLayout,
     /// Factor on the scores.
     pub scale: f32,
-    /// Positions that a token sees, its own among them, where not all.
+    /// Positions in the sliding window, including the token's own; `None` if all are visible.
     pub window: Option<usize>,
-    /// A score of each head that has no value, `[heads]`.
+    /// Score of each head's sink, `[heads]`.
     pub sinks: Option<&'a [f32]>,
 }
 
-/// Heads that read an entry together: unpacking it once serves them all.
-const TOGETHER: usize = 4;
+/// Heads that process an entry together, so that it is unpacked once.
+const HEADS_TOGETHER: usize = 4;
 
 impl CausalAttention<'_> {
-    /// Fills `out`, `[tokens, heads, value_width]`; a token sees the positions up to its own.
+    /// Computes the outputs, `[tokens, heads, value_width]`; a token attends to positions up to its
+    /// own.
     ///
     /// # Panics
-    /// Where shapes do not fit.
+    /// Panics if the shapes do not match.
     pub fn run(&self, tier: Tier, pool: &Pool, out: &mut [f32]) {
         let EntryLayout { width, key_value_heads, key_width, values_at, value_width } = self.layout;
         let queries = self.queries.len() / key_width;
         assert_eq!(out.len(), queries * value_width);
         let tokens = queries / self.heads;
         let heads_per_key = self.heads / key_value_heads;
-        let runs = heads_per_key.div_ceil(TOGETHER);
+        let runs = heads_per_key.div_ceil(HEADS_TOGETHER);
         let out = Disjoint::new(out);
         pool.run(tokens * key_value_heads * runs, &|i| {
             let (token, pair, run) =
                 (i / (key_value_heads * runs), i / runs % key_value_heads, i % runs);
             let end = self.past + token + 1;
             let start = self.window.map_or(0, |window| end.saturating_sub(window));
-            let head = pair * heads_per_key + run * TOGETHER;
-            let heads = TOGETHER.min(heads_per_key - run * TOGETHER);
+            let head = pair * heads_per_key + run * HEADS_TOGETHER;
+            let heads = HEADS_TOGETHER.min(heads_per_key - run * HEADS_TOGETHER);
             let query = token * self.heads + head;
-            // SAFETY: each task has the values of its own queries.
+            // SAFETY: each task writes only the outputs of its own queries.
             let out = unsafe { out.slice(query * value_width, heads * value_width) };
             tier.run(Attend {
                 queries: &self.queries[query * key_width..][..heads * key_width],
@@ -118,25 +120,25 @@ impl CausalAttention<'_> {
     }
 }
 
-/// A few heads of one token over all the entries that it sees.
+/// A few heads of one token, over all entries that the token attends to.
 struct Attend<'a> {
-    /// `[heads, key_width]`
+    /// Queries, `[heads, key_width]`.
     queries: &'a [f32],
-    /// A multiple of 8.
+    /// Width of a key, a multiple of 8.
     key_width: usize,
-    /// `[positions, width]`
+    /// Entries, `[positions, width]`.
     entries: Entries<'a>,
-    /// Numbers of an entry.
+    /// Elements per entry.
     width: usize,
-    /// Where the key begins in an entry.
+    /// Offset of the key in an entry.
     key_at: usize,
-    /// Where the value begins.
+    /// Offset of the value in an entry.
     value_at: usize,
     /// Factor on the scores.
     scale: f32,
-    /// A score of each head that has no value.
+    /// Score of each head's sink.
     sinks: Option<&'a [f32]>,
-    /// `[heads, value width]`; the value width is a multiple of 8.
+    /// Outputs, `[heads, value width]`; the value width is a multiple of 8.
     out: &'a mut [f32],
 }
 
@@ -157,8 +159,8 @@ impl Attend<'_> {
     #[inline(always)]
     fn heads<I: Isa, C: Cached>(self, isa: I) {
         let heads = self.queries.len() / self.key_width;
-        if heads == TOGETHER && I::TOKENS > 1 {
-            return attend::<I, C, TOGETHER>(isa, self);
+        if heads == HEADS_TOGETHER && I::TOKENS > 1 {
+            return attend::<I, C, HEADS_TOGETHER>(isa, self);
         }
         let value_width = self.out.len() / heads;
         let queries = self.queries.chunks_exact(self.key_width);
@@ -177,7 +179,7 @@ fn attend<I: Isa, C: Cached, const H: usize>(isa: I, call: Attend) {
     let entry_bytes = entries.format.bytes(width);
     let uniform = entries.format.uniform(width);
     let halves_at = entry_bytes - 2 * (width - uniform);
-    // A key may reach into the numbers that stay in half precision; a value does not.
+    // A key may extend into the elements that are kept in half precision; a value does not.
     let keys_end = key_at + key_width;
     let keys = key_at..keys_end.min(uniform);
     let half_keys = 0..keys_end.saturating_sub(uniform);
@@ -253,7 +255,8 @@ fn attend<I: Isa, C: Cached, const H: usize>(isa: I, call: Attend) {
     }
 }
 
-/// Turns the scores of a block, minus infinity where it has none, into `exp(s - m)`; gives `m`, the largest, and the sum.
+/// Replaces the scores of a block, minus infinity where it has none, by `exp(s - m)`, and returns
+/// the maximum `m` and the sum.
 #[inline(always)]
 fn softmax_part<I: Isa>(isa: I, scores: &mut [f32; BLOCK]) -> (f32, f32) {
     let mut max = f32::NEG_INFINITY;
@@ -273,7 +276,7 @@ fn softmax_part<I: Isa>(isa: I, scores: &mut [f32; BLOCK]) -> (f32, f32) {
     (max, isa.sum(sum))
 }
 
-/// The values of a block of positions, and what each counts for each head.
+/// Values of a block of positions, with their weights for each head.
 struct Values<'a, const H: usize> {
     block: &'a [u8],
     entry_bytes: usize,
@@ -283,7 +286,8 @@ struct Values<'a, const H: usize> {
 }
 
 impl<const H: usize> Values<'_, H> {
-    /// `out = keep * out + take * (weights . values)` for `L` lanes of each head's value, from number `at` on.
+    /// `out = keep * out + take * (weights . values)` for `L` lanes of each head's value, starting
+    /// at element `at`.
     #[inline(always)]
     fn merge<I: Isa, C: Cached, const L: usize>(
         &self,

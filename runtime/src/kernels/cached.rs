@@ -1,5 +1,5 @@
-//! Numbers as a cache keeps them. An entry is one position's numbers, as bytes; attention reads eight of them at a
-//! time.
+//! Element formats of the cache. An entry holds the elements of one position as bytes; attention
+//! reads eight elements at a time.
 
 use std::ops::Range;
 
@@ -8,22 +8,23 @@ use half::f16;
 use crate::blocks::GROUP;
 use crate::isa::Isa;
 
-/// How an entry's numbers are kept.
+/// Format of an entry's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryFormat {
-    /// 4 bytes a number.
+    /// 4 bytes per element.
     F32,
-    /// 2 bytes a number.
+    /// 2 bytes per element.
     F16,
-    /// A byte a number, then a scale per 32 of them (the upper half of an f32), then the last numbers in 2 bytes each.
+    /// One byte per element, then a scale per 32 elements (the upper half of an f32), then the
+    /// trailing elements in half precision.
     Q8 {
-        /// How many those are.
+        /// Number of trailing elements in half precision.
         halves: usize,
     },
 }
 
 impl EntryFormat {
-    /// Bytes of an entry of `width` numbers.
+    /// Bytes of an entry with `width` elements.
     pub fn bytes(self, width: usize) -> usize {
         match self {
             Self::F32 => 4 * width,
@@ -35,7 +36,7 @@ impl EntryFormat {
         }
     }
 
-    /// How many of an entry's first numbers are kept in the same way; the rest is in half precision.
+    /// Number of leading elements in the main format; the others are in half precision.
     pub(super) fn uniform(self, width: usize) -> usize {
         match self {
             Self::F32 | Self::F16 => width,
@@ -43,7 +44,7 @@ impl EntryFormat {
         }
     }
 
-    /// Appends an entry.
+    /// Appends an encoded entry.
     pub fn encode(self, entry: &[f32], to: &mut Vec<u8>) {
         match self {
             Self::F32 => to.extend(entry.iter().flat_map(|x| x.to_le_bytes())),
@@ -53,7 +54,7 @@ impl EntryFormat {
                 let scales: Vec<u16> = coded.chunks(GROUP).map(scale).collect();
                 for (group, scale) in coded.chunks(GROUP).zip(&scales) {
                     let scale = upper_half(*scale);
-                    // Nothing divided by nothing is no number, and that is code 0.
+                    // Zero divided by zero is NaN, which becomes code 0.
                     to.extend(group.iter().map(|x| (x / scale).round_ties_even() as i8 as u8));
                 }
                 to.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
@@ -62,7 +63,7 @@ impl EntryFormat {
         }
     }
 
-    /// The numbers of an entry.
+    /// Decodes an entry.
     pub fn decode(self, entry: &[u8], to: &mut [f32]) {
         match self {
             Self::F32 => {
@@ -92,31 +93,31 @@ impl EntryFormat {
     }
 }
 
-/// The least scale with which the group's largest number is at most 127.
+/// The smallest scale with which the largest magnitude of the group is at most 127.
 fn scale(group: &[f32]) -> u16 {
     let largest = group.iter().fold(0.0f32, |a, x| if x.abs() > a { x.abs() } else { a });
     ((largest / 127.0).to_bits().saturating_add(0xffff) >> 16) as u16
 }
 
-/// The number whose lower 16 bits are zero.
+/// The f32 whose upper 16 bits are `bits` and whose lower ones are zero.
 #[inline(always)]
 fn upper_half(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
-/// How a kernel reads entries of one type.
+/// Reads entries of one format in kernels.
 pub(super) trait Cached {
-    /// Eight numbers as they lie in an entry.
+    /// Eight encoded elements.
     type Eight<'a>: Copy;
 
-    /// Some of an entry's numbers. The range begins and ends at multiples of 8.
+    /// A range of an entry's elements, which begins and ends at multiples of 8.
     fn eights(
         entry: &[u8],
         numbers: Range<usize>,
         width: usize,
     ) -> impl Iterator<Item = Self::Eight<'_>>;
 
-    /// As lanes.
+    /// Decodes eight elements into lanes.
     fn load<I: Isa>(isa: I, eight: Self::Eight<'_>) -> I::F32;
 }
 
@@ -158,11 +159,11 @@ impl Cached for F16 {
     }
 }
 
-/// The bytes of [`EntryFormat::Q8`]
+/// The one-byte elements of [`EntryFormat::Q8`].
 pub(super) struct Q8;
 
 impl Cached for Q8 {
-    /// Codes and their scale.
+    /// Eight codes and their scale.
     type Eight<'a> = (&'a [u8; 8], [u8; 2]);
 
     #[inline(always)]
@@ -179,7 +180,7 @@ impl Cached for Q8 {
 
     #[inline(always)]
     fn load<I: Isa>(isa: I, (codes, scale): (&[u8; 8], [u8; 2])) -> I::F32 {
-        // Exact, and a few instructions on every machine once the compiler has seen it.
+        // Exact, and compiled to a few vector instructions on every machine.
         let mut numbers = [0.0; 8];
         for (x, code) in numbers.iter_mut().zip(codes) {
             *x = f32::from(*code as i8);

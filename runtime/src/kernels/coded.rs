@@ -1,4 +1,4 @@
-//! Products with coded weights.
+//! Matrix products with coded weights (e2 to e8).
 //!
 //! ```text
 //! for each tile of 8 rows, a lane per row
@@ -12,24 +12,25 @@ use std::iter::zip;
 
 use super::activations::{BLOCK, HALF};
 use super::codes::{Codes, E2, E3, E4, E8};
-use super::matmul::{Inputs, MOST_ROWS, Tiles, some_of};
+use super::matmul::{Inputs, MOST_ROWS, Tiles, subarray};
 use crate::blocks::coded::{HEADER_BYTES, Layout, table};
 use crate::blocks::{BlockType, TILE_ROWS};
 use crate::isa::MOST_TILES;
 use crate::isa::{Features, Isa, Kernel, TileSimd};
 
-/// Bytes that are asked for ahead of use: memory answers late, and the processor's own guesses end with a page.
+/// Prefetch distance in bytes. Memory latency is high, and the hardware prefetcher stops at page
+/// boundaries.
 const AHEAD: usize = 4096;
 
-/// Which tiles, the first and those beside it, and the tables of their codes.
+/// Index of the first tile, with the layout and code tables of the matrix.
 #[derive(Clone, Copy)]
-struct At<'a> {
+struct TileRef<'a> {
     layout: &'a Layout,
     tables: &'a [[i8; 16]; 2],
     tile: usize,
 }
 
-/// The bytes of a tile, by groups.
+/// Bytes of a tile, by group.
 #[derive(Clone, Copy)]
 struct Tile<'a, const RUNS: usize> {
     codes: &'a [[[u8; 32]; RUNS]],
@@ -46,7 +47,7 @@ impl<'a, const RUNS: usize> Tile<'a, RUNS> {
     }
 }
 
-/// A group's products with the tokens `AT` and `AT + 1`, those of them that are there.
+/// Accumulates a group's products with the tokens `AT` and `AT + 1`, as far as they exist.
 #[inline(always)]
 fn pair_at<W: TileSimd, C: Codes<RUNS>, const RUNS: usize, const T: usize, const AT: usize>(
     wide: W,
@@ -62,7 +63,7 @@ fn pair_at<W: TileSimd, C: Codes<RUNS>, const RUNS: usize, const T: usize, const
     }
 }
 
-/// Tiles of coded weights.
+/// Product of coded tiles.
 pub(super) struct Coded<'a>(pub Tiles<'a>);
 
 impl Kernel for Coded<'_> {
@@ -87,13 +88,13 @@ impl Tiles<'_> {
             Layout::new(self.weights.block_type(), self.weights.rows(), self.weights.cols())
                 .expect("checked at construction");
         let tables = &C::tables(table(self.weights.data()));
-        // One token alone waits for memory, which gives one run of bytes faster than two.
+        // A single token is bound by memory, which reads one sequential stream faster than two.
         let several = self.x.tokens() > 1;
         let mut tile = self.tiles.start;
         while tile < self.tiles.end {
-            let at = At { layout: &layout, tables, tile };
+            let at = TileRef { layout: &layout, tables, tile };
             let last = tile + <I::Wide as TileSimd>::TILES - 1;
-            // Tiles side by side see the same inputs.
+            // Tiles in one register must have the same inputs.
             if <I::Wide as TileSimd>::TILES > 1
                 && several
                 && last < self.tiles.end
@@ -108,13 +109,13 @@ impl Tiles<'_> {
         }
     }
 
-    /// Some tiles side by side times all tokens.
+    /// Multiplies the tiles of one register with all tokens.
     #[inline(always)]
     fn coded_tiles<I: Isa, W: TileSimd, C: Codes<RUNS>, const RUNS: usize>(
         &self,
         isa: I,
         wide: W,
-        at: At,
+        at: TileRef,
     ) {
         let tokens = self.x.tokens();
         let mut token = 0;
@@ -122,24 +123,24 @@ impl Tiles<'_> {
             let left = tokens - token;
             if left == 1 || W::TOKENS == 1 {
                 let x = self.token(at.tile, token);
-                self.some::<I, W, C, RUNS, 1, 1>(isa, wide, at, token, x);
+                self.run_batch::<I, W, C, RUNS, 1, 1>(isa, wide, at, token, x);
                 token += 1;
                 continue;
             }
             let x = self.block(at.tile, token);
             if W::TOKENS >= BLOCK && left > HALF {
-                self.some::<I, W, C, RUNS, BLOCK, BLOCK>(isa, wide, at, token, x);
+                self.run_batch::<I, W, C, RUNS, BLOCK, BLOCK>(isa, wide, at, token, x);
                 token += BLOCK;
             } else {
-                self.some::<I, W, C, RUNS, HALF, BLOCK>(isa, wide, at, token, x);
+                self.run_batch::<I, W, C, RUNS, HALF, BLOCK>(isa, wide, at, token, x);
                 token += HALF;
             }
         }
     }
 
-    /// Tiles times `T` tokens of a block of `B`, from `token` on.
+    /// Multiplies tiles with `T` tokens from a block of `B`, starting at `token`.
     #[inline(always)]
-    fn some<
+    fn run_batch<
         I: Isa,
         W: TileSimd,
         C: Codes<RUNS>,
@@ -150,7 +151,7 @@ impl Tiles<'_> {
         &self,
         isa: I,
         wide: W,
-        At { layout, tables, tile }: At,
+        TileRef { layout, tables, tile }: TileRef,
         token: usize,
         inputs: Inputs<B>,
     ) {
@@ -160,7 +161,7 @@ impl Tiles<'_> {
 
         let from = if T == B { 0 } else { token % B };
         let mut sums = [wide.splat(0.0); T];
-        // Side by side, so that nothing is checked within the loop.
+        // Zipped, so that the loop has no bounds checks.
         let [first, second] = tiles;
         let codes = zip(first.codes, second.codes);
         let scales = zip(first.scales, second.scales);
@@ -180,14 +181,15 @@ impl Tiles<'_> {
             }
             let weights = C::decode(wide, tables, codes);
             let scale = wide.scales_tiles(scales);
-            let x: &[_; T] = some_of(x, from);
-            let x_scales: &[_; T] = some_of(x_scales, from);
-            let x_sums: &[_; T] = some_of(x_sums, from);
+            let x: &[_; T] = subarray(x, from);
+            let x_scales: &[_; T] = subarray(x_scales, from);
+            let x_sums: &[_; T] = subarray(x_sums, from);
             let mut products = [wide.splat_i32(0); T];
             for (product, sum) in products.iter_mut().zip(x_sums) {
                 *product = wide.splat_i32(-C::bias::<W>() * sum);
             }
-            // Four steps, not a loop: of one with a long body the compiler keeps everything in memory.
+            // Four explicit steps instead of a loop, whose long body would make the compiler spill
+            // registers.
             pair_at::<W, C, RUNS, T, 0>(wide, &mut products, &weights, x);
             pair_at::<W, C, RUNS, T, 2>(wide, &mut products, &weights, x);
             pair_at::<W, C, RUNS, T, 4>(wide, &mut products, &weights, x);
@@ -211,9 +213,9 @@ impl Tiles<'_> {
         for (t, sum) in sums.iter().take(tokens).enumerate() {
             let mut y = [0.0; MOST_ROWS];
             wide.store_tiles(wide.mul(*sum, row_scales), &mut y);
-            // SAFETY: rows of these tiles belong to this task alone.
+            // SAFETY: only this task writes the rows of these tiles.
             let out = unsafe { self.out.slice((token + t) * self.weights.rows() + row, rows) };
-            // A whole number of tiles at once, without a call.
+            // Whole tiles are copied without a call to memcpy.
             match out.as_chunks_mut::<TILE_ROWS>() {
                 (tiles, []) => tiles.iter_mut().zip(y.as_chunks().0).for_each(|(out, y)| *out = *y),
                 _ => out.copy_from_slice(&y[..rows]),

@@ -1,11 +1,12 @@
-//! How coded weights are unpacked: the codes of a group become eight registers of 8 rows x 4 columns, or of the rows of
-//! several tiles.
+//! Unpacking of coded weights: the codes of a group become eight registers of 8 rows x 4 columns,
+//! or of the rows of several tiles.
 
 use crate::isa::{MOST_TILES, TileSimd};
 
-/// How the codes of a group, `RUNS` times 32 bytes in each tile, become weights: eight registers of 8 rows x 4 columns.
+/// Unpacks the codes of a group, `RUNS` times 32 bytes in each tile, into eight registers of 8 rows
+/// x 4 columns.
 pub trait Codes<const RUNS: usize> {
-    /// What [`decode`](Self::decode) looks up, from the table of the matrix.
+    /// Lookup tables for [`decode`](Self::decode), from the table of the matrix.
     #[inline(always)]
     fn tables(table: [i8; 16]) -> [[i8; 16]; 2] {
         [table; 2]
@@ -17,7 +18,7 @@ pub trait Codes<const RUNS: usize> {
         group: [&[[u8; 32]; RUNS]; MOST_TILES],
     ) -> [W::U8; 8];
 
-    /// What decoded weights are above their value.
+    /// Bias of decoded weights over their values.
     #[inline(always)]
     fn bias<W: TileSimd>() -> i32 {
         W::TABLE_BIAS
@@ -45,10 +46,10 @@ pub struct E3;
 pub struct E4;
 pub struct E8;
 
-// Loops and literals, no closures: a closure that is not inlined is compiled without the instructions that its
-// caller may use, and calls them one by one.
+// Loops and literals, no closures: a closure that is not inlined is compiled without the caller's
+// target features.
 
-/// The 4-bit codes of `N` runs, lower before upper.
+/// The 4-bit codes of `N` runs, lower nibbles before upper ones.
 #[inline(always)]
 fn nibbles<W: TileSimd, const RUNS: usize, const N: usize>(
     isa: W,
@@ -64,7 +65,7 @@ fn nibbles<W: TileSimd, const RUNS: usize, const N: usize>(
 }
 
 impl Codes<2> for E2 {
-    /// A nibble holds two codes: a table for each.
+    /// A nibble contains two codes, each with a table.
     #[inline(always)]
     fn tables(table: [i8; 16]) -> [[i8; 16]; 2] {
         let mut tables = [table; 2];
@@ -96,8 +97,8 @@ impl Codes<2> for E2 {
 }
 
 impl Codes<3> for E3 {
-    /// A nibble holds the lower bits of two codes. One of the bits that a code does not need gives way to its upper bit:
-    /// the third for the first code, the second for the second.
+    /// A nibble contains the lower bits of two codes. The upper bit of each replaces a bit that the
+    /// code does not need: the third for the first code, the second for the second.
     #[inline(always)]
     fn tables(table: [i8; 16]) -> [[i8; 16]; 2] {
         let mut tables = [table; 2];

@@ -1,8 +1,8 @@
-//! Memory that several threads write at the same time, each its own part.
+//! A slice that several threads write at the same time, each in its own part.
 
 use std::marker::PhantomData;
 
-/// A mutable slice shared by threads that write disjoint places.
+/// A mutable slice shared by threads that write disjoint ranges.
 #[derive(Clone, Copy)]
 pub(super) struct Disjoint<'a> {
     start: *mut f32,
@@ -10,7 +10,7 @@ pub(super) struct Disjoint<'a> {
     lifetime: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: places are only reached through `write` and `slice`, whose callers keep them disjoint.
+// SAFETY: elements are reached only through `write` and `slice`, whose callers keep them disjoint.
 unsafe impl Send for Disjoint<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Disjoint<'_> {}
@@ -21,11 +21,11 @@ impl<'a> Disjoint<'a> {
     }
 
     /// # Safety
-    /// No other thread uses these places.
+    /// No other thread uses these elements.
     #[inline(always)]
     pub(super) unsafe fn slice(&self, at: usize, len: usize) -> &'a mut [f32] {
         assert!(at <= self.len && len <= self.len - at);
-        // SAFETY: within the slice this was made of, and not aliased as the caller promises.
+        // SAFETY: within the original slice, and not aliased, as the caller promises.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
 }

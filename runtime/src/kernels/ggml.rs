@@ -15,7 +15,7 @@ use std::iter::zip;
 use std::ops::Range;
 
 use super::activations::{BLOCK, HALF};
-use super::matmul::{Inputs, Tiles, some_of};
+use super::matmul::{Inputs, Tiles, subarray};
 use crate::blocks::ggml::{Block, Bytes, TileGroup, WithBlock, with_block};
 use crate::blocks::{GROUP, TILE_ROWS};
 use crate::isa::MOST_TILES;
@@ -183,16 +183,16 @@ impl Multiply<'_> {
             let left = self.tokens.end - token;
             if W::TILES == 1 && (x.tokens() == 1 || W::TOKENS == 1) {
                 let seen = (self.all.token(tile, token), self.all.token_halves(tile, token));
-                self.some::<W, HALVES, SIGNED, 1, 1>(wide, at, token, seen);
+                self.run_batch::<W, HALVES, SIGNED, 1, 1>(wide, at, token, seen);
                 token += 1;
                 continue;
             }
             let seen = (self.all.block(tile, token), self.all.block_halves(tile, token));
             if W::TOKENS >= BLOCK && left > HALF {
-                self.some::<W, HALVES, SIGNED, BLOCK, BLOCK>(wide, at, token, seen);
+                self.run_batch::<W, HALVES, SIGNED, BLOCK, BLOCK>(wide, at, token, seen);
                 token += BLOCK;
             } else {
-                self.some::<W, HALVES, SIGNED, HALF, BLOCK>(wide, at, token, seen);
+                self.run_batch::<W, HALVES, SIGNED, HALF, BLOCK>(wide, at, token, seen);
                 token += HALF;
             }
         }
@@ -200,7 +200,13 @@ impl Multiply<'_> {
 
     /// Tiles with `T` tokens of a block of `B`, from `token` on.
     #[inline(always)]
-    fn some<W: TileSimd, const HALVES: bool, const SIGNED: bool, const T: usize, const B: usize>(
+    fn run_batch<
+        W: TileSimd,
+        const HALVES: bool,
+        const SIGNED: bool,
+        const T: usize,
+        const B: usize,
+    >(
         &mut self,
         wide: W,
         at: usize,
@@ -228,17 +234,17 @@ impl Multiply<'_> {
                     wide.load_bytes_tiles([a, b])
                 };
             }
-            let x: &[_; T] = some_of(x, from);
-            let x_scales: &[_; T] = some_of(x_scales, from);
-            let x_sums: &[_; T] = some_of(x_sums, from);
+            let x: &[_; T] = subarray(x, from);
+            let x_scales: &[_; T] = subarray(x_scales, from);
+            let x_sums: &[_; T] = subarray(x_sums, from);
             if HALVES {
                 for (half, x_half) in x_halves.iter().enumerate() {
                     let scale = wide.load_tiles([&a.scales[half], &b.scales[half]]);
                     let offset = wide.load_tiles([&a.offsets[half], &b.offsets[half]]);
-                    let weights: &[_; 4] = some_of(&weights, 4 * half);
-                    let x_half: &[_; T] = some_of(x_half, from);
+                    let weights: &[_; 4] = subarray(&weights, 4 * half);
+                    let x_half: &[_; T] = subarray(x_half, from);
                     for t in 0..T {
-                        let x: &[_; 4] = some_of(&x[t], 4 * half);
+                        let x: &[_; 4] = subarray(&x[t], 4 * half);
                         let products = wide.dot_table(wide.splat_i32(0), weights, x);
                         let scale = wide.mul(scale, wide.splat(x_scales[t]));
                         sums[t] = wide.fma(scale, wide.to_f32(products), sums[t]);
@@ -249,8 +255,8 @@ impl Multiply<'_> {
             }
             let scale = wide.load_tiles([&a.scales[0], &b.scales[0]]);
             let offset = wide.load_tiles([&a.offsets[0], &b.offsets[0]]);
-            let x_first: &[_; T] = some_of(&x_halves[0], from);
-            let x_second: &[_; T] = some_of(&x_halves[1], from);
+            let x_first: &[_; T] = subarray(&x_halves[0], from);
+            let x_second: &[_; T] = subarray(&x_halves[1], from);
             for t in 0..T {
                 let products = if SIGNED {
                     let bias = wide.splat_i32(-W::BYTE_BIAS * x_sums[t]);

@@ -1,7 +1,8 @@
 //! Matrix products: `out[t, r] = sum over k of weights[r, k] * x[t, k]`.
 //!
-//! How is the matter of the weights' type: [`super::coded`] for ours, [`super::plain`] for plain numbers, [`super::ggml`] for
-//! ggml's types. Decode is the case of one token. Rows are divided among threads; nothing else is.
+//! The inner loop depends on the block type: [`super::coded`] for vaquita's types, [`super::plain`]
+//! for floating-point types, [`super::ggml`] for ggml's quantized types. Decoding is the case of
+//! one token. Rows are divided among threads; nothing else is.
 
 use std::ops::Range;
 
@@ -16,38 +17,40 @@ use crate::isa::MOST_TILES;
 use crate::isa::Tier;
 use crate::threads::Pool;
 
-/// Weights that one task works through, at the least: smaller ones are not worth a hand-over.
+/// Smallest task, in weights; smaller ones are not worth their overhead.
 const TASK_WEIGHTS: usize = 1 << 15;
 
-/// A task is this share of what each thread has left to do: long runs first, since memory is read fastest in long runs,
-/// and short ones last, so that threads end together and a slow core takes fewer.
-const SHARE_OF_REST: usize = 2;
+/// Guided self-scheduling: a task is a thread's share of the remaining work, divided by this. Large
+/// tasks come first, since memory is read fastest in long sequential runs; small ones come last, so
+/// that threads finish together and a slow core takes fewer.
+const REST_DIVISOR: usize = 2;
 
-/// One of the products of a job: `out = x * weights^T`.
+/// One product of a job: `out = x * weights^T`.
 pub struct Product<'a> {
-    /// `[rows, cols]`
+    /// Weights, `[rows, cols]`.
     pub weights: &'a Matrix,
-    /// The rows of `weights` are divided among so many heads, and so are the columns of `x`: each head's rows see
-    /// its columns.
+    /// Number of heads into which the rows of `weights` and the columns of `x` are divided: each
+    /// head's rows are multiplied with its columns.
     pub heads: usize,
-    /// `[tokens, heads * cols]`
+    /// Inputs, `[tokens, heads * cols]`.
     pub x: &'a Activations<'a>,
-    /// `[tokens, rows]`
+    /// Outputs, `[tokens, rows]`.
     pub out: &'a mut [f32],
 }
 
 /// `out = x * weights^T`, `out` is `[tokens, rows]`.
 ///
 /// # Panics
-/// Where shapes do not fit.
+/// Panics if the shapes do not match.
 pub fn matmul(tier: Tier, pool: &Pool, weights: &Matrix, x: &Activations, out: &mut [f32]) {
     matmul_all(tier, pool, [Product { weights, heads: 1, x, out }]);
 }
 
-/// A product per head: each head's rows of `weights` see its columns of `x`, `[tokens, heads * cols]`.
+/// One product per head: each head's rows of `weights` are multiplied with its columns of `x`,
+/// `[tokens, heads * cols]`.
 ///
 /// # Panics
-/// Where shapes do not fit.
+/// Panics if the shapes do not match.
 pub fn matmul_per_head(
     tier: Tier,
     pool: &Pool,
@@ -59,29 +62,29 @@ pub fn matmul_per_head(
     matmul_all(tier, pool, [Product { weights, heads, x, out }]);
 }
 
-/// Several products as one job: a thread that is done with its share of one goes on with the next.
+/// Several products as one job, without a barrier between them.
 ///
 /// # Panics
-/// Where shapes do not fit.
+/// Panics if the shapes do not match.
 pub fn matmul_all<'a>(tier: Tier, pool: &Pool, products: impl IntoIterator<Item = Product<'a>>) {
-    let parts: Vec<Part> = products.into_iter().map(Part::new).collect();
+    let parts: Vec<CheckedProduct> = products.into_iter().map(CheckedProduct::new).collect();
     let tasks = tasks(&parts, pool.active());
     pool.run(tasks.len(), &|task| {
         let (part, tiles) = tasks[task].clone();
-        let Part { weights, rows_per_head, x, out } = parts[part];
+        let CheckedProduct { weights, rows_per_head, x, out } = parts[part];
         Tiles { weights, rows_per_head, x, out, tiles }.run(tier);
     });
 }
 
-/// Runs of tiles, each with the number of its part.
-fn tasks(parts: &[Part], threads: usize) -> Vec<(usize, Range<usize>)> {
+/// Ranges of tiles, each with the index of its product.
+fn tasks(parts: &[CheckedProduct], threads: usize) -> Vec<(usize, Range<usize>)> {
     let mut left: usize = parts.iter().map(|part| part.tiles() * part.tile_work()).sum();
     let mut tasks = Vec::new();
     for (number, part) in parts.iter().enumerate() {
         let work = part.tile_work().max(1);
         let mut tile = 0;
         while tile < part.tiles() {
-            let share = (left / (threads * SHARE_OF_REST)).max(TASK_WEIGHTS);
+            let share = (left / (threads * REST_DIVISOR)).max(TASK_WEIGHTS);
             let end = part.tiles().min(tile + share.div_ceil(work));
             left -= (end - tile) * part.tile_work();
             tasks.push((number, tile..end));
@@ -91,16 +94,16 @@ fn tasks(parts: &[Part], threads: usize) -> Vec<(usize, Range<usize>)> {
     tasks
 }
 
-/// A product, checked.
+/// A product whose shapes were checked.
 #[derive(Clone, Copy)]
-struct Part<'a> {
+struct CheckedProduct<'a> {
     weights: &'a Matrix,
     rows_per_head: usize,
     x: &'a Activations<'a>,
     out: Disjoint<'a>,
 }
 
-impl<'a> Part<'a> {
+impl<'a> CheckedProduct<'a> {
     fn new(Product { weights, heads, x, out }: Product<'a>) -> Self {
         let (rows, cols, tokens) = (weights.rows(), weights.cols(), x.tokens());
         assert_eq!(x.width, heads * cols, "inputs do not fit the weights");
@@ -117,13 +120,13 @@ impl<'a> Part<'a> {
         self.weights.rows().div_ceil(TILE_ROWS)
     }
 
-    /// Weights of a tile, each as often as it is unpacked: a few tokens share that.
+    /// Number of weights of a tile, times the number of times that each is unpacked.
     fn tile_work(&self) -> usize {
         TILE_ROWS * self.weights.cols() * self.x.tokens().div_ceil(4)
     }
 }
 
-/// The inputs of `T` tokens, by groups.
+/// Inputs of `T` tokens, by group.
 #[derive(Clone, Copy)]
 pub(super) struct Inputs<'a, const T: usize> {
     pub codes: &'a [[[[i8; 4]; 8]; T]],
@@ -131,31 +134,31 @@ pub(super) struct Inputs<'a, const T: usize> {
     pub sums: &'a [[i32; T]],
 }
 
-/// The part of a block that begins at `from`.
+/// The `T` elements of a block that start at `from`.
 #[inline(always)]
-pub(super) fn some_of<N, const T: usize>(block: &[N], from: usize) -> &[N; T] {
+pub(super) fn subarray<N, const T: usize>(block: &[N], from: usize) -> &[N; T] {
     block[from..].first_chunk().expect("blocks are divided in halves")
 }
 
-/// Rows of the tiles that go side by side, at the most.
+/// Maximum number of rows of the tiles in one register.
 pub(super) const MOST_ROWS: usize = MOST_TILES * TILE_ROWS;
 
-/// Some tiles of a product.
+/// A range of tiles of a product.
 pub(super) struct Tiles<'a> {
-    /// `[rows, cols]`
+    /// Weights, `[rows, cols]`.
     pub weights: &'a Matrix,
-    /// Rows that see the same columns of `x`.
+    /// Rows per head, which share the same columns of `x`.
     pub rows_per_head: usize,
-    /// `[tokens, heads * cols]`
+    /// Inputs, `[tokens, heads * cols]`.
     pub x: &'a Activations<'a>,
-    /// `[tokens, rows]`
+    /// Outputs, `[tokens, rows]`.
     pub out: Disjoint<'a>,
-    /// Which.
+    /// Range of tiles to compute.
     pub tiles: Range<usize>,
 }
 
 impl Tiles<'_> {
-    /// Multiplies them.
+    /// Computes the products of the tiles.
     fn run(self, tier: Tier) {
         let ty = self.weights.block_type();
         if ty.is_plain() {
@@ -167,18 +170,18 @@ impl Tiles<'_> {
         }
     }
 
-    /// The rows of some tiles, the last of which may have fewer.
+    /// Rows of a range of tiles; the last tile may be partial.
     pub fn rows(&self, tiles: Range<usize>) -> Range<usize> {
         tiles.start * TILE_ROWS..self.weights.rows().min(tiles.end * TILE_ROWS)
     }
 
-    /// Where what a row sees begins in a token's inputs.
+    /// Offset of a row's inputs within a token's.
     #[inline(always)]
     pub fn input_at(&self, row: usize) -> usize {
         row / self.rows_per_head * self.weights.cols()
     }
 
-    /// What a tile sees of one token.
+    /// Inputs of a tile for one token.
     #[inline(always)]
     pub fn token(&self, tile: usize, token: usize) -> Inputs<'_, 1> {
         let at = (token * self.x.width + self.input_at(tile * TILE_ROWS)) / GROUP;
@@ -191,7 +194,7 @@ impl Tiles<'_> {
         }
     }
 
-    /// What a tile sees of the block that `token` is in.
+    /// Inputs of a tile for the block that contains `token`.
     #[inline(always)]
     pub fn block(&self, tile: usize, token: usize) -> Inputs<'_, BLOCK> {
         let blocks = self.x.blocks();
@@ -204,14 +207,14 @@ impl Tiles<'_> {
         }
     }
 
-    /// [`Activations::halves`] of what a tile sees of one token.
+    /// [`Activations::halves`] of a tile's inputs for one token.
     #[inline(always)]
     pub fn token_halves(&self, tile: usize, token: usize) -> &[[[f32; 1]; 2]] {
         let at = (token * self.x.width + self.input_at(tile * TILE_ROWS)) / GROUP;
         &self.x.halves()[at..][..self.weights.cols() / GROUP]
     }
 
-    /// The same of the block that `token` is in.
+    /// The same for the block that contains `token`.
     #[inline(always)]
     pub fn block_halves(&self, tile: usize, token: usize) -> &[[[f32; BLOCK]; 2]] {
         let at = (token / BLOCK * self.x.width + self.input_at(tile * TILE_ROWS)) / GROUP;

@@ -1,8 +1,9 @@
-//! The runtime's arithmetic, each piece written once over an instruction set ([`crate::isa`]).
+//! Arithmetic of the runtime, each kernel written once over the instruction sets of [`crate::isa`].
 //!
-//! The contract (docs/decisions.md, "One answer"): integer products of a group are exact; float sums
-//! run in group order in the lane of their row, or over eight lanes with one fixed tree; every fused
-//! multiply-add is explicit; nothing depends on how work is divided among threads or tokens.
+//! The contract (docs/decisions.md, "One answer"): integer products within a group are exact; float
+//! sums run in group order in the lane of their row, or over eight lanes with one fixed reduction
+//! tree; every fused multiply-add is explicit; nothing depends on how work is divided among threads
+//! or tokens.
 
 pub mod activations;
 pub mod attention;

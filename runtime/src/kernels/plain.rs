@@ -1,10 +1,11 @@
-//! Products of plain numbers, F32, F16 and BF16:
+//! Matrix products with F32, F16 and BF16 weights:
 //!
 //! ```text
 //! for each row, eight lanes over the columns, acc = fma(w, x, acc); then the fixed tree
 //! ```
 //!
-//! A sum waits for itself, so several rows and tokens go side by side, each with a sum of its own.
+//! Several accumulators hide FMA latency: several rows and tokens are computed together, each with
+//! its own sum.
 
 use std::ops::Range;
 
@@ -12,17 +13,17 @@ use super::matmul::Tiles;
 use crate::blocks::BlockType;
 use crate::isa::{Isa, Kernel};
 
-/// Tokens side by side.
+/// Tokens computed together.
 const TOKENS: usize = 4;
-/// Rows side by side with these.
+/// Rows computed together with `TOKENS` tokens.
 const ROWS: usize = 2;
-/// Rows side by side with one token.
+/// Rows computed together with one token.
 const ROWS_ALONE: usize = 4;
 
-/// Tokens whose inputs stay in the second cache while rows pass, and a few of them in the first.
+/// Number of tokens whose inputs stay in the L2 cache while rows are read, and a few of them in L1.
 const TOKENS_AT_ONCE: usize = 16;
 
-/// Tiles of plain numbers.
+/// Product of plain tiles.
 pub(super) struct Plain<'a>(pub Tiles<'a>);
 
 impl Kernel for Plain<'_> {
@@ -66,7 +67,8 @@ impl Plain<'_> {
         }
     }
 
-    /// `R` rows times `T` tokens. Rows past the last are the last again, and are not stored.
+    /// Multiplies `R` rows with `T` tokens. Rows beyond the last repeat the last and are not
+    /// stored.
     #[inline(always)]
     fn block<I: Isa, N: Number, const R: usize, const T: usize>(
         &self,
@@ -92,7 +94,7 @@ impl Plain<'_> {
             let mut w = [isa.splat(0.0); R];
             for r in 0..R {
                 if T == 1 {
-                    // Memory answers late: the same place in the next rows.
+                    // Prefetch the same columns of the next rows.
                     let next = R * cols * N::BYTES;
                     isa.prefetch::<0>(
                         (&raw const w_steps[r][step]).cast::<u8>().wrapping_add(next),
@@ -119,20 +121,20 @@ impl Plain<'_> {
         }
         for (row, sums) in (row..rows).zip(&sums) {
             for (token, sum) in (token..).zip(sums) {
-                // SAFETY: rows of these tiles belong to this task alone.
+                // SAFETY: only this task writes the rows of these tiles.
                 unsafe { self.0.out.slice(token * rows + row, 1)[0] = isa.sum(*sum) };
             }
         }
     }
 }
 
-/// A plain number type, little-endian in memory.
+/// A floating-point type, little-endian in memory.
 trait Number {
     const BYTES: usize;
-    /// Eight of them.
+    /// Eight encoded elements.
     type Eight;
     fn eights(bytes: &[u8]) -> &[Self::Eight];
-    /// Fewer than eight, and zeros.
+    /// Fewer than eight elements, padded with zeros.
     fn padded(bytes: &[u8]) -> Self::Eight;
     fn load<I: Isa>(isa: I, from: &Self::Eight) -> I::F32;
 }
@@ -141,7 +143,7 @@ struct F32;
 struct F16;
 struct BF16;
 
-/// What number types have in common.
+/// Implementation shared by the element types.
 macro_rules! number {
     ($name:ident, $bytes:literal, $load:expr) => {
         impl Number for $name {
@@ -172,7 +174,7 @@ number!(F16, 2, I::load_f16);
 number!(BF16, 2, I::load_bf16);
 number!(F32, 4, load_f32);
 
-/// In the machine's byte order, which on little-endian ones is no work.
+/// Converts to native byte order, a no-op on little-endian machines.
 #[inline(always)]
 fn load_f32<I: Isa>(isa: I, from: &[u8; 32]) -> I::F32 {
     let numbers = from.as_chunks::<4>().0;

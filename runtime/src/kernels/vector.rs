@@ -1,8 +1,8 @@
-//! What a model does to vectors besides multiplying them: norms, activations, weighted sums.
+//! Vector operations of a model besides matrix products: norms, activations, weighted sums.
 
 use crate::isa::{Isa, Kernel, Tier};
 
-/// Calls `f` with the lanes of `x`, a short end padded with zeros, and stores what it gives.
+/// Replaces the lanes of `x` by `f` of them; a short end is padded with zeros.
 #[inline(always)]
 fn map_lanes<I: Isa>(isa: I, x: &mut [f32], f: impl Fn(usize, I::F32) -> I::F32) {
     let (lanes, rest) = x.as_chunks_mut::<8>();
@@ -19,7 +19,7 @@ fn map_lanes<I: Isa>(isa: I, x: &mut [f32], f: impl Fn(usize, I::F32) -> I::F32)
     }
 }
 
-/// Eight values from `from`, zeros after its end.
+/// Up to eight values of `from`, padded with zeros.
 #[inline(always)]
 fn padded(from: &[f32]) -> [f32; 8] {
     let mut lane = [0.0; 8];
@@ -28,7 +28,7 @@ fn padded(from: &[f32]) -> [f32; 8] {
     lane
 }
 
-/// Eight values of `from` at `at`, zeros after its end.
+/// Eight values of `from` at `at`, padded with zeros beyond its end.
 #[inline(always)]
 fn lane_at(from: &[f32], at: usize) -> [f32; 8] {
     match from[at..].first_chunk() {
@@ -37,8 +37,8 @@ fn lane_at(from: &[f32], at: usize) -> [f32; 8] {
     }
 }
 
-/// `e^x`, within 2 units in the last place: Cody and Waite's reduction and Cephes' polynomial. Arguments
-/// below -87 give about 1e-38, above 88 about 1e38.
+/// `e^x`, within 2 ulp: Cody and Waite's range reduction and Cephes' polynomial. Arguments below
+/// -87 give about 1e-38, above 88 about 1e38.
 #[inline(always)]
 pub(super) fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let x = isa.max(isa.min(x, isa.splat(88.0)), isa.splat(-87.0));
@@ -54,7 +54,7 @@ pub(super) fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     isa.mul(p, isa.exp2i(n))
 }
 
-/// Runs `e^x` over a slice.
+/// `e^x`, in place.
 pub struct Exp<'a>(pub &'a mut [f32]);
 
 impl Kernel for Exp<'_> {
@@ -86,9 +86,9 @@ fn sigmoid<I: Isa>(isa: I, x: I::F32) -> I::F32 {
 
 /// SwiGLU: `gate = gate * sigmoid(gate) * up`.
 pub struct SwiGlu<'a> {
-    /// In: the gate. Out: the result.
+    /// Input: gate. Output: result.
     pub gate: &'a mut [f32],
-    /// The linear half.
+    /// Linear half.
     pub up: &'a [f32],
 }
 
@@ -101,15 +101,16 @@ impl Kernel for SwiGlu<'_> {
     }
 }
 
-/// gpt-oss's SwiGLU: `gate = g * sigmoid(alpha g) * (u + 1)`, `g` and `u` being gate and up within a limit.
+/// gpt-oss's SwiGLU: `gate = g * sigmoid(alpha g) * (u + 1)`, with `g` and `u` the clamped gate and
+/// up.
 pub struct ClampedSwiGlu<'a> {
-    /// In: the gate. Out: the result.
+    /// Input: gate. Output: result.
     pub gate: &'a mut [f32],
-    /// The linear half.
+    /// Linear half.
     pub up: &'a [f32],
     /// Steepness of the gate.
     pub alpha: f32,
-    /// The limit: of the gate from above, of the linear half either way.
+    /// Limit: `g = min(gate, limit)`, and `u` is `up` clamped to `[-limit, limit]`.
     pub limit: f32,
 }
 
@@ -123,8 +124,8 @@ impl Kernel for ClampedSwiGlu<'_> {
     }
 }
 
-/// How a gate lets the linear half through. Not a closure: one of this size is not inlined, and then calls the
-/// instructions one by one.
+/// Activation of a gated linear unit. Not a closure: one of this size is not inlined, and then each
+/// intrinsic becomes a call.
 trait Gate {
     fn apply<I: Isa>(&self, isa: I, gate: I::F32, up: I::F32) -> I::F32;
 }
@@ -170,9 +171,9 @@ fn gated<I: Isa>(isa: I, how: impl Gate, gate: &mut [f32], up: &[f32]) {
 
 /// `out = out * x`
 pub struct Multiply<'a> {
-    /// One factor, and the product.
+    /// First factor, replaced by the product.
     pub out: &'a mut [f32],
-    /// The other factor.
+    /// Second factor.
     pub x: &'a [f32],
 }
 
@@ -188,11 +189,11 @@ impl Kernel for Multiply<'_> {
 
 /// `out = out + a * b`
 pub struct AddProduct<'a> {
-    /// Added to.
+    /// Accumulator.
     pub out: &'a mut [f32],
-    /// One factor.
+    /// First factor.
     pub a: &'a [f32],
-    /// The other.
+    /// Second factor.
     pub b: &'a [f32],
 }
 
@@ -223,7 +224,7 @@ impl Kernel for Softmax<'_> {
     }
 }
 
-/// Sums `f` over the lanes of `x`, a short end padded with zeros.
+/// Accumulates `f` over the lanes of `x`, padded with zeros, and sums the lanes.
 #[inline(always)]
 fn sum<I: Isa>(isa: I, x: &[f32], f: impl Fn(I::F32, I::F32) -> I::F32) -> f32 {
     let mut sum = isa.splat(0.0);
@@ -236,13 +237,13 @@ fn sum<I: Isa>(isa: I, x: &[f32], f: impl Fn(I::F32, I::F32) -> I::F32) -> f32 {
 
 /// RMSNorm: `out = x / sqrt(mean(x^2) + eps) * weight`.
 pub struct RmsNorm<'a> {
-    /// `[width]`
+    /// Input, `[width]`.
     pub x: &'a [f32],
-    /// `[width]`
+    /// Weight, `[width]`.
     pub weight: &'a [f32],
     /// Added to the mean square.
     pub eps: f32,
-    /// `[width]`
+    /// Output, `[width]`.
     pub out: &'a mut [f32],
 }
 
@@ -268,11 +269,11 @@ impl Kernel for RmsNorm<'_> {
 
 /// `out = out + factor * x`
 pub struct AddScaled<'a> {
-    /// Added to.
+    /// Accumulator.
     pub out: &'a mut [f32],
-    /// The factor.
+    /// Factor.
     pub factor: f32,
-    /// What is added.
+    /// Vector to add.
     pub x: &'a [f32],
 }
 
@@ -286,7 +287,7 @@ impl Kernel for AddScaled<'_> {
     }
 }
 
-/// RMSNorm of each of the tokens in `x`, `[tokens, weight.len()]`.
+/// RMSNorm of each token in `x`, `[tokens, weight.len()]`.
 pub fn rms_norm(tier: Tier, x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
     for (x, out) in x.chunks_exact(weight.len()).zip(out.chunks_exact_mut(weight.len())) {

@@ -1,5 +1,6 @@
-//! Batteries, which Linux shows under `/sys/class/power_supply`: watts, or amperes and volts. They measure the whole
-//! machine, but only while it runs from them, and are renewed every few seconds: for long runs.
+//! Batteries that Linux exposes under `/sys/class/power_supply`, in watts or in amperes and volts.
+//! They measure the whole machine, but only while it runs on battery, and update only every few
+//! seconds, so they suit long runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +10,19 @@ use crate::host::Host;
 
 const FOLDER: &str = "sys/class/power_supply";
 
-/// All batteries that a machine runs from.
+/// All batteries that power a machine.
 pub struct Battery {
     host: Arc<Host>,
     name: String,
     folders: Vec<String>,
 }
 
-/// The batteries of a machine; `None` where it has none.
+/// Finds the batteries of a machine; `None` if it has none.
 pub fn find(host: &Arc<Host>) -> Option<Result<Battery, MeterError>> {
     let folders = host.list(FOLDER).into_iter().map(|name| format!("{FOLDER}/{name}"));
     let of_the_machine = |folder: &String| {
         let text = |name| host.text(format!("{folder}/{name}"));
-        // Those of mice and pens say that they are of a device.
+        // Batteries of mice and pens have the scope "Device".
         text("type").as_deref() == Some("Battery") && text("scope").as_deref() != Some("Device")
     };
     let folders: Vec<String> = folders.filter(of_the_machine).collect();
@@ -39,7 +40,7 @@ impl Battery {
         let micro = |name: &str| {
             let path = format!("{folder}/{name}");
             let text = self.host.read(&path).map_err(|error| format!("/{path}: {error}"))?;
-            // Some drivers count what flows out as negative.
+            // Some drivers report discharge as negative.
             let value = text.trim().parse::<i64>().map(|value| value.unsigned_abs() as f64 / 1e6);
             value.map_err(|_| format!("/{path} is {:?}; allowed: millionths", text.trim()))
         };

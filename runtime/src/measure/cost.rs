@@ -1,4 +1,4 @@
-//! What a token costs in energy: of all that was used, and of what was used beyond idling.
+//! Energy per token: in total, and net of idle power.
 
 use serde::Serialize;
 
@@ -6,56 +6,58 @@ use super::meter::Meter;
 use super::sampler::Interval;
 use super::statistics::{confidence_95, mean_and_deviation};
 
-/// The meter behind a figure.
+/// The meter behind a measurement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Source {
-    /// Its name.
+pub struct MeterInfo {
+    /// Name of the meter.
     pub meter: String,
-    /// What it covers.
+    /// What the meter covers.
     pub scope: String,
-    /// Whether the figure comes from a stated wattage.
+    /// Whether the value is derived from a stated wattage.
     pub estimate: bool,
 }
 
-impl Source {
-    /// Of a meter.
+impl MeterInfo {
+    /// Describes a meter.
     pub fn of(meter: &dyn Meter) -> Self {
         let (meter, scope, estimate) = (meter.name(), meter.scope(), meter.is_estimate());
         Self { meter: meter.into(), scope: scope.into(), estimate }
     }
 }
 
-/// What a test cost. Intervals are half the width of 95% confidence over its repetitions, `None` of one.
+/// Energy cost of a test. Intervals are half-widths of the 95% confidence interval over its
+/// repetitions, `None` for a single one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cost {
-    /// What was read.
+    /// The meter.
     #[serde(flatten)]
-    pub source: Source,
-    /// Joules per token, idling included.
+    pub source: MeterInfo,
+    /// Joules per token, including idle power.
     pub joules_per_token: f64,
-    /// Its interval.
+    /// Confidence interval of `joules_per_token`.
     pub joules_per_token_ci95: Option<f64>,
-    /// Joules per token beyond idling; `None` without a baseline.
+    /// Joules per token net of idle power; `None` without a baseline.
     pub net_joules_per_token: Option<f64>,
-    /// Its interval.
+    /// Confidence interval of `net_joules_per_token`.
     pub net_joules_per_token_ci95: Option<f64>,
-    /// Power before the tests, with the model loaded and nothing to do.
+    /// Idle power before the tests, with the model loaded.
     pub idle_watts: Option<f64>,
-    /// Power during the test.
+    /// Mean power during the test.
     pub mean_watts: f64,
-    /// Tokens per joule, idling included.
+    /// Tokens per joule, including idle power.
     pub tokens_per_joule: f64,
 }
 
-/// The mean power of an interval; `None` where it was not measured.
+/// Mean power over an interval; `None` if it was not measured.
 pub fn mean_watts(interval: &Interval) -> Option<f64> {
     let seconds = interval.time.as_secs_f64();
     interval.joules.filter(|_| seconds > 0.0).map(|joules| joules / seconds)
 }
 
-/// The cost of `tokens` tokens, from repetitions of the same test. The error says why there is none.
+/// The cost per token from repetitions of the same test with `tokens` tokens. The error states why
+/// there is none.
 pub fn cost(
-    source: Source,
+    source: MeterInfo,
     idle_watts: Option<f64>,
     repetitions: &[Interval],
     tokens: u64,
@@ -96,8 +98,8 @@ mod tests {
         Interval { time: Duration::from_secs_f64(seconds), joules }
     }
 
-    fn source() -> Source {
-        Source { meter: "m".into(), scope: "s".into(), estimate: false }
+    fn source() -> MeterInfo {
+        MeterInfo { meter: "m".into(), scope: "s".into(), estimate: false }
     }
 
     #[test]

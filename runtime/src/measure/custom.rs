@@ -1,8 +1,9 @@
-//! Meters that a program brings along: a closure that reads, and a wattage that somebody states.
+//! Meters that a program supplies: a closure, or a stated wattage.
 
 use super::meter::{Meter, MeterError, Reading};
 
-/// A meter that is a closure, such as an application's own sensor. It says why where it cannot read.
+/// A meter that calls a closure, such as an application's own sensor. The closure's error states
+/// why it cannot read.
 pub struct Custom<F> {
     name: String,
     scope: String,
@@ -10,7 +11,7 @@ pub struct Custom<F> {
 }
 
 impl<F: FnMut() -> Result<Reading, String> + Send> Custom<F> {
-    /// A meter by a name, which covers `scope`.
+    /// Creates a meter with a name, which covers `scope`.
     pub fn new(name: impl Into<String>, scope: impl Into<String>, read: F) -> Self {
         Self { name: name.into(), scope: scope.into(), read }
     }
@@ -36,14 +37,14 @@ impl<F: FnMut() -> Result<Reading, String> + Send> Meter for Custom<F> {
     }
 }
 
-/// A wattage that was stated, not measured.
+/// A constant wattage that was stated, not measured.
 pub struct Assumed {
     watts: f64,
     scope: String,
 }
 
 impl Assumed {
-    /// `watts` all the time; `None` where that is no power.
+    /// A constant power of `watts`; `None` if that is not a valid power.
     pub fn new(watts: f64) -> Option<Self> {
         let scope = format!("{watts} W while it computes, as stated");
         (watts > 0.0 && watts < 1e6).then_some(Self { watts, scope })

@@ -1,4 +1,5 @@
-//! A meter outside the machine, such as one in its power lead: a program, a file or a pipe gives out lines.
+//! A meter outside the machine, such as one in its power lead. A program, a file or a pipe delivers
+//! lines:
 //!
 //! ```text
 //! name UM25C in the supply lead
@@ -7,8 +8,9 @@
 //! 7.35 W
 //! ```
 //!
-//! A line with `W` is the power now; one with `J` is a counter of joules that does not go back. `name` and `scope` are
-//! optional; empty lines and those that begin with `#` are passed over. Anything else ends the measurement.
+//! A line with `W` is the current power; one with `J` is a monotonic counter of joules. `name` and
+//! `scope` are optional; empty lines and lines that begin with `#` are ignored. Any other line ends
+//! the measurement.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -18,17 +20,17 @@ use std::time::{Duration, Instant};
 
 use super::meter::{Meter, MeterError, Reading};
 
-/// How long there may be nothing new before the meter counts as gone.
+/// Time without a new line after which the meter counts as gone.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes of a line.
+/// Maximum length of a line, in bytes.
 const LINE_LIMIT: u64 = 1000;
 
-/// A meter that gives out lines.
+/// A meter that delivers lines.
 pub struct External {
     name: String,
     scope: String,
     latest: Arc<Latest>,
-    /// The counter at the reading before.
+    /// Counter value at the previous reading.
     counted: Option<f64>,
     program: Option<Child>,
 }
@@ -50,12 +52,13 @@ struct State {
 #[derive(Clone, Copy)]
 enum Value {
     Watts(f64),
-    /// Since whenever.
+    /// Joules on a counter with an arbitrary start.
     Joules(f64),
 }
 
 impl External {
-    /// A meter whose lines a shell command prints. The command ends with the meter.
+    /// A meter whose lines are the output of a shell command. The command is killed when the meter
+    /// is dropped.
     pub fn command(line: &str) -> Result<Self, MeterError> {
         let refused = |error: std::io::Error| MeterError::new(line, error.to_string());
         let mut command = Command::new("sh");
@@ -78,7 +81,7 @@ impl External {
         let latest = Arc::new(Latest::default());
         let (name, scope) = (name.to_string(), "as the meter has it".to_string());
         let mut meter = Self { name, scope, latest: latest.clone(), counted: None, program };
-        // The thread ends with the lines; nothing waits for it.
+        // The thread ends with the input; nothing joins it.
         std::thread::spawn(move || latest.follow(BufReader::new(lines)));
         let first = meter.wait_for_first()?;
         if let Value::Joules(counter) = first {
@@ -183,7 +186,7 @@ impl Meter for External {
 impl Drop for External {
     fn drop(&mut self) {
         let Some(program) = &mut self.program else { return };
-        // What the shell has started is in its group.
+        // The processes that the shell started are in its process group.
         if let Some(group) = rustix::process::Pid::from_raw(program.id() as i32) {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
         }

@@ -1,9 +1,10 @@
-//! The INA3221 monitors of NVIDIA Jetson modules, which Linux shows under `/sys/class/hwmon`: volts and amperes of
-//! up to three rails each, told apart by label.
+//! INA3221 monitors of NVIDIA Jetson modules, which Linux exposes under `/sys/class/hwmon`: voltage
+//! and current of up to three labelled rails each.
 //!
-//! Modules with a `VDD_IN` rail (Orin NX, Orin Nano, Xavier NX) measure all they draw there. The AGX modules have
-//! one rail per consumer, to be added up; what hangs behind another rail is left out.
-//! (NVIDIA Jetson Linux Developer Guide, "Software-Based Power Consumption Modeling": rails and labels)
+//! On modules with a `VDD_IN` rail (Orin NX, Orin Nano, Xavier NX), that rail measures the whole
+//! module. The AGX modules have one rail per consumer, to be added up, except rails that are fed by
+//! another one. (NVIDIA Jetson Linux Developer Guide, "Software-Based Power Consumption Modeling":
+//! rails and labels)
 
 use std::sync::Arc;
 
@@ -12,13 +13,14 @@ use crate::host::Host;
 
 const NAME: &str = "INA3221";
 const FOLDER: &str = "sys/class/hwmon";
-/// Rails that measure a whole module.
+/// Labels of rails that measure a whole module.
 const WHOLE: [&str; 2] = ["VDD_IN", "POM_5V_IN"];
-/// Rails that add up to one: AGX Orin's, then AGX Xavier's. AGX Orin's VDDQ_VDD2_1V8AO hangs behind VIN_SYS_5V0.
+/// Labels of rails whose sum is the module's power: AGX Orin's, then AGX Xavier's. AGX Orin's
+/// VDDQ_VDD2_1V8AO is fed by VIN_SYS_5V0.
 const PARTS: [&str; 9] =
     ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"];
 
-/// The rails of a module.
+/// Rails of a module.
 pub struct Ina3221 {
     host: Arc<Host>,
     scope: String,
@@ -27,13 +29,13 @@ pub struct Ina3221 {
 
 struct Rail {
     label: String,
-    /// Millivolts.
+    /// File with millivolts.
     volts: String,
-    /// Milliamperes.
+    /// File with milliamperes.
     amperes: String,
 }
 
-/// The monitors of a machine; `None` where it has none.
+/// Finds the monitors of a machine; `None` if it has none.
 pub fn find(host: &Arc<Host>) -> Option<Result<Ina3221, MeterError>> {
     let mut rails = Vec::new();
     for chip in host.list(FOLDER) {

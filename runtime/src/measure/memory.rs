@@ -1,27 +1,27 @@
-//! Memory of this process, as the system counts it.
+//! Memory of this process, as reported by the system.
 
 use std::fs;
 
-/// Resident memory in bytes.
+/// Resident memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Now.
+    /// Current resident memory.
     pub resident: u64,
-    /// The most so far.
+    /// Peak resident memory.
     pub peak: u64,
-    /// Now, of what is not backed by a file.
+    /// Currently resident anonymous memory.
     pub anonymous: u64,
-    /// Now, of mapped files: the system can take it back at any time.
+    /// Currently resident pages of mapped files, which the system can reclaim at any time.
     pub file_backed: u64,
 }
 
-/// This process's memory; `None` where the system does not say.
+/// Memory of this process; `None` if the system does not report it.
 pub fn current() -> Option<Memory> {
     parse(&fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// Bytes of this process's share: pages that it has with others count by how many have them. `None` where the
-/// system does not say.
+/// Proportional set size of this process, in bytes: shared pages are divided by the number of
+/// processes that share them. `None` if the system does not report it.
 pub fn proportional() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/self/smaps_rollup").ok()?, "Pss")
 }
@@ -29,34 +29,34 @@ pub fn proportional() -> Option<u64> {
 /// Page faults of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Faults {
-    /// Those that waited for a disk.
+    /// Major faults, which waited for storage.
     pub major: u64,
-    /// The others.
+    /// Minor faults.
     pub minor: u64,
 }
 
 impl Faults {
-    /// What happened after `earlier`.
+    /// The faults after `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         let major = self.major.saturating_sub(earlier.major);
         Self { major, minor: self.minor.saturating_sub(earlier.minor) }
     }
 }
 
-/// Page faults so far; `None` where the system does not say.
+/// Page faults so far; `None` if the system does not report them.
 pub fn faults() -> Option<Faults> {
     parse_faults(&fs::read_to_string("/proc/self/stat").ok()?)
 }
 
-/// proc(5): after the name, which is in brackets and may hold anything, minor faults are the 8th field, major
-/// ones the 10th.
+/// proc(5): after the name, which is in brackets and may contain anything, minor faults are the 8th
+/// field, major faults the 10th.
 fn parse_faults(stat: &str) -> Option<Faults> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(7);
     let minor = fields.next()?.parse().ok()?;
     Some(Faults { minor, major: fields.nth(1)?.parse().ok()? })
 }
 
-/// The bytes of a line like `VmRSS:  1024 kB`.
+/// Parses the bytes of a line like `VmRSS:  1024 kB`.
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

@@ -1,4 +1,4 @@
-//! What a meter is, and which ones this machine has.
+//! The interface of energy meters, and the meters of this machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,55 +6,55 @@ use std::time::Duration;
 use super::{battery, ina3221, pmic, rapl};
 use crate::host::Host;
 
-/// Something that measures power or counts energy.
+/// Measures power or counts energy.
 pub trait Meter: Send {
-    /// Where the figure comes from, such as `RAPL`.
+    /// Name of the meter, such as `RAPL`.
     fn name(&self) -> &str;
 
-    /// What it covers: the processor, the board, the whole machine.
+    /// What the meter covers: the processor, the board, the whole machine.
     fn scope(&self) -> &str;
 
-    /// Reads it. Counters wrap, so it must be called every few minutes.
+    /// Reads the meter. Counters wrap, so it must be called every few minutes.
     fn read(&mut self) -> Result<Reading, MeterError>;
 
-    /// How often there is something new to read.
+    /// Interval at which new values appear.
     fn interval(&self) -> Duration {
         Duration::from_millis(100)
     }
 
-    /// Whether nothing is measured: its figures come from what somebody stated.
+    /// Whether the values come from a stated wattage instead of a measurement.
     fn is_estimate(&self) -> bool {
         false
     }
 }
 
-/// What a meter says.
+/// A reading of a meter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reading {
-    /// Joules since the reading before, or since the meter was made.
+    /// Joules since the previous reading, or since the meter was created.
     Joules(f64),
-    /// Power now.
+    /// Current power.
     Watts(f64),
 }
 
-/// Why a meter cannot be read.
+/// Error of reading a meter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{meter}: {reason}")]
 pub struct MeterError {
-    /// Which.
+    /// Name of the meter.
     pub meter: String,
-    /// Why, and what helps.
+    /// The reason, and what to do.
     pub reason: String,
 }
 
 impl MeterError {
-    /// For a meter of a name.
+    /// An error of the meter with that name.
     pub fn new(meter: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { meter: meter.into(), reason: reason.into() }
     }
 }
 
-/// A kind of meter that is looked for on machines.
+/// A kind of meter that machines may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MeterKind {
     /// [`ina3221`].
@@ -68,11 +68,11 @@ pub enum MeterKind {
 }
 
 impl MeterKind {
-    /// All, those first that are preferred where a machine has several: they cover more of the board, or are
-    /// read more finely.
+    /// All kinds, in order of preference: meters that cover more of the board, or have a finer
+    /// resolution, come first.
     pub const ALL: [Self; 4] = [Self::Ina3221, Self::Pmic, Self::Rapl, Self::Battery];
 
-    /// As it is written on the command line.
+    /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ina3221 => "ina3221",
@@ -82,12 +82,12 @@ impl MeterKind {
         }
     }
 
-    /// The kind of a name.
+    /// The kind with that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Looks for it; `None` where the machine has none.
+    /// Finds a meter of this kind; `None` if the machine has none.
     pub fn find(self, host: &Arc<Host>) -> Option<Result<Box<dyn Meter>, MeterError>> {
         fn boxed<M: Meter + 'static>(meter: M) -> Box<dyn Meter> {
             Box::new(meter)
@@ -101,16 +101,16 @@ impl MeterKind {
     }
 }
 
-/// The meters of a machine, the preferred one first, and why others cannot be read.
+/// The meters of a machine in order of preference, and the errors of those that cannot be read.
 pub struct Meters {
-    /// Those that can be read.
+    /// Readable meters.
     pub found: Vec<Box<dyn Meter>>,
-    /// Those that are there, but cannot.
+    /// Errors of meters that are present but cannot be read.
     pub refused: Vec<MeterError>,
 }
 
 impl Meters {
-    /// Looks for all kinds.
+    /// Finds meters of all kinds.
     pub fn find(host: &Arc<Host>) -> Self {
         let mut meters = Self { found: Vec::new(), refused: Vec::new() };
         for kind in MeterKind::ALL {
@@ -123,7 +123,7 @@ impl Meters {
         meters
     }
 
-    /// The preferred one, or in words why there is none.
+    /// The preferred meter, or a text that explains why there is none.
     pub fn into_best(self) -> Result<Box<dyn Meter>, String> {
         let refused: Vec<String> = self.refused.iter().map(ToString::to_string).collect();
         self.found.into_iter().next().ok_or_else(|| match refused.is_empty() {

@@ -1,8 +1,9 @@
-//! What a run costs: memory and energy. What cannot be measured is `None`, never 0.
+//! Cost of a run: memory and energy. Values that cannot be measured are `None`, never 0.
 //!
-//! A [`meter`] is read by a [`sampler`] in a thread of its own, which adds readings up over time; [`cost`] says what
-//! that makes per token; [`plot`] draws it. One file per meter: [`rapl`], [`ina3221`], [`pmic`], [`battery`] are found
-//! on the machine, [`external`] and [`custom`] are brought by whoever measures.
+//! A [`sampler`] reads a [`meter`] in a thread of its own and accumulates the readings; [`cost`]
+//! computes the energy per token, and [`plot`] draws it. Each meter has a file: [`rapl`],
+//! [`ina3221`], [`pmic`] and [`battery`] are found on the machine, [`external`] and [`custom`] are
+//! supplied by the caller.
 
 pub mod battery;
 pub mod cost;

@@ -1,4 +1,4 @@
-//! Power, tokens and memory over the time of a run, as SVG.
+//! Charts of power, tokens and memory over the time of a run, as SVG.
 
 use super::sampler::Sample;
 use crate::svg::{Drawing, Panel};
@@ -6,8 +6,8 @@ use crate::svg::{Drawing, Panel};
 /// Height of a panel.
 const HEIGHT: f64 = 220.0;
 
-/// Draws the samples of a run. `marks` are moments with names, such as where a test begins; `meter` says where the
-/// power comes from, or why it is not known.
+/// Draws the samples of a run. `marks` are moments with names, such as the start of a test; `meter`
+/// is the source of the power, or the reason why it is unknown.
 pub fn svg(samples: &[Sample], marks: &[(Sample, String)], meter: &str) -> String {
     let start = samples.first().map_or(0.0, |sample| sample.at.as_secs_f64());
     let time = |sample: &Sample| sample.at.as_secs_f64() - start;
@@ -38,7 +38,7 @@ pub fn svg(samples: &[Sample], marks: &[(Sample, String)], meter: &str) -> Strin
     drawing.finish()
 }
 
-/// Mean power between samples, as steps.
+/// Mean power between samples, as a step function.
 fn power(samples: &[Sample], start: f64) -> Vec<(f64, f64)> {
     let mut points = Vec::new();
     for pair in samples.windows(2) {
@@ -50,7 +50,7 @@ fn power(samples: &[Sample], start: f64) -> Vec<(f64, f64)> {
     points
 }
 
-/// A number with the digits that tell quarters of an axis apart.
+/// Formats a number with enough digits to distinguish the quarters of an axis.
 fn label(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),

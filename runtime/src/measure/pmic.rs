@@ -1,8 +1,9 @@
-//! The power management chip of the Raspberry Pi 5, through `vcgencmd pmic_read_adc`: amperes and volts of its rails,
-//! one per line, such as `VDD_CORE_A current(7)=0.97A` and `VDD_CORE_V volt(15)=0.72V`.
+//! Power management chip of the Raspberry Pi 5, through `vcgencmd pmic_read_adc`: current and
+//! voltage of its rails, one per line, such as `VDD_CORE_A current(7)=0.97A` and `VDD_CORE_V
+//! volt(15)=0.72V`.
 //!
-//! What USB devices, fans and hats draw from the 5 V input does not pass through these rails, nor do the chip's own
-//! losses, so that the socket shows more. Earlier boards have no sensor.
+//! These rails include neither what USB devices, fans and hats draw from the 5 V input, nor the
+//! losses of the chip itself, so the power at the socket is higher. Earlier boards have no sensor.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +14,12 @@ use crate::host::Host;
 
 const NAME: &str = "Raspberry Pi PMIC";
 
-/// The rails of a board.
+/// Rails of a board.
 pub struct Pmic {
     host: Arc<Host>,
 }
 
-/// The chip of a machine; `None` where it has none.
+/// Finds the chip of a machine; `None` if it has none.
 pub fn find(host: &Arc<Host>) -> Option<Result<Pmic, MeterError>> {
     let model = host.read("proc/device-tree/model").ok()?;
     if !model.starts_with("Raspberry Pi 5") && !model.starts_with("Raspberry Pi Compute Module 5") {
@@ -28,7 +29,7 @@ pub fn find(host: &Arc<Host>) -> Option<Result<Pmic, MeterError>> {
     Some(meter.read().map(|_| meter))
 }
 
-/// Watts of all rails for which both figures are there.
+/// Total power in watts of the rails that report both current and voltage.
 fn watts(text: &str) -> Result<f64, String> {
     let (mut amperes, mut volts) = (BTreeMap::new(), BTreeMap::new());
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -79,7 +80,7 @@ impl Meter for Pmic {
         watts.map(Reading::Watts).map_err(|reason| MeterError::new(NAME, reason))
     }
 
-    /// Each reading starts a program.
+    /// Each reading starts a process.
     fn interval(&self) -> Duration {
         Duration::from_millis(250)
     }

@@ -1,7 +1,8 @@
-//! Intel's and AMD's RAPL counters, which Linux shows as `/sys/class/powercap/intel-rapl:N`.
+//! Intel's and AMD's RAPL counters, which Linux exposes as `/sys/class/powercap/intel-rapl:N`.
 //!
-//! Packages are added up, and memory where it has a counter of its own. Cores and graphics are parts of a package, and
-//! `psys` covers packages, so they would count twice. (Linux: Documentation/power/powercap/powercap.rst)
+//! The sum of all packages, and of memory if it has a counter of its own. Cores and graphics are
+//! parts of a package, and `psys` includes the packages, so adding them would count energy twice.
+//! (Linux: Documentation/power/powercap/powercap.rst)
 
 use std::io;
 use std::sync::Arc;
@@ -21,12 +22,12 @@ pub struct Rapl {
 
 struct Counter {
     path: String,
-    /// Microjoules at which it wraps.
+    /// Value in microjoules at which the counter wraps.
     range: u64,
     last: u64,
 }
 
-/// The counters of a machine; `None` where it has none.
+/// Finds the counters of a machine; `None` if it has none.
 pub fn find(host: &Arc<Host>) -> Option<Result<Rapl, MeterError>> {
     let zones = host.list(FOLDER).into_iter().filter(|name| name.starts_with("intel-rapl:"));
     let named = zones.filter_map(|zone| Some((host.text(format!("{FOLDER}/{zone}/name"))?, zone)));
@@ -68,7 +69,7 @@ fn read(host: &Host, path: &str) -> Result<u64, MeterError> {
 }
 
 impl Counter {
-    /// Microjoules since the last call.
+    /// Microjoules since the previous call.
     fn used(&mut self, host: &Host) -> Result<u64, MeterError> {
         let now = read(host, &self.path)?;
         let wrapped = || now.saturating_add(self.range).saturating_sub(self.last);

@@ -1,4 +1,4 @@
-//! Reads a meter over time, in a thread of its own, and adds the readings up.
+//! Reads a meter periodically in a thread of its own and accumulates the readings.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -10,33 +10,34 @@ use super::memory;
 use super::meter::{Meter, MeterError, Meters, Reading};
 use crate::host::Host;
 
-/// Samples that are kept for drawing; a longer run keeps every other one, then every fourth, and so on.
+/// Limit on the samples kept for drawing; a longer run keeps every second one, then every fourth,
+/// and so on.
 const MOST_SAMPLES: usize = 4096;
 
-/// A moment of a run.
+/// A sample of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
-    /// Since the host was made.
+    /// Time since the host was created.
     pub at: Duration,
-    /// Joules since the sampler was started; `None` without a meter, or once it has failed.
+    /// Joules since the sampler started; `None` without a meter, or once it has failed.
     pub joules: Option<f64>,
-    /// Tokens since then, as [`Sampler::count`] was told.
+    /// Tokens since the sampler started, as reported by [`MeterSampler::count`].
     pub tokens: u64,
-    /// Resident bytes of this process; `None` where the system does not say.
+    /// Resident bytes of this process; `None` if the system does not report them.
     pub resident: Option<u64>,
 }
 
-/// What passed between two samples.
+/// Time and energy between two samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
-    /// How long it was.
+    /// Duration.
     pub time: Duration,
-    /// What was used; `None` where it was not measured.
+    /// Energy used; `None` if it was not measured.
     pub joules: Option<f64>,
 }
 
 impl Sample {
-    /// What passed since an earlier sample.
+    /// Time and energy since an earlier sample.
     pub fn since(&self, earlier: &Self) -> Interval {
         let time = self.at.saturating_sub(earlier.at);
         let joules = self.joules.zip(earlier.joules).map(|(now, before)| now - before);
@@ -44,10 +45,10 @@ impl Sample {
     }
 }
 
-/// A meter under observation. Without a meter it still knows time and memory.
-pub struct Sampler {
+/// Samples a meter. Without a meter, it samples time and memory only.
+pub struct MeterSampler {
     shared: Arc<Shared>,
-    /// Dropped to end the thread.
+    /// Dropped to stop the thread.
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -60,19 +61,19 @@ struct Shared {
 
 struct State {
     meter: Option<Box<dyn Meter>>,
-    /// The last reading of power, which holds until the next: energy is the area of the trapezoid between.
+    /// Time and value of the previous power reading; energy is integrated by the trapezoidal rule.
     power: Option<(Duration, f64)>,
     joules: f64,
     failed: Option<MeterError>,
     readings: u64,
     samples: Vec<Sample>,
-    /// One sample in so many is kept.
+    /// One of every `keep` samples is kept.
     keep: u64,
 }
 
-impl Sampler {
-    /// Starts to read a meter as often as it has something new. A recorded host is read at marks only, since its
-    /// time goes on with them.
+impl MeterSampler {
+    /// Starts to read a meter at its interval. A recorded host is read only at marks, since they
+    /// advance its time.
     pub fn start(meter: Option<Box<dyn Meter>>, host: Arc<Host>) -> Self {
         let every = meter.as_ref().map_or(Duration::from_millis(100), |meter| meter.interval());
         let live = host.is_live();
@@ -102,34 +103,34 @@ impl Sampler {
         Self { shared, end: Some(end), thread: thread.flatten() }
     }
 
-    /// The preferred meter of this machine, if there is one.
+    /// A sampler of this machine's preferred meter, if there is one.
     pub fn auto() -> Self {
         let host = Arc::new(Host::live());
         Self::start(Meters::find(&host).into_best().ok(), host)
     }
 
-    /// A sample now.
+    /// Takes a sample now.
     pub fn mark(&self) -> Sample {
         self.shared.host.advance();
         self.shared.sample(true)
     }
 
-    /// Notes tokens that were read or generated.
+    /// Adds tokens that were read or generated.
     pub fn count(&self, tokens: u64) {
         self.shared.tokens.fetch_add(tokens, Ordering::Relaxed);
     }
 
-    /// Joules since the start; `None` where there is no meter, or it failed.
+    /// Joules since the start; `None` without a meter, or if it failed.
     pub fn joules(&self) -> Option<f64> {
         self.mark().joules
     }
 
-    /// Readings of the meter so far.
+    /// Number of readings of the meter so far.
     pub fn readings(&self) -> u64 {
         self.shared.state().readings
     }
 
-    /// Why the meter failed, if it did.
+    /// The error of the meter, if it failed.
     pub fn failure(&self) -> Option<MeterError> {
         self.shared.state().failed.clone()
     }
@@ -140,7 +141,7 @@ impl Sampler {
     }
 }
 
-impl Drop for Sampler {
+impl Drop for MeterSampler {
     fn drop(&mut self) {
         drop(self.end.take());
         if let Some(thread) = self.thread.take() {
@@ -169,7 +170,7 @@ impl Shared {
 }
 
 impl State {
-    /// Reads the meter; says when that was.
+    /// Reads the meter and returns the time of the reading.
     fn read(&mut self, host: &Host) -> Duration {
         let meter = self.meter.as_mut().filter(|_| self.failed.is_none());
         let Some(meter) = meter else { return host.now() };

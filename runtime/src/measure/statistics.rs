@@ -1,4 +1,4 @@
-//! A mean, and how far it can be trusted.
+//! Mean and confidence interval.
 
 /// The 97.5% quantile of Student's t for 1 to 30 degrees of freedom.
 const STUDENT: [f64; 30] = [
@@ -7,7 +7,7 @@ const STUDENT: [f64; 30] = [
     2.052, 2.048, 2.045, 2.042,
 ];
 
-/// Mean, and the standard deviation of a sample: 0 of a single value.
+/// Mean and sample standard deviation; the deviation of a single value is 0.
 pub fn mean_and_deviation(samples: &[f64]) -> (f64, f64) {
     let count = samples.len() as f64;
     let mean = samples.iter().sum::<f64>() / count;
@@ -15,10 +15,10 @@ pub fn mean_and_deviation(samples: &[f64]) -> (f64, f64) {
     (mean, if samples.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 })
 }
 
-/// Half the width of the 95% confidence interval of the mean (Student's t); `None` of a single value.
+/// Half-width of the 95% confidence interval of the mean (Student's t); `None` for a single value.
 pub fn confidence_95(samples: &[f64]) -> Option<f64> {
     let freedom = samples.len().checked_sub(1).filter(|freedom| *freedom > 0)?;
-    // Beyond the table, the expansion of the quantile around the normal one.
+    // Beyond the table, an expansion of the quantile around that of the normal distribution.
     let beyond = || 1.960 + 2.37 / freedom as f64;
     let quantile = STUDENT.get(freedom - 1).copied().unwrap_or_else(beyond);
     Some(quantile * mean_and_deviation(samples).1 / (samples.len() as f64).sqrt())

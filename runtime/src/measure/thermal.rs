@@ -1,50 +1,52 @@
-//! How hot the machine is, and whether it slows down for that. Linux shows temperatures in `/sys/class/thermal` and
-//! x86-64's throttling in `/sys/devices/system/cpu`; a Raspberry Pi says it through `vcgencmd get_throttled`.
+//! Temperature and thermal throttling. Linux exposes temperatures in `/sys/class/thermal` and
+//! x86-64's throttling in `/sys/devices/system/cpu`; a Raspberry Pi reports it through `vcgencmd
+//! get_throttled`.
 
 use serde::Serialize;
 
 use crate::host::Host;
 
-/// What could be read; `None` where the machine does not say.
+/// ThermalState state; `None` where the machine does not report it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Thermal {
-    /// The hottest sensor, in degrees Celsius.
+pub struct ThermalState {
+    /// Temperature of the hottest sensor, in degrees Celsius.
     pub temperature_c: Option<f64>,
-    /// Whether the machine has slowed down, for heat or want of power.
+    /// Whether the machine was throttled, because of heat or undervoltage.
     pub throttled: Option<bool>,
 }
 
-/// What to compare with later: throttling is told in counters, or in marks that stay until the next start.
+/// Baseline for a later comparison: machines report throttling as counters, or as flags that
+/// persist until the next boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throttling(Option<u64>);
 
-/// Bits of `get_throttled`: under voltage, frequency capped, throttled, soft temperature limit. Those 16 higher say
-/// that it has happened since the start.
+/// Bits of `get_throttled`: undervoltage, frequency capped, throttled, soft temperature limit. The
+/// same bits shifted by 16 mean that it has happened since boot.
 const NOW: u64 = 0xf;
 
 impl Throttling {
-    /// So far.
+    /// The baseline now.
     pub fn read(host: &Host) -> Self {
         Self(raspberry_pi(host).or_else(|| events(host)))
     }
 }
 
-/// The state now, with throttling as seen since `before`.
-pub fn read(host: &Host, before: Throttling) -> Thermal {
+/// The current state, with throttling since `before`.
+pub fn read(host: &Host, before: Throttling) -> ThermalState {
     let throttled = match (Throttling::read(host).0, before.0) {
         (Some(now), Some(before)) => Some(now != before || is_now(host)),
         _ => None,
     };
-    Thermal { temperature_c: temperature(host), throttled }
+    ThermalState { temperature_c: temperature(host), throttled }
 }
 
-/// The hottest of all zones.
+/// Temperature of the hottest zone.
 pub fn temperature(host: &Host) -> Option<f64> {
     let zones = host.list("sys/class/thermal").into_iter();
     let zones = zones.filter(|name| name.starts_with("thermal_zone"));
     let read = |zone: String| -> Option<f64> {
         let milli: f64 = host.text(format!("sys/class/thermal/{zone}/temp"))?.parse().ok()?;
-        // Zones that are switched off read as absurd values.
+        // Disabled zones report absurd values.
         Some(milli / 1000.0).filter(|celsius| (-40.0..150.0).contains(celsius) && *celsius != 0.0)
     };
     zones.filter_map(read).reduce(f64::max)
@@ -62,7 +64,7 @@ fn is_now(host: &Host) -> bool {
     raspberry_pi(host).is_some_and(|bits| bits & NOW != 0)
 }
 
-/// How often cores and packages were slowed down, all added up.
+/// Total number of throttling events of all cores and packages.
 fn events(host: &Host) -> Option<u64> {
     let counters = host.list("sys/devices/system/cpu").into_iter().flat_map(|cpu| {
         let folder = format!("sys/devices/system/cpu/{cpu}/thermal_throttle");

@@ -1,5 +1,5 @@
-//! Grouped-query attention (arXiv 2305.13245): several query heads share a key and a value. Families add biases,
-//! norms of queries and keys, a sliding window, and sinks.
+//! Grouped-query attention (arXiv 2305.13245): several query heads share a key and a value.
+//! Families add biases, norms of queries and keys, a sliding window, and sinks.
 
 use super::Compute;
 use super::cache::LayerCache;
@@ -32,8 +32,8 @@ pub struct Gqa {
 }
 
 impl Gqa {
-    /// Attends from `x`, `[tokens, hidden_size]`, which follows the positions in `cache`; the tokens' keys and
-    /// values are added to it.
+    /// Attends from `x`, `[tokens, hidden_size]`, which follows the positions in `cache`; the
+    /// tokens' keys and values are added to it.
     pub fn forward(
         &self,
         ctx: &Compute,

@@ -1,6 +1,6 @@
-//! A model of which one layer at a time is in memory: all tokens go through a layer before the next one is loaded.
-//! Hidden states and caches are the caller's. The arithmetic, and so every bit of it, is that of
-//! [`Model`](super::Model).
+//! A model of which one layer at a time is in memory: all tokens go through a layer before the next
+//! one is loaded. Hidden states and caches are the caller's. The arithmetic, and so every bit of
+//! it, is that of [`Model`](super::Model).
 
 use std::sync::Arc;
 
@@ -73,13 +73,14 @@ impl Layerwise {
 }
 
 impl LoadedLayer<'_> {
-    /// Lets tokens of one sequence, which follow the positions in `cache`, see each other: the first half of the
-    /// layer. `x`, `[tokens, hidden_size]`, is changed in place.
+    /// Lets tokens of one sequence, which follow the positions in `cache`, see each other: the
+    /// first half of the layer. `x`, `[tokens, hidden_size]`, is changed in place.
     pub fn mix(&self, ctx: &Compute, x: &mut [f32], cache: &mut LayerCache) {
         self.layer.mix(ctx, self.model.config(), &self.model.rope, x, cache);
     }
 
-    /// The second half, for tokens of whatever sequences: the more, the fewer times an expert is fetched.
+    /// The second half, for tokens of whatever sequences: the more, the fewer times an expert is
+    /// fetched.
     pub fn feed_forward(&self, ctx: &Compute, x: &mut [f32]) -> Result<(), WeightsError> {
         self.layer.feed_forward(ctx, self.model.config(), &*self.model.experts, x)
     }

@@ -21,8 +21,8 @@ pub enum Mixer {
 }
 
 impl Mixer {
-    /// Applies it to `x`, `[tokens, hidden_size]`, which follows the positions in `cache`; what later tokens
-    /// need of these is added to it.
+    /// Applies it to `x`, `[tokens, hidden_size]`, which follows the positions in `cache`; what
+    /// later tokens need of these is added to it.
     pub fn forward(
         &self,
         ctx: &Compute,

@@ -1,9 +1,10 @@
 //! The network, in the order and with the names of the DeepSeek-V2 and V3 papers.
 //!
 //! The forward pass is in [`transformer`]: layers of a [`mixer`] ([`mla`], [`gqa`] or
-//! [`short_conv`]) and a feed-forward ([`moe`], whose [`router`] chooses the experts). [`layerwise`]
-//! has one layer at a time in memory. A [`cache`] holds the state of one sequence, a [`store`] hands
-//! out routed experts: [`Resident`] from mapped weights, [`crate::experts`] from flash.
+//! [`short_conv`]) and a feed-forward ([`moe`], whose [`router`] chooses the experts).
+//! [`layerwise`] has one layer at a time in memory. A [`cache`] holds the state of one sequence, a
+//! [`store`] hands out routed experts: [`Resident`] from mapped weights, [`crate::experts`] from
+//! flash.
 //!
 //! Shapes, constants and weights come from [`crate::checkpoint`]. Threads, I/O and unsafe code are
 //! elsewhere.

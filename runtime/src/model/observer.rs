@@ -1,5 +1,5 @@
-//! Watching a forward pass: calibration sees the inputs of every matrix through an [`Observer`]. Without one, a
-//! pass costs what it did.
+//! Watching a forward pass: calibration sees the inputs of every matrix through an [`Observer`].
+//! Without one, a pass costs what it did.
 
 use crate::checkpoint::{ExpertId, LayerId};
 use crate::kernels::Activations;
@@ -17,8 +17,8 @@ pub struct ExpertInputs<'a> {
 
 /// Sees what goes into the matrices of a model, in the order of computation.
 pub trait Observer: Send + Sync {
-    /// Inputs of the matrix of that name in GGUF: rows of `width` numbers. A matrix of several heads gets one
-    /// row per token and head.
+    /// Inputs of the matrix of that name in GGUF: rows of `width` numbers. A matrix of several
+    /// heads gets one row per token and head.
     fn matrix(&self, name: &str, width: usize, inputs: &[f32]);
 
     /// Inputs of a routed expert.

@@ -1,5 +1,5 @@
-//! Every expert, kept once it has been used: for models that fit memory. Experts of a mapped file are views
-//! of it, so nothing is copied.
+//! Every expert, kept once it has been used: for models that fit memory. Experts of a mapped file
+//! are views of it, so nothing is copied.
 
 use std::sync::{Arc, OnceLock};
 

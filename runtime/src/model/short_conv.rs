@@ -1,4 +1,5 @@
-//! The gated short convolution of LFM2 (arXiv 2511.23404, section 2): each channel looks at the last few tokens.
+//! The gated short convolution of LFM2 (arXiv 2511.23404, section 2): each channel looks at the
+//! last few tokens.
 //!
 //! ```text
 //! B, C, h = W_in x                  z = B * h
@@ -17,15 +18,16 @@ use crate::kernels::{Activations, matmul};
 pub struct ShortConv {
     /// `[3 * hidden_size, hidden_size]`
     pub input: Matrix,
-    /// What the oldest position in sight is multiplied with, and so on to the token itself: `[conv_l_cache]` of
-    /// `[hidden_size]`.
+    /// What the oldest position in sight is multiplied with, and so on to the token itself:
+    /// `[conv_l_cache]` of `[hidden_size]`.
     pub taps: Vec<Vec<f32>>,
     /// `[hidden_size, hidden_size]`
     pub output: Matrix,
 }
 
 impl ShortConv {
-    /// Mixes `x`, `[tokens, hidden_size]`, with the positions in `cache`, to which the tokens' are added.
+    /// Mixes `x`, `[tokens, hidden_size]`, with the positions in `cache`, to which the tokens' are
+    /// added.
     pub fn forward(&self, ctx: &Compute, x: &Activations, cache: &mut LayerCache) -> Vec<f32> {
         let (tokens, past, width) = (x.tokens(), cache.len(), x.width);
         ctx.observe(&["shortconv.in_proj"], 1, x);
@@ -37,7 +39,8 @@ impl ShortConv {
             cache.push(&b[..width]);
         }
 
-        // What the cache holds is rounded, so that a token sees the same whether it came alone or in a prompt.
+        // What the cache holds is rounded, so that a token sees the same whether it came alone or
+        // in a prompt.
         let mut out = vec![0.0; tokens * width];
         let mut z = vec![0.0; width];
         let gates = projected.chunks_exact(3 * width).map(|token| &token[width..2 * width]);

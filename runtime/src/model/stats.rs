@@ -1,40 +1,41 @@
-//! Figures of an expert store.
+//! Statistics of an expert store.
 
 use std::time::Duration;
 
-/// Figures since a store was opened, or between two moments ([`Stats::since`]).
+/// Statistics since a store was opened, or between two moments ([`Stats::since`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
-    /// Experts that visits needed, each once per visit.
+    /// Experts that visits needed, counted once per visit.
     pub uses: u64,
-    /// Those that were in memory when their visit began.
+    /// Needed experts that were resident when their visit began.
     pub hits: u64,
     /// Bytes read from the file.
     pub bytes_read: u64,
     /// Time during which at least one read ran.
     pub reading: Duration,
-    /// Time that computations waited for experts, all sequences added up.
+    /// Time that computations waited for experts, summed over all sequences.
     pub waiting: Duration,
-    /// Time computed within visits: the routed experts and what was done meanwhile.
+    /// Time spent in visits without waiting: the routed experts, and everything else computed
+    /// during the visit.
     pub computing: Duration,
-    /// Experts that gave way to others or to a lower budget.
+    /// Experts evicted for others or by a lower budget.
     pub evictions: u64,
-    /// Experts read on a guess.
-    pub guessed: u64,
-    /// Of those, used when their layer came.
-    pub guesses_used: u64,
-    /// Of those, evicted unused.
-    pub guesses_wasted: u64,
-    /// Bytes that experts may take, now.
+    /// Experts that were prefetched.
+    pub prefetched: u64,
+    /// Prefetched experts that were used at the next visit of their layer.
+    pub prefetched_used: u64,
+    /// Prefetched experts that were evicted unused.
+    pub prefetched_wasted: u64,
+    /// Current memory limit for experts, in bytes.
     pub limit_bytes: u64,
-    /// Bytes that they do take, now.
+    /// Bytes of resident experts and of slots kept for reuse, now.
     pub resident_bytes: u64,
-    /// Experts in memory, now.
+    /// Experts that are resident now.
     pub resident: u64,
 }
 
 impl Stats {
-    /// What happened after `earlier`. What is so now stays as it is.
+    /// The difference from `earlier`. Current values stay as they are.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             uses: self.uses.saturating_sub(earlier.uses),
@@ -44,9 +45,9 @@ impl Stats {
             waiting: self.waiting.saturating_sub(earlier.waiting),
             computing: self.computing.saturating_sub(earlier.computing),
             evictions: self.evictions.saturating_sub(earlier.evictions),
-            guessed: self.guessed.saturating_sub(earlier.guessed),
-            guesses_used: self.guesses_used.saturating_sub(earlier.guesses_used),
-            guesses_wasted: self.guesses_wasted.saturating_sub(earlier.guesses_wasted),
+            prefetched: self.prefetched.saturating_sub(earlier.prefetched),
+            prefetched_used: self.prefetched_used.saturating_sub(earlier.prefetched_used),
+            prefetched_wasted: self.prefetched_wasted.saturating_sub(earlier.prefetched_wasted),
             ..*self
         }
     }
@@ -62,9 +63,10 @@ impl Stats {
         (seconds > 0.0).then(|| self.bytes_read as f64 / seconds)
     }
 
-    /// The tokens per second that nothing could exceed with these misses, `1 / max(compute, bytes / read
-    /// rate)` per token, where `tokens` tokens took `elapsed` in all. `rate` is what the storage reads at best,
-    /// in bytes per second; without it, the rate reached counts. `None` without tokens.
+    /// The tokens per second that nothing could exceed with these misses, `1 / max(compute, bytes /
+    /// read rate)` per token, where `tokens` tokens took `elapsed` in all. `rate` is what the
+    /// storage reads at best, in bytes per second; without it, the rate reached counts. `None`
+    /// without tokens.
     pub fn bound(&self, tokens: u64, elapsed: Duration, rate: Option<f64>) -> Option<f64> {
         let compute = elapsed.saturating_sub(self.waiting).as_secs_f64();
         let rate = rate.or_else(|| self.read_rate());

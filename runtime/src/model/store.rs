@@ -1,5 +1,5 @@
-//! The store that a layer's routed experts come from: its interface, and the routing that it is asked
-//! with. [`Resident`](super::Resident) keeps every expert, [`crate::experts`] streams them.
+//! The store that a layer's routed experts come from: its interface, and the routing that it is
+//! asked with. [`Resident`](super::Resident) keeps every expert, [`crate::experts`] streams them.
 
 use super::Stats;
 use crate::checkpoint::{Expert, ExpertId, LayerId, WeightsError};
@@ -44,8 +44,8 @@ impl Visit<'_> {
 pub struct Preference {
     /// By expert, whether it is preferred.
     pub preferred: Vec<bool>,
-    /// How much lower the score of a preferred expert may be, as a share of the score of the one that it
-    /// takes the place of.
+    /// How much lower the score of a preferred expert may be, as a share of the score of the one
+    /// that it takes the place of.
     pub margin: f32,
 }
 
@@ -54,26 +54,26 @@ pub type Take<'a> = &'a mut dyn FnMut(&[(ExpertId, &Expert)]);
 
 /// Gives out experts. Several sequences may do so at the same time.
 pub trait ExpertStore: Send + Sync {
-    /// Gives `take` the experts that `visit` needs, each once, as many at a time as are ready. Where none is at
-    /// first, `take` gets none before the store waits: there may be work that needs no expert. Where it fails,
-    /// `take` has seen only some of them.
+    /// Gives `take` the experts that `visit` needs, each once, as many at a time as are ready.
+    /// Where none is at first, `take` gets none before the store waits: there may be work that
+    /// needs no expert. Where it fails, `take` has seen only some of them.
     fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError>;
 
-    /// Whether a guess at what `layer` will need would be of use.
-    fn wants_guess(&self, _layer: LayerId) -> bool {
+    /// Whether a prediction of the experts that `layer` will need is useful now.
+    fn wants_prefetch(&self, _layer: LayerId) -> bool {
         false
     }
 
-    /// Takes a guess at a visit to come.
-    fn guess(&self, _visit: &Visit) {}
+    /// Takes a predicted visit, whose experts may be prefetched.
+    fn prefetch(&self, _visit: &Visit) {}
 
     /// Which experts of a layer are in memory or on their way; `None` where all always are.
     fn resident(&self, _layer: LayerId) -> Option<Vec<bool>> {
         None
     }
 
-    /// Lossy: the experts of `layer` that a router that is nearly indifferent should prefer. `None` leaves
-    /// routing as the model has it.
+    /// Lossy: the experts of `layer` that a router that is nearly indifferent should prefer. `None`
+    /// leaves routing as the model has it.
     fn preference(&self, _layer: LayerId) -> Option<Preference> {
         None
     }

@@ -1,5 +1,5 @@
-//! The decoder: embedding, layers of a mixer and a feed-forward around a residual stream, final norm and
-//! output head.
+//! The decoder: embedding, layers of a mixer and a feed-forward around a residual stream, final
+//! norm and output head.
 
 use std::sync::Arc;
 
@@ -103,7 +103,7 @@ impl Model {
             ctx.check_cancelled()?;
             layer.mix(ctx, &self.config, &self.rope, &mut x, cache.layer(i));
             if tokens.len() == 1 {
-                self.guess(ctx, i + 1, &x);
+                self.prefetch(ctx, i + 1, &x);
             }
             layer.feed_forward(ctx, &self.config, &*self.experts, &mut x)?;
         }
@@ -119,18 +119,19 @@ impl Model {
         Ok(logits)
     }
 
-    /// Tells the store what a layer is likely to need, going by `x`, the state before it.
-    fn guess(&self, ctx: &Compute, layer: usize, x: &[f32]) {
+    /// Predicts the visit of `layer` from `x`, the hidden state before the current one, and passes
+    /// the prediction to the store.
+    fn prefetch(&self, ctx: &Compute, layer: usize, x: &[f32]) {
         let Some(Layer { ffn_norm, ffn: FeedForward::Moe(moe), .. }) = self.layers.get(layer)
         else {
             return;
         };
-        if self.experts.wants_guess(LayerId(layer)) {
+        if self.experts.wants_prefetch(LayerId(layer)) {
             let normed = rms_norm(ctx.tier, x, ffn_norm, self.config.rms_norm_eps);
             let normed = Activations::new(ctx.tier, &normed, self.config.hidden_size);
             let slots = moe.router.route(ctx.tier, ctx.pool, &self.config.moe, &normed, None);
             let per_token = self.config.moe.num_experts_per_tok;
-            self.experts.guess(&Visit { layer: LayerId(layer), slots: &slots, per_token });
+            self.experts.prefetch(&Visit { layer: LayerId(layer), slots: &slots, per_token });
         }
     }
 }

@@ -1,47 +1,49 @@
-//! The memory of the whole process: what the user allows, what the model needs, and what is left for experts.
+//! Memory of the whole process: the user's budget, the model's footprint, and the rest, which is
+//! left for experts.
 
 use std::fmt;
 
-use super::machine::Machine;
+use super::memory_info::MemoryInfo;
 use crate::checkpoint::config::AttentionConfig;
 use crate::checkpoint::{Config, GgufWeights, Weights, WeightsError};
-use crate::experts::Placement;
+use crate::experts::ExpertIndex;
 use crate::host::Host;
 use crate::model::cache::{CacheType, entry_bytes, kept_positions};
 use crate::model::moe::SLOTS_AT_ONCE;
 
-/// Share of what is available that `auto` takes, in percent: other programs grow too.
+/// Percentage of the available memory that `auto` takes; other programs need room to grow.
 const AUTO_PERCENT: u64 = 90;
-/// Stacks, allocator slack and small state of a process that computes.
+/// Stacks, allocator slack and other small state of a process that computes.
 const FIXED_BYTES: u64 = 16 << 20;
 
-/// What the user allows.
+/// The user's memory budget for the whole process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MemoryBudget {
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(u64),
-    /// A share of the machine's memory, or of the cgroup's where that is less.
+    /// A percentage of the machine's memory, or of the cgroup's limit if that is lower.
     Percent(f64),
-    /// Most of what is available now.
+    /// Most of the memory that is available now.
     Auto,
 }
 
-/// Why a budget is not one.
+/// Error of parsing or resolving a memory budget.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BudgetTextError {
-    /// It cannot be read.
+    /// The text is not a budget.
     #[error("{found:?} is not a memory budget; write it like 2GiB, 800M, 60% or auto")]
     Text {
-        /// What was written.
+        /// The text.
         found: String,
     },
-    /// The system does not say how much memory there is.
+    /// The system does not report its memory.
     #[error("this system does not say how much memory it has; give --memory in bytes, like 2GiB")]
     Unknown,
 }
 
 impl MemoryBudget {
-    /// Reads `2GiB`, `2G` (the same), `1.5GB` (powers of ten), `60%`, `auto`, or bytes.
+    /// Parses `2GiB`, `2G` (the same), `1.5GB` (powers of ten), `60%`, `auto`, or a number of
+    /// bytes.
     pub fn parse(text: &str) -> Result<Self, BudgetTextError> {
         let error = || BudgetTextError::Text { found: text.into() };
         let text = text.trim();
@@ -74,13 +76,13 @@ impl MemoryBudget {
         }
     }
 
-    /// In bytes, on this machine.
+    /// The budget in bytes on this machine.
     pub fn resolve(self) -> Result<u64, BudgetTextError> {
-        self.resolve_on(Machine::read(&Host::live()))
+        self.resolve_on(MemoryInfo::read(&Host::live()))
     }
 
-    /// In bytes, on a machine.
-    pub fn resolve_on(self, machine: Option<Machine>) -> Result<u64, BudgetTextError> {
+    /// The budget in bytes on a machine with this memory.
+    pub fn resolve_on(self, machine: Option<MemoryInfo>) -> Result<u64, BudgetTextError> {
         match (self, machine) {
             (Self::Bytes(bytes), _) => Ok(bytes),
             (_, None) => Err(BudgetTextError::Unknown),
@@ -94,46 +96,46 @@ impl MemoryBudget {
     }
 }
 
-/// How a model is going to be used, as far as it costs memory.
+/// Workload parameters that determine memory use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// Tokens that the cache of a sequence is to hold.
+    /// Capacity of a sequence's KV cache, in tokens; 0 means the model's maximum.
     pub context: usize,
     /// Tokens of a prompt that are computed together.
     pub prefill_chunk: usize,
-    /// Precision of the cache.
+    /// Element type of the KV cache.
     pub cache: CacheType,
-    /// Sequences at the same time.
+    /// Number of concurrent sequences.
     pub sessions: usize,
 }
 
-/// What a model takes, in bytes.
+/// Memory that a model needs, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {
-    /// The process as it was before anything was loaded, and what every process needs.
+    /// The process before anything was loaded, and the overhead that every process needs.
     pub process: u64,
-    /// All weights that are not routed experts.
+    /// Dense weights: all but the routed experts.
     pub dense: u64,
-    /// The cache of all sequences when it is full.
+    /// The full KV caches of all sequences.
     pub cache: u64,
     /// Tokens of each sequence that `cache` holds.
     pub context: usize,
-    /// What a chunk of a prompt computes with.
+    /// Scratch memory of a prompt's chunk.
     pub scratch: u64,
-    /// One token's experts of the largest layer.
+    /// One token's experts in the largest layer.
     pub layer: u64,
-    /// One token's experts of all layers.
+    /// One token's experts in all layers.
     pub cycle: u64,
     /// All experts.
     pub experts: u64,
 }
 
-/// The budget is too small.
+/// The budget is below the least that the model needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct TooSmall {
-    /// What was allowed.
+    /// The budget in bytes.
     pub budget: u64,
-    /// What is needed.
+    /// The memory that the model needs.
     pub footprint: Footprint,
 }
 
@@ -157,10 +159,10 @@ impl fmt::Display for TooSmall {
 }
 
 impl Footprint {
-    /// What a file needs under a workload, in a process that occupies `process` bytes.
+    /// The footprint of a file under a workload, in a process that occupies `process` bytes.
     pub fn of(
         weights: &GgufWeights,
-        placement: &Placement,
+        index: &ExpertIndex,
         workload: &Workload,
         process: u64,
     ) -> Result<Self, WeightsError> {
@@ -177,57 +179,58 @@ impl Footprint {
             cache: product(cache_bytes(config, context, workload), sessions),
             context,
             scratch: product(scratch_bytes(config, workload.prefill_chunk), sessions),
-            layer: placement.least_bytes() as u64,
-            cycle: placement.cycle_bytes() as u64,
-            experts: placement.total_bytes() as u64,
+            layer: index.least_bytes() as u64,
+            cycle: index.cycle_bytes() as u64,
+            experts: index.total_bytes() as u64,
         })
     }
 
-    /// Everything but experts.
+    /// Everything except the experts.
     pub fn fixed(&self) -> u64 {
         [self.dense, self.cache, self.scratch]
             .iter()
             .fold(self.process, |sum, bytes| sum.saturating_add(*bytes))
     }
 
-    /// The smallest budget that is accepted.
+    /// The smallest accepted budget.
     pub fn floor(&self) -> u64 {
         self.fixed().saturating_add(self.cycle)
     }
 
-    /// How to run within `budget` bytes.
-    pub fn plan(self, budget: u64) -> Result<Plan, TooSmall> {
+    /// Plans the memory for a budget of `budget` bytes.
+    pub fn plan(self, budget: u64) -> Result<MemoryPlan, TooSmall> {
         if budget < self.floor() {
             return Err(TooSmall { budget, footprint: self });
         }
         let left = budget - self.fixed();
         let experts = (left < self.experts).then_some(left);
-        Ok(Plan { budget, footprint: self, experts })
+        Ok(MemoryPlan { budget, footprint: self, experts })
     }
 }
 
-/// How a model runs within a budget.
+/// How the memory of a process is divided within a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
-    /// Bytes of the whole process.
+pub struct MemoryPlan {
+    /// Budget of the whole process, in bytes.
     pub budget: u64,
-    /// What takes them.
+    /// The memory that the model needs.
     pub footprint: Footprint,
-    /// Bytes for streamed experts; `None` where everything fits, is mapped, and nothing is copied.
+    /// Bytes for streamed experts; `None` if everything fits, so that the file is mapped and
+    /// nothing is copied.
     pub experts: Option<u64>,
 }
 
-/// Bytes of the weights that every token needs, as they lie in memory of their own.
+/// Bytes of the dense weights when copied to anonymous memory.
 fn dense_bytes(weights: &GgufWeights) -> u64 {
     let config = weights.config();
     let tensors = config.family.tensors(config).into_iter();
     let loaded = tensors.filter(|spec| spec.layer().is_none_or(|l| l < config.num_hidden_layers));
     let bytes = loaded.filter_map(|spec| weights.tensor_bytes(&spec));
-    // A tensor begins anywhere in its first page.
+    // A tensor may begin anywhere in its first page.
     bytes.map(|len| len.saturating_add(8192) / 4096 * 4096).sum()
 }
 
-/// Bytes of the cache of a sequence of `context` tokens.
+/// Bytes of the KV cache of a sequence of `context` tokens.
 fn cache_bytes(config: &Config, context: usize, workload: &Workload) -> u64 {
     let layer = |layer| {
         let positions = kept_positions(config, layer, context, workload.prefill_chunk.max(1));
@@ -236,8 +239,9 @@ fn cache_bytes(config: &Config, context: usize, workload: &Workload) -> u64 {
     (0..config.num_hidden_layers).map(layer).fold(0, u64::saturating_add)
 }
 
-/// What a chunk of `tokens` tokens computes with, at most: the residual stream and the larger of attention
-/// and feed-forward, all in f32 with an int8 copy where it is multiplied, and the logits.
+/// Upper bound on the scratch memory of a chunk of `tokens` tokens, in bytes: the residual stream
+/// and the larger of attention and feed-forward, all in f32 with an int8 copy of each matrix input,
+/// and the logits.
 fn scratch_bytes(config: &Config, tokens: usize) -> u64 {
     let attention = match &config.attention {
         AttentionConfig::Mla(mla) => {
@@ -255,7 +259,7 @@ fn scratch_bytes(config: &Config, tokens: usize) -> u64 {
     let widest = moe.shared_expert_intermediate_size.max(config.intermediate_size);
     let routed = (moe.num_experts_per_tok + 2) * config.hidden_size + moe.n_routed_experts;
     let token = 5 * config.hidden_size + attention.max(3 * widest + routed);
-    // Experts are computed some at a time, and the last of these may have all tokens.
+    // Experts are computed in batches; the last expert of a batch may have all tokens.
     let tokens = tokens.max(1);
     let slots = (tokens * moe.num_experts_per_tok).min(SLOTS_AT_ONCE + tokens);
     let slot = 3 * (config.hidden_size + moe.moe_intermediate_size);
@@ -284,7 +288,7 @@ mod tests {
 
     #[test]
     fn shares_are_of_the_machine_and_auto_leaves_some_to_others() {
-        let machine = Machine { total: 8 * GIB, available: 4 * GIB, process: GIB };
+        let machine = MemoryInfo { total: 8 * GIB, available: 4 * GIB, process: GIB };
         let on = |budget: MemoryBudget| budget.resolve_on(Some(machine)).unwrap();
         assert_eq!(on(MemoryBudget::Percent(50.0)), 4 * GIB);
         let auto = on(MemoryBudget::Auto);

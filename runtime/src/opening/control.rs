@@ -2,42 +2,43 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::budget::{Plan, TooSmall};
+use super::budget::{MemoryPlan, TooSmall};
 use crate::experts::Streaming;
 
-/// How much memory to give back.
+/// How much memory to release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrimLevel {
-    /// Experts beyond one token's: the application is in the background.
+    /// Experts beyond one token's, because the application is in the background.
     Background,
-    /// All that is not needed to compute at all: the system is about to end processes.
+    /// All that is not needed to compute, because the system is about to kill processes.
     Critical,
 }
 
-/// Control over the memory of an open model, while it generates. Changes take effect by the next layer.
+/// Changes the memory of an open model, also while it generates. Changes take effect by the next
+/// layer.
 pub struct MemoryControl {
-    plan: Mutex<Option<Plan>>,
+    plan: Mutex<Option<MemoryPlan>>,
     store: Option<Arc<Streaming>>,
 }
 
 impl MemoryControl {
-    /// Control over a model with this plan; `store` is the one that streams its experts.
-    pub(super) fn new(plan: Option<Plan>, store: Option<Arc<Streaming>>) -> Self {
+    /// Control over a model that was opened with `plan`, whose experts `store` streams.
+    pub(super) fn new(plan: Option<MemoryPlan>, store: Option<Arc<Streaming>>) -> Self {
         Self { plan: Mutex::new(plan), store }
     }
 
-    /// What was planned; `None` without a budget.
-    pub fn plan(&self) -> Option<Plan> {
+    /// The current plan; `None` without a budget.
+    pub fn plan(&self) -> Option<MemoryPlan> {
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The store; `None` where the file is mapped.
+    /// The streaming store; `None` if the file is mapped.
     pub fn store(&self) -> Option<&Arc<Streaming>> {
         self.store.as_ref()
     }
 
-    /// Changes the memory of the whole process. A mapped model keeps nothing of its own that it could give
-    /// back: there it changes nothing.
+    /// Changes the memory budget of the whole process. No effect on a mapped model, which holds no
+    /// memory that it could release.
     pub fn set_memory_budget(&self, bytes: u64) -> Result<(), TooSmall> {
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let (Some(plan), Some(store)) = (plan.as_mut(), &self.store) else { return Ok(()) };
@@ -54,8 +55,8 @@ impl MemoryControl {
         Ok(())
     }
 
-    /// Gives memory back and keeps to what remains until [`MemoryControl::set_memory_budget`] says
-    /// otherwise. A mapped model has nothing to give back.
+    /// Releases memory and stays within the reduced budget until the next
+    /// [`MemoryControl::set_memory_budget`]. No effect on a mapped model.
     pub fn trim(&self, level: TrimLevel) {
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
         let (Some(plan), Some(store)) = (plan.as_mut(), &self.store) else { return };

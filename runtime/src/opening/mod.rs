@@ -1,13 +1,12 @@
-//! Opening a model file within a memory budget: mapped where everything fits, streamed where it does
-//! not.
+//! Opening a model file within a memory budget: mapped if everything fits, otherwise streamed.
 //!
-//! [`budget`] turns what the user allows and what the model needs into a plan, going by the
-//! [`machine`]'s memory; [`open()`] carries it out; [`MemoryControl`] changes it while the model runs,
-//! and [`pressure`] does so when the system runs short of memory.
+//! [`budget`] computes a plan from the user's budget, the model's footprint and the machine's
+//! memory ([`memory_info`]). [`open()`] executes the plan. [`MemoryControl`] changes it while the
+//! model runs, and [`pressure`] does so when the system runs short of memory.
 
 pub mod budget;
 mod control;
-pub mod machine;
+pub mod memory_info;
 mod open;
 pub mod pressure;
 

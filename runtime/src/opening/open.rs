@@ -1,43 +1,43 @@
-//! Opens a model file within a memory budget: mapped where everything fits, streamed where it does not.
+//! Opens a model file within a memory budget: mapped if everything fits, otherwise streamed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::budget::{BudgetTextError, Footprint, MemoryBudget, Plan, TooSmall, Workload};
+use super::budget::{BudgetTextError, Footprint, MemoryBudget, MemoryPlan, TooSmall, Workload};
 use super::control::MemoryControl;
-use super::machine::Machine;
+use super::memory_info::MemoryInfo;
 use crate::checkpoint::gguf_weights::OpenError;
 use crate::checkpoint::source::Files;
 use crate::checkpoint::{GgufWeights, Verify, Weights, WeightsError};
 use crate::experts::policies::PolicyKind;
-use crate::experts::{Guessing, OpenStoreError, Placement, Streaming, StreamingOptions};
+use crate::experts::{ExpertIndex, OpenStoreError, PrefetchMode, Streaming, StreamingOptions};
 use crate::gguf::Gguf;
 use crate::host::Host;
 use crate::model::{ExpertStore, Model, ModelError, Resident};
 use crate::trace::Recorder;
 
-/// How to open a model.
+/// Options for opening a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenOptions {
-    /// Memory of the whole process; `None` maps the file and leaves memory to the system.
+    /// Memory budget of the whole process; `None` maps the file and leaves memory to the system.
     pub memory: Option<MemoryBudget>,
-    /// What the model is going to be used for.
+    /// Expected workload.
     pub workload: Workload,
-    /// When checksums are verified.
+    /// When to verify checksums.
     pub verify: Verify,
-    /// Which experts give way.
+    /// Eviction policy.
     pub policy: PolicyKind,
-    /// Reads at the same time.
+    /// Parallel reads.
     pub lanes: usize,
-    /// Whether to read ahead what the next layer is likely to need.
-    pub guessing: Guessing,
-    /// Whether to read past the page cache, where the file system has that.
+    /// When to prefetch experts of the next layer.
+    pub prefetch: PrefetchMode,
+    /// Whether to bypass the page cache, if the file system supports it.
     pub direct: bool,
-    /// Where to record routing ([`crate::trace`]), for one sequence at a time.
+    /// File to record a routing trace in ([`crate::trace`]); one sequence at a time.
     pub trace: Option<PathBuf>,
     /// Lossy: see [`StreamingOptions::prefer_resident`].
     pub prefer_resident: Option<f32>,
-    /// Lossy: route tokens to fewer experts than the model was trained with.
+    /// Lossy: number of experts per token, if fewer than the model was trained with.
     pub active_experts: Option<usize>,
 }
 
@@ -50,7 +50,7 @@ impl OpenOptions {
             verify: Verify::default(),
             policy: PolicyKind::default(),
             lanes: 3,
-            guessing: Guessing::default(),
+            prefetch: PrefetchMode::default(),
             direct: true,
             trace: None,
             prefer_resident: None,
@@ -58,7 +58,8 @@ impl OpenOptions {
         }
     }
 
-    /// What changes the model's answers, in words for whoever reads figures; `None` where nothing does.
+    /// Description of the options that change the model's answers, to print beside figures; `None`
+    /// if no such option is set.
     pub fn lossy(&self) -> Option<String> {
         let prefer = self.prefer_resident.map(|margin| {
             format!("experts in memory preferred within {:.0}%", f64::from(margin) * 100.0)
@@ -76,49 +77,49 @@ impl OpenOptions {
     }
 }
 
-/// Why a model cannot be opened.
+/// Error of opening a model.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenModelError {
-    /// The file is not a model that runs.
+    /// The file is not a model that can run.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The budget is not one.
+    /// The memory budget cannot be parsed or resolved.
     #[error(transparent)]
     Text(#[from] BudgetTextError),
-    /// The budget is too small.
+    /// The memory budget is too small.
     #[error("{path}: {source}")]
     TooSmall {
         /// The file.
         path: PathBuf,
-        /// By how much.
+        /// The budget and the memory that is needed.
         source: TooSmall,
     },
     /// The model cannot be loaded.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A margin that is no share.
+    /// The margin of `prefer_resident` is not between 0 and 1.
     #[error("experts in memory cannot be preferred within {found}; give a share between 0 and 1")]
     Margin {
-        /// What was given.
+        /// The value found.
         found: f32,
     },
-    /// A number of experts that the model cannot route to.
+    /// The number of active experts is out of range.
     #[error("{found} experts per token are not possible; this model has 1 to {allowed}")]
     ActiveExperts {
-        /// What was given.
+        /// The value found.
         found: usize,
-        /// What the model was trained with.
+        /// Experts per token of the trained model.
         allowed: usize,
     },
-    /// The trace cannot be written.
+    /// The trace file cannot be written.
     #[error("{path}: {source}")]
     Trace {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// The experts cannot be streamed.
+    /// The expert store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenStoreError),
 }
@@ -129,25 +130,26 @@ impl From<WeightsError> for OpenModelError {
     }
 }
 
-/// A model that is open, and the control over its memory.
+/// An open model with the control over its memory.
 pub struct Opened {
     /// The model.
     pub model: Arc<Model>,
-    /// Its file; its mapping is gone where experts are streamed.
+    /// The model's file; unmapped if experts are streamed.
     pub weights: Arc<GgufWeights>,
-    /// Its memory.
+    /// Control over the memory.
     pub memory: Arc<MemoryControl>,
-    /// What records its routing, where that was asked for; to be finished at the end.
+    /// The trace recorder, if a trace was requested. The caller must finish it at the end.
     pub trace: Option<Arc<Recorder>>,
 }
 
 /// Opens a file.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenModelError> {
-    let process = Machine::read(&Host::live()).map_or(0, |machine| machine.process);
+    let process = MemoryInfo::read(&Host::live()).map_or(0, |machine| machine.process);
     open_gguf(Gguf::open(path).map_err(OpenError::from)?, options, process)
 }
 
-/// Opens a file whose header was read, in a process that occupied `process` bytes before that.
+/// Opens a file whose header was read. `process` is the memory that the process occupied before
+/// that, in bytes.
 pub fn open_gguf(
     gguf: Gguf,
     options: &OpenOptions,
@@ -163,8 +165,8 @@ pub fn open_gguf(
     let plan = match options.memory {
         None => None,
         Some(memory) => {
-            let placement = Placement::find(&weights)?;
-            let footprint = Footprint::of(&weights, &placement, &options.workload, process)?;
+            let index = ExpertIndex::find(&weights)?;
+            let footprint = Footprint::of(&weights, &index, &options.workload, process)?;
             let path = || weights.gguf().path().to_path_buf();
             let plan = footprint.plan(memory.resolve()?);
             Some(plan.map_err(|source| OpenModelError::TooSmall { path: path(), source })?)
@@ -178,7 +180,7 @@ pub fn open_gguf(
 
 fn open_mapped(
     weights: GgufWeights,
-    plan: Option<Plan>,
+    plan: Option<MemoryPlan>,
     options: &OpenOptions,
 ) -> Result<Opened, OpenModelError> {
     let weights = Arc::new(weights);
@@ -197,9 +199,8 @@ fn load(
         Some(path) => {
             let gguf = weights.gguf();
             let name = gguf.path().file_name().unwrap_or_default().to_string_lossy();
-            let placement = Placement::find(&weights)?;
-            let recorder =
-                Recorder::create(path, &name, weights.config(), placement, store.clone());
+            let index = ExpertIndex::find(&weights)?;
+            let recorder = Recorder::create(path, &name, weights.config(), index, store.clone());
             let in_trace = |source| OpenModelError::Trace { path: path.clone(), source };
             Some(Arc::new(recorder.map_err(in_trace)?))
         }
@@ -211,7 +212,7 @@ fn load(
 
 fn open_streamed(
     mut weights: GgufWeights,
-    plan: Plan,
+    plan: MemoryPlan,
     experts: u64,
     options: &OpenOptions,
 ) -> Result<Opened, OpenModelError> {
@@ -223,7 +224,7 @@ fn open_streamed(
         budget_bytes: usize::try_from(experts).unwrap_or(usize::MAX),
         policy: options.policy,
         lanes: options.lanes,
-        guessing: options.guessing,
+        prefetch: options.prefetch,
         prefer_resident: options.prefer_resident,
     };
     let store = Arc::new(Streaming::new(weights.clone(), files, &streaming)?);

@@ -1,6 +1,6 @@
-//! Gives memory back while the system is short of it, on Linux where it says so: `/proc/pressure/memory` has the
-//! share of time that programs lately waited for memory (PSI). When the pressure has gone, the budget comes
-//! back in steps.
+//! Releases memory while the system is short of it. On Linux, `/proc/pressure/memory` (pressure
+//! stall information, PSI) reports the share of recent time in which tasks stalled on memory. When
+//! the pressure has gone, the budget is restored in steps.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,30 +11,30 @@ use std::time::Duration;
 
 use super::{MemoryControl, TrimLevel};
 
-/// How often pressure is read.
+/// Interval between readings.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Percent of the last ten seconds in which some program waited for memory: time to give some back.
+/// `some` pressure, in percent, from which part of the memory is released.
 const SOME: f64 = 10.0;
-/// Percent in which all did: time to give all back.
+/// `full` pressure, in percent, from which all releasable memory is released.
 const FULL: f64 = 5.0;
-/// Below this, there is no pressure.
+/// `some` pressure, in percent, below which a reading counts as calm.
 const CALM: f64 = 1.0;
-/// Calm readings in a row before the budget rises.
+/// Consecutive calm readings before the budget rises.
 const PATIENCE: u32 = 10;
-/// Steps in which the whole budget comes back.
+/// Number of steps in which the whole budget is restored.
 const STEPS: u64 = 8;
 
 /// A reading of `/proc/pressure/memory`, in percent of the last ten seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pressure {
-    /// Some program waited.
+    /// PSI `some`: at least one task stalled on memory.
     pub some: f64,
-    /// All programs did.
+    /// PSI `full`: all non-idle tasks stalled on memory.
     pub full: f64,
 }
 
 impl Pressure {
-    /// Reads it under `root`; `None` where the system does not say.
+    /// Reads the pressure from the system rooted at `root`; `None` if it does not report any.
     pub fn read(root: &Path) -> Option<Self> {
         Self::parse(&fs::read_to_string(root.join("proc/pressure/memory")).ok()?)
     }
@@ -49,7 +49,7 @@ impl Pressure {
     }
 }
 
-/// What a reading calls for.
+/// Action that a reading calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Nothing,
@@ -83,19 +83,19 @@ impl Judge {
     }
 }
 
-/// Watches the system's memory and controls a model's, until it is dropped.
+/// Watches the system's memory pressure and adjusts a model's budget, until dropped.
 pub struct PressureWatch {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl PressureWatch {
-    /// Watches; `None` where the model is mapped, or the system does not say what its pressure is.
+    /// Starts to watch; `None` if the model is mapped or the system does not report its pressure.
     pub fn start(memory: Arc<MemoryControl>) -> Option<Self> {
         Self::start_on(memory, PathBuf::from("/"), INTERVAL)
     }
 
-    /// Watches the system whose `/proc` lies under `root`.
+    /// Starts to watch the system whose `/proc` is below `root`.
     pub fn start_on(memory: Arc<MemoryControl>, root: PathBuf, interval: Duration) -> Option<Self> {
         memory.store()?;
         Pressure::read(&root)?;
@@ -118,13 +118,13 @@ impl PressureWatch {
     }
 }
 
-/// One step back towards the `full` budget.
+/// Raises the budget one step toward `full`.
 fn raise(memory: &MemoryControl, full: u64) {
     let Some(plan) = memory.plan().filter(|plan| plan.budget < full) else { return };
     let floor = plan.footprint.floor();
     let step = full.saturating_sub(floor).div_ceil(STEPS);
     let budget = plan.budget.saturating_add(step).clamp(floor.min(full), full);
-    // Refused only below the floor, where trimming had left it: then it stays as it is.
+    // Refused only below the floor, to which trimming reduced it: then the budget stays as it is.
     let _ = memory.set_memory_budget(budget);
 }
 

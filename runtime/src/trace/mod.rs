@@ -1,6 +1,6 @@
-//! Routing traces, in the `route_trace v1` CSV format that BigMoeOnEdge records: one row per routed expert,
-//! in the order in which layers were computed. [`Recorder`] writes them, [`Trace`] reads them for [`replay`], which
-//! compares eviction policies on them and [`plot`] draws the comparison.
+//! Routing traces, in the `route_trace v1` CSV format that BigMoeOnEdge records: one row per routed
+//! expert, in the order in which layers were computed. [`Recorder`] writes them, [`Trace`] reads
+//! them for [`replay`], which compares eviction policies on them and [`plot`] draws the comparison.
 //!
 //! ```text
 //! # route_trace v1
@@ -10,8 +10,9 @@
 //! turn,phase,step,layer,slot,expert,weight,residency,expert_bytes
 //! ```
 //!
-//! `phase` is 0 for the prompt (all tokens of a chunk, layer by layer) and 1 for generation; `residency` says
-//! whether the expert was in memory, `expert_bytes` what had to be read for it.
+//! `phase` is 0 for the prompt (all tokens of a chunk, layer by layer) and 1 for generation;
+//! `residency` states whether the expert was resident, and `expert_bytes` the bytes that had to be
+//! read for it.
 
 pub mod plot;
 mod recorder;
@@ -27,53 +28,53 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::{ExpertId, LayerId};
 use crate::experts::policies::Shape;
 
-/// Ceilings on what a trace may announce.
+/// Limits on the sizes that a trace may declare.
 const MAX_LAYERS: usize = 4096;
 const MAX_EXPERTS: usize = 65_536;
 const MAX_EXPERTS_IN_ALL: usize = 1 << 20;
 pub(super) const COLUMNS: &str = "turn,phase,step,layer,slot,expert,weight,residency,expert_bytes";
 pub(super) const FIRST_LINE: &str = "# route_trace v1";
 
-/// Why a trace cannot be read.
+/// Error of reading a trace.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// Reading failed.
+    /// The file cannot be read.
     #[error("{path}: {source}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
-    /// A line that does not belong.
+    /// A malformed line.
     #[error("{path}, line {line}: found {found:?}; expected {expected}")]
     Line {
         /// The file.
         path: PathBuf,
-        /// Its line, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// What is there.
+        /// The text found.
         found: String,
-        /// What should be.
+        /// Description of the expected text.
         expected: String,
     },
 }
 
-/// A layer's turn for one token, or for the tokens of a prompt's chunk.
+/// A visit of one layer, for one generated token or for the tokens of a prompt's chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceVisit {
     /// The layer.
     pub layer: LayerId,
-    /// Whether the tokens are a prompt's.
+    /// Whether the tokens belong to a prompt.
     pub prefill: bool,
     /// Experts of each token, `[tokens, per_token]`.
     pub routed: Vec<ExpertId>,
 }
 
-/// What a model routed, in order.
+/// The routing of a run, in order.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// How many experts the model has.
+    /// Number of layers and experts of the model.
     pub shape: Shape,
     /// Bytes of each expert, by [`Shape::index`].
     pub expert_bytes: Vec<u64>,
@@ -82,14 +83,14 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Reads a file.
+    /// Reads a trace file.
     pub fn read(path: &Path) -> Result<Self, TraceError> {
         let text = fs::read_to_string(path)
             .map_err(|source| TraceError::Io { path: path.to_path_buf(), source })?;
         Self::parse(&text, path)
     }
 
-    /// Reads the text of a file; `path` is only for messages.
+    /// Parses the text of a trace; `path` is used only in errors.
     pub fn parse(text: &str, path: &Path) -> Result<Self, TraceError> {
         let mut parser = Parser { path, line: 0, header: Header::default(), rows: Rows::default() };
         for (i, line) in text.lines().enumerate() {
@@ -99,7 +100,7 @@ impl Trace {
         parser.finish()
     }
 
-    /// Tokens that were generated.
+    /// Number of generated tokens.
     pub fn decoded_tokens(&self) -> u64 {
         let per_layer = |layer| {
             let of_layer = |visit: &&TraceVisit| !visit.prefill && visit.layer == LayerId(layer);
@@ -216,7 +217,7 @@ impl Parser<'_> {
         let step = self.number(step, "step", usize::MAX)? as u64;
         let layer = self.number(layer, "layer", shape.layers)?;
         let expert = ExpertId(self.number(expert, "expert", shape.experts)?);
-        // A chunk of a prompt is one visit of a layer, whatever its steps.
+        // A prompt's chunk is one visit per layer, although its rows have different steps.
         let key = [turn, phase as u64, layer as u64, if phase == 0 { 0 } else { step }];
         match self.rows.visits.last_mut() {
             Some(visit) if self.rows.key == Some(key) => visit.routed.push(expert),

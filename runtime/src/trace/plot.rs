@@ -1,4 +1,4 @@
-//! A drawing of hit rates over budgets, as SVG: what a device gains from memory, and a policy from cleverness.
+//! Draws hit rate against memory budget as SVG, one curve per eviction policy.
 
 use super::Trace;
 use super::replay::{ReplayError, Rule, replay};
@@ -6,19 +6,19 @@ use crate::svg::Drawing;
 
 /// Height of the drawing.
 const HEIGHT: f64 = 440.0;
-/// Budgets drawn, from one layer's need to all experts.
+/// Number of budgets, from the experts of one layer to all experts.
 const POINTS: u32 = 24;
 
-/// One rule's hit rates.
+/// Hit rates of one rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
-    /// Which rule.
+    /// The rule.
     pub rule: Rule,
-    /// Budget in bytes, and the share of uses that it hits while tokens are generated.
+    /// Budgets in bytes, with the hit rate during generation.
     pub points: Vec<(u64, f64)>,
 }
 
-/// Replays a trace at budgets from the least possible up to all experts that it uses.
+/// Replays a trace at budgets from the smallest possible one up to all experts that it uses.
 pub fn curves(trace: &Trace) -> Result<Vec<Curve>, ReplayError> {
     let (least, most) = range(trace);
     let ratio = most as f64 / least.max(1) as f64;
@@ -36,7 +36,7 @@ pub fn curves(trace: &Trace) -> Result<Vec<Curve>, ReplayError> {
     Rule::ALL.into_iter().map(curve).collect()
 }
 
-/// The bytes that the largest generated visit needs at once, and those of all experts that are used.
+/// Bytes of the largest visit during generation, and of all experts that the trace uses.
 fn range(trace: &Trace) -> (u64, u64) {
     let shape = trace.shape;
     let mut used = vec![false; shape.len()];
@@ -55,7 +55,7 @@ fn range(trace: &Trace) -> (u64, u64) {
     (least.max(1), bytes.map(|(bytes, _)| bytes).sum::<u64>().max(least).max(1))
 }
 
-/// Draws curves.
+/// Draws the curves.
 pub fn svg(curves: &[Curve]) -> String {
     let colours = ["#999999", "#d98200", "#0060c0", "#222222"];
     let most = curves.iter().flat_map(|c| &c.points).map(|p| p.0).max().unwrap_or(1).max(1);

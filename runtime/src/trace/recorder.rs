@@ -1,5 +1,5 @@
-//! Records what a model routes, in the format of [`super::trace`], while it runs on any store. One sequence at
-//! a time: visits of several would be mixed up.
+//! Records a model's routing in the format of [`crate::trace`], on top of any store.
+//! One sequence at a time: the visits of several would be interleaved.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -8,60 +8,60 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{COLUMNS, FIRST_LINE};
 use crate::checkpoint::{Config, ExpertId, LayerId, WeightsError};
-use crate::experts::Placement;
-use crate::experts::policies::Key;
+use crate::experts::ExpertIndex;
+use crate::experts::policies::ExpertKey;
 use crate::model::{ExpertStore, Preference, Stats, Take, Visit};
 
-/// A store that writes down what it is asked for.
+/// A store that forwards to another one and records the visits.
 pub struct Recorder {
     store: Arc<dyn ExpertStore>,
-    placement: Placement,
+    index: ExpertIndex,
     first_layer: LayerId,
     log: Mutex<Log>,
 }
 
 struct Log {
     out: Box<dyn Write + Send>,
-    /// Grows with every prompt after the first.
+    /// Index of the conversation turn; each prompt after the first increases it.
     turn: u64,
-    /// Number of the token that the current visits begin with.
+    /// Index of the first token of the current visits.
     step: u64,
-    /// Tokens of the current visits.
+    /// Number of tokens in the current visits.
     tokens: u64,
     generating: bool,
-    /// The first failure to write; nothing is written after it.
+    /// The first write error; nothing is written after it.
     failure: Option<io::Error>,
 }
 
 impl Recorder {
-    /// Records into a new file what is asked of `store`. `name` is what the trace calls the model.
+    /// Records the visits of `store` to a new file. `name` is the model's name in the trace.
     pub fn create(
         path: &Path,
         name: &str,
         config: &Config,
-        placement: Placement,
+        index: ExpertIndex,
         store: Arc<dyn ExpertStore>,
     ) -> io::Result<Self> {
         let out = BufWriter::new(File::create(path)?);
-        Self::new(Box::new(out), name, config, placement, store)
+        Self::new(Box::new(out), name, config, index, store)
     }
 
-    /// Records into `out`.
+    /// Records to `out`.
     pub fn new(
         mut out: Box<dyn Write + Send>,
         name: &str,
         config: &Config,
-        placement: Placement,
+        index: ExpertIndex,
         store: Arc<dyn ExpertStore>,
     ) -> io::Result<Self> {
-        header(&mut out, name, config, &placement)?;
+        header(&mut out, name, config, &index)?;
         let first_layer = LayerId(config.moe.first_k_dense_replace);
         let (turn, step, tokens, generating, failure) = (0, 0, 0, false, None);
         let log = Log { out, turn, step, tokens, generating, failure };
-        Ok(Self { store, placement, first_layer, log: Mutex::new(log) })
+        Ok(Self { store, index, first_layer, log: Mutex::new(log) })
     }
 
-    /// Writes what is still in memory, and says whether everything could be written.
+    /// Flushes the trace and returns the first write error, if any.
     pub fn finish(&self) -> io::Result<()> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         match log.failure.take() {
@@ -93,13 +93,13 @@ impl Recorder {
             let (token, place) = (i / visit.per_token.max(1), i % visit.per_token.max(1));
             let here = match &mut resident {
                 None => true,
-                // The first token that needs an expert brings it for the others.
+                // The first token that needs an expert reads it; for the others it is resident.
                 Some(resident) => resident
                     .get_mut(slot.expert.0)
                     .is_none_or(|resident| std::mem::replace(resident, true)),
             };
-            let placed = self.placement.get(Key { layer, expert: slot.expert });
-            let bytes = placed.filter(|_| !here).map_or(0, |placed| placed.slot_bytes);
+            let extent = self.index.get(ExpertKey { layer, expert: slot.expert });
+            let bytes = extent.filter(|_| !here).map_or(0, |extent| extent.slot_bytes);
             writeln!(
                 log.out,
                 "{},{},{},{},{place},{},{},{},{bytes}",
@@ -116,14 +116,9 @@ impl Recorder {
     }
 }
 
-fn header(
-    out: &mut dyn Write,
-    name: &str,
-    config: &Config,
-    placement: &Placement,
-) -> io::Result<()> {
-    let shape = placement.shape;
-    // A name with line breaks or blanks would be read as something else.
+fn header(out: &mut dyn Write, name: &str, config: &Config, index: &ExpertIndex) -> io::Result<()> {
+    let shape = index.shape;
+    // Line breaks and blanks in a name would break the format.
     let name: String = name.split_whitespace().collect::<Vec<_>>().join("_");
     writeln!(out, "{FIRST_LINE}")?;
     writeln!(
@@ -136,8 +131,8 @@ fn header(
     )?;
     for layer in 0..shape.layers {
         let bytes = |expert| {
-            let key = Key { layer: LayerId(layer), expert: ExpertId(expert) };
-            placement.get(key).map(|placed| placed.slot_bytes)
+            let key = ExpertKey { layer: LayerId(layer), expert: ExpertId(expert) };
+            index.get(key).map(|extent| extent.slot_bytes)
         };
         let sizes: Vec<usize> = (0..shape.experts).filter_map(bytes).collect();
         match sizes.as_slice() {
@@ -160,12 +155,12 @@ impl ExpertStore for Recorder {
         self.store.for_each(visit, take)
     }
 
-    fn wants_guess(&self, layer: LayerId) -> bool {
-        self.store.wants_guess(layer)
+    fn wants_prefetch(&self, layer: LayerId) -> bool {
+        self.store.wants_prefetch(layer)
     }
 
-    fn guess(&self, visit: &Visit) {
-        self.store.guess(visit);
+    fn prefetch(&self, visit: &Visit) {
+        self.store.prefetch(visit);
     }
 
     fn resident(&self, layer: LayerId) -> Option<Vec<bool>> {

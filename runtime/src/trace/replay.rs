@@ -1,26 +1,27 @@
-//! Replays a routing trace against a policy: what it would have hit and read with so many bytes for experts.
-//! Starts cold. Memory is counted exactly, in bytes of experts.
+//! Replays a routing trace against an eviction policy: the hits and reads that it would have had
+//! with a given number of bytes for experts. Starts with no expert resident. Memory is counted in
+//! exact bytes of experts.
 //!
-//! A generated token's experts of a layer are in memory together. A prompt's chunk visits them one after the
-//! other, so that a chunk may touch more than fit.
+//! For a generated token, all of its experts in a layer must be resident together. A prompt's chunk
+//! visits experts one after the other, so it may use more than fit.
 
 use std::collections::HashSet;
 
 use super::{Trace, TraceVisit};
 use crate::checkpoint::{ExpertId, LayerId};
-use crate::experts::policies::{Belady, Key, Policy, PolicyKind, victims};
+use crate::experts::policies::{Belady, ExpertKey, Policy, PolicyKind, victims};
 
-/// What to replay against.
+/// Eviction rule to replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// A policy that could run.
+    /// An online policy.
     Policy(PolicyKind),
-    /// The bound: it knows the trace.
+    /// Belady's optimum, the upper bound, which knows the trace.
     Belady,
 }
 
 impl Rule {
-    /// All of them, the bound last.
+    /// All rules, the bound last.
     pub const ALL: [Self; 4] = [
         Self::Policy(PolicyKind::Lru),
         Self::Policy(PolicyKind::Lfu),
@@ -28,7 +29,7 @@ impl Rule {
         Self::Belady,
     ];
 
-    /// Its name on the command line.
+    /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Policy(kind) => kind.name(),
@@ -36,7 +37,7 @@ impl Rule {
         }
     }
 
-    /// The rule of that name.
+    /// The rule with that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|rule| rule.name() == name)
     }
@@ -52,10 +53,10 @@ impl Rule {
     }
 }
 
-/// Why a replay is not possible.
+/// Error of a replay.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// The experts of one layer do not fit.
+    /// The experts of one token in one layer do not fit.
     #[error(
         "{budget} bytes do not hold the {needed} bytes that one token needs of layer {layer}; give more"
     )]
@@ -64,42 +65,42 @@ pub enum ReplayError {
         budget: u64,
         /// Bytes needed.
         needed: u64,
-        /// The layer.
+        /// Index of the layer.
         layer: usize,
     },
 }
 
-/// What a run of visits hit and read. An expert counts once per visit.
+/// Hits and reads of a series of visits. An expert counts once per visit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Experts that visits used.
     pub uses: u64,
-    /// Those of them that were in memory.
+    /// Used experts that were resident.
     pub hits: u64,
     /// Bytes read for the others.
     pub bytes_read: u64,
 }
 
 impl Usage {
-    /// Share of uses that were in memory.
+    /// `hits / uses`.
     pub fn hit_rate(&self) -> f64 {
         self.hits as f64 / self.uses.max(1) as f64
     }
 }
 
-/// The outcome of a replay.
+/// Result of a replay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Replay {
-    /// While the prompts were read.
+    /// Usage by prompts.
     pub prefill: Usage,
-    /// While tokens were generated.
+    /// Usage by generated tokens.
     pub decode: Usage,
-    /// Tokens generated.
+    /// Number of generated tokens.
     pub tokens: u64,
 }
 
 impl Replay {
-    /// Bytes read for a generated token, on average.
+    /// Mean number of bytes read per generated token.
     pub fn bytes_per_token(&self) -> f64 {
         self.decode.bytes_read as f64 / self.tokens.max(1) as f64
     }
@@ -125,12 +126,12 @@ struct Run<'a> {
     trace: &'a Trace,
     policy: Box<dyn Policy>,
     budget: u64,
-    resident: HashSet<Key>,
+    resident: HashSet<ExpertKey>,
     used: u64,
 }
 
 impl Run<'_> {
-    fn bytes(&self, key: Key) -> u64 {
+    fn bytes(&self, key: ExpertKey) -> u64 {
         self.trace.expert_bytes[self.trace.shape.index(key)]
     }
 
@@ -139,12 +140,12 @@ impl Run<'_> {
         let mut wanted: Vec<ExpertId> = visit.routed.clone();
         wanted.sort_unstable();
         wanted.dedup();
-        let key = |&expert: &ExpertId| Key { layer: visit.layer, expert };
-        let (hits, misses): (Vec<Key>, Vec<Key>) =
+        let key = |&expert: &ExpertId| ExpertKey { layer: visit.layer, expert };
+        let (hits, misses): (Vec<ExpertKey>, Vec<ExpertKey>) =
             wanted.iter().map(key).partition(|key| self.resident.contains(key));
         usage.uses += wanted.len() as u64;
         usage.hits += hits.len() as u64;
-        let mut in_use: HashSet<Key> = HashSet::new();
+        let mut in_use: HashSet<ExpertKey> = HashSet::new();
         if !visit.prefill {
             in_use.extend(wanted.iter().map(key));
         }
@@ -161,7 +162,7 @@ impl Run<'_> {
         &mut self,
         now: LayerId,
         bytes: u64,
-        in_use: &HashSet<Key>,
+        in_use: &HashSet<ExpertKey>,
     ) -> Result<(), ReplayError> {
         let excess = (self.used + bytes).saturating_sub(self.budget);
         let free = self.resident.iter().filter(|key| !in_use.contains(key));

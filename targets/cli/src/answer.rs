@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock};
 use clap::Args;
 use serde_json::{Value, json};
 use vaquita_runtime::measure::memory::{self, Faults};
-use vaquita_runtime::measure::sampler::Sampler;
+use vaquita_runtime::measure::sampler::MeterSampler;
 use vaquita_runtime::model::Stats;
-use vaquita_runtime::opening::budget::Plan;
+use vaquita_runtime::opening::budget::MemoryPlan;
 use vaquita_runtime::session::Session;
 use vaquita_runtime::session::constraint::Grammar;
 use vaquita_runtime::session::generate::{Event, Generation, GenerationOptions, generate};
@@ -127,7 +127,7 @@ pub struct Answer {
     /// What the experts' store did, where experts are streamed.
     pub streaming: Option<Stats>,
     /// What the memory budget is spent on, where there is one.
-    pub plan: Option<Plan>,
+    pub plan: Option<MemoryPlan>,
     /// Page faults meanwhile.
     pub faults: Option<Faults>,
     /// What makes the answer other than the model's own, in words.
@@ -147,7 +147,7 @@ pub fn stream(
     let faults = memory::faults();
     let interrupted = interrupted()?;
     interrupted.store(false, Ordering::Relaxed);
-    let energy = Sampler::auto();
+    let energy = MeterSampler::auto();
     let mut bar = Some(Bar::new("reading"));
     let mut printer = Printer::new(sampling.hide_thinking);
     let mut failed = None;
@@ -262,7 +262,7 @@ fn logprobs_json(logprobs: &[Logprobs]) -> Value {
 }
 
 /// The parts of a memory budget, in bytes.
-fn memory_json(plan: Plan) -> Value {
+fn memory_json(plan: MemoryPlan) -> Value {
     let footprint = plan.footprint;
     json!({
         "budget_bytes": plan.budget,

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use vaquita_calibration::Subject;
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::sources::HfFolder;
-use vaquita_runtime::experts::Placement;
+use vaquita_runtime::experts::ExpertIndex;
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::model::{ExpertStore, Stats};
 use vaquita_runtime::opening;
-use vaquita_runtime::opening::budget::{Footprint, Plan};
+use vaquita_runtime::opening::budget::{Footprint, MemoryPlan};
 use vaquita_runtime::opening::pressure::PressureWatch;
 use vaquita_runtime::opening::{MemoryControl, OpenOptions};
 use vaquita_runtime::session::prompt::Prompter;
@@ -61,7 +61,7 @@ impl Loaded {
     }
 
     /// What the memory budget is spent on, where there is one.
-    pub fn plan(&self) -> Option<Plan> {
+    pub fn plan(&self) -> Option<MemoryPlan> {
         self.memory.as_ref()?.plan()
     }
 
@@ -121,9 +121,9 @@ fn load_file(
     if yields_memory && pressure.is_none() && memory.store().is_some() {
         eprintln!("--yield-memory: this system does not say how short of memory it is");
     }
-    let placement = Placement::find(&opened.weights).ok();
+    let index = ExpertIndex::find(&opened.weights).ok();
     let footprint =
-        placement.and_then(|at| Footprint::of(&opened.weights, &at, &open.workload, 0).ok());
+        index.and_then(|index| Footprint::of(&opened.weights, &index, &open.workload, 0).ok());
     Ok(Loaded {
         model: opened.model,
         options,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use vaquita_runtime::checkpoint::Verify;
 use vaquita_runtime::cores;
-use vaquita_runtime::experts::Guessing;
+use vaquita_runtime::experts::PrefetchMode;
 use vaquita_runtime::experts::policies::PolicyKind;
 use vaquita_runtime::isa::Tier;
 use vaquita_runtime::model::cache::CacheType;
@@ -51,8 +51,8 @@ pub struct Compute {
     #[arg(long, global = true, value_name = "N", default_value = "3", env = "VAQUITA_LANES")]
     lanes: NonZero<usize>,
     /// Prefetch the experts that the next layer probably needs: auto (only while it pays), on, off
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = guessing)]
-    prefetch: Guessing,
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = prefetch)]
+    prefetch: PrefetchMode,
     /// When to verify the checksums of the file
     #[arg(long, global = true, value_name = "WHEN", default_value = "first")]
     verify: VerifyWhen,
@@ -106,8 +106,8 @@ fn policy(name: &str) -> std::result::Result<PolicyKind, String> {
     PolicyKind::from_name(name).ok_or_else(|| format!("allowed: {}", names()))
 }
 
-fn guessing(name: &str) -> std::result::Result<Guessing, String> {
-    Guessing::from_name(name).ok_or_else(|| "allowed: auto, on, off".into())
+fn prefetch(name: &str) -> std::result::Result<PrefetchMode, String> {
+    PrefetchMode::from_name(name).ok_or_else(|| "allowed: auto, on, off".into())
 }
 
 impl Compute {
@@ -124,7 +124,7 @@ impl Compute {
             verify: self.verify(),
             policy: self.policy,
             lanes: self.lanes.get(),
-            guessing: self.prefetch,
+            prefetch: self.prefetch,
             trace: self.trace.clone(),
             prefer_resident: self.route_prefer_resident,
             active_experts: self.active_experts.map(NonZero::get),

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::Args;
 use vaquita_runtime::host::Host;
-use vaquita_runtime::measure::cost::{Source, mean_watts};
+use vaquita_runtime::measure::cost::{MeterInfo, mean_watts};
 use vaquita_runtime::measure::custom::Assumed;
 use vaquita_runtime::measure::external::External;
 use vaquita_runtime::measure::meter::{Meter, MeterKind, Meters};
-use vaquita_runtime::measure::sampler::Sampler;
+use vaquita_runtime::measure::sampler::MeterSampler;
 
 use crate::failure::{Failure, Result};
 
@@ -63,9 +63,9 @@ pub struct Energy {
     /// The machine.
     pub host: Arc<Host>,
     /// Reads the meter.
-    pub sampler: Sampler,
+    pub sampler: MeterSampler,
     /// The meter, or why there is none.
-    pub source: std::result::Result<Source, String>,
+    pub source: std::result::Result<MeterInfo, String>,
     /// Power without work; `None` where it was not asked for, or not measured.
     pub idle_watts: Option<f64>,
     /// Whether energy was asked for, rather than read because it is there.
@@ -82,8 +82,8 @@ impl EnergyArgs {
         let host = host(self.recording.as_ref())?;
         let meter = self.meter(&host)?;
         let estimate = meter.as_ref().is_ok_and(|meter| meter.is_estimate());
-        let source = meter.as_deref().map(Source::of).map_err(String::clone);
-        let sampler = Sampler::start(meter.ok(), host.clone());
+        let source = meter.as_deref().map(MeterInfo::of).map_err(String::clone);
+        let sampler = MeterSampler::start(meter.ok(), host.clone());
         let asked =
             self.energy.is_some() || self.meter_command.is_some() || self.assume_watts.is_some();
         let mut idle_watts = None;

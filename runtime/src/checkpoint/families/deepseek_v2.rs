@@ -1,8 +1,8 @@
-//! DeepSeek-V2 and V2-Lite (arXiv 2405.04434): softmax scores, greedy or group-limited choice.
+//! DeepSeek-V2 and V2-Lite (arXiv 2405.04434): softmax scores, greedy or group-limited selection.
 
 use serde_json::Value as Json;
 
-use super::keys::Reader;
+use super::keys::ConfigReader;
 use super::{ConfigError, Family, mla_moe};
 use crate::checkpoint::config::{Config, Scoring, TopkMethod};
 use crate::checkpoint::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
@@ -30,7 +30,7 @@ impl Family for DeepSeekV2 {
     }
 
     fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {
-        let reader = Reader(json);
+        let reader = ConfigReader(json);
         let topk_method = match reader.str("topk_method")?.unwrap_or("greedy") {
             "greedy" => TopkMethod::Greedy,
             "group_limited_greedy" => TopkMethod::GroupLimitedGreedy,

@@ -1,9 +1,9 @@
-//! DeepSeek-V3 and R1 (arXiv 2412.19437), and Moonlight and GLM-4.7-Flash, which have their architecture: sigmoid
-//! scores, and a bias that balances the experts without an auxiliary loss.
+//! DeepSeek-V3 and R1 (arXiv 2412.19437), and Moonlight and GLM-4.7-Flash, which share their
+//! architecture: sigmoid scores, and a bias that balances the experts without an auxiliary loss.
 
 use serde_json::Value as Json;
 
-use super::keys::Reader;
+use super::keys::ConfigReader;
 use super::{ConfigError, Family, mla_moe};
 use crate::checkpoint::config::{Config, Scoring, TopkMethod};
 use crate::checkpoint::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
@@ -31,7 +31,7 @@ impl Family for DeepSeekV3 {
     }
 
     fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {
-        let reader = Reader(json);
+        let reader = ConfigReader(json);
         reader.expect("topk_method", "noaux_tc")?;
         reader.expect("scoring_func", "sigmoid")?;
         mla_moe::config_from_hf(&Self, json, Scoring::Sigmoid, TopkMethod::NoauxTc)

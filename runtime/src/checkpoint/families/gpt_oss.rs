@@ -1,5 +1,5 @@
-//! gpt-oss (arXiv 2508.10925): biases everywhere, attention sinks, a sliding window in every second layer, and a
-//! SwiGLU that is cut off.
+//! gpt-oss (arXiv 2508.10925): biases everywhere, attention sinks, a sliding window in every second
+//! layer, and a clamped SwiGLU.
 
 use super::grouped::{Experts, Grouped, LLAMA_NAMES, Names, PLAIN, SOFTMAX_EXPERTS};
 use crate::checkpoint::config::{Activation, LayerType};

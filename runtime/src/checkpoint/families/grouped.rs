@@ -1,11 +1,11 @@
-//! What the families of grouped-query attention have in common. A family is a description: which biases and norms
-//! it has, how its tensors are called, and how its experts are chosen.
+//! The common part of the families with grouped-query attention. A family is a description: its
+//! biases and norms, the names of its tensors, and the selection of its experts.
 
 use serde_json::Value as Json;
 
 use super::grouped_config::check;
 use super::keys;
-use super::keys::{Keys, Reader, limits};
+use super::keys::{ConfigReader, MetadataReader, limits};
 use super::{ConfigError, Family, grouped_tensors};
 use crate::checkpoint::config::{
     Activation, AttentionConfig, Config, LayerType, QkNorm, Scoring, TopkMethod,
@@ -13,84 +13,85 @@ use crate::checkpoint::config::{
 use crate::checkpoint::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
 use crate::gguf::Metadata;
 
-/// A family of grouped-query attention.
+/// A family with grouped-query attention.
 #[derive(Debug)]
 pub struct Grouped {
-    /// What people call it.
+    /// Common name of the family.
     pub name: &'static str,
     /// `model_type` in `config.json`.
     pub model_types: &'static [&'static str],
     /// `general.architecture` in GGUF.
     pub architecture: &'static str,
-    /// Its experts; `None` in a dense family.
+    /// Experts; `None` in a dense family.
     pub moe: Option<Experts>,
-    /// Whether queries, keys and values have biases; `None` where `attention_bias` says so.
+    /// Whether queries, keys and values have biases; `None` if `attention_bias` decides.
     pub qkv_bias: Option<bool>,
-    /// Whether the output projection has one too.
+    /// Whether the output projection has a bias, too.
     pub output_bias: bool,
     /// Norms of queries and keys.
     pub qk_norm: QkNorm,
     /// Whether heads have sinks.
     pub sinks: bool,
-    /// Whether GGUF keeps the rows of queries and keys in the order that pairs neighbours.
+    /// Whether GGUF stores the rows of queries and keys in the order that pairs neighbours.
     pub paired_rows: bool,
-    /// Whether YaRN's ramp begins and ends at whole dimensions, where GGUF does not say so.
+    /// Whether the bounds of YaRN's ramp are rounded to whole dimensions, unless GGUF states it.
     pub truncated_yarn: bool,
-    /// What mixes the tokens of a layer, where neither `config.json` nor GGUF says so; `None` where all are alike.
+    /// Token mixer by layer, if neither `config.json` nor GGUF states it; `None` if all layers are
+    /// alike.
     pub layer_type: Option<fn(usize) -> LayerType>,
-    /// What is between gate, up and down.
+    /// Activation between gate, up and down.
     pub activation: Activation,
-    /// What checkpoints call the tensors.
+    /// Tensor names in checkpoints.
     pub names: Names,
 }
 
-/// How a family's experts are chosen.
+/// How a family selects its experts.
 #[derive(Debug)]
 pub struct Experts {
-    /// From logits to scores.
+    /// Function from logits to scores.
     pub scoring: Scoring,
-    /// From scores to a choice.
+    /// Selection of the experts from scores.
     pub topk_method: TopkMethod,
-    /// Whether weights add up to one, where `norm_topk_prob` does not say.
+    /// Whether weights are normalized to sum to 1, unless `norm_topk_prob` states it.
     pub norm_topk_prob: bool,
-    /// Whether there is a shared expert, with a gate.
+    /// Whether there is a shared expert with a gate.
     pub gated_shared_expert: bool,
     /// Whether router and experts have biases.
     pub bias: bool,
-    /// Whether a layer's experts are stacked as gpt-oss stacks them.
+    /// Whether a layer's experts are stacked, in gpt-oss's way.
     pub stacked: bool,
 }
 
-/// A family's tensor names: in checkpoints below `model.layers.N.`, where nothing else is said.
+/// Tensor names of a family, in checkpoints and below `model.layers.N.` unless stated otherwise.
 #[derive(Debug)]
 pub struct Names {
-    /// The norm before the mixer.
+    /// Norm before the mixer.
     pub mixer_norm: &'static str,
-    /// The norm before the feed-forward.
+    /// Norm before the feed-forward.
     pub ffn_norm: &'static str,
-    /// What GGUF calls that.
+    /// GGUF name of `ffn_norm`.
     pub gguf_ffn_norm: &'static str,
-    /// The norm of queries; that of keys begins with k.
+    /// Norm of queries; that of keys has a `k` in place of the `q`.
     pub q_norm: &'static str,
-    /// The output projection of attention.
+    /// Output projection of attention.
     pub output: &'static str,
-    /// What the feed-forward of layers without experts is below.
+    /// Prefix of the feed-forward in layers without experts.
     pub mlp: &'static str,
-    /// The router.
+    /// Router.
     pub router: &'static str,
-    /// V3's correction of the scores, where there is one.
+    /// V3's correction of the scores, if there is one.
     pub correction: &'static str,
-    /// What the experts are below.
+    /// Prefix of the experts.
     pub experts: &'static str,
     /// Gate, up and down.
     pub projections: [&'static str; 3],
-    /// The norm before the output head, below `model.`.
+    /// Norm before the output head, below `model.`.
     pub output_norm: &'static str,
-    /// What GGUF calls that.
+    /// GGUF name of `output_norm`.
     pub gguf_output_norm: &'static str,
 }
 
-/// Llama's names, which most have taken over.
+/// Llama's names, which most families use.
 pub const LLAMA_NAMES: Names = Names {
     mixer_norm: "input_layernorm",
     ffn_norm: "post_attention_layernorm",
@@ -123,7 +124,7 @@ pub const PLAIN: Grouped = Grouped {
     names: LLAMA_NAMES,
 };
 
-/// Experts chosen greedily by softmax, as in most families.
+/// Greedy selection by softmax scores, as in most families.
 pub const SOFTMAX_EXPERTS: Experts = Experts {
     scoring: Scoring::Softmax,
     topk_method: TopkMethod::Greedy,
@@ -153,7 +154,7 @@ impl Family for Grouped {
     }
 
     fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {
-        let r = Reader(json);
+        let r = ConfigReader(json);
         r.expect("hidden_act", "silu")?;
         r.expect_bool("mlp_bias", false)?;
         r.expect_bool("conv_bias", false)?;
@@ -188,7 +189,7 @@ impl Family for Grouped {
     }
 
     fn config_from_gguf(&'static self, metadata: &Metadata) -> Result<Config, ConfigError> {
-        let k = Keys { metadata, architecture: self.architecture };
+        let k = MetadataReader { metadata, architecture: self.architecture };
         let width = [1, limits::WIDTH];
         let hidden_size = k.size("embedding_length", width)?;
         let intermediate_size = k.size("feed_forward_length", width)?;

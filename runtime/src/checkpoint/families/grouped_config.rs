@@ -1,11 +1,12 @@
-//! Attention and experts of a family of grouped-query attention, from `config.json` and from GGUF metadata.
+//! Attention and experts of families with grouped-query attention, from `config.json` and from GGUF
+//! metadata.
 
 use serde_json::Value as Json;
 
 use super::ConfigError;
 use super::grouped::Grouped;
 use super::keys;
-use super::keys::{Keys, Reader, limits};
+use super::keys::{ConfigReader, MetadataReader, limits};
 use crate::checkpoint::config::{
     Activation, AttentionConfig, Config, GroupedConfig, LayerType, MoeConfig, TopkMethod,
 };
@@ -13,7 +14,7 @@ use crate::checkpoint::config::{
 impl Grouped {
     pub(super) fn attention_from_hf(
         &self,
-        r: &Reader,
+        r: &ConfigReader,
         hidden_size: usize,
     ) -> Result<GroupedConfig, ConfigError> {
         let heads = r.size("num_attention_heads", [1, limits::HEADS])?;
@@ -58,12 +59,12 @@ impl Grouped {
 
     pub(super) fn attention_from_gguf(
         &self,
-        k: &Keys,
+        k: &MetadataReader,
         hidden_size: usize,
         layers: usize,
     ) -> Result<GroupedConfig, ConfigError> {
         let heads = k.size("attention.head_count", [1, limits::HEADS])?;
-        // One number, or one per layer, which is zero in layers that convolve.
+        // One number, or one per layer with zeros for convolution layers.
         let key = k.key("attention.head_count_kv");
         let per_layer = k.metadata.u32s(&key).ok().flatten();
         let key_value_heads = match &per_layer {
@@ -98,7 +99,10 @@ impl Grouped {
         })
     }
 
-    pub(super) fn activation_from_gguf(&self, k: &Keys) -> Result<Activation, ConfigError> {
+    pub(super) fn activation_from_gguf(
+        &self,
+        k: &MetadataReader,
+    ) -> Result<Activation, ConfigError> {
         let Activation::ClampedSwiGlu { alpha, limit } = self.activation else {
             return Ok(self.activation);
         };
@@ -108,7 +112,7 @@ impl Grouped {
         })
     }
 
-    pub(super) fn activation_from_hf(&self, r: &Reader) -> Result<Activation, ConfigError> {
+    pub(super) fn activation_from_hf(&self, r: &ConfigReader) -> Result<Activation, ConfigError> {
         let Activation::ClampedSwiGlu { alpha, limit } = self.activation else {
             return Ok(self.activation);
         };
@@ -120,7 +124,7 @@ impl Grouped {
 
     pub(super) fn moe_from_hf(
         &self,
-        r: &Reader,
+        r: &ConfigReader,
         intermediate: usize,
     ) -> Result<MoeConfig, ConfigError> {
         let Some(experts) = &self.moe else { return Ok(MoeConfig::DENSE) };
@@ -162,7 +166,7 @@ impl Grouped {
 
     pub(super) fn moe_from_gguf(
         &self,
-        k: &Keys,
+        k: &MetadataReader,
         intermediate: usize,
     ) -> Result<MoeConfig, ConfigError> {
         let Some(experts) = &self.moe else { return Ok(MoeConfig::DENSE) };
@@ -203,7 +207,7 @@ fn layer_type(name: &str) -> Result<LayerType, ConfigError> {
     LayerType::from_name(name).ok_or_else(|| ConfigError::value("layer_types", name, allowed()))
 }
 
-/// What the kernels and the network rely on.
+/// Checks what kernels and network rely on.
 pub fn check(config: Config) -> Result<Config, ConfigError> {
     if let AttentionConfig::Grouped(gqa) = &config.attention {
         if gqa.head_dim == 0 {

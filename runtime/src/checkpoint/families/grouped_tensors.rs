@@ -1,4 +1,4 @@
-//! The tensors of a family of grouped-query attention, by its description.
+//! Tensors of families with grouped-query attention, from their descriptions.
 
 use super::grouped::Grouped;
 use crate::checkpoint::config::{AttentionConfig, Config, GroupedConfig, LayerType, RopeScaling};
@@ -7,7 +7,7 @@ use crate::checkpoint::spec::{
     ExpertId, ExpertSpec, HfExpert, HfTensor, LayerId, Role, TensorSpec,
 };
 
-/// Every tensor but the routed experts, in file order.
+/// All tensors except routed experts, in file order.
 pub fn tensors(family: &Grouped, config: &Config) -> Vec<TensorSpec> {
     let AttentionConfig::Grouped(gqa) = &config.attention else { return Vec::new() };
     let (hidden, vocab) = (config.hidden_size, config.vocab_size);
@@ -33,7 +33,8 @@ fn spec(name: &str, [rows, cols]: [usize; 2], role: Role, hf: HfTensor) -> Tenso
     TensorSpec { name: name.into(), rows, cols, role, hf, optional: false }
 }
 
-/// By what wavelengths grow, which llama.cpp keeps as a tensor; a model that was not extended has none.
+/// Wavelength factors of the rotary embedding, which llama.cpp stores as a tensor; absent in a
+/// model that was not extended.
 fn rope_factors(config: &Config, gqa: &GroupedConfig) -> TensorSpec {
     let hf = match &config.rope.scaling {
         RopeScaling::Llama3(llama) => {
@@ -58,7 +59,7 @@ impl Layer<'_> {
         format!("model.layers.{}.{name}", self.layer)
     }
 
-    /// A tensor by its names in GGUF and in the checkpoint, both below the layer.
+    /// Adds a tensor by its names in GGUF and in the checkpoint, both below the layer.
     fn add(&mut self, name: &str, shape: [usize; 2], role: Role, from: &str) {
         let hf = HfTensor::Whole(self.hf(from));
         self.push(name, shape, role, hf);
@@ -178,7 +179,7 @@ impl Layer<'_> {
     }
 }
 
-/// One routed expert.
+/// A routed expert.
 pub fn expert(family: &Grouped, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec {
     let names = &family.names;
     let prefix = format!("model.layers.{}.{}", layer.0, names.experts);

@@ -1,4 +1,4 @@
-//! Reads the values of a configuration, from `config.json` and from GGUF metadata, within ceilings.
+//! Reads configuration values from `config.json` and from GGUF metadata, within limits.
 
 use std::collections::HashSet;
 
@@ -10,34 +10,34 @@ use crate::checkpoint::config::{
 };
 use crate::gguf::Metadata;
 
-/// Where a model has several tokens that end an answer (Llama 3), all of them.
+/// All tokens that end an answer, for models with several (Llama 3).
 const EOS_TOKEN_IDS: &str = "vaquita.eos_token_ids";
 
-/// llama.cpp's numbers for scores.
+/// llama.cpp's numbers of scoring functions.
 const GATING_SOFTMAX: u32 = 1;
 const GATING_SIGMOID: u32 = 2;
 
-/// Ceilings: what no real model comes near, and what no hostile file may exceed.
+/// Limits, far above real models, on the values of untrusted files.
 pub mod limits {
-    /// Layers.
+    /// Number of layers.
     pub const LAYERS: usize = 1024;
-    /// Width of anything.
+    /// Any width.
     pub const WIDTH: usize = 1 << 20;
-    /// Heads of attention.
+    /// Number of attention heads.
     pub const HEADS: usize = 4096;
-    /// Experts of a layer.
+    /// Experts per layer.
     pub const EXPERTS: usize = 65536;
-    /// Tokens of a vocabulary.
+    /// Tokens in a vocabulary.
     pub const VOCABULARY: usize = 1 << 24;
     /// Positions.
     pub const CONTEXT: usize = 1 << 30;
 }
 
 /// Reads `config.json`.
-pub struct Reader<'a>(pub &'a Json);
+pub struct ConfigReader<'a>(pub &'a Json);
 
-impl<'a> Reader<'a> {
-    /// A value that is not null.
+impl<'a> ConfigReader<'a> {
+    /// The value of a key, unless null.
     pub fn get(&self, key: &str) -> Option<&'a Json> {
         self.0.get(key).filter(|value| !value.is_null())
     }
@@ -48,7 +48,7 @@ impl<'a> Reader<'a> {
         value.as_str().map(Some).ok_or_else(|| ConfigError::value(key, value, "a string"))
     }
 
-    /// Refuses a key with another value than the one that runs.
+    /// Checks that a key, if present, has the only supported value.
     pub fn expect(&self, key: &str, allowed: &str) -> Result<(), ConfigError> {
         match self.str(key)? {
             Some(found) if found != allowed => Err(ConfigError::value(key, found, allowed)),
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Refuses a switch in another position than the one that runs.
+    /// Checks that a boolean, if present, has the only supported value.
     pub fn expect_bool(&self, key: &str, allowed: bool) -> Result<(), ConfigError> {
         match self.bool(key)? {
             Some(found) if found != allowed => Err(ConfigError::value(key, found, allowed)),
@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A size, or what it is where it is not given.
+    /// A size, or a default if it is absent.
     pub fn size_or(
         &self,
         key: &str,
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         in_range(key, size, value, range)
     }
 
-    /// A size.
+    /// A required size.
     pub fn size(&self, key: &str, range: [usize; 2]) -> Result<usize, ConfigError> {
         self.get(key).ok_or(ConfigError::Missing { key: key.into() })?;
         self.size_or(key, 0, range)
@@ -89,7 +89,7 @@ impl<'a> Reader<'a> {
         number.map(Some).ok_or_else(|| ConfigError::value(key, value, "a finite number"))
     }
 
-    /// A switch.
+    /// A boolean.
     pub fn bool(&self, key: &str) -> Result<Option<bool>, ConfigError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         value.as_bool().map(Some).ok_or_else(|| ConfigError::value(key, value, "true or false"))
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         strings.map(Some).ok_or_else(|| ConfigError::value(key, value, "a list of strings"))
     }
 
-    /// A token or several.
+    /// One or several token ids.
     pub fn tokens(&self, key: &str) -> Result<Vec<u32>, ConfigError> {
         let Some(value) = self.get(key) else { return Ok(Vec::new()) };
         let one = std::slice::from_ref(value);
@@ -112,13 +112,13 @@ impl<'a> Reader<'a> {
         ids.iter().map(|value| id(value).ok_or_else(bad)).collect()
     }
 
-    /// The rotary embedding, in both styles: `rope_theta` and `rope_scaling` at the top, or all in
-    /// `rope_parameters`.
+    /// The rotary embedding, in both styles: `rope_theta` and `rope_scaling` at the top level, or
+    /// all in `rope_parameters`.
     pub fn rope(&self, max_positions: usize, interleaved: bool) -> Result<RopeConfig, ConfigError> {
         let top_theta = self.number("rope_theta")?;
         let scaling = self.get("rope_parameters").or_else(|| self.get("rope_scaling"));
         let empty = Json::Object(Default::default());
-        let s = Reader(scaling.unwrap_or(&empty));
+        let s = ConfigReader(scaling.unwrap_or(&empty));
         let theta = s.number("rope_theta")?.or(top_theta).unwrap_or(10000.0);
         let kind = match s.str("rope_type")? {
             Some(kind) => kind,
@@ -172,21 +172,21 @@ fn in_range(
         .ok_or_else(|| ConfigError::value(key, found, format!("{low} to {high}")))
 }
 
-/// Reads GGUF metadata, keys that begin with an architecture.
-pub struct Keys<'a> {
+/// Reads GGUF metadata, whose keys begin with an architecture.
+pub struct MetadataReader<'a> {
     /// All metadata.
     pub metadata: &'a Metadata,
     /// `general.architecture`.
     pub architecture: &'static str,
 }
 
-impl Keys<'_> {
-    /// The whole key.
+impl MetadataReader<'_> {
+    /// The key with the architecture's prefix.
     pub fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.architecture)
     }
 
-    /// A size, or what it is where it is not given.
+    /// A size, or a default if it is absent.
     pub fn size_or(
         &self,
         name: &str,
@@ -199,7 +199,7 @@ impl Keys<'_> {
         }
     }
 
-    /// A size.
+    /// A required size.
     pub fn size(&self, name: &str, range: [usize; 2]) -> Result<usize, ConfigError> {
         let key = self.key(name);
         let size = self.metadata.usize(&key)?.ok_or(ConfigError::Missing { key: key.clone() })?;
@@ -215,7 +215,7 @@ impl Keys<'_> {
         }
     }
 
-    /// Tokens of the vocabulary.
+    /// Number of tokens in the vocabulary.
     pub fn vocabulary(&self) -> Result<usize, ConfigError> {
         let range = [1, limits::VOCABULARY];
         match self.metadata.strings("tokenizer.ggml.tokens")? {
@@ -224,13 +224,13 @@ impl Keys<'_> {
         }
     }
 
-    /// Whether experts are scored by sigmoid, as V3 does.
+    /// Whether expert scores are sigmoids, as in V3.
     pub fn has_sigmoid_scores(&self) -> bool {
         matches!(self.metadata.u32(&self.key("expert_gating_func")), Ok(Some(GATING_SIGMOID)))
     }
 
-    /// The rotary embedding. `interleaved` is what llama.cpp takes for granted of the architecture.
-    /// `truncate` is what the family's models are trained with.
+    /// The rotary embedding. `interleaved` is llama.cpp's fixed choice for the architecture;
+    /// `truncate` is the family's in training.
     pub fn rope(&self, interleaved: bool, truncate: bool) -> Result<RopeConfig, ConfigError> {
         let metadata = self.metadata;
         let scaling = match metadata.str(&self.key("rope.scaling.type"))? {
@@ -262,7 +262,8 @@ impl Keys<'_> {
     }
 }
 
-/// Tokens that end an answer: the one that every file names, and where there are more those.
+/// Tokens that end an answer: all of them if the file lists several, otherwise the one that every
+/// file names.
 pub fn ends(metadata: &Metadata) -> Result<Vec<u32>, ConfigError> {
     let mut ends: Vec<u32> = Vec::new();
     for name in ["eos", "eot", "eom"] {
@@ -274,7 +275,7 @@ pub fn ends(metadata: &Metadata) -> Result<Vec<u32>, ConfigError> {
     Ok(ends)
 }
 
-/// Writes what all architectures have in common: the rotary embedding, the scoring of experts, the norms.
+/// Writes the keys that all architectures share: rotary embedding, expert scoring, norms.
 pub fn write_common(architecture: &str, config: &Config, metadata: &mut Metadata) {
     let key = |name: &str| format!("{architecture}.{name}");
     let (rope, moe) = (&config.rope, &config.moe);
@@ -308,7 +309,7 @@ pub fn write_common(architecture: &str, config: &Config, metadata: &mut Metadata
     metadata.insert("vaquita.tie_word_embeddings", config.tie_word_embeddings);
 }
 
-/// What the kernels and the network rely on, whatever the attention.
+/// Checks what kernels and network rely on for any kind of attention.
 pub fn check(config: Config) -> Result<Config, ConfigError> {
     let moe = &config.moe;
     if moe.n_routed_experts > 0 {
@@ -354,7 +355,7 @@ pub fn check(config: Config) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-/// Refuses what is not a multiple.
+/// Checks that a value is a multiple of `of`.
 pub fn multiple(key: &str, value: usize, of: usize) -> Result<(), ConfigError> {
     match value % of {
         0 => Ok(()),

@@ -1,4 +1,5 @@
-//! Llama 3 (arXiv 2407.21783) and what is built like it, the smaller and the larger R1 distill among them.
+//! Llama 3 (arXiv 2407.21783) and models with its architecture, including the smallest and the
+//! largest R1 distill.
 
 use super::grouped::{Grouped, PLAIN};
 

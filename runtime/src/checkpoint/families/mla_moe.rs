@@ -1,9 +1,9 @@
-//! What the families of MLA and DeepSeekMoE have in common: config keys, GGUF keys, tensor names.
+//! The common part of the families with MLA and DeepSeekMoE: config keys, GGUF keys, tensor names.
 
 use serde_json::Value as Json;
 
 use super::keys;
-use super::keys::{Keys, Reader, limits};
+use super::keys::{ConfigReader, MetadataReader, limits};
 use super::{ConfigError, Family};
 use crate::checkpoint::config::{
     Activation, AttentionConfig, Config, MlaConfig, MoeConfig, RopeScaling, Scoring, TopkMethod,
@@ -13,7 +13,7 @@ use crate::checkpoint::spec::{
 };
 use crate::gguf::Metadata;
 
-/// `general.architecture` of all of them.
+/// Their `general.architecture`.
 pub const ARCHITECTURE: &str = "deepseek2";
 
 /// Reads the common keys of `config.json`.
@@ -23,7 +23,7 @@ pub fn config_from_hf(
     scoring_func: Scoring,
     topk_method: TopkMethod,
 ) -> Result<Config, ConfigError> {
-    let r = Reader(json);
+    let r = ConfigReader(json);
     r.expect("hidden_act", "silu")?;
     r.expect_bool("attention_bias", false)?;
     r.size_or("moe_layer_freq", 1, [1, 1])?;
@@ -78,8 +78,8 @@ pub fn config_from_hf(
     check(config)
 }
 
-/// The layers at the start without experts, as a number or as a list of all layers.
-fn first_k_dense_replace(r: &Reader) -> Result<usize, ConfigError> {
+/// Number of layers at the start without experts, from a number or from a list of all layers.
+fn first_k_dense_replace(r: &ConfigReader) -> Result<usize, ConfigError> {
     let Some(types) = r.strings("mlp_layer_types")? else {
         return r.size_or("first_k_dense_replace", 0, [0, limits::LAYERS]);
     };
@@ -91,16 +91,16 @@ fn first_k_dense_replace(r: &Reader) -> Result<usize, ConfigError> {
     Ok(dense)
 }
 
-fn keys(metadata: &Metadata) -> Keys<'_> {
-    Keys { metadata, architecture: ARCHITECTURE }
+fn keys(metadata: &Metadata) -> MetadataReader<'_> {
+    MetadataReader { metadata, architecture: ARCHITECTURE }
 }
 
-/// Whether GGUF metadata says that experts are scored by sigmoid, as V3 does.
+/// Whether GGUF metadata declares sigmoid scores, as in V3.
 pub fn has_sigmoid_scores(metadata: &Metadata) -> bool {
     keys(metadata).has_sigmoid_scores()
 }
 
-/// Expert groups in GGUF metadata.
+/// Number of expert groups in GGUF metadata.
 pub fn groups(metadata: &Metadata) -> Result<usize, ConfigError> {
     Ok(metadata.usize(&key("expert_group_count"))?.unwrap_or(1))
 }
@@ -121,7 +121,8 @@ pub fn config_from_gguf(
     let nextn = k.size_or("nextn_predict_layers", 0, [0, 16])?;
     let blocks = k.size("block_count", [1 + nextn, limits::LAYERS])?;
     let qk_rope_head_dim = k.size("rope.dimension_count", width)?;
-    // Files from before MLA was run in its absorbed form give the widths of heads under the usual keys.
+    // Files from before llama.cpp ran MLA in its absorbed form store the widths of heads under the
+    // usual keys.
     let absorbed = metadata.get(&key("attention.key_length_mla")).is_some();
     let suffix = if absorbed { "_mla" } else { "" };
     let key_length = format!("attention.key_length{suffix}");
@@ -179,7 +180,7 @@ pub fn config_from_gguf(
     check(config)
 }
 
-/// Writes llama.cpp's keys, and ours for what it has no key for.
+/// Writes llama.cpp's keys, and our own where it has none.
 pub fn write_metadata(config: &Config, metadata: &mut Metadata) {
     let Config { moe, .. } = config;
     let AttentionConfig::Mla(mla) = &config.attention else { return };
@@ -223,7 +224,7 @@ fn check(config: Config) -> Result<Config, ConfigError> {
     keys::check(config)
 }
 
-/// Every tensor but the routed experts, in file order.
+/// All tensors except routed experts, in file order.
 pub fn tensors(config: &Config) -> Vec<TensorSpec> {
     let hidden = config.hidden_size;
     let mut specs = Specs(Vec::new());
@@ -343,8 +344,8 @@ fn layer_tensors(config: &Config, layer: usize, specs: &mut Specs) {
     }
 }
 
-/// What a multi-token-prediction layer has besides its block (V3, section 2.2). Embedding and head are the
-/// main model's where a checkpoint does not repeat them.
+/// Tensors of a multi-token-prediction layer besides its block (V3, section 2.2). Embedding and
+/// head are the main model's unless a checkpoint repeats them.
 fn mtp_tensors(config: &Config, layer: usize, specs: &mut Specs) {
     let (hidden, vocab) = (config.hidden_size, config.vocab_size);
     for (name, shape, role, from, optional) in [
@@ -379,7 +380,7 @@ fn mtp_tensors(config: &Config, layer: usize, specs: &mut Specs) {
     }
 }
 
-/// One routed expert.
+/// A routed expert.
 pub fn expert(config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec {
     let hf = |projection: &str| {
         format!("model.layers.{}.mlp.experts.{}.{projection}_proj.weight", layer.0, expert.0)

@@ -1,4 +1,4 @@
-//! The registry of model families: one file each, one line here.
+//! Registry of model families: one file and one entry per family.
 
 use serde_json::Value as Json;
 
@@ -21,7 +21,7 @@ mod olmoe;
 mod qwen2;
 mod qwen3;
 
-/// Every family that runs.
+/// All supported families.
 pub static FAMILIES: [&dyn Family; 11] = [
     &deepseek_v2::DeepSeekV2,
     &deepseek_v3::DeepSeekV3,
@@ -36,15 +36,16 @@ pub static FAMILIES: [&dyn Family; 11] = [
     &gpt_oss::GPT_OSS,
 ];
 
-/// How one family's checkpoints and files are read. A family has no state.
+/// How the checkpoints and files of a family are read. Stateless.
 pub trait Family: std::fmt::Debug + Sync {
-    /// What people call it.
+    /// Common name of the family.
     fn name(&self) -> &'static str;
     /// `model_type` in `config.json`.
     fn model_types(&self) -> &'static [&'static str];
     /// `general.architecture` in GGUF.
     fn architecture(&self) -> &'static str;
-    /// Whether GGUF metadata with this family's architecture is this family (V2 and V3 share one).
+    /// Whether GGUF metadata with this family's architecture belongs to this family (V2 and V3
+    /// share one).
     fn matches_gguf(&self, metadata: &Metadata) -> bool;
     /// Reads `config.json`.
     fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError>;
@@ -52,46 +53,46 @@ pub trait Family: std::fmt::Debug + Sync {
     fn config_from_gguf(&'static self, metadata: &Metadata) -> Result<Config, ConfigError>;
     /// Writes the architecture's metadata, with llama.cpp's keys.
     fn write_metadata(&self, config: &Config, metadata: &mut Metadata);
-    /// Every tensor that is not a routed expert, in file order.
+    /// All tensors except routed experts, in file order.
     fn tensors(&self, config: &Config) -> Vec<TensorSpec>;
-    /// One routed expert.
+    /// A routed expert.
     fn expert(&self, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec;
 }
 
-/// Why a configuration cannot be used.
+/// Error of reading a configuration.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum ConfigError {
-    /// No family has that name.
+    /// The architecture is not supported.
     #[error("unknown architecture {found:?}; this version runs {known}")]
     UnknownArchitecture {
-        /// What the file says.
+        /// The name in the file.
         found: String,
-        /// The ones that run.
+        /// The supported names.
         known: String,
     },
-    /// A key is absent.
+    /// A key is missing.
     #[error("{key} is missing from the model's configuration")]
     Missing {
         /// The key.
         key: String,
     },
-    /// Metadata of another type than expected.
+    /// A metadata value has an unexpected type.
     #[error("{0}")]
     Metadata(String),
-    /// A value is outside what can run.
+    /// A value is not supported.
     #[error("{key} is {found}; allowed: {allowed}")]
     Value {
         /// The key.
         key: String,
-        /// Its value.
+        /// The value found.
         found: String,
-        /// What is allowed.
+        /// The supported values.
         allowed: String,
     },
 }
 
 impl ConfigError {
-    /// A value outside what can run.
+    /// A value that is not supported.
     pub fn value(key: &str, found: impl ToString, allowed: impl ToString) -> Self {
         Self::Value { key: key.into(), found: found.to_string(), allowed: allowed.to_string() }
     }
@@ -108,7 +109,7 @@ impl From<GgufError> for ConfigError {
     }
 }
 
-/// The configuration in a checkpoint's `config.json`.
+/// Reads the configuration in a checkpoint's `config.json`.
 pub fn config_from_hf(json: &Json) -> Result<Config, ConfigError> {
     let model_type = json.get("model_type").and_then(Json::as_str);
     let model_type = model_type.ok_or(ConfigError::Missing { key: "model_type".into() })?;
@@ -118,7 +119,7 @@ pub fn config_from_hf(json: &Json) -> Result<Config, ConfigError> {
     family.ok_or_else(unknown)?.config_from_hf(json)
 }
 
-/// The configuration in GGUF metadata.
+/// Reads the configuration in GGUF metadata.
 pub fn config_from_gguf(metadata: &Metadata) -> Result<Config, ConfigError> {
     let architecture = metadata.str("general.architecture")?;
     let architecture =

@@ -1,10 +1,11 @@
-//! Least recently used. Visits go round the layers, so with less room than one token's experts everything
-//! is evicted just before it could be used again: it then hits nothing. Kept as the yardstick.
+//! Least recently used. Visits cycle through the layers, so with less memory than one token's
+//! experts each expert is evicted just before its next use, and the hit rate is 0. Kept as the
+//! baseline.
 
-use super::{Key, Policy, Shape};
+use super::{ExpertKey, Policy, Shape};
 use crate::checkpoint::{ExpertId, LayerId};
 
-/// Values experts by when they were used last.
+/// Ranks experts by their last use.
 pub struct Lru {
     shape: Shape,
     clock: u64,
@@ -12,7 +13,7 @@ pub struct Lru {
 }
 
 impl Lru {
-    /// Nothing used yet.
+    /// A policy that has seen no visits.
     pub fn new(shape: Shape) -> Self {
         Self { shape, clock: 0, last: vec![0; shape.len()] }
     }
@@ -22,11 +23,11 @@ impl Policy for Lru {
     fn visit(&mut self, layer: LayerId, routed: &[ExpertId]) {
         self.clock += 1;
         for &expert in routed {
-            self.last[self.shape.index(Key { layer, expert })] = self.clock;
+            self.last[self.shape.index(ExpertKey { layer, expert })] = self.clock;
         }
     }
 
-    fn value(&self, _now: LayerId, key: Key) -> f64 {
+    fn value(&self, _now: LayerId, key: ExpertKey) -> f64 {
         self.last[self.shape.index(key)] as f64
     }
 }

@@ -1,8 +1,8 @@
-//! Eviction: which resident expert goes when another needs its memory.
+//! Eviction: selects the resident experts to evict when another expert needs their memory.
 //!
-//! One file per policy, one line each in [`PolicyKind`]. A policy sees every visit of a layer and gives each
-//! resident expert a value; the store evicts the lowest. It decides about speed only: what is computed never
-//! depends on it.
+//! One file per policy, and one variant each in [`PolicyKind`]. A policy sees every visit of a
+//! layer and assigns each resident expert a value; the store evicts the lowest. Policies affect
+//! speed only: results never depend on them.
 
 mod belady;
 mod lfu;
@@ -19,19 +19,19 @@ use std::collections::BinaryHeap;
 
 use crate::checkpoint::{ExpertId, LayerId};
 
-/// One routed expert of the model.
+/// A routed expert, by layer and index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    /// Its layer.
+pub struct ExpertKey {
+    /// Layer.
     pub layer: LayerId,
-    /// Its number in the layer.
+    /// Index within the layer.
     pub expert: ExpertId,
 }
 
-/// How many experts a model has.
+/// Number of layers and experts of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Layers, those without experts included.
+    /// Layers, including those without experts.
     pub layers: usize,
     /// Routed experts per layer.
     pub experts: usize,
@@ -40,7 +40,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Routed experts of all layers.
+    /// Number of routed experts in all layers.
     pub fn len(&self) -> usize {
         self.layers * self.experts
     }
@@ -50,25 +50,26 @@ impl Shape {
         self.len() == 0
     }
 
-    /// The place of an expert in a table of all of them.
-    pub fn index(&self, key: Key) -> usize {
+    /// Index of an expert in a table of all experts.
+    pub fn index(&self, key: ExpertKey) -> usize {
         key.layer.0 * self.experts + key.expert.0
     }
 }
 
-/// Values resident experts.
+/// Eviction policy: assigns values to resident experts.
 pub trait Policy: Send {
-    /// A layer is visited: the experts of each of its tokens, `[tokens, per_token]`.
+    /// Records a visit of `layer`. `routed` are the experts of each token, `[tokens, per_token]`.
     fn visit(&mut self, layer: LayerId, routed: &[ExpertId]);
 
-    /// Takes a prior: for each expert, by [`Shape::index`], the share of tokens that were routed to it elsewhere.
-    fn prior(&mut self, _shares: &[f32]) {}
+    /// Takes a prior. `popularity` is, by [`Shape::index`], the fraction of calibration tokens that
+    /// were routed to each expert.
+    fn prior(&mut self, _popularity: &[f32]) {}
 
-    /// What keeping an expert is worth while `now` is computed; the lowest is evicted.
-    fn value(&self, now: LayerId, key: Key) -> f64;
+    /// The value of keeping an expert while layer `now` is computed; the lowest is evicted first.
+    fn value(&self, now: LayerId, key: ExpertKey) -> f64;
 }
 
-/// The policies that can run without knowing the future.
+/// The online policies: those that do not need the future.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PolicyKind {
     /// Least recently used.
@@ -81,10 +82,10 @@ pub enum PolicyKind {
 }
 
 impl PolicyKind {
-    /// All of them.
+    /// All online policies.
     pub const ALL: [Self; 3] = [Self::Lru, Self::Lfu, Self::Reuse];
 
-    /// Its name on the command line.
+    /// Name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Lru => "lru",
@@ -93,12 +94,12 @@ impl PolicyKind {
         }
     }
 
-    /// The policy of that name.
+    /// The policy with that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// A policy that has seen nothing yet.
+    /// A policy that has seen no visits.
     pub fn build(self, shape: Shape) -> Box<dyn Policy> {
         match self {
             Self::Lru => Box::new(Lru::new(shape)),
@@ -108,19 +109,19 @@ impl PolicyKind {
     }
 }
 
-/// The least valuable of `candidates` (each with its bytes) that together free at least `needed` bytes, or
-/// `None` where even all of them do not.
+/// The least valuable of `candidates` (each with its bytes) that together free at least `needed`
+/// bytes; `None` if all of them together do not.
 pub fn victims(
     policy: &dyn Policy,
     now: LayerId,
-    candidates: impl Iterator<Item = (Key, u64)>,
+    candidates: impl Iterator<Item = (ExpertKey, u64)>,
     needed: u64,
-) -> Option<Vec<Key>> {
+) -> Option<Vec<ExpertKey>> {
     if needed == 0 {
         return Some(Vec::new());
     }
     let valued = candidates.map(|(key, bytes)| Candidate(policy.value(now, key), key, bytes));
-    // Few of many are evicted: a heap finds them without sorting the others.
+    // Few of many are evicted: a heap finds them without sorting all.
     let mut heap: BinaryHeap<Candidate> = valued.collect();
     let (mut victims, mut freed) = (Vec::new(), 0u64);
     while freed < needed {
@@ -131,8 +132,8 @@ pub fn victims(
     Some(victims)
 }
 
-/// Value, expert and bytes, the least valuable being the greatest.
-struct Candidate(f64, Key, u64);
+/// Value, expert and bytes, ordered so that the least valuable is the greatest.
+struct Candidate(f64, ExpertKey, u64);
 
 impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> Ordering {

@@ -1,60 +1,60 @@
-//! Furthest expected reuse: the default. What Belady's optimum knows, this estimates.
+//! Furthest expected reuse, the default: an estimate of the quantity that Belady's optimum knows.
 //!
-//! An expert can be used only when its layer comes round, once per token, and then with some probability
-//! `p`. Its next use is expected after
+//! An expert can be used only when its layer is visited, once per token, and then with some
+//! probability `p`. Its next use is expected after
 //!
 //! ```text
 //! distance = (layers until its layer comes) / layers + 1 / p      [tokens]
 //! ```
 //!
-//! `p` is the mean of two decayed frequencies: a slow one that knows which experts are popular, and a fast
-//! one that knows what the text is about just now. How much more likely an expert is that was used a token
-//! or two ago differs between models, so it is learnt: experts are classed by age and frequency, and
-//! [`Calibration`] scales `p` by what was used of each class so far over what `p` had said.
+//! `p` is the mean of two exponentially decayed frequencies: a slow one for the general popularity
+//! of experts, and a fast one for the current topic. How much more likely a recently used expert is
+//! differs between models, so it is learnt: experts are classified by age and frequency, and
+//! [`Calibration`] scales `p` by the ratio of observed to expected uses in the class.
 //!
-//! A newcomer that is expected later than everything else is itself the next to go, so one pass over many
-//! experts (a long prompt, or a budget below one token's cycle) does not sweep out the ones that are used
-//! again and again.
+//! An expert that has just arrived and is expected later than all others is the next one to be
+//! evicted, so a single pass over many experts (a long prompt, or a budget below one token's cycle)
+//! does not evict those that are used repeatedly.
 
-use super::{Key, Policy, Shape};
+use super::{ExpertKey, Policy, Shape};
 use crate::checkpoint::{ExpertId, LayerId};
 
-/// Weight of the latest token in the slow frequency, once many were seen.
+/// Decay rate of the slow frequency, once many tokens were seen.
 const SLOW: f32 = 0.02;
-/// Weight of the latest token in the fast frequency.
+/// Decay rate of the fast frequency.
 const FAST: f32 = 0.15;
-/// Tokens that the uniform start counts for in the slow frequency.
+/// Weight of the uniform prior in the slow frequency, in tokens.
 const PRIOR_TOKENS: f32 = 20.0;
-/// Ages, in tokens since the last use, at which the next class begins.
+/// Lower bounds of the age classes after the first, in tokens since the last use.
 const AGES: [u32; 3] = [2, 3, 5];
-/// Classes of frequency: powers of two times 5/6 from 2^-10 on.
+/// Number of frequency classes. Their widths are 10/12 of a power of two, from 2^-10 up.
 const FREQUENCIES: usize = 12;
-/// Uses for which the calibration's start counts, so that a few chance uses do not sway it.
+/// Weight of the calibration's prior, in uses, so that a few chance uses have little effect.
 const PRIOR_USES: f32 = 5.0;
 
-/// Values experts by when they are expected to be used next.
+/// Ranks experts by their expected next use.
 pub struct Reuse {
     shape: Shape,
     slow: Vec<f32>,
     fast: Vec<f32>,
-    /// Tokens of its layer since an expert was used.
+    /// Tokens of the layer since each expert was last used.
     age: Vec<u32>,
-    /// Tokens seen by each layer.
+    /// Number of tokens seen by each layer.
     seen: Vec<u64>,
     calibration: Calibration,
 }
 
-/// What was used of each class of experts, and what the frequencies had led to expect.
+/// Observed and expected uses of each class of experts.
 #[derive(Default)]
 struct Calibration {
     used: [[f32; FREQUENCIES]; AGES.len() + 1],
     expected: [[f32; FREQUENCIES]; AGES.len() + 1],
 }
 
-/// An expert's class, by age and by frequency.
+/// Class of an expert, by age and by frequency.
 fn class(age: u32, p: f32) -> (usize, usize) {
     let frequency = (p.max(1e-9).log2() + 10.0) * (FREQUENCIES as f32 / 10.0);
-    // The cast saturates: everything rarer is in the first class, everything more frequent in the last.
+    // The cast saturates: rarer experts are in the first class, more frequent ones in the last.
     (AGES.partition_point(|&from| from <= age), (frequency as usize).min(FREQUENCIES - 1))
 }
 
@@ -65,7 +65,7 @@ impl Calibration {
 }
 
 impl Reuse {
-    /// Every expert equally likely.
+    /// A policy for which all experts are equally likely.
     pub fn new(shape: Shape) -> Self {
         let uniform = shape.per_token as f32 / shape.experts.max(1) as f32;
         let frequencies = vec![uniform; shape.len()];
@@ -83,7 +83,7 @@ impl Reuse {
         (self.fast[at] + self.slow[at]) / 2.0
     }
 
-    /// One token's experts.
+    /// Records the experts of one token.
     fn step(&mut self, layer: LayerId, routed: &[ExpertId]) {
         let start = layer.0 * self.shape.experts;
         let of_layer = start..start + self.shape.experts;
@@ -95,7 +95,7 @@ impl Reuse {
         }
         for expert in routed {
             let at = start + expert.0;
-            // The age before this token, which has been counted in already.
+            // The age before this token, which the loop above has already counted.
             let (age, frequency) = class(self.age[at].saturating_sub(1), self.frequency(at));
             self.calibration.used[age][frequency] += 1.0;
         }
@@ -121,14 +121,14 @@ impl Policy for Reuse {
         }
     }
 
-    fn prior(&mut self, shares: &[f32]) {
-        for (frequencies, share) in self.slow.iter_mut().zip(&mut self.fast).zip(shares) {
+    fn prior(&mut self, popularity: &[f32]) {
+        for (frequencies, share) in self.slow.iter_mut().zip(&mut self.fast).zip(popularity) {
             let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
             (*frequencies.0, *frequencies.1) = (share, share);
         }
     }
 
-    fn value(&self, now: LayerId, key: Key) -> f64 {
+    fn value(&self, now: LayerId, key: ExpertKey) -> f64 {
         let at = self.shape.index(key);
         let p = self.frequency(at);
         let p = p * self.calibration.factor(class(self.age[at], p));

@@ -12,7 +12,7 @@ use crate::isa::{Features, Isa, Kernel, MOST_TILES, TileSimd};
 pub struct Dotprod(Neon);
 
 impl Dotprod {
-    /// Asks the CPU.
+    /// Detects CPU support.
     pub fn detect() -> Option<Self> {
         Neon::detect().filter(|_| is_aarch64_feature_detected!("dotprod")).map(Self)
     }
@@ -26,18 +26,18 @@ impl Dotprod {
         if matches!(K::FEATURES, Features::Floats) {
             return self.0.run(kernel);
         }
-        // SAFETY: `self` exists only where `detect` found the instructions.
+        // SAFETY: `self` exists only if `detect` found the instructions.
         unsafe { compiled(self, kernel) }
     }
 }
 
-/// `acc` plus, in each lane, the products of four signed bytes.
+/// `acc` plus, in each lane, the dot product of four signed bytes.
 ///
 /// # Safety
 /// The CPU must have the dot products of ARMv8.2.
 #[inline(always)]
 unsafe fn sdot(mut acc: int32x4_t, weights: int8x16_t, a: int8x16_t) -> int32x4_t {
-    // SAFETY: the caller vouches for the instruction, whose intrinsic is not stable yet.
+    // SAFETY: the caller guarantees the instruction, whose intrinsic is not stable yet.
     unsafe {
         asm!("sdot {acc:v}.4s, {weights:v}.16b, {a:v}.16b", acc = inout(vreg) acc,
             weights = in(vreg) weights, a = in(vreg) a,
@@ -46,7 +46,8 @@ unsafe fn sdot(mut acc: int32x4_t, weights: int8x16_t, a: int8x16_t) -> int32x4_
     acc
 }
 
-/// `acc` plus, in each lane, the products of four signed bytes with the four of one lane of `a`.
+/// `acc` plus, in each lane, the dot product of four signed bytes with the four bytes of one lane
+/// of `a`.
 ///
 /// # Safety
 /// The CPU must have the dot products of ARMv8.2.
@@ -56,7 +57,7 @@ unsafe fn sdot_lane<const LANE: i32>(
     weights: uint8x16_t,
     a: int8x16_t,
 ) -> int32x4_t {
-    // SAFETY: the caller vouches for the instruction, whose intrinsic is not stable yet.
+    // SAFETY: the caller guarantees the instruction, whose intrinsic is not stable yet.
     unsafe {
         asm!("sdot {acc:v}.4s, {weights:v}.16b, {a:v}.4b[{lane}]", acc = inout(vreg) acc,
             weights = in(vreg) weights, a = in(vreg) a, lane = const LANE,
@@ -65,13 +66,13 @@ unsafe fn sdot_lane<const LANE: i32>(
     acc
 }
 
-/// The products of sixteen weights of four rows with activations.
+/// The dot products of sixteen weights per row of four rows with activations.
 ///
 /// # Safety
-/// As of [`sdot_lane`].
+/// See [`sdot_lane`].
 #[inline(always)]
 unsafe fn sixteen(acc: int32x4_t, weights: &[uint8x16_t; 4], a: int8x16_t) -> int32x4_t {
-    // SAFETY: the caller vouches for the instruction.
+    // SAFETY: the caller guarantees the instruction.
     unsafe {
         let acc = sdot_lane::<0>(acc, weights[0], a);
         let acc = sdot_lane::<1>(acc, weights[1], a);

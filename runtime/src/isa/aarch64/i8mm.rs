@@ -1,5 +1,5 @@
-//! NEON with the matrix products of ARMv8.6 (Neoverse V1, Cortex-X2, Apple M2): two rows with two tokens in one
-//! instruction, which serves prompts. A single token has nothing to gain from them.
+//! NEON with the matrix products of ARMv8.6 (Neoverse V1, Cortex-X2, Apple M2): two rows with two
+//! tokens per instruction, for prompts. They do not help with a single token.
 
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
@@ -14,7 +14,7 @@ use crate::isa::{Features, Isa, Kernel, MOST_TILES, TileSimd};
 pub struct I8mm(Dotprod);
 
 impl I8mm {
-    /// Asks the CPU.
+    /// Detects CPU support.
     pub fn detect() -> Option<Self> {
         Dotprod::detect().filter(|_| is_aarch64_feature_detected!("i8mm")).map(Self)
     }
@@ -28,18 +28,18 @@ impl I8mm {
         if !matches!(K::FEATURES, Features::Products) {
             return self.0.run(kernel);
         }
-        // SAFETY: `self` exists only where `detect` found the instructions.
+        // SAFETY: `self` exists only if `detect` found the instructions.
         unsafe { compiled(self, kernel) }
     }
 }
 
-/// `acc + a b^T`, for matrices of two rows of eight signed bytes: `[a0 b0, a0 b1, a1 b0, a1 b1]`.
+/// `acc + a b^T` for matrices of two rows of eight signed bytes: `[a0 b0, a0 b1, a1 b0, a1 b1]`.
 ///
 /// # Safety
 /// The CPU must have the matrix products of ARMv8.6.
 #[inline(always)]
 unsafe fn smmla(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
-    // SAFETY: the caller vouches for the instruction, whose intrinsic is not stable yet.
+    // SAFETY: the caller guarantees the instruction, whose intrinsic is not stable yet.
     unsafe {
         asm!("smmla {acc:v}.4s, {a:v}.16b, {b:v}.16b", acc = inout(vreg) acc,
             a = in(vreg) a, b = in(vreg) b,
@@ -48,18 +48,18 @@ unsafe fn smmla(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     acc
 }
 
-/// A group's products of four rows with two tokens, by token. `x` has eight activations of the one and then
-/// of the other.
+/// A group's products of four rows with two tokens, by token. `x` alternates eight activations of
+/// the first token and eight of the second.
 ///
 /// # Safety
-/// As of [`smmla`].
+/// See [`smmla`].
 #[inline(always)]
 unsafe fn four_rows(weights: [uint8x16_t; 8], x: &[int8x16_t; 4]) -> [int32x4_t; 2] {
-    // SAFETY: the caller vouches for the instructions.
+    // SAFETY: the caller guarantees the instructions.
     unsafe {
         let (mut upper, mut lower) = (vdupq_n_s32(0), vdupq_n_s32(0));
         for (s, x) in x.iter().enumerate() {
-            // Four weights of each row, and the four after them: eight of two rows each.
+            // Four weights of each row and the next four, as eight weights of two rows each.
             let first = vreinterpretq_s32_u8(weights[2 * s]);
             let second = vreinterpretq_s32_u8(weights[2 * s + 1]);
             upper = smmla(upper, vreinterpretq_s8_s32(vzip1q_s32(first, second)), *x);

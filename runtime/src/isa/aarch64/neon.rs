@@ -1,6 +1,6 @@
-//! NEON, of every 64-bit ARM processor.
+//! NEON, which every 64-bit ARM processor has.
 //!
-//! Two registers of 128 bits hold a tile's eight rows: the first four, the last four.
+//! Two registers of 128 bits hold the eight rows of a tile: the first four, and the last four.
 
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
@@ -12,7 +12,7 @@ use crate::isa::{Isa, Kernel, MOST_TILES, TileSimd};
 pub struct Neon(());
 
 impl Neon {
-    /// Asks the CPU.
+    /// Detects CPU support.
     pub fn detect() -> Option<Self> {
         is_aarch64_feature_detected!("neon").then_some(Self(()))
     }
@@ -23,21 +23,21 @@ impl Neon {
         fn compiled<K: Kernel>(isa: Neon, kernel: K) -> K::Output {
             kernel.run(isa)
         }
-        // SAFETY: `self` exists only where `detect` found the instructions.
+        // SAFETY: `self` exists only if `detect` found the instructions.
         unsafe { compiled(self, kernel) }
     }
 }
 
-/// Intrinsics on values, or on memory that a reference of the right size vouches for.
+/// Wraps intrinsics on values, or on memory behind a reference of the right size.
 macro_rules! neon {
     ($($body:tt)*) => {
-        // SAFETY: the receiver is proof that the CPU has the instructions, and each pointer comes from a
-        // reference to an array of the size that is read or written.
+        // SAFETY: the receiver is proof that the CPU has the instructions, and each pointer comes
+        // from a reference to an array of the size that is read or written.
         unsafe { $($body)* }
     };
 }
 
-/// The same for both registers.
+/// Applies an intrinsic to both registers.
 macro_rules! both {
     ($op:ident$(::<$number:literal>)?($($arg:expr),*)) => {
         neon!(($op$(::<$number>)?($($arg.0),*), $op$(::<$number>)?($($arg.1),*)))
@@ -48,13 +48,13 @@ pub(super) type F32x8 = (float32x4_t, float32x4_t);
 pub(super) type I32x8 = (int32x4_t, int32x4_t);
 pub(super) type U8x32 = (uint8x16_t, uint8x16_t);
 
-/// Four activations, for two rows.
+/// Four activations, repeated for two rows.
 #[inline(always)]
 fn four(a: &[i8; 4]) -> int8x8_t {
     neon!(vreinterpret_s8_s32(vdup_n_s32(i32::from_le_bytes(a.map(|a| a as u8)))))
 }
 
-/// Activations by fours, each for four rows.
+/// Groups of four activations, each repeated for four rows.
 #[inline(always)]
 fn fours<const N: usize>(a: &[[i8; 4]; N]) -> [int8x16_t; N] {
     let mut fours = [neon!(vdupq_n_s8(0)); N];
@@ -72,7 +72,8 @@ fn fours<const N: usize>(a: &[[i8; 4]; N]) -> [int8x16_t; N] {
     fours
 }
 
-/// Four bytes of each of four rows: register `k` has their bytes `4 k` to `4 k + 3`.
+/// Transposes sixteen bytes of each of four rows: register `k` contains their bytes `4 k` to `4 k +
+/// 3`.
 #[inline(always)]
 fn transpose([a, b, c, d]: [&[u8; 16]; 4]) -> [uint8x16_t; 4] {
     neon!({
@@ -92,7 +93,7 @@ fn transpose([a, b, c, d]: [&[u8; 16]; 4]) -> [uint8x16_t; 4] {
     })
 }
 
-/// A half-precision number of each of four rows.
+/// Loads a half-precision number of each of four rows.
 #[inline(always)]
 fn halves([a, b, c, d]: [&[u8; 2]; 4]) -> float32x4_t {
     widen_f16(neon!({
@@ -103,10 +104,11 @@ fn halves([a, b, c, d]: [&[u8; 2]; 4]) -> float32x4_t {
     }))
 }
 
-/// `b` where `mask` has bits, `a` elsewhere. `vbsl` of masks that the compiler knows becomes three instructions.
+/// Bits of `b` where `mask` is set, of `a` elsewhere. (The compiler turns `vbsl` with a constant
+/// mask into three instructions.)
 #[inline(always)]
 fn bit(mut a: uint8x16_t, b: uint8x16_t, mask: uint8x16_t) -> uint8x16_t {
-    // SAFETY: every 64-bit ARM processor with NEON has it.
+    // SAFETY: every 64-bit ARM processor with NEON has the instruction.
     unsafe {
         asm!("bit {a:v}.16b, {b:v}.16b, {mask:v}.16b", a = inout(vreg) a, b = in(vreg) b,
             mask = in(vreg) mask, options(pure, nomem, nostack, preserves_flags));
@@ -114,10 +116,10 @@ fn bit(mut a: uint8x16_t, b: uint8x16_t, mask: uint8x16_t) -> uint8x16_t {
     a
 }
 
-/// `b` where `mask` has none, `a` elsewhere.
+/// Bits of `b` where `mask` is clear, of `a` elsewhere.
 #[inline(always)]
 fn bif(mut a: uint8x16_t, b: uint8x16_t, mask: uint8x16_t) -> uint8x16_t {
-    // SAFETY: every 64-bit ARM processor with NEON has it.
+    // SAFETY: every 64-bit ARM processor with NEON has the instruction.
     unsafe {
         asm!("bif {a:v}.16b, {b:v}.16b, {mask:v}.16b", a = inout(vreg) a, b = in(vreg) b,
             mask = in(vreg) mask, options(pure, nomem, nostack, preserves_flags));
@@ -125,10 +127,10 @@ fn bif(mut a: uint8x16_t, b: uint8x16_t, mask: uint8x16_t) -> uint8x16_t {
     a
 }
 
-/// Each byte shifted to the right.
+/// Shifts each byte right.
 #[inline(always)]
 fn right<const BY: i32>(a: uint8x16_t) -> uint8x16_t {
-    // Shifts by a constant are other intrinsics than those by a register, and none is by nothing.
+    // The intrinsics for constant shifts do not allow a shift by 0.
     neon!(match BY {
         0 => a,
         2 => vshrq_n_u8::<2>(a),
@@ -138,7 +140,7 @@ fn right<const BY: i32>(a: uint8x16_t) -> uint8x16_t {
     })
 }
 
-/// Each byte shifted to the left, or to the right by less than nothing.
+/// Shifts each byte left, or right by a negative count.
 #[inline(always)]
 fn left<const BY: i32>(a: uint8x16_t) -> uint8x16_t {
     neon!(match BY {
@@ -151,7 +153,7 @@ fn left<const BY: i32>(a: uint8x16_t) -> uint8x16_t {
     })
 }
 
-/// Four half-precision numbers as single ones.
+/// Converts four half-precision numbers to single precision.
 #[inline(always)]
 fn widen_f16(from: uint16x4_t) -> float32x4_t {
     let to: float32x4_t;
@@ -163,15 +165,15 @@ fn widen_f16(from: uint16x4_t) -> float32x4_t {
     to
 }
 
-/// The products of the weights of four rows with activations, `STEP` registers of them added in 16 bits, which
-/// must hold them.
+/// Products of the weights of four rows with activations, accumulated over `STEP` registers in 16
+/// bits, which must not overflow.
 #[inline(always)]
 fn products<const STEP: usize, const N: usize>(
     weights: [uint8x16_t; N],
     a: &[int8x16_t; N],
 ) -> int32x4_t {
     neon!({
-        // Pairs of each row: rows 0 and 1, rows 2 and 3.
+        // Pairwise sums of each row: rows 0 and 1, rows 2 and 3.
         let (mut low, mut high) = (vdupq_n_s32(0), vdupq_n_s32(0));
         let mut at = 0;
         while at < N {
@@ -277,7 +279,8 @@ impl TileSimd for Neon {
     #[inline(always)]
     fn insert<const SHIFT: i32>(self, a: U8x32, b: U8x32, mask: u8) -> U8x32 {
         neon!({
-            // What gives its register to the result is best not needed again. E3 has bit 2 first, then bit 1.
+            // The operand whose register becomes the result should not be needed again. E3 has bit
+            // 2 first, then bit 1.
             let (b, bits) = ((left::<SHIFT>(b.0), left::<SHIFT>(b.1)), vdupq_n_u8(mask));
             if mask == 4 {
                 (bif(b.0, a.0, bits), bif(b.1, a.1, bits))
@@ -350,7 +353,7 @@ impl TileSimd for Neon {
     #[inline(always)]
     fn scales_tiles(self, [bytes, _]: [&[u8; 8]; MOST_TILES]) -> F32x8 {
         neon!({
-            // The upper halves of floats: sign, 112 more than the exponent in bits of its own, mantissa.
+            // Upper halves of floats: the sign, the exponent field plus 112, the mantissa.
             let fields = vshll_n_s8::<4>(vreinterpret_s8_u8(vld1_u8(bytes.as_ptr())));
             let fields = vandq_u16(vreinterpretq_u16_s16(fields), vdupq_n_u16(0x87f0));
             let halves = vorrq_u16(fields, vdupq_n_u16(112 << 7));
@@ -405,7 +408,7 @@ impl Isa for Neon {
 
     #[inline(always)]
     fn max(self, a: F32x8, b: F32x8) -> F32x8 {
-        // FMAX treats zeros and what is no number otherwise.
+        // FMAX treats zeros and NaN differently.
         let larger = both!(vcgtq_f32(a, b));
         both!(vbslq_f32(larger, a, b))
     }
@@ -455,7 +458,7 @@ impl Isa for Neon {
 
     #[inline(always)]
     fn prefetch<const AHEAD: usize>(self, at: *const u8) {
-        // SAFETY: a prefetch reads nothing that the program could see, and no address makes it fail.
+        // SAFETY: a prefetch has no effect visible to the program, and cannot fault.
         unsafe {
             asm!("prfm pldl1keep, [{at}, {ahead}]", at = in(reg) at, ahead = const AHEAD,
                 options(readonly, nostack, preserves_flags));
@@ -498,7 +501,7 @@ impl Isa for Neon {
     #[inline(always)]
     fn spread<const AT: i32>(self, a: U8x32) -> U8x32 {
         neon!({
-            // The byte that has the bits, four times; then one bit of each.
+            // The byte that contains the bits, repeated four times; then one bit of each.
             let rows = [0, 4, 8, 12].map(|row| 0x0101_0101 * (row + AT as u32 / 8));
             let rows = vreinterpretq_u8_u32(vld1q_u32(rows.as_ptr()));
             let bits = vreinterpretq_u8_u32(vdupq_n_u32(0x0804_0201 << (AT % 8)));

@@ -9,7 +9,7 @@ use crate::isa::{Isa, Kernel, MOST_TILES, TileSimd};
 pub struct Avx2(());
 
 impl Avx2 {
-    /// Asks the CPU.
+    /// Detects CPU support.
     pub fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
@@ -23,12 +23,12 @@ impl Avx2 {
         fn compiled<K: Kernel>(isa: Avx2, kernel: K) -> K::Output {
             kernel.run(isa)
         }
-        // SAFETY: `self` exists only where `detect` found the instructions.
+        // SAFETY: `self` exists only if `detect` found the instructions.
         unsafe { compiled(self, kernel) }
     }
 }
 
-/// Intrinsics on values, or on memory that a reference of the right size vouches for.
+/// Wraps intrinsics on values, or on memory behind a reference of the right size.
 macro_rules! avx2 {
     ($($body:tt)*) => {
         // SAFETY: the receiver is proof that the CPU has the instructions, and each pointer comes
@@ -46,7 +46,7 @@ pub(super) unsafe fn four(a: &[i8; 4]) -> __m256i {
     avx2!(_mm256_set1_epi32(i32::from_le_bytes(a.map(|a| a as u8))))
 }
 
-/// Sixteen bytes of a row beside sixteen of another.
+/// Sixteen bytes of one row and sixteen of another, in one register.
 ///
 /// # Safety
 /// The CPU must have AVX2.
@@ -122,7 +122,7 @@ impl TileSimd for Avx2 {
     #[inline(always)]
     fn insert<const SHIFT: i32>(self, a: __m256i, b: __m256i, mask: u8) -> __m256i {
         avx2!({
-            // Counts in registers may be zero; they are constants all the same.
+            // Shift counts in registers may be zero; these are constants nevertheless.
             let by = _mm_cvtsi32_si128(SHIFT.abs());
             let shifted = if SHIFT < 0 { _mm256_srl_epi16(b, by) } else { _mm256_sll_epi16(b, by) };
             let mask = _mm256_set1_epi8(mask as i8);
@@ -282,7 +282,8 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn transpose(self, [a, b, c, d, e, f, g, h]: [&[u8; 16]; 8]) -> [__m256i; 4] {
         avx2!({
-            // Rows r and r + 4 in the halves of one register, which all that follows keeps apart.
+            // Rows r and r + 4 are in the two halves of one register, which all later steps keep
+            // separate.
             let (a, b) = (two(a, e), two(b, f));
             let (c, d) = (two(c, g), two(d, h));
             let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
@@ -325,7 +326,7 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn spread<const AT: i32>(self, a: __m256i) -> __m256i {
         avx2!({
-            // The byte that has the bits, four times; then one bit of each.
+            // The byte that contains the bits, repeated four times; then one bit of each.
             let byte = AT / 8 * 0x0101_0101;
             let rows =
                 _mm_setr_epi32(byte, byte + 0x0404_0404, byte + 0x0808_0808, byte + 0x0c0c_0c0c);

@@ -1,5 +1,6 @@
-//! AVX-512 with VNNI in registers of 512 bits: products of coded weights over two tiles at a time. Zen 5 and Intel's servers
-//! multiply twice as much with them; Zen 4 saves instructions.
+//! AVX-512 with VNNI in 512-bit registers, for products with coded weights over two tiles at a
+//! time. They double the throughput of multiplication on Zen 5 and Intel's servers; on Zen 4 they
+//! save instructions.
 
 use std::arch::x86_64::*;
 
@@ -18,7 +19,7 @@ vnni! {
     features "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni"
 }
 
-/// Two tiles side by side in registers of 512 bits: the first tile's rows are the lower lanes.
+/// Two tiles in registers of 512 bits: the first tile's rows are the lower lanes.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512Pair(Avx512);
 
@@ -28,17 +29,17 @@ impl From<Avx512> for Avx512Pair {
     }
 }
 
-/// Intrinsics on values, or on memory that a slice of the right size vouches for.
+/// Wraps intrinsics on values, or on memory behind a slice of the right size.
 macro_rules! avx512 {
     ($($body:tt)*) => {
-        // SAFETY: the receiver is proof that the CPU has the instructions, and each pointer comes from a slice that
-        // was checked to be as long as what is read or written, at any alignment.
+        // SAFETY: the receiver is proof that the CPU has the instructions, and each pointer comes
+        // from a slice that was checked to be as long as what is read or written, at any alignment.
         unsafe { $($body)* }
     };
 }
 
 impl Avx512Pair {
-    /// 32 bytes of each tile.
+    /// Loads 32 bytes of each tile.
     #[inline(always)]
     fn two(self, [low, high]: [&[u8; 32]; 2]) -> __m512i {
         avx512!({
@@ -130,7 +131,8 @@ impl TileSimd for Avx512Pair {
     #[inline(always)]
     fn shift_and<const SHIFT: i32>(self, a: __m512i, mask: u8) -> __m512i {
         avx512!({
-            // The shift of words takes its count from a register: one of constants would be of another type.
+            // Shifts by a count in a register: the intrinsics for constant counts take another
+            // type.
             let shifted =
                 if SHIFT == 0 { a } else { _mm512_srl_epi16(a, _mm_cvtsi32_si128(SHIFT)) };
             _mm512_and_si512(shifted, _mm512_set1_epi8(mask as i8))

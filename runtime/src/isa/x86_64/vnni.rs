@@ -1,8 +1,9 @@
-//! AVX2 with the dot products of VNNI: unsigned by signed bytes, four at a time, added to 32 bits exactly.
+//! AVX2 with the dot products of VNNI: four unsigned bytes times four signed bytes, accumulated
+//! exactly in 32 bits.
 //!
-//! There are two encodings of the same instructions: AVX-512's, with more registers, and AVX-VNNI's, of CPUs
-//! without AVX-512. Vectors are of 256 bits in both: a tile's eight rows. Everything else is [`Avx2`]'s, but for coded
-//! weights, which AVX-512 multiplies two tiles at a time.
+//! The instructions have two encodings: AVX-512's, with more registers, and AVX-VNNI's, for CPUs
+//! without AVX-512. In both, vectors have 256 bits, the eight rows of a tile. All other operations
+//! are [`Avx2`]'s, except that AVX-512 multiplies coded weights two tiles at a time.
 
 use std::arch::x86_64::*;
 
@@ -20,7 +21,7 @@ macro_rules! vnni {
         pub struct $tier(Avx2);
 
         impl $tier {
-            /// Asks the CPU.
+            /// Detects CPU support.
             pub fn detect() -> Option<Self> {
                 Avx2::detect().filter(|_| $has).map(Self)
             }
@@ -31,7 +32,7 @@ macro_rules! vnni {
                 fn compiled<K: Kernel>(isa: $tier, kernel: K) -> K::Output {
                     kernel.run(isa)
                 }
-                // SAFETY: `self` exists only where `detect` found the instructions.
+                // SAFETY: `self` exists only if `detect` found the instructions.
                 unsafe { compiled(self, kernel) }
             }
         }

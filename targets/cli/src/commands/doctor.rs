@@ -14,7 +14,7 @@ use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::host::Host;
 use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::opening::budget::Workload;
-use vaquita_runtime::opening::machine::Machine;
+use vaquita_runtime::opening::memory_info::MemoryInfo;
 
 use crate::compute::Compute;
 use crate::energy::host;
@@ -124,7 +124,7 @@ fn model(
     let context = if options.context == 0 { CONTEXT.min(most) } else { options.context };
     let ModelFile { name, file_bytes, model } = model_file(path, &workload(context))?;
     let unknown = || Failure::Error("this system does not say how much memory it has".into());
-    let machine = Machine::read(host).ok_or_else(unknown)?;
+    let machine = MemoryInfo::read(host).ok_or_else(unknown)?;
     let bits_per_weight = file_bytes as f64 * 8.0 / parameters.max(1) as f64;
     Ok(ModelFindings {
         name,

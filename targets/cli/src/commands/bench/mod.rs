@@ -11,9 +11,9 @@ use vaquita_runtime::isa::Tier;
 use vaquita_runtime::measure::cost::cost;
 use vaquita_runtime::measure::memory::{self, Faults};
 use vaquita_runtime::measure::plot::svg;
-use vaquita_runtime::measure::sampler::{Sample, Sampler};
+use vaquita_runtime::measure::sampler::{MeterSampler, Sample};
 use vaquita_runtime::measure::statistics::mean_and_deviation;
-use vaquita_runtime::measure::thermal::{self, Thermal, Throttling};
+use vaquita_runtime::measure::thermal::{self, ThermalState, Throttling};
 use vaquita_runtime::session::Session;
 
 use crate::bundle::{self, Loaded};
@@ -113,7 +113,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             energy: None,
             energy_unmeasured: None,
             energy_readings: 0,
-            thermal: Thermal::default(),
+            thermal: ThermalState::default(),
             memory: MemoryRow::default(),
             hit_rate: None,
             bytes_read_per_token: None,
@@ -214,7 +214,7 @@ fn measure(
     Ok(first.unwrap_or_else(|| sampler.mark()))
 }
 
-fn run_once(session: &mut Session, test: Test, tokens: &[u32], sampler: &Sampler) -> Result {
+fn run_once(session: &mut Session, test: Test, tokens: &[u32], sampler: &MeterSampler) -> Result {
     let at_once = match test {
         Test::Prompt(_) => tokens.len(),
         Test::Generate(_) => 1,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use vaquita_runtime::measure::cost::Cost;
-use vaquita_runtime::measure::thermal::Thermal;
+use vaquita_runtime::measure::thermal::ThermalState;
 
 use crate::size;
 use crate::streamed::Streamed;
@@ -45,7 +45,7 @@ pub struct Row {
     /// Readings of the meter during the repetitions.
     pub energy_readings: u64,
     /// At the end of the test.
-    pub thermal: Thermal,
+    pub thermal: ThermalState,
     pub memory: MemoryRow,
 }
 

@@ -1,32 +1,32 @@
-//! Where a file's experts lie, and what they take in memory.
+//! File extents and slot sizes of all experts.
 
 use std::io;
 
-use super::policies::{Key, Shape};
+use super::policies::{ExpertKey, Shape};
 use crate::bytes::Pages;
 use crate::checkpoint::gguf_records::Record;
 use crate::checkpoint::{ExpertId, GgufWeights, LayerId, Weights, WeightsError};
 
-/// A record and the bytes of its slot.
-pub struct Placed {
-    /// What to read.
+/// Location of an expert in the file, and the size of its slot in memory.
+pub struct ExpertExtent {
+    /// The byte ranges to read.
     pub record: Record,
-    /// What it takes in memory.
+    /// Bytes of the slot.
     pub slot_bytes: usize,
 }
 
-/// All experts of a file.
-pub struct Placement {
-    /// How many there are.
+/// Extents of all experts of a file.
+pub struct ExpertIndex {
+    /// Number of layers and experts.
     pub shape: Shape,
-    /// By [`Shape::index`]; none in layers without experts.
-    records: Vec<Option<Placed>>,
-    /// Layers that are run for every token.
+    /// Extents by [`Shape::index`]; `None` in layers without experts.
+    records: Vec<Option<ExpertExtent>>,
+    /// Number of layers that run for every token (without draft layers).
     layers_run: usize,
 }
 
-impl Placement {
-    /// Finds the experts of a file.
+impl ExpertIndex {
+    /// Indexes the experts of a file.
     pub fn find(weights: &GgufWeights) -> Result<Self, WeightsError> {
         let config = weights.config();
         let shape = Shape {
@@ -46,36 +46,37 @@ impl Placement {
                 let slot_bytes = Pages::rounded(record.bytes());
                 let source = io::ErrorKind::OutOfMemory.into();
                 let too_large = WeightsError::Io { path: weights.gguf().path().into(), source };
-                records.push(Some(Placed { record, slot_bytes: slot_bytes.ok_or(too_large)? }));
+                records
+                    .push(Some(ExpertExtent { record, slot_bytes: slot_bytes.ok_or(too_large)? }));
             }
         }
         Ok(Self { shape, records, layers_run: config.num_hidden_layers })
     }
 
-    /// Where an expert lies.
-    pub fn get(&self, key: Key) -> Option<&Placed> {
+    /// The extent of an expert.
+    pub fn get(&self, key: ExpertKey) -> Option<&ExpertExtent> {
         self.records.get(self.shape.index(key))?.as_ref()
     }
 
-    /// Bytes that one token needs of the largest layer: less cannot be computed with.
+    /// Bytes of one token's experts in the largest layer: the least that a store can work with.
     pub fn least_bytes(&self) -> usize {
         self.bytes_of_layers().max().unwrap_or(0)
     }
 
-    /// Bytes that one token needs of all layers that are run.
+    /// Bytes of one token's experts in all layers that run.
     pub fn cycle_bytes(&self) -> usize {
         self.bytes_of_layers().take(self.layers_run).sum()
     }
 
-    /// Bytes of all experts of the layers that are run.
+    /// Bytes of all experts in the layers that run.
     pub fn total_bytes(&self) -> usize {
         let run = self.layers_run * self.shape.experts;
-        self.records.iter().take(run).flatten().map(|placed| placed.slot_bytes).sum()
+        self.records.iter().take(run).flatten().map(|extent| extent.slot_bytes).sum()
     }
 
     /// Bytes of the largest expert.
     pub fn largest_bytes(&self) -> usize {
-        self.records.iter().flatten().map(|placed| placed.slot_bytes).max().unwrap_or(0)
+        self.records.iter().flatten().map(|extent| extent.slot_bytes).max().unwrap_or(0)
     }
 
     /// For each layer, the bytes of the largest experts that a token can be routed to.

@@ -1,22 +1,22 @@
-//! How much memory the machine and the process's cgroups leave.
+//! Memory of the machine, under the limits of the process's cgroups.
 
 use std::path::{Path, PathBuf};
 
 use crate::host::Host;
 
-/// Memory in bytes, as the system counts it.
+/// Memory figures of the system, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Machine {
-    /// Of the machine, or of the narrowest cgroup where that is less.
+pub struct MemoryInfo {
+    /// Total memory: the machine's, or the lowest cgroup limit if that is lower.
     pub total: u64,
-    /// What can be had without swapping, under all cgroup limits.
+    /// Memory available without swapping, under all cgroup limits.
     pub available: u64,
-    /// What this process occupies.
+    /// Resident memory of this process.
     pub process: u64,
 }
 
-impl Machine {
-    /// Of a host; `None` where it does not say.
+impl MemoryInfo {
+    /// Reads the figures of a host; `None` if it does not report them.
     pub fn read(host: &Host) -> Option<Self> {
         let info = host.read("proc/meminfo").ok()?;
         let mut total = kilobytes(&info, "MemTotal")?;
@@ -30,7 +30,7 @@ impl Machine {
     }
 }
 
-/// The bytes of a line like `MemTotal:  1024 kB`.
+/// Parses the bytes of a line like `MemTotal:  1024 kB`.
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
@@ -41,11 +41,11 @@ struct Cgroup {
     used: u64,
 }
 
-/// The names of a version's files.
+/// File names of a cgroup version.
 struct Names {
     limit: &'static str,
     used: &'static str,
-    /// In `memory.stat`: cache of files that is given back on demand.
+    /// In `memory.stat`: page cache that the kernel reclaims on demand.
     reclaimable: &'static str,
 }
 
@@ -57,7 +57,7 @@ const V1: Names = Names {
 const V2: Names =
     Names { limit: "memory.max", used: "memory.current", reclaimable: "inactive_file" };
 
-/// The cgroups with a memory limit that this process is in, and those around them.
+/// The cgroups with a memory limit that contain this process, including ancestors.
 fn cgroups(host: &Host) -> Vec<Cgroup> {
     let membership = host.read("proc/self/cgroup").unwrap_or_default();
     let mut found = Vec::new();
@@ -84,8 +84,8 @@ fn cgroups(host: &Host) -> Vec<Cgroup> {
     found
 }
 
-/// The folder of a cgroup and those around it, up to where the hierarchy is mounted. In a container the
-/// path may be the host's, of which only the mount itself exists.
+/// A cgroup's folder and its ancestors, up to the mount point. In a container the path may be the
+/// host's, of which only the mount point exists.
 fn ancestors(mount: &Path, path: &str) -> impl Iterator<Item = PathBuf> {
     let below = mount.join(path.trim_start_matches('/'));
     let mount = mount.to_path_buf();
@@ -116,14 +116,14 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn machine(files: &[(&str, &str)]) -> Option<Machine> {
+    fn machine(files: &[(&str, &str)]) -> Option<MemoryInfo> {
         let root = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        Machine::read(&Host::under(root.path()))
+        MemoryInfo::read(&Host::under(root.path()))
     }
 
     const INFO: (&str, &str) =
@@ -133,7 +133,10 @@ mod tests {
     fn without_a_cgroup_the_machine_counts() {
         let status = ("proc/self/status", "Name:\tx\nVmRSS:\t  2048 kB\n");
         let found = machine(&[INFO, status]).unwrap();
-        assert_eq!(found, Machine { total: 8192 * MIB, available: 4096 * MIB, process: 2 * MIB });
+        assert_eq!(
+            found,
+            MemoryInfo { total: 8192 * MIB, available: 4096 * MIB, process: 2 * MIB }
+        );
     }
 
     #[test]

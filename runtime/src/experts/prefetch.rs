@@ -1,45 +1,47 @@
-//! Whether to guess what the next layer will need, and how good the guesses are.
+//! Adaptive prefetch: predicts the next layer's experts, and turns itself off where that does not
+//! pay.
 //!
-//! A guess is the next layer's router applied to the hidden state that the current layer begins with. It costs
-//! the router's product and, where it is wrong, a read; it saves a wait where it is right and a lane was idle.
-//! What comes out differs between models and disks, so with [`Guessing::Auto`] it is measured: some tokens with
-//! guesses, some without, then whichever was faster, until the next trial. A layer whose guesses are mostly
-//! wrong takes a pause, and of a token's experts only those ranks are read that are mostly right: the first are
-//! surer than the last.
+//! The prediction is the next layer's router applied to the hidden state at the input of the
+//! current layer. It costs the router's product and, where it is wrong, a read; where it is right
+//! and a lane was idle, it saves a wait. Whether it pays depends on the model and the storage, so
+//! [`PrefetchMode::Auto`] measures: it times some tokens without prefetch and some with it, keeps
+//! the faster setting, and repeats the trial later. A layer with a low recall pauses. Within a
+//! token, experts are read only at those ranks of the prediction that are mostly right: the first
+//! ranks are the most reliable.
 
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::{ExpertId, LayerId};
 
-/// Tokens on each side of a trial.
+/// Tokens timed for each setting of a trial.
 const TRIAL_TOKENS: usize = 24;
 /// Tokens between trials.
 const SETTLED_TOKENS: usize = 1000;
-/// Guesses must save at least this share of a token's time.
+/// Least relative reduction of the time per token for which prefetch is kept.
 const LEAST_GAIN: f64 = 0.01;
-/// Guesses of a layer that are judged together.
+/// Experts needed by a layer after which its recall is judged.
 const JUDGED: u64 = 64;
-/// Below this share of right ones, a layer takes a pause.
+/// Recall below which a layer pauses.
 const LEAST_RECALL: f64 = 0.4;
-/// Guesses of a rank are read where at least this share of the missing ones is right.
+/// Least precision, among predicted experts that were not resident, for a rank to be read.
 const LEAST_PRECISION: f32 = 0.4;
-/// Visits that a pause lasts.
+/// Length of a pause, in visits of the layer.
 const PAUSE: u64 = 1000;
 
-/// When to guess.
+/// When to prefetch experts of the next layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Guessing {
+pub enum PrefetchMode {
     /// Never.
     Off,
     /// Whenever a lane is idle.
     On,
-    /// Where measurement shows that it pays.
+    /// Where a measurement shows that it pays.
     #[default]
     Auto,
 }
 
-impl Guessing {
-    /// The setting of that name: `off`, `on` or `auto`.
+impl PrefetchMode {
+    /// Parses `off`, `on` or `auto`.
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "off" => Self::Off,
@@ -50,32 +52,32 @@ impl Guessing {
     }
 }
 
-/// How many of the experts that a layer needed had been guessed.
+/// How many of the experts that a layer needed had been predicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recall {
-    /// Experts needed by visits that a guess was made for.
+    /// Experts needed by visits that had a prediction.
     pub needed: u64,
-    /// Those that were guessed.
+    /// Needed experts that had been predicted.
     pub right: u64,
 }
 
 impl Recall {
-    /// The share; `None` where no guess was made.
+    /// `right / needed`; `None` without predictions.
     pub fn share(&self) -> Option<f64> {
         (self.needed > 0).then(|| self.right as f64 / self.needed as f64)
     }
 }
 
-/// Guesses of all layers.
-pub(super) struct Guesses {
-    guessing: Guessing,
+/// Decides what to prefetch, from the predictions made for each layer.
+pub(super) struct Prefetcher {
+    mode: PrefetchMode,
     layers: Vec<Layer>,
-    /// Of guesses that would have to be read, by their rank among a token's.
+    /// Precision of predicted experts that were not resident, by rank in a token's prediction.
     ranks: Vec<Precision>,
     trial: Trial,
 }
 
-/// How often guesses were right, the latest counting most.
+/// Exponentially decayed counts of predictions and of correct ones.
 #[derive(Clone)]
 struct Precision {
     made: f32,
@@ -102,60 +104,61 @@ impl Precision {
 
 #[derive(Clone, Default)]
 struct Layer {
-    /// The last guess, until it is judged: experts, and whether they were missing.
-    open: Option<Vec<(ExpertId, bool)>>,
-    /// Of all guesses.
+    /// Pending prediction: experts, and whether each was missing from memory.
+    pending: Option<Vec<(ExpertId, bool)>>,
+    /// Recall over all predictions.
     recall: Recall,
-    /// Of those since the last judgement.
+    /// Recall since it was last judged.
     recent: Recall,
-    /// Visits for which no guess is made.
+    /// Remaining visits without a prediction.
     pause: u64,
 }
 
-impl Guesses {
-    pub fn new(guessing: Guessing, layers: usize) -> Self {
+impl Prefetcher {
+    pub fn new(mode: PrefetchMode, layers: usize) -> Self {
         let (layers, ranks) = (vec![Layer::default(); layers], Vec::new());
-        Self { guessing, layers, ranks, trial: Trial::default() }
+        Self { mode, layers, ranks, trial: Trial::default() }
     }
 
     pub fn recall(&self) -> Vec<Recall> {
         self.layers.iter().map(|layer| layer.recall).collect()
     }
 
-    /// Whether a guess about a layer is worth making now.
+    /// Whether to predict the experts of `layer` now.
     pub fn wanted(&self, layer: LayerId) -> bool {
         let Some(layer) = self.layers.get(layer.0) else { return false };
-        match self.guessing {
-            Guessing::Off => false,
-            Guessing::On => true,
-            Guessing::Auto => layer.pause == 0 && self.trial.guesses(),
+        match self.mode {
+            PrefetchMode::Off => false,
+            PrefetchMode::On => true,
+            PrefetchMode::Auto => layer.pause == 0 && self.trial.prefetches(),
         }
     }
 
-    /// Notes a guess, the likeliest expert first, each with whether it is missing. Gives those to be read.
-    pub fn made(&mut self, layer: LayerId, experts: Vec<(ExpertId, bool)>) -> Vec<ExpertId> {
+    /// Records a prediction, the most likely expert first, each with whether it is missing from
+    /// memory. Returns the experts to read.
+    pub fn predicted(&mut self, layer: LayerId, experts: Vec<(ExpertId, bool)>) -> Vec<ExpertId> {
         let Some(layer) = self.layers.get_mut(layer.0) else { return Vec::new() };
         self.ranks.resize(self.ranks.len().max(experts.len()), Precision::default());
-        let all = self.guessing == Guessing::On;
+        let all = self.mode == PrefetchMode::On;
         let worth = |((_, missing), rank): &(&(ExpertId, bool), &Precision)| {
             *missing && (all || rank.pays())
         };
         let read = experts.iter().zip(&self.ranks).filter(worth).map(|((id, _), _)| *id).collect();
-        layer.open = Some(experts);
+        layer.pending = Some(experts);
         read
     }
 
-    /// Compares the guess about a layer with what it needed.
+    /// Compares a layer's pending prediction with the experts that it needed.
     pub fn judge(&mut self, layer: LayerId, needed: &[ExpertId]) {
         let Some(layer) = self.layers.get_mut(layer.0) else { return };
         layer.pause = layer.pause.saturating_sub(1);
-        let Some(guess) = layer.open.take() else { return };
-        for (rank, (expert, missing)) in self.ranks.iter_mut().zip(&guess) {
+        let Some(prediction) = layer.pending.take() else { return };
+        for (rank, (expert, missing)) in self.ranks.iter_mut().zip(&prediction) {
             if *missing {
                 rank.note(needed.contains(expert));
             }
         }
-        let right = guess.iter().filter(|(expert, _)| needed.contains(expert)).count() as u64;
+        let right = prediction.iter().filter(|(expert, _)| needed.contains(expert)).count() as u64;
         for recall in [&mut layer.recall, &mut layer.recent] {
             recall.needed += needed.len() as u64;
             recall.right += right;
@@ -168,27 +171,28 @@ impl Guesses {
         }
     }
 
-    /// Notes that a token begins; `None` where it does not follow another one (a prompt came between).
+    /// Records the start of a token; `None` if it does not follow another one (a prompt came
+    /// between).
     pub fn token(&mut self, now: Option<Instant>) {
-        if self.guessing == Guessing::Auto {
+        if self.mode == PrefetchMode::Auto {
             self.trial.token(now);
         }
     }
 }
 
-/// Measures tokens with guesses and without.
+/// Compares the time per token with and without prefetch.
 #[derive(Default)]
 struct Trial {
     last: Option<Instant>,
-    /// Times of tokens without guesses and with them.
+    /// Times of tokens without prefetch, and with it below.
     without: Vec<Duration>,
     with: Vec<Duration>,
-    /// The outcome and the tokens that it still holds for.
+    /// Whether prefetch pays, and the number of tokens for which that result still holds.
     settled: Option<(bool, usize)>,
 }
 
 impl Trial {
-    fn guesses(&self) -> bool {
+    fn prefetches(&self) -> bool {
         match self.settled {
             Some((pays, _)) => pays,
             None => self.without.len() >= TRIAL_TOKENS,
@@ -205,7 +209,7 @@ impl Trial {
             }
             return;
         }
-        let side = if self.guesses() { &mut self.with } else { &mut self.without };
+        let side = if self.prefetches() { &mut self.with } else { &mut self.without };
         side.push(now.duration_since(last));
         if self.with.len() >= TRIAL_TOKENS {
             let [without, with] = [&mut self.without, &mut self.with].map(|times| median(times));
@@ -216,7 +220,7 @@ impl Trial {
     }
 }
 
-/// In seconds.
+/// Median in seconds.
 fn median(times: &mut [Duration]) -> f64 {
     times.sort_unstable();
     times.get(times.len() / 2).map_or(0.0, Duration::as_secs_f64)
@@ -226,16 +230,16 @@ fn median(times: &mut [Duration]) -> f64 {
 mod tests {
     use super::*;
 
-    /// Feeds tokens of the given lengths and says whether guesses are made in the end.
+    /// Runs tokens of the given durations and returns whether prefetch is on at the end.
     fn settles(without: u64, with: u64) -> bool {
-        let mut guesses = Guesses::new(Guessing::Auto, 2);
+        let mut prefetcher = Prefetcher::new(PrefetchMode::Auto, 2);
         let mut now = Instant::now();
         for _ in 0..3 * TRIAL_TOKENS {
-            guesses.token(Some(now));
-            let length = if guesses.wanted(LayerId(1)) { with } else { without };
+            prefetcher.token(Some(now));
+            let length = if prefetcher.wanted(LayerId(1)) { with } else { without };
             now += Duration::from_micros(length);
         }
-        guesses.wanted(LayerId(1))
+        prefetcher.wanted(LayerId(1))
     }
 
     #[test]
@@ -257,37 +261,40 @@ mod tests {
 
     #[test]
     fn a_layer_whose_guesses_are_wrong_takes_a_pause_and_tries_again() {
-        let mut guesses = Guesses::new(Guessing::Auto, 1);
-        guesses.trial.settled = Some((true, usize::MAX));
+        let mut prefetcher = Prefetcher::new(PrefetchMode::Auto, 1);
+        prefetcher.trial.settled = Some((true, usize::MAX));
         let layer = LayerId(0);
         let mut judged = 0;
-        while guesses.wanted(layer) {
-            guesses.made(layer, vec![(ExpertId(1), true), (ExpertId(2), true)]);
-            guesses.judge(layer, &[ExpertId(3), ExpertId(4)]);
+        while prefetcher.wanted(layer) {
+            prefetcher.predicted(layer, vec![(ExpertId(1), true), (ExpertId(2), true)]);
+            prefetcher.judge(layer, &[ExpertId(3), ExpertId(4)]);
             judged += 1;
         }
         assert_eq!(judged, JUDGED / 2);
-        assert_eq!(guesses.recall(), [Recall { needed: JUDGED, right: 0 }]);
-        (0..PAUSE).for_each(|_| guesses.judge(layer, &[ExpertId(3)]));
-        assert!(guesses.wanted(layer));
+        assert_eq!(prefetcher.recall(), [Recall { needed: JUDGED, right: 0 }]);
+        (0..PAUSE).for_each(|_| prefetcher.judge(layer, &[ExpertId(3)]));
+        assert!(prefetcher.wanted(layer));
     }
 
     #[test]
     fn ranks_that_are_mostly_wrong_are_not_read() {
-        let mut guesses = Guesses::new(Guessing::Auto, 1);
+        let mut prefetcher = Prefetcher::new(PrefetchMode::Auto, 1);
         let layer = LayerId(0);
         let both = || vec![(ExpertId(1), true), (ExpertId(2), true)];
-        assert_eq!(guesses.made(layer, both()), [ExpertId(1), ExpertId(2)]);
+        assert_eq!(prefetcher.predicted(layer, both()), [ExpertId(1), ExpertId(2)]);
         for _ in 0..30 {
-            guesses.made(layer, both());
-            guesses.judge(layer, &[ExpertId(1), ExpertId(3)]);
+            prefetcher.predicted(layer, both());
+            prefetcher.judge(layer, &[ExpertId(1), ExpertId(3)]);
         }
-        assert_eq!(guesses.made(layer, both()), [ExpertId(1)]);
-        assert_eq!(guesses.made(layer, vec![(ExpertId(1), false), (ExpertId(2), false)]), []);
+        assert_eq!(prefetcher.predicted(layer, both()), [ExpertId(1)]);
+        assert_eq!(
+            prefetcher.predicted(layer, vec![(ExpertId(1), false), (ExpertId(2), false)]),
+            []
+        );
         for _ in 0..60 {
-            guesses.made(layer, both());
-            guesses.judge(layer, &[ExpertId(2)]);
+            prefetcher.predicted(layer, both());
+            prefetcher.judge(layer, &[ExpertId(2)]);
         }
-        assert_eq!(guesses.made(layer, both()), [ExpertId(2)]);
+        assert_eq!(prefetcher.predicted(layer, both()), [ExpertId(2)]);
     }
 }

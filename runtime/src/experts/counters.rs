@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::model::Stats;
 
-/// Counters that lanes and visits add to without a lock.
+/// Lock-free counters that lanes and visits add to.
 #[derive(Default)]
-pub(super) struct Meters {
+pub(super) struct Counters {
     pub uses: AtomicU64,
     pub hits: AtomicU64,
     pub bytes_read: AtomicU64,
@@ -15,7 +15,7 @@ pub(super) struct Meters {
     pub computing_ns: AtomicU64,
 }
 
-impl Meters {
+impl Counters {
     pub fn add(counter: &AtomicU64, amount: u64) {
         counter.fetch_add(amount, Ordering::Relaxed);
     }
