@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::value::{Serde, Value};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::jinja;
@@ -37,12 +37,15 @@ const DEEPSEEK: &str = include_str!("deepseek.jinja");
 
 /// One message of a conversation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "MessageJson")]
 pub struct Message {
     /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
     /// The text.
-    #[serde(default, deserialize_with = "text_or_null")]
     pub content: String,
+    /// The text is none rather than empty: OpenAI's interface writes `null` beside calls.
+    #[serde(skip)]
+    pub content_is_null: bool,
     /// What an assistant thought, for templates that want it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
@@ -57,9 +60,40 @@ pub struct Message {
     pub name: Option<String>,
 }
 
-/// OpenAI's interface writes `null` beside calls.
-fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+/// A message as it comes.
+#[derive(Deserialize)]
+struct MessageJson {
+    role: String,
+    /// None where the key is there and `null`.
+    #[serde(default = "empty")]
+    content: Option<String>,
+    #[serde(default)]
+    reasoning_content: Option<String>,
+    #[serde(default)]
+    tool_calls: Option<Json>,
+    #[serde(default)]
+    tool_call_id: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+}
+
+fn empty() -> Option<String> {
+    Some(String::new())
+}
+
+impl From<MessageJson> for Message {
+    fn from(json: MessageJson) -> Self {
+        let MessageJson { role, content, reasoning_content, tool_calls, tool_call_id, name } = json;
+        Self {
+            role,
+            content_is_null: content.is_none(),
+            content: content.unwrap_or_default(),
+            reasoning_content,
+            tool_calls,
+            tool_call_id,
+            name,
+        }
+    }
 }
 
 impl Message {
@@ -156,25 +190,44 @@ impl ChatTemplate {
 
     /// The text of a conversation.
     pub fn render(&self, messages: &[Message], options: &ChatOptions) -> Result<String, ChatError> {
-        let messages: Vec<Json> = messages.iter().map(|message| self.given(message)).collect();
-        let rendered = self.render_json(&messages, options);
+        let given = |empty_is_none: bool| -> Vec<Json> {
+            messages.iter().map(|message| self.given(message, empty_is_none)).collect()
+        };
+        let (first, exact) = (given(true), given(false));
+        let rendered = self.render_calls(&first, options);
+        match rendered {
+            Err(error) if first != exact => self.render_calls(&exact, options).map_err(|_| error),
+            rendered => rendered,
+        }
+    }
+
+    /// Renders with arguments of calls as the template wants them.
+    fn render_calls(&self, messages: &[Json], options: &ChatOptions) -> Result<String, ChatError> {
+        let rendered = self.render_json(messages, options);
         // A template that writes arguments as JSON wants an object, or it writes the text of one as a string.
-        let (objects, texts) = with_objects(&messages);
+        let (objects, texts) = with_objects(messages);
         let quoted =
             |text: &String| texts.iter().any(|one| text.contains(&Json::from(*one).to_string()));
         if !texts.is_empty() && rendered.as_ref().map_or(true, quoted) {
             return self.render_json(&objects, options).or(rendered);
         }
-        rendered
+        // One that puts them beside other text wants text.
+        match (rendered, with_texts(messages)) {
+            (Err(error), Some(texts)) => self.render_json(&texts, options).map_err(|_| error),
+            (rendered, _) => rendered,
+        }
     }
 
-    /// A message as the template gets it.
-    fn given(&self, message: &Message) -> Json {
+    /// A message as the template gets it. Beside calls, an empty text is none for templates that know calls by that.
+    fn given(&self, message: &Message, empty_is_none: bool) -> Json {
         let mut json = serde_json::to_value(message).unwrap_or_default();
-        // DeepSeek's know calls by their being instead of text.
+        let asks = |patterns: &[&str]| patterns.iter().any(|pattern| self.source.contains(pattern));
+        let asks_none = asks(&["content'] is none", "content is none", "content\"] is none"]);
+        // Others would write `None` into the prompt.
+        let knows_none = asks_none
+            || asks(&["content'] is not none", "content is not none", "content\"] is not none"]);
         let calls = message.tool_calls.is_some() && message.content.is_empty();
-        if calls && ["content'] is none", "content is none"].iter().any(|s| self.source.contains(s))
-        {
+        if message.content_is_null && knows_none || calls && asks_none && empty_is_none {
             json["content"] = Json::Null;
         }
         // gpt-oss's name for it.
@@ -227,6 +280,22 @@ fn failed(error: minijinja::Error) -> ChatError {
     }
     message.truncate(message.floor_char_boundary(MAX_MESSAGE));
     ChatError::Template { message }
+}
+
+/// The messages with the arguments of calls as text, as Python's `json.dumps` writes it, where any is none.
+fn with_texts(messages: &[Json]) -> Option<Vec<Json>> {
+    let mut texts = messages.to_vec();
+    let mut any = false;
+    for message in &mut texts {
+        for call in message["tool_calls"].as_array_mut().into_iter().flatten() {
+            let arguments = &mut call["function"]["arguments"];
+            if arguments.is_object() {
+                *arguments = jinja::dump(arguments).into();
+                any = true;
+            }
+        }
+    }
+    any.then_some(texts)
 }
 
 #[cfg(test)]

@@ -35,6 +35,14 @@ pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     }
 }
 
+/// A value as `json.dumps` writes it without options.
+pub(in crate::session) fn dump(value: &Json) -> String {
+    let (item, key) = (", ".into(), ": ".into());
+    let mut out = String::new();
+    let _ = Dump { item, key, indent: None, ascii: false }.write(value, 0, &mut out);
+    out
+}
+
 /// How JSON is written.
 struct Dump {
     /// What stands between items, and after a key.

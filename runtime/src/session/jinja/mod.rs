@@ -18,6 +18,7 @@ use minijinja::value::{Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 
 use guard::Guard;
+pub(super) use json::dump;
 
 /// Steps a template may take; 64 bytes that it makes or goes through are a step, too.
 const FUEL: u64 = 1_000_000;
