@@ -22,8 +22,12 @@ pub const PRE_TOKENIZERS: usize = 16;
 pub const SEQUENCE_DEPTH: usize = 4;
 /// Bytes of a regex.
 pub const REGEX_BYTES: usize = 4096;
-/// Bytes of a compiled regex.
-pub const REGEX_COMPILED_BYTES: usize = 4 << 20;
+/// Bytes of a compiled regex of the registry.
+pub const KNOWN_COMPILED_BYTES: usize = 4 << 20;
+/// Bytes of an unknown one. The registry's take half as much.
+pub const COMPILED_BYTES: usize = 512 << 10;
+/// Parts that counts such as `{3}` add to unknown regexes with a look-ahead, all of a tokenizer together.
+pub const REGEX_EXPANDED: usize = 40;
 /// Steps back that one match of an unknown regex may take; a sane one takes a handful.
 pub const BACKTRACKS: usize = 10_000;
 /// Steps back that one match of a regex of the registry may take.

@@ -19,6 +19,8 @@ const ALLOWED: &str =
 #[derive(Debug, Default)]
 pub(super) struct PreTokenizer {
     steps: Vec<Step>,
+    /// Parts that counts add to unknown regexes.
+    expanded: usize,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,13 @@ impl PreTokenizer {
                     PatternJson::String(text) => fancy_regex::escape(&text).into_owned(),
                 };
                 let split = RegexSplit::new(&pattern, json.behavior, json.invert)?;
+                self.expanded += split.expanded();
+                if self.expanded > limits::REGEX_EXPANDED {
+                    let (found, allowed) = (self.expanded, limits::REGEX_EXPANDED);
+                    let (found, allowed) = (format!("{found}"), format!("at most {allowed}"));
+                    let what = "the number of parts that counts add to the pre-tokenizer's regexes";
+                    return Err(TokenizerError::value(what, found, allowed));
+                }
                 self.steps.push(Step::Split(split));
             }
             "ByteLevel" => {

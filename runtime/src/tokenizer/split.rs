@@ -37,6 +37,8 @@ pub(super) struct RegexSplit {
     behavior: SplitDelimiterBehavior,
     invert: bool,
     known: bool,
+    /// Parts that counts add beside a look-ahead, where it is unknown.
+    expanded: usize,
 }
 
 impl RegexSplit {
@@ -51,10 +53,20 @@ impl RegexSplit {
             let pattern = pattern.chars().take(200).collect();
             TokenizerError::Regex { pattern, reason }
         };
+        let expanded = if known { 0 } else { expanded(pattern) };
         if !known {
             check(pattern).map_err(refuse)?;
         }
+        if expanded > limits::REGEX_EXPANDED {
+            let allowed = limits::REGEX_EXPANDED;
+            let reason = format!(
+                "its counts add {expanded} parts beside a look-ahead; at most {allowed} may be added"
+            );
+            return Err(refuse(reason));
+        }
         let backtracks = if known { limits::KNOWN_BACKTRACKS } else { limits::BACKTRACKS };
+        let compiled_bytes =
+            if known { limits::KNOWN_COMPILED_BYTES } else { limits::COMPILED_BYTES };
         let head = pattern.strip_suffix(SPACES).filter(|_| known);
         let spaces = head.map(|head| Spaces { breaks_apart: head.contains(r"|\s*[") });
         // Possessive or not is the same there: what follows cannot match what they took.
@@ -64,11 +76,11 @@ impl RegexSplit {
         };
         let regex = RegexBuilder::new(&compiled)
             .backtrack_limit(backtracks)
-            .delegate_size_limit(limits::REGEX_COMPILED_BYTES)
-            .delegate_dfa_size_limit(limits::REGEX_COMPILED_BYTES)
+            .delegate_size_limit(compiled_bytes)
+            .delegate_dfa_size_limit(compiled_bytes)
             .build();
         let regex = regex.map_err(|error| refuse(error.to_string()))?;
-        Ok(Self { pattern: pattern.into(), regex, spaces, behavior, invert, known })
+        Ok(Self { pattern: pattern.into(), regex, spaces, behavior, invert, known, expanded })
     }
 
     /// The first match from a place on.
@@ -84,6 +96,11 @@ impl RegexSplit {
         // The last space goes with the word that follows.
         let shorter = of_spaces && last > 0 && end < text.len();
         Ok(Some((start, if shorter { start + last } else { end })))
+    }
+
+    /// Parts that its counts add beside a look-ahead, where it is unknown.
+    pub(super) fn expanded(&self) -> usize {
+        self.expanded
     }
 
     /// The regex, where matches and what is between them become pieces.
@@ -132,6 +149,63 @@ fn check(pattern: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Characters and classes that a regex with a look-ahead has more once its counts are written out, as the backtracking
+/// engine does without a limit; 0 for one without.
+fn expanded(pattern: &str) -> usize {
+    if !pattern.contains("(?=") && !pattern.contains("(?!") {
+        return 0;
+    }
+    // Of each group that is open: its parts, and those of its last element.
+    let mut groups = vec![(0usize, 0usize)];
+    let mut more = 0usize;
+    let mut rest = pattern.chars().peekable();
+    while let Some(c) = rest.next() {
+        let count = match c {
+            '(' => {
+                groups.push((0, 0));
+                continue;
+            }
+            ')' if groups.len() > 1 => groups.pop().map_or(0, |(parts, _)| parts),
+            '{' => {
+                let inner: String = rest.by_ref().take_while(|c| *c != '}').collect();
+                let most = inner.rsplit(',').find_map(|n| n.trim().parse().ok()).unwrap_or(1usize);
+                if let Some((parts, last)) = groups.last_mut() {
+                    let added = last.saturating_mul(most.saturating_sub(1));
+                    (*parts, more) = (parts.saturating_add(added), more.saturating_add(added));
+                    *last = last.saturating_mul(most);
+                }
+                continue;
+            }
+            '\\' => {
+                let class = matches!(rest.next(), Some('p' | 'P' | 'x' | 'u'));
+                if class && rest.peek() == Some(&'{') {
+                    rest.by_ref().find(|c| *c == '}');
+                }
+                1
+            }
+            '[' => {
+                let mut depth = 1;
+                while depth > 0
+                    && let Some(c) = rest.next()
+                {
+                    match c {
+                        '\\' => drop(rest.next()),
+                        '[' => depth += 1,
+                        ']' => depth -= 1,
+                        _ => {}
+                    }
+                }
+                1
+            }
+            _ => 1,
+        };
+        if let Some((parts, last)) = groups.last_mut() {
+            (*parts, *last) = (parts.saturating_add(count), count);
+        }
+    }
+    more
 }
 
 /// How long the splitting of one text may take in all.
