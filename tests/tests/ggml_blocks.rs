@@ -1,7 +1,7 @@
 //! ggml's block types: decoded as the `gguf` Python package decodes them, and multiplied alike on every
 //! instruction set. tests/golden/blocks/make_blocks.py makes the vectors.
 
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 use vaquita_runtime::blocks::{BlockType, Matrix};
 use vaquita_runtime::isa::Tier;
 use vaquita_runtime::kernels::{Activations, matmul};
@@ -14,13 +14,29 @@ fn ggml_types() -> impl Iterator<Item = BlockType> {
 
 /// The stored blocks of a type as a matrix, and the values they decode to.
 fn stored(ty: BlockType) -> (Matrix, Vec<f32>) {
-    let bytes = std::fs::read(golden("blocks/blocks.safetensors")).unwrap();
+    stored_in("blocks", ty).unwrap()
+}
+
+/// The same from another file, which may have none of that type.
+fn stored_in(file: &str, ty: BlockType) -> Option<(Matrix, Vec<f32>)> {
+    let bytes = std::fs::read(golden("blocks").join(format!("{file}.safetensors"))).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let blocks = file.tensor(&format!("{ty}.bytes")).unwrap();
+    let blocks = file.tensor(&format!("{ty}.bytes")).ok()?;
     let values = file.tensor(&format!("{ty}.values")).unwrap();
     let (rows, cols) = (values.shape()[0], values.shape()[1]);
-    let floats = values.data().as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x)).collect();
-    (Matrix::new(ty, rows, cols, blocks.data().to_vec().into()).unwrap(), floats)
+    let floats = match values.dtype() {
+        Dtype::I8 => values.data().iter().map(|&x| f32::from(x as i8)).collect(),
+        _ => {
+            let values = values.data().as_chunks::<4>().0.iter();
+            values.map(|x| f32::from_le_bytes(*x)).collect()
+        }
+    };
+    Some((Matrix::new(ty, rows, cols, blocks.data().to_vec().into()).unwrap(), floats))
+}
+
+/// Bits, where all values that are not numbers count as the same.
+fn bits_or_nan(values: &[f32]) -> Vec<Option<u32>> {
+    values.iter().map(|value| (!value.is_nan()).then_some(value.to_bits())).collect()
 }
 
 fn product(tier: Tier, threads: usize, weights: &Matrix, x: &[f32]) -> Vec<f32> {
@@ -36,10 +52,62 @@ fn inputs(count: usize) -> Vec<f32> {
 
 #[test]
 fn every_type_decodes_as_the_gguf_package_does() {
-    assert_eq!(ggml_types().count(), 13);
+    assert_eq!(ggml_types().count(), 25);
     for ty in ggml_types() {
         let (matrix, values) = stored(ty);
         assert_eq!(bits(&matrix.decode()), bits(&values), "{ty}");
+    }
+}
+
+#[test]
+fn blocks_at_the_limits_decode_as_the_gguf_package_does() {
+    // Zeros, ones, the largest and the least scales of both signs, infinite ones and what is not a number.
+    for ty in ggml_types() {
+        let (matrix, values) = stored_in("extremes", ty).unwrap();
+        assert_eq!(bits_or_nan(&matrix.decode()), bits_or_nan(&values), "{ty}");
+    }
+}
+
+#[test]
+fn scales_that_are_not_numbers_make_weights_that_are_not() {
+    for ty in ggml_types() {
+        let (matrix, _) = stored_in("extremes", ty).unwrap();
+        let ones = &matrix.decode()[matrix.cols()..][..matrix.cols()];
+        match ty {
+            // Exponents alone: the largest weight is beyond single precision.
+            BlockType::Mxfp4 => assert!(ones.iter().all(|x| x.is_infinite())),
+            // 255 is a number all the same, and 127 counts as zero.
+            BlockType::Nvfp4 => {
+                assert!(ones.iter().all(|x| x.is_finite()));
+                let not = &matrix.decode()[6 * matrix.cols()..][..matrix.cols()];
+                assert!(not.iter().all(|x| *x == 0.0));
+            }
+            _ => assert!(ones.iter().all(|x| x.is_nan()), "{ty}"),
+        }
+    }
+}
+
+#[test]
+fn every_entry_of_every_grid_is_that_of_the_gguf_package() {
+    let grids = ggml_types().filter_map(|ty| stored_in("grids", ty));
+    let mut count = 0;
+    for (matrix, values) in grids {
+        assert_eq!(bits(&matrix.decode()), bits(&values), "{}", matrix.block_type());
+        count += 1;
+    }
+    assert_eq!(count, 7);
+}
+
+#[test]
+fn every_tier_multiplies_blocks_at_the_limits_as_scalar_does() {
+    for ty in ggml_types() {
+        let (weights, _) = stored_in("extremes", ty).unwrap();
+        let x = inputs(9 * weights.cols());
+        let expected = bits_or_nan(&product(Tier::from_name("scalar").unwrap(), 1, &weights, &x));
+        for tier in Tier::available() {
+            let got = bits_or_nan(&product(tier, 2, &weights, &x));
+            assert_eq!(got, expected, "{ty} {}", tier.name());
+        }
     }
 }
 

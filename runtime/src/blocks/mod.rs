@@ -59,12 +59,36 @@ pub enum BlockType {
     Q5K = 45,
     /// ggml's Q6_K: 6.5625 bits.
     Q6K = 46,
+    /// ggml's IQ2_XXS: 2.0625 bits.
+    Iq2Xxs = 48,
+    /// ggml's IQ2_XS: 2.3125 bits.
+    Iq2Xs = 49,
+    /// ggml's IQ3_XXS: 3.0625 bits.
+    Iq3Xxs = 50,
+    /// ggml's IQ1_S: 1.5625 bits.
+    Iq1S = 51,
     /// ggml's IQ4_NL: 4.5 bits.
     Iq4Nl = 52,
+    /// ggml's IQ3_S: 3.4375 bits.
+    Iq3S = 53,
+    /// ggml's IQ2_S: 2.5625 bits.
+    Iq2S = 54,
     /// ggml's IQ4_XS: 4.25 bits.
     Iq4Xs = 55,
+    /// ggml's IQ1_M: 1.75 bits.
+    Iq1M = 61,
+    /// ggml's TQ1_0: 1.6875 bits.
+    Tq1_0 = 66,
+    /// ggml's TQ2_0: 2.0625 bits.
+    Tq2_0 = 67,
     /// ggml's MXFP4: 4.25 bits.
     Mxfp4 = 71,
+    /// ggml's NVFP4: 4.5 bits.
+    Nvfp4 = 72,
+    /// ggml's Q1_0: 1.125 bits.
+    Q1_0 = 73,
+    /// ggml's Q2_0: 2.25 bits.
+    Q2_0 = 74,
 }
 
 impl BlockType {
@@ -73,7 +97,7 @@ impl BlockType {
         [Self::E2, Self::E3, Self::E4, Self::E8, Self::F16, Self::BF16, Self::F32];
 
     /// Every block type.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 32] = [
         Self::E2,
         Self::E3,
         Self::E4,
@@ -94,6 +118,18 @@ impl BlockType {
         Self::Iq4Nl,
         Self::Iq4Xs,
         Self::Mxfp4,
+        Self::Iq1S,
+        Self::Iq1M,
+        Self::Iq2Xxs,
+        Self::Iq2Xs,
+        Self::Iq2S,
+        Self::Iq3Xxs,
+        Self::Iq3S,
+        Self::Nvfp4,
+        Self::Tq1_0,
+        Self::Tq2_0,
+        Self::Q1_0,
+        Self::Q2_0,
     ];
 
     /// The name used in files, options and reports.
@@ -119,6 +155,18 @@ impl BlockType {
             Self::Iq4Nl => "iq4_nl",
             Self::Iq4Xs => "iq4_xs",
             Self::Mxfp4 => "mxfp4",
+            Self::Iq1S => "iq1_s",
+            Self::Iq1M => "iq1_m",
+            Self::Iq2Xxs => "iq2_xxs",
+            Self::Iq2Xs => "iq2_xs",
+            Self::Iq2S => "iq2_s",
+            Self::Iq3Xxs => "iq3_xxs",
+            Self::Iq3S => "iq3_s",
+            Self::Nvfp4 => "nvfp4",
+            Self::Tq1_0 => "tq1_0",
+            Self::Tq2_0 => "tq2_0",
+            Self::Q1_0 => "q1_0",
+            Self::Q2_0 => "q2_0",
         }
     }
 

@@ -7,7 +7,7 @@ use crate::blocks::BlockType;
 pub struct GgmlType(pub u32);
 
 /// Number, name, weights per block, bytes per block.
-const TYPES: [(u32, &str, u64, u64); 32] = [
+const TYPES: [(u32, &str, u64, u64); 35] = [
     (0, "F32", 1, 4),
     (1, "F16", 1, 2),
     (2, "Q4_0", 32, 18),
@@ -40,6 +40,9 @@ const TYPES: [(u32, &str, u64, u64); 32] = [
     (34, "TQ1_0", 256, 54),
     (35, "TQ2_0", 256, 66),
     (39, "MXFP4", 32, 17),
+    (40, "NVFP4", 64, 36),
+    (41, "Q1_0", 128, 18),
+    (42, "Q2_0", 64, 18),
 ];
 
 impl GgmlType {
@@ -101,6 +104,18 @@ impl GgmlType {
             BlockType::Iq4Nl => Some(Self(20)),
             BlockType::Iq4Xs => Some(Self(23)),
             BlockType::Mxfp4 => Some(Self(39)),
+            BlockType::Iq1S => Some(Self(19)),
+            BlockType::Iq1M => Some(Self(29)),
+            BlockType::Iq2Xxs => Some(Self(16)),
+            BlockType::Iq2Xs => Some(Self(17)),
+            BlockType::Iq2S => Some(Self(22)),
+            BlockType::Iq3Xxs => Some(Self(18)),
+            BlockType::Iq3S => Some(Self(21)),
+            BlockType::Nvfp4 => Some(Self(40)),
+            BlockType::Tq1_0 => Some(Self(34)),
+            BlockType::Tq2_0 => Some(Self(35)),
+            BlockType::Q1_0 => Some(Self(41)),
+            BlockType::Q2_0 => Some(Self(42)),
             BlockType::E2 | BlockType::E3 | BlockType::E4 | BlockType::E8 => None,
         }
     }

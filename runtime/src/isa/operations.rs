@@ -197,6 +197,24 @@ pub trait Isa: TileSimd {
     /// Expands four of each row's 32 bits to bytes: byte `b` is 255 if bit `AT + b` is set, else 0.
     /// `AT` is a multiple of 4.
     fn spread<const AT: i32>(self, a: Self::U8) -> Self::U8;
+    /// Eight bytes of each row: register `k` has every row's bytes `4 k` to `4 k + 3`.
+    fn transpose_eights(self, rows: [&[u8; 8]; 8]) -> [Self::U8; 2];
+    /// Four bytes of each row.
+    fn load_fours(self, rows: [&[u8; 4]; 8]) -> Self::U8;
+    /// Byte `AT` of each row's four, four times.
+    fn repeat<const AT: i32>(self, a: Self::U8) -> Self::U8;
+    /// The four 2-bit numbers in byte `AT` of each row's four, low bits first, as bytes.
+    fn twos<const AT: i32>(self, a: Self::U8) -> Self::U8;
+    /// The four 7-bit numbers in the low 28 of each row's 32 bits, low bits first, as bytes.
+    fn sevens(self, a: Self::U8) -> Self::U8;
+    /// All bytes `x`.
+    fn splat_bytes(self, x: u8) -> Self::U8;
+    /// `a + b` in each byte, modulo 256.
+    fn add_bytes(self, a: Self::U8, b: Self::U8) -> Self::U8;
+    /// In each byte `-a`, modulo 256, where `mask` is 255; `a` where it is 0.
+    fn negate_where(self, a: Self::U8, mask: Self::U8) -> Self::U8;
+    /// In each byte 255 where `a >= least`, else 0.
+    fn at_least(self, a: Self::U8, least: u8) -> Self::U8;
 }
 
 /// CPU features that a kernel benefits from.

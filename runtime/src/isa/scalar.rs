@@ -197,4 +197,49 @@ impl Isa for Scalar {
             if set { 255 } else { 0 }
         })
     }
+
+    #[inline(never)]
+    fn transpose_eights(self, rows: [&[u8; 8]; 8]) -> [[u8; 32]; 2] {
+        std::array::from_fn(|four| std::array::from_fn(|i| rows[i / 4][4 * four + i % 4]))
+    }
+
+    #[inline(never)]
+    fn load_fours(self, rows: [&[u8; 4]; 8]) -> [u8; 32] {
+        std::array::from_fn(|i| rows[i / 4][i % 4])
+    }
+
+    #[inline(never)]
+    fn repeat<const AT: i32>(self, a: [u8; 32]) -> [u8; 32] {
+        std::array::from_fn(|i| a[i / 4 * 4 + AT as usize])
+    }
+
+    #[inline(never)]
+    fn twos<const AT: i32>(self, a: [u8; 32]) -> [u8; 32] {
+        std::array::from_fn(|i| a[i / 4 * 4 + AT as usize] >> (2 * (i % 4)) & 3)
+    }
+
+    #[inline(never)]
+    fn sevens(self, a: [u8; 32]) -> [u8; 32] {
+        let rows = a.as_chunks::<4>().0;
+        std::array::from_fn(|i| (u32::from_le_bytes(rows[i / 4]) >> (7 * (i % 4)) & 127) as u8)
+    }
+
+    fn splat_bytes(self, x: u8) -> [u8; 32] {
+        [x; 32]
+    }
+
+    #[inline(never)]
+    fn add_bytes(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
+        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
+    }
+
+    #[inline(never)]
+    fn negate_where(self, a: [u8; 32], mask: [u8; 32]) -> [u8; 32] {
+        std::array::from_fn(|i| (a[i] ^ mask[i]).wrapping_sub(mask[i]))
+    }
+
+    #[inline(never)]
+    fn at_least(self, a: [u8; 32], least: u8) -> [u8; 32] {
+        a.map(|byte| if byte >= least { 255 } else { 0 })
+    }
 }

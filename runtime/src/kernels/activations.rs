@@ -22,7 +22,7 @@ pub struct Activations<'a> {
     /// Sum of the quantized values of each group, `[tokens, width / 32]`.
     pub sums: Cow<'a, [i32]>,
     blocks: OnceLock<Blocks>,
-    halves: OnceLock<Vec<[[f32; 1]; 2]>>,
+    halves: OnceLock<Vec<Halves<1>>>,
 }
 
 /// Tokens per block.
@@ -41,26 +41,34 @@ pub(super) struct Blocks {
     pub scales: Vec<[f32; BLOCK]>,
     /// Sums of codes, `[blocks, width / 32]` of eight tokens each.
     pub sums: Vec<[i32; BLOCK]>,
-    halves: OnceLock<Vec<[[f32; BLOCK]; 2]>>,
+    halves: OnceLock<Vec<Halves<BLOCK>>>,
+}
+
+/// Sums of the quantized values of each half of a group, of `T` tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Halves<const T: usize> {
+    /// The sums themselves.
+    pub sums: [[i32; T]; 2],
+    /// The sums times the group's scale: the factors of offsets that all weights of a half share.
+    pub scaled: [[f32; T]; 2],
 }
 
 impl Blocks {
-    /// Sum of the quantized values of each half-group, times the group's scale: the factor of an
-    /// offset that all weights of the half share. `[blocks, width / 32]`, computed on first use.
-    pub(super) fn halves(&self) -> &[[[f32; BLOCK]; 2]] {
+    /// `[blocks, width / 32]`, made at first use.
+    pub(super) fn halves(&self) -> &[Halves<BLOCK>] {
         self.halves.get_or_init(|| halves(&self.codes, &self.scales))
     }
 }
 
-/// Computes [`Blocks::halves`].
-fn halves<const T: usize>(codes: &[[[[i8; 4]; 8]; T]], scales: &[[f32; T]]) -> Vec<[[f32; T]; 2]> {
+fn halves<const T: usize>(codes: &[[[[i8; 4]; 8]; T]], scales: &[[f32; T]]) -> Vec<Halves<T>> {
     let sum = |codes: &[[i8; 4]]| codes.iter().flatten().map(|&code| i32::from(code)).sum::<i32>();
-    let mut all = vec![[[0.0; T]; 2]; scales.len()];
+    let mut all = vec![Halves { sums: [[0; T]; 2], scaled: [[0.0; T]; 2] }; scales.len()];
     for ((halves, codes), scales) in all.iter_mut().zip(codes).zip(scales) {
         for (t, (codes, scale)) in codes.iter().zip(scales).enumerate() {
-            let (first, second) = codes.split_at(4);
-            halves[0][t] = scale * sum(first) as f32;
-            halves[1][t] = scale * sum(second) as f32;
+            for (half, codes) in codes.chunks_exact(4).enumerate() {
+                halves.sums[half][t] = sum(codes);
+                halves.scaled[half][t] = scale * halves.sums[half][t] as f32;
+            }
         }
     }
     all
@@ -125,8 +133,8 @@ impl<'a> Activations<'a> {
         }
     }
 
-    /// [`Blocks::halves`] for each token by itself.
-    pub(super) fn halves(&self) -> &[[[f32; 1]; 2]] {
+    /// As [`Blocks::halves`], of each token by itself.
+    pub(super) fn halves(&self) -> &[Halves<1>] {
         let codes = self.codes.as_chunks::<4>().0.as_chunks::<8>().0.as_chunks::<1>().0;
         self.halves.get_or_init(|| halves(codes, self.scales.as_chunks::<1>().0))
     }

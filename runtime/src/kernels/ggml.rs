@@ -14,9 +14,9 @@
 use std::iter::zip;
 use std::ops::Range;
 
-use super::activations::{BLOCK, HALF};
+use super::activations::{BLOCK, HALF, Halves};
 use super::matmul::{Inputs, Tiles, subarray};
-use crate::blocks::ggml::{Block, Bytes, TileGroup, WithBlock, with_block};
+use crate::blocks::ggml::{Block, Bytes, Codes, TileGroup, WithBlock, with_block};
 use crate::blocks::{GROUP, TILE_ROWS};
 use crate::isa::MOST_TILES;
 use crate::isa::{Features, Isa, Kernel, Tier, TileSimd};
@@ -135,15 +135,20 @@ struct Multiply<'a> {
     sums: &'a mut Sums,
 }
 
-/// [`Block::HALVES`] and [`Block::SIGNED`] of a type.
+/// [`Block::HALVES`] and [`Block::CODES`] of a type.
 struct Kind;
 
 impl WithBlock for Kind {
-    type Output = (bool, bool);
-    fn with<B: Block>(self) -> (bool, bool) {
-        (B::HALVES, B::SIGNED)
+    type Output = (bool, Codes);
+    fn with<B: Block>(self) -> (bool, Codes) {
+        (B::HALVES, B::CODES)
     }
 }
+
+/// [`Codes`] as parameters of a function.
+const UNSIGNED: u8 = Codes::Unsigned as u8;
+const SMALL: u8 = Codes::Small as u8;
+const SIGNED: u8 = Codes::Signed as u8;
 
 impl Kernel for Multiply<'_> {
     const FEATURES: Features = Features::Dots;
@@ -152,47 +157,49 @@ impl Kernel for Multiply<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         match with_block(self.all.weights.block_type(), Kind) {
-            Some((true, _)) => self.read::<I, true, false>(isa),
-            Some((_, true)) => self.read::<I, false, true>(isa),
-            _ => self.read::<I, false, false>(isa),
+            Some((true, Codes::Small)) => self.read::<I, true, SMALL>(isa),
+            Some((true, _)) => self.read::<I, true, UNSIGNED>(isa),
+            Some((_, Codes::Small)) => self.read::<I, false, SMALL>(isa),
+            Some((_, Codes::Signed)) => self.read::<I, false, SIGNED>(isa),
+            _ => self.read::<I, false, UNSIGNED>(isa),
         }
     }
 }
 
-/// What a tile sees of `T` tokens, by groups: the inputs, and what offsets are multiplied with.
-type Seen<'a, const T: usize> = (Inputs<'a, T>, &'a [[[f32; T]; 2]]);
+/// What a tile sees of `T` tokens, by groups: the inputs, and the sums of their halves.
+type Seen<'a, const T: usize> = (Inputs<'a, T>, &'a [Halves<T>]);
 
 impl Multiply<'_> {
     #[inline(always)]
-    fn read<I: Isa, const HALVES: bool, const SIGNED: bool>(mut self, isa: I) {
+    fn read<I: Isa, const HALVES: bool, const CODES: u8>(mut self, isa: I) {
         if <I::Wide as TileSimd>::TILES > 1 && self.tiles.len() == <I::Wide as TileSimd>::TILES {
-            self.tiles::<I::Wide, HALVES, SIGNED>(isa.wide(), 0);
+            self.tiles::<I::Wide, HALVES, CODES>(isa.wide(), 0);
         } else {
             for tile in 0..self.tiles.len() {
-                self.tiles::<I, HALVES, SIGNED>(isa, tile);
+                self.tiles::<I, HALVES, CODES>(isa, tile);
             }
         }
     }
 
     /// The tiles from the `at`-th on that go side by side, with all tokens.
     #[inline(always)]
-    fn tiles<W: TileSimd, const HALVES: bool, const SIGNED: bool>(&mut self, wide: W, at: usize) {
+    fn tiles<W: TileSimd, const HALVES: bool, const CODES: u8>(&mut self, wide: W, at: usize) {
         let (x, tile) = (&self.all.x, self.tiles.start + at);
         let mut token = self.tokens.start;
         while token < self.tokens.end {
             let left = self.tokens.end - token;
             if W::TILES == 1 && (x.tokens() == 1 || W::TOKENS == 1) {
                 let seen = (self.all.token(tile, token), self.all.token_halves(tile, token));
-                self.run_batch::<W, HALVES, SIGNED, 1, 1>(wide, at, token, seen);
+                self.run_batch::<W, HALVES, CODES, 1, 1>(wide, at, token, seen);
                 token += 1;
                 continue;
             }
             let seen = (self.all.block(tile, token), self.all.block_halves(tile, token));
             if W::TOKENS >= BLOCK && left > HALF {
-                self.run_batch::<W, HALVES, SIGNED, BLOCK, BLOCK>(wide, at, token, seen);
+                self.run_batch::<W, HALVES, CODES, BLOCK, BLOCK>(wide, at, token, seen);
                 token += BLOCK;
             } else {
-                self.run_batch::<W, HALVES, SIGNED, HALF, BLOCK>(wide, at, token, seen);
+                self.run_batch::<W, HALVES, CODES, HALF, BLOCK>(wide, at, token, seen);
                 token += HALF;
             }
         }
@@ -203,7 +210,7 @@ impl Multiply<'_> {
     fn run_batch<
         W: TileSimd,
         const HALVES: bool,
-        const SIGNED: bool,
+        const CODES: u8,
         const T: usize,
         const B: usize,
     >(
@@ -228,7 +235,7 @@ impl Multiply<'_> {
         for ((a, b), ((x, x_scales), (x_sums, x_halves))) in zip(groups, inputs) {
             let mut weights = [wide.load_bytes_tiles([&a.codes[0], &b.codes[0]]); 8];
             for (weights, (a, b)) in weights.iter_mut().zip(zip(&a.codes, &b.codes)) {
-                *weights = if SIGNED {
+                *weights = if CODES == SIGNED {
                     wide.load_weights_tiles([a, b])
                 } else {
                     wide.load_bytes_tiles([a, b])
@@ -238,35 +245,45 @@ impl Multiply<'_> {
             let x_scales: &[_; T] = subarray(x_scales, from);
             let x_sums: &[_; T] = subarray(x_sums, from);
             if HALVES {
-                for (half, x_half) in x_halves.iter().enumerate() {
+                for half in 0..2 {
                     let scale = wide.load_tiles([&a.scales[half], &b.scales[half]]);
                     let offset = wide.load_tiles([&a.offsets[half], &b.offsets[half]]);
                     let weights: &[_; 4] = subarray(&weights, 4 * half);
-                    let x_half: &[_; T] = subarray(x_half, from);
+                    let x_sums: &[_; T] = subarray(&x_halves.sums[half], from);
+                    let x_half: &[_; T] = subarray(&x_halves.scaled[half], from);
                     for t in 0..T {
                         let x: &[_; 4] = subarray(&x[t], 4 * half);
-                        let products = wide.dot_table(wide.splat_i32(0), weights, x);
+                        let above = if CODES == SMALL { W::TABLE_BIAS } else { 0 };
+                        let products =
+                            wide.dot_table(wide.splat_i32(-above * x_sums[t]), weights, x);
                         let scale = wide.mul(scale, wide.splat(x_scales[t]));
                         sums[t] = wide.fma(scale, wide.to_f32(products), sums[t]);
-                        sums[t] = wide.fma(offset, wide.splat(x_half[t]), sums[t]);
+                        if CODES == UNSIGNED {
+                            sums[t] = wide.fma(offset, wide.splat(x_half[t]), sums[t]);
+                        }
                     }
                 }
                 continue;
             }
             let scale = wide.load_tiles([&a.scales[0], &b.scales[0]]);
             let offset = wide.load_tiles([&a.offsets[0], &b.offsets[0]]);
-            let x_first: &[_; T] = subarray(&x_halves[0], from);
-            let x_second: &[_; T] = subarray(&x_halves[1], from);
+            let x_first: &[_; T] = subarray(&x_halves.scaled[0], from);
+            let x_second: &[_; T] = subarray(&x_halves.scaled[1], from);
             for t in 0..T {
-                let products = if SIGNED {
-                    let bias = wide.splat_i32(-W::BYTE_BIAS * x_sums[t]);
-                    wide.dot_bytes(bias, &weights, &x[t])
-                } else {
-                    wide.dot_table(wide.splat_i32(0), &weights, &x[t])
+                let products = match CODES {
+                    SIGNED => {
+                        let bias = wide.splat_i32(-W::BYTE_BIAS * x_sums[t]);
+                        wide.dot_bytes(bias, &weights, &x[t])
+                    }
+                    SMALL => {
+                        let bias = wide.splat_i32(-W::TABLE_BIAS * x_sums[t]);
+                        wide.dot_table(bias, &weights, &x[t])
+                    }
+                    _ => wide.dot_table(wide.splat_i32(0), &weights, &x[t]),
                 };
                 let scale = wide.mul(scale, wide.splat(x_scales[t]));
                 sums[t] = wide.fma(scale, wide.to_f32(products), sums[t]);
-                if !SIGNED {
+                if CODES == UNSIGNED {
                     sums[t] = wide.fma(offset, wide.splat(x_first[t] + x_second[t]), sums[t]);
                 }
             }

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::Activations;
-use super::activations::BLOCK;
+use super::activations::{BLOCK, Halves};
 use super::coded::Coded;
 use super::disjoint::Disjoint;
 use super::ggml;
@@ -209,14 +209,14 @@ impl Tiles<'_> {
 
     /// [`Activations::halves`] of a tile's inputs for one token.
     #[inline(always)]
-    pub fn token_halves(&self, tile: usize, token: usize) -> &[[[f32; 1]; 2]] {
+    pub fn token_halves(&self, tile: usize, token: usize) -> &[Halves<1>] {
         let at = (token * self.x.width + self.input_at(tile * TILE_ROWS)) / GROUP;
         &self.x.halves()[at..][..self.weights.cols() / GROUP]
     }
 
     /// The same for the block that contains `token`.
     #[inline(always)]
-    pub fn block_halves(&self, tile: usize, token: usize) -> &[[[f32; BLOCK]; 2]] {
+    pub fn block_halves(&self, tile: usize, token: usize) -> &[Halves<BLOCK>] {
         let at = (token / BLOCK * self.x.width + self.input_at(tile * TILE_ROWS)) / GROUP;
         &self.x.blocks().halves()[at..][..self.weights.cols() / GROUP]
     }

@@ -1,7 +1,7 @@
 //! IQ4_NL: codes into a table of 16, a scale per 32. 4.5 bits.
 
 use super::tile::{bits, halves, looked_up, sixteen};
-use super::{Block, Group, TILE_ROWS, TileGroup, half_at, nibbles};
+use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at, nibbles};
 use crate::isa::Isa;
 
 /// The values that codes stand for.
@@ -14,7 +14,7 @@ pub struct Iq4Nl;
 impl Block for Iq4Nl {
     type Bytes = [u8; 18];
     const WEIGHTS: usize = 32;
-    const SIGNED: bool = true;
+    const CODES: Codes = Codes::Signed;
 
     #[inline(always)]
     fn group(block: &[u8; 18], _: usize) -> Group {

@@ -7,10 +7,21 @@
 use super::{BlockType, GROUP, Matrix, TILE_ROWS, plain};
 use crate::isa::Isa;
 
+mod grids;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
 mod k_scales;
 mod mxfp4;
+mod nvfp4;
+mod q1_0;
+mod q2_0;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -22,10 +33,22 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod tile;
+mod tq1_0;
+mod tq2_0;
 
+pub use iq1_m::Iq1M;
+pub use iq1_s::Iq1S;
+pub use iq2_s::Iq2S;
+pub use iq2_xs::Iq2Xs;
+pub use iq2_xxs::Iq2Xxs;
+pub use iq3_s::Iq3S;
+pub use iq3_xxs::Iq3Xxs;
 pub use iq4_nl::Iq4Nl;
 pub use iq4_xs::Iq4Xs;
 pub use mxfp4::Mxfp4;
+pub use nvfp4::Nvfp4;
+pub use q1_0::Q1_0;
+pub use q2_0::Q2_0;
 pub use q2_k::Q2K;
 pub use q3_k::Q3K;
 pub use q4_0::Q4_0;
@@ -36,6 +59,8 @@ pub use q5_1::Q5_1;
 pub use q5_k::Q5K;
 pub use q6_k::Q6K;
 pub use q8_0::Q8_0;
+pub use tq1_0::Tq1_0;
+pub use tq2_0::Tq2_0;
 
 /// 32 weights: `weight[i] = scales[i / 16] * codes[i] - offsets[i / 16]`.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +79,7 @@ pub struct Group {
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub struct TileGroup {
-    /// Integers: four columns of eight rows, eight times. Bytes below 64, or signed ones ([`Block::SIGNED`]).
+    /// Integers: four columns of eight rows, eight times. See [`Block::CODES`].
     pub codes: [[u8; 4 * TILE_ROWS]; GROUP / 4],
     /// One per half and row; those of the first half are all that count where [`Block::HALVES`] is not set.
     pub scales: [[f32; TILE_ROWS]; 2],
@@ -84,6 +109,18 @@ impl<const N: usize> Bytes for [u8; N] {
     }
 }
 
+/// The range of a type's codes, and how a tile stores them. Where codes are signed, there are no offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Codes {
+    /// From 0 to 63.
+    Unsigned,
+    /// From -64 to 64, with [`Isa::TABLE_BIAS`] added: the products cost no more than those of unsigned codes.
+    Small,
+    /// From -127 to 127.
+    Signed,
+}
+
 /// How a type's blocks are read.
 pub trait Block {
     /// A block.
@@ -92,8 +129,8 @@ pub trait Block {
     const WEIGHTS: usize;
     /// Whether the halves of a group have scales and offsets of their own.
     const HALVES: bool = false;
-    /// Whether codes are signed numbers of eight bits; otherwise [`tile`](Self::tile) gives numbers from 0 to 63.
-    const SIGNED: bool = false;
+    /// The range of codes, and how [`tile`](Self::tile) stores them.
+    const CODES: Codes = Codes::Unsigned;
 
     /// One group of a block.
     fn group(block: &Self::Bytes, index: usize) -> Group;
@@ -128,6 +165,18 @@ pub fn with_block<W: WithBlock>(ty: BlockType, work: W) -> Option<W::Output> {
         BlockType::Iq4Nl => work.with::<Iq4Nl>(),
         BlockType::Iq4Xs => work.with::<Iq4Xs>(),
         BlockType::Mxfp4 => work.with::<Mxfp4>(),
+        BlockType::Iq1S => work.with::<Iq1S>(),
+        BlockType::Iq1M => work.with::<Iq1M>(),
+        BlockType::Iq2Xxs => work.with::<Iq2Xxs>(),
+        BlockType::Iq2Xs => work.with::<Iq2Xs>(),
+        BlockType::Iq2S => work.with::<Iq2S>(),
+        BlockType::Iq3Xxs => work.with::<Iq3Xxs>(),
+        BlockType::Iq3S => work.with::<Iq3S>(),
+        BlockType::Nvfp4 => work.with::<Nvfp4>(),
+        BlockType::Tq1_0 => work.with::<Tq1_0>(),
+        BlockType::Tq2_0 => work.with::<Tq2_0>(),
+        BlockType::Q1_0 => work.with::<Q1_0>(),
+        BlockType::Q2_0 => work.with::<Q2_0>(),
         _ => return None,
     })
 }

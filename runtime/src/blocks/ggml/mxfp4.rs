@@ -1,11 +1,11 @@
 //! MXFP4: the OCP microscaling format, 4-bit floats with a power of two per 32. 4.25 bits.
 
-use super::tile::{bits, looked_up, sixteen};
-use super::{Block, Group, TILE_ROWS, TileGroup, nibbles};
+use super::tile::{bits, sixteen, small};
+use super::{Block, Codes, Group, TILE_ROWS, TileGroup, nibbles};
 use crate::isa::Isa;
 
 /// The values of e2m1, doubled.
-const TABLE: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+pub(super) const TABLE: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// One byte of exponent, 16 bytes of codes.
 pub struct Mxfp4;
@@ -13,7 +13,7 @@ pub struct Mxfp4;
 impl Block for Mxfp4 {
     type Bytes = [u8; 17];
     const WEIGHTS: usize = 32;
-    const SIGNED: bool = true;
+    const CODES: Codes = Codes::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 17], _: usize) -> Group {
@@ -29,8 +29,8 @@ impl Block for Mxfp4 {
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 17]; TILE_ROWS], groups: &mut [TileGroup]) {
         let codes = sixteen(isa, rows, 1);
-        groups[0].set_codes(isa, 0, looked_up(isa, &TABLE, bits::<I, 0>(isa, codes, 15)));
-        groups[0].set_codes(isa, 1, looked_up(isa, &TABLE, bits::<I, 4>(isa, codes, 15)));
+        groups[0].set_codes(isa, 0, small(isa, &TABLE, bits::<I, 0>(isa, codes, 15)));
+        groups[0].set_codes(isa, 1, small(isa, &TABLE, bits::<I, 4>(isa, codes, 15)));
         // 2^(e - 128) as a product of two powers, since it may be below what exponents hold.
         let [exponent, ..] = sixteen(isa, rows, 0);
         let half = isa.to_f32(isa.byte::<0>(isa.shift_and::<1>(exponent, 127)));

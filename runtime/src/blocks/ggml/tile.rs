@@ -13,11 +13,7 @@ pub(super) fn sixteen<I: Isa, const N: usize>(
     rows: [&[u8; N]; TILE_ROWS],
     at: usize,
 ) -> Sixteen<I> {
-    let mut bytes = [&[0; 16]; TILE_ROWS];
-    for (bytes, row) in bytes.iter_mut().zip(rows) {
-        *bytes = row[at..].first_chunk().expect("blocks are longer");
-    }
-    isa.transpose(bytes)
+    isa.transpose(some(rows, at))
 }
 
 /// The half-precision number at `at` of each block.
@@ -27,11 +23,7 @@ pub(super) fn halves<I: Isa, const N: usize>(
     rows: [&[u8; N]; TILE_ROWS],
     at: usize,
 ) -> I::F32 {
-    let mut bytes = [&[0; 2]; TILE_ROWS];
-    for (bytes, row) in bytes.iter_mut().zip(rows) {
-        *bytes = row[at..].first_chunk().expect("blocks are longer");
-    }
-    isa.load_halves(bytes)
+    isa.load_halves(some(rows, at))
 }
 
 /// The groups of a block of 256 weights.
@@ -81,6 +73,30 @@ pub(super) fn looked_up<I: Isa>(isa: I, table: &[i8; 16], codes: Sixteen<I>) -> 
     values
 }
 
+/// The numbers below 65 that codes below 16 stand for, as [`Codes::Small`](super::Codes::Small) stores them.
+#[inline(always)]
+pub(super) fn small<I: Isa>(isa: I, table: &[i8; 16], codes: Sixteen<I>) -> Sixteen<I> {
+    let table = isa.table(table);
+    let mut values = codes;
+    for value in &mut values {
+        *value = isa.lookup(table, *value);
+    }
+    values
+}
+
+/// `N` bytes of each block, from `at` on.
+#[inline(always)]
+pub(super) fn some<const N: usize, const B: usize>(
+    rows: [&[u8; B]; TILE_ROWS],
+    at: usize,
+) -> [&[u8; N]; TILE_ROWS] {
+    let mut bytes = [&[0; N]; TILE_ROWS];
+    for (bytes, row) in bytes.iter_mut().zip(rows) {
+        *bytes = row[at..].first_chunk().expect("blocks are longer");
+    }
+    bytes
+}
+
 /// The numbers that the bytes of each row are, unsigned.
 #[inline(always)]
 pub(super) fn numbers<I: Isa>(isa: I, bytes: I::U8) -> [I::F32; 4] {
@@ -92,7 +108,77 @@ pub(super) fn numbers<I: Isa>(isa: I, bytes: I::U8) -> [I::F32; 4] {
     ]
 }
 
+/// `2 n + 1` of the numbers `n` that the lower halves of each row's bytes are, then of the upper ones.
+#[inline(always)]
+pub(super) fn odd_numbers<I: Isa>(isa: I, bytes: I::U8) -> [[I::F32; 4]; 2] {
+    let low = numbers(isa, isa.shift_and::<0>(bytes, 15));
+    let mut both = [low, numbers(isa, isa.shift_and::<4>(bytes, 15))];
+    for number in both.as_flattened_mut() {
+        *number = isa.fma(*number, isa.splat(2.0), isa.splat(1.0));
+    }
+    both
+}
+
+/// Signs of eight weights in each byte, of which an even number are set, from the first seven.
+#[inline(always)]
+pub(super) fn even_signs<I: Isa>(isa: I, sevens: I::U8) -> I::U8 {
+    // The eighth bit where a number below 16 has an odd number of bits; two of them add up to none.
+    const ODD: [i8; 16] = {
+        let mut odd = [0; 16];
+        let mut number = 0;
+        while number < 16u8 {
+            odd[number as usize] = if number.count_ones() % 2 == 1 { i8::MIN } else { 0 };
+            number += 1;
+        }
+        odd
+    };
+    let sixteen = [isa.shift_and::<0>(sevens, 15), isa.shift_and::<4>(sevens, 7)];
+    let [low, high, ..] = looked_up(isa, &ODD, [sixteen[0], sixteen[1], sevens, sevens]);
+    isa.add_bytes(sevens, isa.add_bytes(low, high))
+}
+
+/// 1 where a byte is 0, -1 where it is 1, as [`Codes::Small`](super::Codes::Small) stores them.
+#[inline(always)]
+pub(super) fn eighths<I: Isa>(isa: I, less: I::U8) -> I::U8 {
+    isa.lookup(isa.table(&[1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), less)
+}
+
 impl TileGroup {
+    /// Sets [small](super::Codes::Small) codes, eight columns after eight, negated where masks are set.
+    #[inline(always)]
+    pub(super) fn set_negated<I: Isa>(
+        &mut self,
+        isa: I,
+        codes: [[I::U8; 2]; 4],
+        masks: [[I::U8; 2]; 4],
+    ) {
+        let bias = isa.splat_bytes(I::TABLE_BIAS as u8);
+        let codes = codes.as_flattened().iter().zip(masks.as_flattened());
+        for (to, (codes, mask)) in self.codes.iter_mut().zip(codes) {
+            isa.store_bytes(isa.add_bytes(isa.negate_where(*codes, *mask), bias), to);
+        }
+    }
+
+    /// Sets [small](super::Codes::Small) codes, eight columns after eight, negated where each row's 32 bits are set.
+    #[inline(always)]
+    pub(super) fn set_signed<I: Isa>(&mut self, isa: I, codes: [[I::U8; 2]; 4], signs: I::U8) {
+        let masks = [
+            [isa.spread::<0>(signs), isa.spread::<4>(signs)],
+            [isa.spread::<8>(signs), isa.spread::<12>(signs)],
+            [isa.spread::<16>(signs), isa.spread::<20>(signs)],
+            [isa.spread::<24>(signs), isa.spread::<28>(signs)],
+        ];
+        self.set_negated(isa, codes, masks);
+    }
+
+    /// Sets the codes of eight columns, the `at`-th, to the sums of `codes` and `by`.
+    #[inline(always)]
+    pub(super) fn set_moved<I: Isa>(&mut self, isa: I, at: usize, codes: [I::U8; 2], by: I::U8) {
+        for (to, codes) in self.codes[2 * at..][..2].iter_mut().zip(codes) {
+            isa.store_bytes(isa.add_bytes(codes, by), to);
+        }
+    }
+
     /// Sets the codes of one half.
     #[inline(always)]
     pub(super) fn set_codes<I: Isa>(&mut self, isa: I, half: usize, codes: Sixteen<I>) {

@@ -165,5 +165,14 @@ impl Isa for I8mm {
         fn load_halves(rows: [&[u8; 2]; 8]) -> F32x8;
         fn byte<const AT: i32>(a: U8x32) -> I32x8;
         fn spread<const AT: i32>(a: U8x32) -> U8x32;
+        fn transpose_eights(rows: [&[u8; 8]; 8]) -> [U8x32; 2];
+        fn load_fours(rows: [&[u8; 4]; 8]) -> U8x32;
+        fn repeat<const AT: i32>(a: U8x32) -> U8x32;
+        fn twos<const AT: i32>(a: U8x32) -> U8x32;
+        fn sevens(a: U8x32) -> U8x32;
+        fn splat_bytes(x: u8) -> U8x32;
+        fn add_bytes(a: U8x32, b: U8x32) -> U8x32;
+        fn negate_where(a: U8x32, mask: U8x32) -> U8x32;
+        fn at_least(a: U8x32, least: u8) -> U8x32;
     }
 }

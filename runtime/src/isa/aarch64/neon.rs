@@ -93,6 +93,50 @@ fn transpose([a, b, c, d]: [&[u8; 16]; 4]) -> [uint8x16_t; 4] {
     })
 }
 
+/// Eight bytes of each of four rows: register `k` has their bytes `4 k` to `4 k + 3`.
+#[inline(always)]
+fn transpose_eights([a, b, c, d]: [&[u8; 8]; 4]) -> [uint8x16_t; 2] {
+    neon!({
+        let load = |row: &[u8; 8]| vld1_u8(row.as_ptr());
+        let ab = vreinterpretq_u32_u8(vcombine_u8(load(a), load(b)));
+        let cd = vreinterpretq_u32_u8(vcombine_u8(load(c), load(d)));
+        [vreinterpretq_u8_u32(vuzp1q_u32(ab, cd)), vreinterpretq_u8_u32(vuzp2q_u32(ab, cd))]
+    })
+}
+
+/// Four bytes of each of four rows.
+#[inline(always)]
+fn load_fours([a, b, c, d]: [&[u8; 4]; 4]) -> uint8x16_t {
+    neon!({
+        let fours = vdupq_n_u32(u32::from_le_bytes(*a));
+        let fours = vsetq_lane_u32::<1>(u32::from_le_bytes(*b), fours);
+        let fours = vsetq_lane_u32::<2>(u32::from_le_bytes(*c), fours);
+        vreinterpretq_u8_u32(vsetq_lane_u32::<3>(u32::from_le_bytes(*d), fours))
+    })
+}
+
+/// Byte `AT` of each of four rows, four times.
+#[inline(always)]
+fn repeat<const AT: i32>(a: uint8x16_t) -> uint8x16_t {
+    neon!({
+        let rows = [0, 4, 8, 12].map(|row| 0x0101_0101 * (row + AT as u32));
+        vqtbl1q_u8(a, vreinterpretq_u8_u32(vld1q_u32(rows.as_ptr())))
+    })
+}
+
+/// The four 7-bit numbers in the low 28 bits of each of four rows, as bytes.
+#[inline(always)]
+fn sevens(a: uint8x16_t) -> uint8x16_t {
+    neon!({
+        // Each insertion replaces a byte and those above it; the mask clears the eighth bits.
+        let a = vreinterpretq_u32_u8(a);
+        let second = vsliq_n_u32::<8>(a, vshrq_n_u32::<7>(a));
+        let third = vsliq_n_u32::<16>(second, vshrq_n_u32::<14>(a));
+        let fourth = vsliq_n_u32::<24>(third, vshrq_n_u32::<21>(a));
+        vandq_u8(vreinterpretq_u8_u32(fourth), vdupq_n_u8(127))
+    })
+}
+
 /// Loads a half-precision number of each of four rows.
 #[inline(always)]
 fn halves([a, b, c, d]: [&[u8; 2]; 4]) -> float32x4_t {
@@ -507,6 +551,59 @@ impl Isa for Neon {
             let bits = vreinterpretq_u8_u32(vdupq_n_u32(0x0804_0201 << (AT % 8)));
             (vtstq_u8(vqtbl1q_u8(a.0, rows), bits), vtstq_u8(vqtbl1q_u8(a.1, rows), bits))
         })
+    }
+
+    #[inline(always)]
+    fn transpose_eights(self, [a, b, c, d, e, f, g, h]: [&[u8; 8]; 8]) -> [U8x32; 2] {
+        let (low, high) = (transpose_eights([a, b, c, d]), transpose_eights([e, f, g, h]));
+        [(low[0], high[0]), (low[1], high[1])]
+    }
+
+    #[inline(always)]
+    fn load_fours(self, [a, b, c, d, e, f, g, h]: [&[u8; 4]; 8]) -> U8x32 {
+        (load_fours([a, b, c, d]), load_fours([e, f, g, h]))
+    }
+
+    #[inline(always)]
+    fn repeat<const AT: i32>(self, a: U8x32) -> U8x32 {
+        (repeat::<AT>(a.0), repeat::<AT>(a.1))
+    }
+
+    #[inline(always)]
+    fn twos<const AT: i32>(self, a: U8x32) -> U8x32 {
+        neon!({
+            let by = vreinterpretq_s8_u32(vdupq_n_u32(u32::from_le_bytes([0, 254, 252, 250])));
+            let (low, high) = (repeat::<AT>(a.0), repeat::<AT>(a.1));
+            let mask = vdupq_n_u8(3);
+            (vandq_u8(vshlq_u8(low, by), mask), vandq_u8(vshlq_u8(high, by), mask))
+        })
+    }
+
+    #[inline(always)]
+    fn sevens(self, a: U8x32) -> U8x32 {
+        (sevens(a.0), sevens(a.1))
+    }
+
+    #[inline(always)]
+    fn splat_bytes(self, x: u8) -> U8x32 {
+        neon!((vdupq_n_u8(x), vdupq_n_u8(x)))
+    }
+
+    #[inline(always)]
+    fn add_bytes(self, a: U8x32, b: U8x32) -> U8x32 {
+        both!(vaddq_u8(a, b))
+    }
+
+    #[inline(always)]
+    fn negate_where(self, a: U8x32, mask: U8x32) -> U8x32 {
+        let flipped = both!(veorq_u8(a, mask));
+        both!(vsubq_u8(flipped, mask))
+    }
+
+    #[inline(always)]
+    fn at_least(self, a: U8x32, least: u8) -> U8x32 {
+        let least = self.splat_bytes(least);
+        both!(vcgeq_u8(a, least))
     }
 }
 

@@ -335,4 +335,80 @@ impl Isa for Avx2 {
             _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits)
         })
     }
+
+    #[inline(always)]
+    fn transpose_eights(self, rows: [&[u8; 8]; 8]) -> [__m256i; 2] {
+        let [a, b, c, d, e, f, g, h] = rows;
+        let row = |row: &[u8; 8]| i64::from_le_bytes(*row);
+        avx2!({
+            // Rows r and r + 4 in the halves of one register, as in `transpose`.
+            let ab = _mm256_castsi256_ps(_mm256_setr_epi64x(row(a), row(b), row(e), row(f)));
+            let cd = _mm256_castsi256_ps(_mm256_setr_epi64x(row(c), row(d), row(g), row(h)));
+            [
+                _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(ab, cd)),
+                _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(ab, cd)),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    fn load_fours(self, [a, b, c, d, e, f, g, h]: [&[u8; 4]; 8]) -> __m256i {
+        let row = |row: &[u8; 4]| i32::from_le_bytes(*row);
+        avx2!(_mm256_setr_epi32(row(a), row(b), row(c), row(d), row(e), row(f), row(g), row(h)))
+    }
+
+    #[inline(always)]
+    fn repeat<const AT: i32>(self, a: __m256i) -> __m256i {
+        avx2!({
+            let at = AT * 0x0101_0101;
+            let rows = _mm_setr_epi32(at, at + 0x0404_0404, at + 0x0808_0808, at + 0x0c0c_0c0c);
+            _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(rows))
+        })
+    }
+
+    #[inline(always)]
+    fn twos<const AT: i32>(self, a: __m256i) -> __m256i {
+        avx2!({
+            // The upper half of the byte sixteen bits up, then the upper halves of both eight bits up.
+            let byte = self.byte::<AT>(a);
+            let fours = _mm256_or_si256(byte, _mm256_slli_epi32::<12>(byte));
+            let fours = _mm256_and_si256(fours, _mm256_set1_epi32(0x000f_000f));
+            let twos = _mm256_or_si256(fours, _mm256_slli_epi32::<6>(fours));
+            _mm256_and_si256(twos, _mm256_set1_epi32(0x0303_0303))
+        })
+    }
+
+    #[inline(always)]
+    fn sevens(self, a: __m256i) -> __m256i {
+        avx2!({
+            let first = _mm256_and_si256(a, _mm256_set1_epi32(0x7f));
+            let second = _mm256_slli_epi32::<1>(a);
+            let second = _mm256_and_si256(second, _mm256_set1_epi32(0x7f00));
+            let third = _mm256_slli_epi32::<2>(a);
+            let third = _mm256_and_si256(third, _mm256_set1_epi32(0x7f_0000));
+            let fourth = _mm256_slli_epi32::<3>(a);
+            let fourth = _mm256_and_si256(fourth, _mm256_set1_epi32(0x7f00_0000));
+            _mm256_or_si256(_mm256_or_si256(first, second), _mm256_or_si256(third, fourth))
+        })
+    }
+
+    #[inline(always)]
+    fn splat_bytes(self, x: u8) -> __m256i {
+        avx2!(_mm256_set1_epi8(x as i8))
+    }
+
+    #[inline(always)]
+    fn add_bytes(self, a: __m256i, b: __m256i) -> __m256i {
+        avx2!(_mm256_add_epi8(a, b))
+    }
+
+    #[inline(always)]
+    fn negate_where(self, a: __m256i, mask: __m256i) -> __m256i {
+        avx2!(_mm256_sub_epi8(_mm256_xor_si256(a, mask), mask))
+    }
+
+    #[inline(always)]
+    fn at_least(self, a: __m256i, least: u8) -> __m256i {
+        avx2!(_mm256_cmpeq_epi8(_mm256_max_epu8(a, _mm256_set1_epi8(least as i8)), a))
+    }
 }

@@ -110,6 +110,15 @@ macro_rules! vnni {
                 fn load_halves(rows: [&[u8; 2]; 8]) -> __m256;
                 fn byte<const AT: i32>(a: __m256i) -> __m256i;
                 fn spread<const AT: i32>(a: __m256i) -> __m256i;
+                fn transpose_eights(rows: [&[u8; 8]; 8]) -> [__m256i; 2];
+                fn load_fours(rows: [&[u8; 4]; 8]) -> __m256i;
+                fn repeat<const AT: i32>(a: __m256i) -> __m256i;
+                fn twos<const AT: i32>(a: __m256i) -> __m256i;
+                fn sevens(a: __m256i) -> __m256i;
+                fn splat_bytes(x: u8) -> __m256i;
+                fn add_bytes(a: __m256i, b: __m256i) -> __m256i;
+                fn negate_where(a: __m256i, mask: __m256i) -> __m256i;
+                fn at_least(a: __m256i, least: u8) -> __m256i;
             }
         }
     };

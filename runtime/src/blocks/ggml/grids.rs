@@ -1,0 +1,55 @@
+//! The grids of ggml's IQ types: what an index stands for is eight weights (IQ1, IQ2) or four (IQ3).
+//!
+//! `grids/make_grids.py` writes the files, where numbers of two or four bits index the values named here. They are
+//! expanded to a byte per weight at first use: 33 KiB of all types together, against 9 KiB in the program.
+
+use std::sync::LazyLock;
+
+/// `N` entries of `W` weights.
+pub(super) type Grid<const N: usize, const W: usize> = LazyLock<[[u8; W]; N]>;
+
+/// Values of IQ2's grids.
+const TWO_BITS: [i8; 3] = [8, 25, 43];
+/// Values of IQ1's grid, eight times as large, so that an eighth more or less is an integer.
+const TERNARY: [i8; 3] = [-8, 0, 8];
+
+pub(super) static IQ2_XXS: Grid<256, 8> =
+    LazyLock::new(|| expand(include_bytes!("grids/iq2_xxs.bin"), &TWO_BITS));
+pub(super) static IQ2_XS: Grid<512, 8> =
+    LazyLock::new(|| expand(include_bytes!("grids/iq2_xs.bin"), &TWO_BITS));
+pub(super) static IQ2_S: Grid<1024, 8> =
+    LazyLock::new(|| expand(include_bytes!("grids/iq2_s.bin"), &TWO_BITS));
+pub(super) static IQ3_XXS: Grid<256, 4> =
+    LazyLock::new(|| expand(include_bytes!("grids/iq3_xxs.bin"), &[4, 12, 20, 28, 36, 44, 52, 62]));
+pub(super) static IQ3_S: Grid<512, 4> =
+    LazyLock::new(|| expand(include_bytes!("grids/iq3_s.bin"), &[1, 3, 5, 7, 9, 11, 13, 15]));
+pub(super) static IQ1: Grid<2048, 8> =
+    LazyLock::new(|| expand(include_bytes!("grids/iq1.bin"), &TERNARY));
+
+/// Entries of `16 / W` bits per weight.
+fn expand<const N: usize, const W: usize>(packed: &[u8], values: &[i8]) -> [[u8; W]; N] {
+    let bits = 16 / W;
+    assert_eq!(packed.len(), 2 * N, "an entry has 16 bits");
+    let mut grid = [[0; W]; N];
+    for (i, weight) in grid.as_flattened_mut().iter_mut().enumerate() {
+        let code = packed[i * bits / 8] >> (i * bits % 8) & ((1 << bits) - 1);
+        *weight = values[usize::from(code)] as u8;
+    }
+    grid
+}
+
+/// 32 weights of a grid's entries, negated where `signs` has bits.
+pub(super) fn signed<const W: usize, const E: usize>(
+    entries: [&[u8; W]; E],
+    signs: [u8; 4],
+) -> [i8; 32] {
+    std::array::from_fn(|i| {
+        let weight = entries[i / W][i % W] as i8;
+        if signs[i / 8] >> (i % 8) & 1 == 1 { -weight } else { weight }
+    })
+}
+
+/// Signs of eight weights of which an even number are negative, from the first seven.
+pub(super) fn even(sevens: u8) -> u8 {
+    sevens | (sevens.count_ones() as u8 & 1) << 7
+}

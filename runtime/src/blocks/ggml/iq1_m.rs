@@ -1,0 +1,107 @@
+//! IQ1_M: entries of IQ1_S's grid, an eighth more or less per 8, a 3-bit scale per 16, an f16 per 256. 1.75 bits.
+
+use super::grids::IQ1;
+use super::tile::{eight, eighths, numbers, some};
+use super::{Block, Codes, GROUP, Group, TILE_ROWS, TileGroup, half_at};
+use crate::isa::Isa;
+
+/// 32 times the low eight bits of an index, 32 times four bits: its high three, and whether an eighth is taken away;
+/// four times 16 bits: scales of two groups, and four bits of the f16 scale of scales.
+pub struct Iq1M;
+
+/// An entry of the grid: the low bits of its index, and of a half's eight bits the `j`-th four.
+#[inline(always)]
+fn entry(grid: &[[u8; 8]; 2048], low: u8, high: u8, j: usize) -> &[u8; 8] {
+    &grid[usize::from(low) | usize::from(high) << (8 - 4 * j) & 0x700]
+}
+
+/// The scale of scales.
+#[inline(always)]
+fn scale_of_scales(block: &[u8; 56]) -> [u8; 2] {
+    let four = |at: usize| block[at] >> 4;
+    [four(49) | four(51) << 4, four(53) | four(55) << 4]
+}
+
+impl Block for Iq1M {
+    type Bytes = [u8; 56];
+    const WEIGHTS: usize = 256;
+    const HALVES: bool = true;
+    const CODES: Codes = Codes::Small;
+
+    #[inline(always)]
+    fn group(block: &[u8; 56], index: usize) -> Group {
+        let (low, high) = (&block[4 * index..], &block[32 + 2 * index..]);
+        let codes = std::array::from_fn::<_, GROUP, _>(|i| {
+            let (j, high) = (i / 8, high[i / 16]);
+            let eighth = if high >> (3 + 4 * (j % 2)) & 1 == 1 { -1 } else { 1 };
+            entry(&IQ1, low[j], high, j % 2)[i % 8] as i8 + eighth
+        });
+        let at = 48 + 2 * (index / 2);
+        let word = u16::from_le_bytes([block[at], block[at + 1]]) >> (6 * (index % 2));
+        // Weights are eighths, so that scales are an eighth of ggml's.
+        let d = half_at(&scale_of_scales(block), 0);
+        let scales = [word, word >> 3].map(|word| d * f32::from(2 * (word & 7) + 1) * 0.125);
+        Group { codes, scales, offsets: [0.0; 2] }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa>(isa: I, rows: [&[u8; 56]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let (groups, grid) = (eight(groups), &*IQ1);
+        let mut parts = [[0; 2]; TILE_ROWS];
+        for (parts, row) in parts.iter_mut().zip(rows) {
+            *parts = scale_of_scales(row);
+        }
+        let [a, b, c, d, e, f, g, h] = &parts;
+        let d = isa.mul(isa.load_halves([a, b, c, d, e, f, g, h]), isa.splat(0.125));
+        // Of each four groups 32 bits: two words of four scales, at bits 0, 3, 6 and 9.
+        let words = isa.transpose_eights(some::<8, 56>(rows, 48));
+        for (four, (groups, words)) in
+            groups.as_chunks_mut::<4>().0.iter_mut().zip(words).enumerate()
+        {
+            let first = numbers(isa, isa.shift_and::<0>(words, 7));
+            let second = numbers(isa, isa.shift_and::<3>(words, 7));
+            let third = numbers(isa, isa.shift_and::<6>(words, 3));
+            let third_above = numbers(isa, isa.shift_and::<0>(words, 1));
+            let fourth = numbers(isa, isa.shift_and::<1>(words, 7));
+            let high = isa.transpose_eights(some::<8, 56>(rows, 32 + 8 * four));
+            for (i, group) in groups.iter_mut().enumerate() {
+                // The bytes of the word.
+                let (low, upper) = (i / 2 * 2, i / 2 * 2 + 1);
+                let scales = match i % 2 {
+                    0 => [first[low], second[low]],
+                    _ => [isa.fma(third_above[upper], isa.splat(4.0), third[low]), fourth[upper]],
+                };
+                for half in 0..2 {
+                    let scale = isa.fma(scales[half], isa.splat(2.0), isa.splat(1.0));
+                    group.set_factors(isa, half, isa.mul(d, scale), isa.splat(0.0));
+                }
+                let less = isa.shift_and::<3>(high[i / 2], 1);
+                let also = isa.shift_and::<7>(high[i / 2], 1);
+                let less = match i % 2 {
+                    0 => [
+                        isa.repeat::<0>(less),
+                        isa.repeat::<0>(also),
+                        isa.repeat::<1>(less),
+                        isa.repeat::<1>(also),
+                    ],
+                    _ => [
+                        isa.repeat::<2>(less),
+                        isa.repeat::<2>(also),
+                        isa.repeat::<3>(less),
+                        isa.repeat::<3>(also),
+                    ],
+                };
+                let low = some::<4, 56>(rows, 16 * four + 4 * i);
+                let high = some::<2, 56>(rows, 32 + 8 * four + 2 * i);
+                for j in 0..4 {
+                    let mut entries = [&grid[0]; TILE_ROWS];
+                    for (place, (low, high)) in entries.iter_mut().zip(low.iter().zip(high)) {
+                        *place = entry(grid, low[j], high[j / 2], j % 2);
+                    }
+                    let codes = isa.transpose_eights(entries);
+                    group.set_moved(isa, j, codes, eighths(isa, less[j]));
+                }
+            }
+        }
+    }
+}

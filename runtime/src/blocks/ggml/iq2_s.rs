@@ -1,0 +1,62 @@
+//! IQ2_S: entries of a grid of 1024, a sign each, a 4-bit scale per 16, an f16 per 256. 2.5625 bits.
+
+use super::grids::{IQ2_S, signed};
+use super::tile::{eight, halves, odd_numbers, sixteen, some};
+use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at};
+use crate::isa::Isa;
+
+/// f16 scale, 32 times the low eight bits of an index, 32 bytes of signs, 32 times the high two bits, 16 scales.
+pub struct Iq2S;
+
+/// An entry of the grid: the low bits of its index, and of the group's four pairs of high bits the `j`-th.
+#[inline(always)]
+fn entry(grid: &[[u8; 8]; 1024], low: u8, high: u8, j: usize) -> &[u8; 8] {
+    &grid[usize::from(low) | usize::from(high) << (8 - 2 * j) & 0x300]
+}
+
+impl Block for Iq2S {
+    type Bytes = [u8; 82];
+    const WEIGHTS: usize = 256;
+    const HALVES: bool = true;
+    const CODES: Codes = Codes::Small;
+
+    #[inline(always)]
+    fn group(block: &[u8; 82], index: usize) -> Group {
+        let (low, high) = (&block[2 + 4 * index..], block[66 + index]);
+        let entries = std::array::from_fn::<_, 4, _>(|j| entry(&IQ2_S, low[j], high, j));
+        let signs = *block[34 + 4 * index..].first_chunk().expect("signs come before the scales");
+        let both = block[74 + index];
+        let scale = |scale: u8| half_at(block, 0) * (0.5 + f32::from(scale)) * 0.25;
+        let scales = [scale(both & 15), scale(both >> 4)];
+        Group { codes: signed(entries, signs), scales, offsets: [0.0; 2] }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa>(isa: I, rows: [&[u8; 82]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let (groups, grid) = (eight(groups), &*IQ2_S);
+        let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
+        let [.., low, high] = sixteen(isa, rows, 66);
+        for (four, (groups, both)) in
+            groups.as_chunks_mut::<4>().0.iter_mut().zip([low, high]).enumerate()
+        {
+            let (scales, signs) = (odd_numbers(isa, both), sixteen(isa, rows, 34 + 16 * four));
+            let high = some::<4, 82>(rows, 66 + 4 * four);
+            for (i, (group, signs)) in groups.iter_mut().zip(signs).enumerate() {
+                let low = some::<4, 82>(rows, 2 + 16 * four + 4 * i);
+                let mut codes = [[signs; 2]; 4];
+                for (j, codes) in codes.iter_mut().enumerate() {
+                    let mut entries = [&grid[0]; TILE_ROWS];
+                    for (place, (low, high)) in entries.iter_mut().zip(low.iter().zip(high)) {
+                        *place = entry(grid, low[j], high[i], j);
+                    }
+                    *codes = isa.transpose_eights(entries);
+                }
+                group.set_signed(isa, codes, signs);
+                for half in 0..2 {
+                    let scale = isa.mul(d, scales[half][i]);
+                    group.set_factors(isa, half, scale, isa.splat(0.0));
+                }
+            }
+        }
+    }
+}

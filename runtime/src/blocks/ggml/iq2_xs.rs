@@ -1,0 +1,69 @@
+//! IQ2_XS: entries of a grid of 512, signs by sevens, a 4-bit scale per 16, an f16 per 256. 2.3125 bits.
+
+use super::grids::{IQ2_XS, even, signed};
+use super::tile::{eight, even_signs, halves, odd_numbers, sixteen, some};
+use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at};
+use crate::isa::Isa;
+
+/// f16 scale, 32 times an index of nine bits and seven signs, 16 scales.
+pub struct Iq2Xs;
+
+impl Block for Iq2Xs {
+    type Bytes = [u8; 74];
+    const WEIGHTS: usize = 256;
+    const HALVES: bool = true;
+    const CODES: Codes = Codes::Small;
+
+    #[inline(always)]
+    fn group(block: &[u8; 74], index: usize) -> Group {
+        let words: [u16; 4] = std::array::from_fn(|i| {
+            u16::from_le_bytes([block[2 + 8 * index + 2 * i], block[3 + 8 * index + 2 * i]])
+        });
+        let entries = words.map(|word| &IQ2_XS[usize::from(word & 511)]);
+        let signs = words.map(|word| even((word >> 9) as u8));
+        let both = block[66 + index];
+        let scale = |scale: u8| half_at(block, 0) * (0.5 + f32::from(scale)) * 0.25;
+        let scales = [scale(both & 15), scale(both >> 4)];
+        Group { codes: signed(entries, signs), scales, offsets: [0.0; 2] }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa>(isa: I, rows: [&[u8; 74]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let (groups, grid) = (eight(groups), &*IQ2_XS);
+        let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
+        let [.., low, high] = sixteen(isa, rows, 58);
+        for (four, (groups, both)) in
+            groups.as_chunks_mut::<4>().0.iter_mut().zip([low, high]).enumerate()
+        {
+            let scales = odd_numbers(isa, both);
+            for (i, group) in groups.iter_mut().enumerate() {
+                let at = 2 + 32 * four + 8 * i;
+                let words = some::<8, 74>(rows, at);
+                let [first, second] = isa.transpose_eights(words);
+                // The sevens are the upper bits of odd bytes.
+                let first = even_signs(isa, isa.shift_and::<1>(first, 127));
+                let second = even_signs(isa, isa.shift_and::<1>(second, 127));
+                let mut codes = [[first; 2]; 4];
+                for (j, codes) in codes.iter_mut().enumerate() {
+                    let mut entries = [&grid[0]; TILE_ROWS];
+                    for (entry, words) in entries.iter_mut().zip(words) {
+                        let word = u16::from_le_bytes([words[2 * j], words[2 * j + 1]]);
+                        *entry = &grid[usize::from(word & 511)];
+                    }
+                    *codes = isa.transpose_eights(entries);
+                }
+                let masks = [
+                    [isa.spread::<8>(first), isa.spread::<12>(first)],
+                    [isa.spread::<24>(first), isa.spread::<28>(first)],
+                    [isa.spread::<8>(second), isa.spread::<12>(second)],
+                    [isa.spread::<24>(second), isa.spread::<28>(second)],
+                ];
+                group.set_negated(isa, codes, masks);
+                for half in 0..2 {
+                    let scale = isa.mul(d, scales[half][i]);
+                    group.set_factors(isa, half, scale, isa.splat(0.0));
+                }
+            }
+        }
+    }
+}

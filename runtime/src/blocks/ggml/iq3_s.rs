@@ -1,0 +1,57 @@
+//! IQ3_S: entries of a grid of 512, a sign each, a 4-bit scale per 32, an f16 per 256. 3.4375 bits.
+
+use super::grids::{IQ3_S, signed};
+use super::tile::{eight, halves, odd_numbers, sixteen, some};
+use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at};
+use crate::isa::Isa;
+
+/// f16 scale, 64 times the low eight bits of an index, 64 ninth bits, 32 bytes of signs, eight scales.
+pub struct Iq3S;
+
+/// An entry of the grid: the low bits of its index, and of the group's eight ninth bits the `j`-th.
+#[inline(always)]
+fn entry(grid: &[[u8; 4]; 512], low: u8, high: u8, j: usize) -> &[u8; 4] {
+    &grid[usize::from(low) | usize::from(high) << (8 - j) & 0x100]
+}
+
+impl Block for Iq3S {
+    type Bytes = [u8; 110];
+    const WEIGHTS: usize = 256;
+    const CODES: Codes = Codes::Small;
+
+    #[inline(always)]
+    fn group(block: &[u8; 110], index: usize) -> Group {
+        let (low, high) = (&block[2 + 8 * index..], block[66 + index]);
+        let entries = std::array::from_fn::<_, 8, _>(|j| entry(&IQ3_S, low[j], high, j));
+        let signs = *block[74 + 4 * index..].first_chunk().expect("signs come before the scales");
+        let scale = block[106 + index / 2] >> (4 * (index % 2)) & 15;
+        let scale = half_at(block, 0) * f32::from(1 + 2 * scale);
+        Group { codes: signed(entries, signs), scales: [scale; 2], offsets: [0.0; 2] }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa>(isa: I, rows: [&[u8; 110]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let (groups, grid) = (eight(groups), &*IQ3_S);
+        let d = halves(isa, rows, 0);
+        let [.., scales] = sixteen(isa, rows, 94);
+        let scales = odd_numbers(isa, scales);
+        for (four, groups) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let (high, signs) =
+                (some::<4, 110>(rows, 66 + 4 * four), sixteen(isa, rows, 74 + 16 * four));
+            for (i, (group, signs)) in groups.iter_mut().zip(signs).enumerate() {
+                let low = some::<8, 110>(rows, 2 + 32 * four + 8 * i);
+                let mut codes = [[signs; 2]; 4];
+                for (j, codes) in codes.as_flattened_mut().iter_mut().enumerate() {
+                    let mut entries = [&grid[0]; TILE_ROWS];
+                    for (place, (low, high)) in entries.iter_mut().zip(low.iter().zip(high)) {
+                        *place = entry(grid, low[j], high[i], j);
+                    }
+                    *codes = isa.load_fours(entries);
+                }
+                group.set_signed(isa, codes, signs);
+                let scale = isa.mul(d, scales[i % 2][2 * four + i / 2]);
+                group.set_factors(isa, 0, scale, isa.splat(0.0));
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Q1_0: a sign each, a scale per 128. 1.125 bits.
+
+use super::tile::{halves, sixteen};
+use super::{Block, Codes, GROUP, Group, TILE_ROWS, TileGroup, half_at};
+use crate::isa::Isa;
+
+/// f16 scale, 16 bytes of signs: a bit that is set is plus.
+pub struct Q1_0;
+
+impl Block for Q1_0 {
+    type Bytes = [u8; 18];
+    const WEIGHTS: usize = 128;
+    const CODES: Codes = Codes::Small;
+
+    #[inline(always)]
+    fn group(block: &[u8; 18], index: usize) -> Group {
+        let bits = &block[2 + 4 * index..];
+        let codes = std::array::from_fn::<_, GROUP, _>(|i| {
+            if bits[i / 8] >> (i % 8) & 1 == 1 { 1 } else { -1 }
+        });
+        Group { codes, scales: [half_at(block, 0); 2], offsets: [0.0; 2] }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa>(isa: I, rows: [&[u8; 18]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let (d, bits) = (halves(isa, rows, 0), sixteen(isa, rows, 2));
+        // Minus one, and two more where a bit is set.
+        let minus = isa.splat_bytes((I::TABLE_BIAS - 1) as u8);
+        for (group, bits) in groups.iter_mut().zip(bits) {
+            let masks = [
+                [isa.spread::<0>(bits), isa.spread::<4>(bits)],
+                [isa.spread::<8>(bits), isa.spread::<12>(bits)],
+                [isa.spread::<16>(bits), isa.spread::<20>(bits)],
+                [isa.spread::<24>(bits), isa.spread::<28>(bits)],
+            ];
+            for (at, masks) in masks.iter().enumerate() {
+                let codes = [isa.shift_and::<0>(masks[0], 2), isa.shift_and::<0>(masks[1], 2)];
+                group.set_moved(isa, at, codes, minus);
+            }
+            group.set_factors(isa, 0, d, isa.splat(0.0));
+        }
+    }
+}

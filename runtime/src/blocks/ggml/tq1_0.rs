@@ -1,0 +1,78 @@
+//! TQ1_0: ternary weights, five in a byte, a scale per 256. 1.6875 bits.
+
+use super::tile::{Sixteen, eight, halves, sixteen};
+use super::{Block, GROUP, Group, TILE_ROWS, TileGroup, half_at};
+use crate::isa::Isa;
+
+/// 48 bytes of five digits, four bytes of four, an f16 scale. A byte is a fraction in base 3 whose first digit is the
+/// integer part of three times the byte, in units of 256.
+pub struct Tq1_0;
+
+/// The first digit of a fraction.
+fn digit(byte: u8) -> u8 {
+    (u16::from(byte) * 3 >> 8) as u8
+}
+
+/// The digit of each byte's fraction, 0 to 2, and the fraction without it.
+#[inline(always)]
+fn next<I: Isa>(isa: I, bytes: Sixteen<I>) -> [Sixteen<I>; 2] {
+    let (mut digits, mut rest) = (bytes, bytes);
+    for (digit, rest) in digits.iter_mut().zip(&mut rest) {
+        // Three times 86 is above 256, three times 171 above twice 256. Masks are -1.
+        let minus = isa.add_bytes(isa.at_least(*rest, 86), isa.at_least(*rest, 171));
+        *digit = isa.negate_where(minus, isa.splat_bytes(255));
+        *rest = isa.add_bytes(*rest, isa.add_bytes(*rest, *rest));
+    }
+    [digits, rest]
+}
+
+impl Block for Tq1_0 {
+    type Bytes = [u8; 54];
+    const WEIGHTS: usize = 256;
+
+    #[inline(always)]
+    fn group(block: &[u8; 54], index: usize) -> Group {
+        let codes = std::array::from_fn::<_, GROUP, _>(|i| {
+            let at = GROUP * index + i;
+            let (byte, place) = match at {
+                0..160 => (block[at % 32], at / 32),
+                160..240 => (block[32 + at % 16], (at - 160) / 16),
+                _ => (block[48 + at % 4], (at - 240) / 4),
+            };
+            digit(byte.wrapping_mul([1, 3, 9, 27, 81][place])) as i8 - 1
+        });
+        Group { codes, scales: [half_at(block, 52); 2], offsets: [0.0; 2] }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa>(isa: I, rows: [&[u8; 54]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let (groups, d) = (eight(groups), halves(isa, rows, 52));
+        let offset = isa.sub(isa.splat(0.0), d);
+        for group in &mut *groups {
+            group.set_factors(isa, 0, d, offset);
+        }
+        let (first, last) = groups.split_at_mut(5);
+        for half in 0..2 {
+            let mut bytes = sixteen(isa, rows, 16 * half);
+            for group in &mut *first {
+                let [digits, rest] = next(isa, bytes);
+                group.set_codes(isa, half, digits);
+                bytes = rest;
+            }
+        }
+        let mut bytes = sixteen(isa, rows, 32);
+        for place in 0..5 {
+            let [digits, rest] = next(isa, bytes);
+            last[place / 2].set_codes(isa, place % 2, digits);
+            bytes = rest;
+        }
+        // Four bytes of each row, of which the digits are four columns each.
+        let [.., mut bytes] = sixteen(isa, rows, 36);
+        let mut columns = [bytes; 4];
+        for digits in &mut columns {
+            let [all, rest] = next(isa, [bytes; 4]);
+            (*digits, bytes) = (all[0], rest[0]);
+        }
+        last[2].set_codes(isa, 1, columns);
+    }
+}
