@@ -6,8 +6,9 @@ use vaquita_runtime::blocks::{BlockType, GROUP, Matrix, TILE_ROWS};
 use vaquita_runtime::isa::{Features, Isa, Kernel, TileSimd};
 use vaquita_runtime::threads::Pool;
 
-/// Weights whose codes are arbitrary: speed does not depend on them. Plain numbers are all 0x3c3c..., which is
-/// an ordinary one in each type: denormals would be slow.
+/// Weights whose codes are arbitrary, and indices into grids spread over all entries: speed does not
+/// depend on them otherwise. Plain numbers are all 0x3c3c..., which is an ordinary one in each type,
+/// and so are MXFP4's scales: denormals would be slow.
 ///
 /// # Panics
 /// Where the type cannot have that shape.
@@ -16,6 +17,9 @@ pub fn matrix(ty: BlockType, rows: usize, cols: usize) -> Matrix {
     let mut bytes = vec![0x3c; len];
     if ty.is_coded() {
         bytes.iter_mut().enumerate().skip(64).for_each(|(i, byte)| *byte = (i * 31 % 61) as u8);
+    } else if !ty.is_plain() && ty != BlockType::Mxfp4 {
+        let mix = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 24;
+        bytes.iter_mut().enumerate().for_each(|(i, byte)| *byte = mix(i) as u8);
     }
     Matrix::new(ty, rows, cols, bytes.into()).expect("the length is right")
 }

@@ -102,8 +102,9 @@ fn blocks(ty: BlockType) -> Vec<u8> {
     file.tensor(&format!("{ty}.bytes")).unwrap().data().to_vec()
 }
 
-/// A tiny OLMoE whose experts have rows of whole blocks of 256, in F32, with a stack retyped.
-fn with_stacks_of(ty: BlockType, blocks: &[u8], out: &Path) {
+/// A tiny OLMoE whose experts have rows of whole blocks of 256. Its stacks have these types and
+/// blocks, in turn, all else is F32.
+fn with_stacks_of(types: &[(BlockType, Vec<u8>)], out: &Path) {
     const WIDTH: usize = 256;
     let (layers, experts, vocabulary) = (2, 4, 64);
     let mut metadata = Metadata::new();
@@ -139,10 +140,11 @@ fn with_stacks_of(ty: BlockType, blocks: &[u8], out: &Path) {
         }
     }
     let plan = tensors.iter().cloned().map(|(name, dims)| (name, dims, GgmlType::F32));
-    let of_stack = |name: &String| {
-        (name.clone(), vec![WIDTH as u64, WIDTH as u64, experts as u64], GgmlType::of(ty).unwrap())
+    let of_stack = |(number, name): (usize, &String)| {
+        let ty = GgmlType::of(types[number % types.len()].0).unwrap();
+        (name.clone(), vec![WIDTH as u64, WIDTH as u64, experts as u64], ty)
     };
-    let plan = plan.chain(stacks.iter().map(of_stack));
+    let plan = plan.chain(stacks.iter().enumerate().map(of_stack));
     let plan: Vec<_> = plan.map(|(name, dims, ty)| TensorPlan { name, dims, ty }).collect();
     let file = BufWriter::new(std::fs::File::create(out).unwrap());
     let mut writer = GgufWriter::new(file, out, &metadata, plan.clone()).unwrap();
@@ -156,7 +158,10 @@ fn with_stacks_of(ty: BlockType, blocks: &[u8], out: &Path) {
                     _ => value.to_le_bytes(),
                 })
                 .collect(),
-            _ => blocks.iter().copied().cycle().take(len).collect(),
+            _ => {
+                let (_, blocks) = &types[(number - tensors.len()) % types.len()];
+                blocks.iter().copied().cycle().take(len).collect()
+            }
         };
         writer.write_tensor(&tensor.name, &bytes).unwrap();
     }
@@ -177,7 +182,7 @@ fn experts_of_every_type_of_ggml_are_carried_in_records() {
     let (stacked, records) = (folder.path().join("stacked.gguf"), folder.path().join("made.gguf"));
     let types = BlockType::ALL.into_iter().filter(|ty| !BlockType::WRITTEN.contains(ty));
     for ty in types {
-        with_stacks_of(ty, &blocks(ty), &stacked);
+        with_stacks_of(&[(ty, blocks(ty))], &stacked);
         let made = converted(&stacked, &records).unwrap();
         let source = GgufWeights::open(&stacked, Verify::First).unwrap();
         for (layer, expert) in [(0, 0), (0, 3), (1, 2)] {
@@ -188,6 +193,25 @@ fn experts_of_every_type_of_ggml_are_carried_in_records() {
 }
 
 #[test]
+fn a_file_of_many_types_keeps_the_type_of_each_matrix() {
+    let folder = tempfile::tempdir().unwrap();
+    let (stacked, records) = (folder.path().join("stacked.gguf"), folder.path().join("made.gguf"));
+    let types = [
+        [BlockType::Iq3S, BlockType::Iq2S, BlockType::Iq4Xs],
+        [BlockType::Iq1M, BlockType::Nvfp4, BlockType::Q2_0],
+    ];
+    let stacks: Vec<_> = types.as_flattened().iter().map(|&ty| (ty, blocks(ty))).collect();
+    with_stacks_of(&stacks, &stacked);
+    let made = converted(&stacked, &records).unwrap();
+    let config = made.config();
+    for (layer, types) in types.into_iter().enumerate() {
+        let spec = config.family.expert(config, LayerId(layer), ExpertId(1));
+        assert_eq!(made.expert_types(&spec), Some(types));
+    }
+    answers_alike(&stacked, &records, &[1, 5, 60, 2]);
+}
+
+#[test]
 fn mxfp4_whose_scales_are_near_each_other_becomes_e4_with_the_same_weights() {
     let folder = tempfile::tempdir().unwrap();
     let (stacked, records) = (folder.path().join("stacked.gguf"), folder.path().join("made.gguf"));
@@ -195,7 +219,7 @@ fn mxfp4_whose_scales_are_near_each_other_becomes_e4_with_the_same_weights() {
     for (number, block) in near.chunks_exact_mut(17).enumerate() {
         block[0] = 118 + (number % 7) as u8;
     }
-    with_stacks_of(BlockType::Mxfp4, &near, &stacked);
+    with_stacks_of(&[(BlockType::Mxfp4, near)], &stacked);
     let made = converted(&stacked, &records).unwrap();
     let source = GgufWeights::open(&stacked, Verify::First).unwrap();
     for (layer, expert) in [(0, 1), (1, 3)] {
@@ -231,7 +255,7 @@ fn what_would_gain_nothing_is_refused_with_what_to_do() {
 fn weights_that_are_no_numbers_leave_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let (stacked, made) = (folder.path().join("stacked.gguf"), folder.path().join("made.gguf"));
-    with_stacks_of(BlockType::Q8_0, &blocks(BlockType::Q8_0), &stacked);
+    with_stacks_of(&[(BlockType::Q8_0, blocks(BlockType::Q8_0))], &stacked);
     let gguf = Gguf::open(&stacked).unwrap();
     let at = gguf.tensor("blk.1.ffn_up_exps.weight").unwrap().offset as usize;
     let mut bytes = std::fs::read(&stacked).unwrap();

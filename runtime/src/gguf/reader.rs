@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::types::KNOWN;
 use super::value::{Array, Metadata, Value};
 use super::{
     ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgmlType, GgufError, Identity, MAGIC, VERSION, limits,
@@ -409,7 +410,12 @@ impl<'a> Cursor<'a> {
         let offset = self.u64(&format!("the offset of tensor {name}"))?;
         if !ty.is_known() {
             let what = format!("the type of tensor {name}");
-            return Err(value_error(self.path, &what, ty.0, "ggml's types 0 to 39"));
+            let found = match ty.ik_name() {
+                Some(name) => format!("{}, {name} of ik_llama.cpp alone", ty.0),
+                None => ty.0.to_string(),
+            };
+            let allowed = format!("{KNOWN}; take a file that mainline llama.cpp reads");
+            return Err(value_error(self.path, &what, found, allowed));
         }
         let len = ty.byte_len(&dims).filter(|_| !dims.contains(&0)).ok_or_else(|| {
             let per_block = ty.block_weights().unwrap_or(1);

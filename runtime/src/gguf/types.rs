@@ -45,6 +45,62 @@ const TYPES: [(u32, &str, u64, u64); 35] = [
     (42, "Q2_0", 64, 18),
 ];
 
+/// Types of ik_llama.cpp alone, by number. Those with a row count at the end of their name interleave
+/// as many rows for that program's kernels.
+const IK_TYPES: [(u32, &str); 48] = [
+    (133, "Q6_0"),
+    (134, "IQ1_BN"),
+    (135, "IQ2_BN"),
+    (137, "IQ2_K"),
+    (138, "IQ3_K"),
+    (139, "IQ4_K"),
+    (140, "IQ5_K"),
+    (141, "IQ6_K"),
+    (144, "IQ4_KS"),
+    (145, "IQ2_KS"),
+    (146, "IQ4_KSS"),
+    (151, "Q8_KV"),
+    (152, "IQ5_KS"),
+    (153, "IQ2_KT"),
+    (154, "IQ3_KT"),
+    (155, "IQ4_KT"),
+    (156, "IQ3_KS"),
+    (157, "IQ2_KL"),
+    (158, "IQ1_KT"),
+    (202, "Q4_0_R8"),
+    (206, "Q5_0_R4"),
+    (208, "Q8_0_R8"),
+    (210, "Q2_K_R4"),
+    (211, "Q3_K_R4"),
+    (212, "Q4_K_R4"),
+    (213, "Q5_K_R4"),
+    (214, "Q6_K_R4"),
+    (216, "IQ2_XXS_R4"),
+    (217, "IQ2_XS_R4"),
+    (218, "IQ3_XXS_R4"),
+    (219, "IQ1_S_R4"),
+    (220, "IQ4_NL_R4"),
+    (221, "IQ3_S_R4"),
+    (222, "IQ2_S_R4"),
+    (223, "IQ4_XS_R8"),
+    (229, "IQ1_M_R4"),
+    (230, "BF16_R16"),
+    (233, "Q6_0_R4"),
+    (335, "IQ2_BN_R4"),
+    (337, "IQ2_K_R4"),
+    (338, "IQ3_K_R4"),
+    (339, "IQ4_K_R4"),
+    (340, "IQ5_K_R4"),
+    (344, "IQ4_KS_R4"),
+    (352, "IQ5_KS_R4"),
+    (353, "MXFP4_R8"),
+    (398, "Q8_KV_R8"),
+    (399, "Q8_K_R8"),
+];
+
+/// The numbers that [`GgmlType::is_known`] accepts.
+pub(super) const KNOWN: &str = "ggml's types 0 to 3, 6 to 30, 34, 35 and 39 to 42";
+
 impl GgmlType {
     /// Single precision.
     pub const F32: Self = Self(0);
@@ -62,6 +118,11 @@ impl GgmlType {
     /// Whether this is a ggml type of known size.
     pub fn is_known(self) -> bool {
         self.entry().is_some()
+    }
+
+    /// ik_llama.cpp's name, of a type that it alone has.
+    pub fn ik_name(self) -> Option<&'static str> {
+        IK_TYPES.iter().find(|(number, _)| *number == self.0).map(|(_, name)| *name)
     }
 
     /// ggml's name.
