@@ -118,7 +118,10 @@ pub trait TileSimd: Copy + Send + Sync {
 
 /// An instruction set, with registers of one tile: eight f32 lanes, or 32 bytes.
 pub trait Isa: TileSimd {
-    /// Registers for products with coded weights: the same, or wider ones if the CPU has them.
+    /// Whether these are registers in name only, so that code written for vectors gains nothing.
+    const SCALAR: bool = false;
+
+    /// Registers for products with coded weights: these, or wider ones where the CPU has them.
     type Wide: TileSimd;
     /// Returns the wide variant of this instruction set.
     fn wide(self) -> Self::Wide;

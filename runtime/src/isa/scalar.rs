@@ -116,6 +116,8 @@ impl TileSimd for Scalar {
 }
 
 impl Isa for Scalar {
+    const SCALAR: bool = true;
+
     type Wide = Self;
 
     #[inline(always)]

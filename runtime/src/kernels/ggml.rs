@@ -8,8 +8,8 @@
 //!     out = acc
 //! ```
 //!
-//! Some columns of a tile are unpacked at a time, for several tokens, and by code that every type shares multiplied while
-//! they are in the first cache.
+//! Some columns of a tile are unpacked at a time, for several tokens, and by code that every type
+//! shares multiplied while they are in the first cache.
 
 use std::iter::zip;
 use std::ops::Range;
@@ -120,7 +120,27 @@ impl<I: Isa> WithBlock for OnIsa<'_, I> {
             for (block, row) in blocks.iter_mut().zip(rows) {
                 *block = &row[at];
             }
-            B::tile(isa, blocks, groups);
+            if I::SCALAR && B::CODES != Codes::Unsigned {
+                define::<B>(blocks, groups);
+            } else {
+                B::tile(isa, blocks, groups);
+            }
+        }
+    }
+}
+
+/// [`Block::tile`] by its definition, [`Block::group`]: the same numbers where codes are signed,
+/// since there are no offsets to round. Vector code is held to this.
+fn define<B: Block>(rows: [&B::Bytes; TILE_ROWS], groups: &mut [TileGroup]) {
+    for (index, tile) in groups.iter_mut().enumerate() {
+        for (row, block) in rows.iter().enumerate() {
+            let group = B::group(block, index);
+            for (to, codes) in tile.codes.iter_mut().zip(group.codes.as_chunks::<4>().0) {
+                to[4 * row..][..4].copy_from_slice(&codes.map(|code| code as u8));
+            }
+            for (scales, scale) in tile.scales.iter_mut().zip(group.scales) {
+                scales[row] = scale;
+            }
         }
     }
 }

@@ -1,12 +1,14 @@
-//! The grids of ggml's IQ types: what an index stands for is eight weights (IQ1, IQ2) or four (IQ3).
+//! The grids of ggml's IQ types: what an index stands for is eight weights (IQ1, IQ2) or four
+//! (IQ3).
 //!
-//! `grids/make_grids.py` writes the files, where numbers of two or four bits index the values named here. They are
-//! expanded to a byte per weight at first use: 33 KiB of all types together, against 9 KiB in the program.
+//! `grids/make_grids.py` writes the files, where numbers of two or four bits index the values named
+//! here. They are expanded to a byte per weight at first use, on the heap: 33 KiB of all types
+//! together, against 9 KiB in the program.
 
 use std::sync::LazyLock;
 
 /// `N` entries of `W` weights.
-pub(super) type Grid<const N: usize, const W: usize> = LazyLock<[[u8; W]; N]>;
+pub(super) type Grid<const N: usize, const W: usize> = LazyLock<Box<[[u8; W]; N]>>;
 
 /// Values of IQ2's grids.
 const TWO_BITS: [i8; 3] = [8, 25, 43];
@@ -27,10 +29,10 @@ pub(super) static IQ1: Grid<2048, 8> =
     LazyLock::new(|| expand(include_bytes!("grids/iq1.bin"), &TERNARY));
 
 /// Entries of `16 / W` bits per weight.
-fn expand<const N: usize, const W: usize>(packed: &[u8], values: &[i8]) -> [[u8; W]; N] {
+fn expand<const N: usize, const W: usize>(packed: &[u8], values: &[i8]) -> Box<[[u8; W]; N]> {
     let bits = 16 / W;
     assert_eq!(packed.len(), 2 * N, "an entry has 16 bits");
-    let mut grid = [[0; W]; N];
+    let mut grid = Box::new([[0; W]; N]);
     for (i, weight) in grid.as_flattened_mut().iter_mut().enumerate() {
         let code = packed[i * bits / 8] >> (i * bits % 8) & ((1 << bits) - 1);
         *weight = values[usize::from(code)] as u8;

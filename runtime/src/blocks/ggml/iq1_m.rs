@@ -1,12 +1,14 @@
-//! IQ1_M: entries of IQ1_S's grid, an eighth more or less per 8, a 3-bit scale per 16, an f16 per 256. 1.75 bits.
+//! IQ1_M: entries of IQ1_S's grid, an eighth more or less per 8, a 3-bit scale per 16, an f16 per
+//! 256. 1.75 bits.
 
 use super::grids::IQ1;
 use super::tile::{eight, eighths, numbers, some};
 use super::{Block, Codes, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
-/// 32 times the low eight bits of an index, 32 times four bits: its high three, and whether an eighth is taken away;
-/// four times 16 bits: scales of two groups, and four bits of the f16 scale of scales.
+/// 32 times the low eight bits of an index, 32 times four bits: its high three, and whether an
+/// eighth is taken away; four times 16 bits: scales of two groups, and four bits of the f16 scale
+/// of scales.
 pub struct Iq1M;
 
 /// An entry of the grid: the low bits of its index, and of a half's eight bits the `j`-th four.

@@ -1,13 +1,13 @@
-//! IQ1_S: entries of a ternary grid of 2048, all an eighth more or less, a 3-bit scale per 32, an f16 per 256.
-//! 1.5625 bits.
+//! IQ1_S: entries of a ternary grid of 2048, all an eighth more or less, a 3-bit scale per 32, an
+//! f16 per 256. 1.5625 bits.
 
 use super::grids::IQ1;
 use super::tile::{eight, eighths, halves, sixteen, some};
 use super::{Block, Codes, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
-/// f16 scale, 32 times the low eight bits of an index, per group 16 bits: four times the high three bits, the scale,
-/// and whether an eighth is taken away.
+/// f16 scale, 32 times the low eight bits of an index, per group 16 bits: four times the high three
+/// bits, the scale, and whether an eighth is taken away.
 pub struct Iq1S;
 
 /// An entry of the grid: the low bits of its index, and of the group's 16 bits the `j`-th three.

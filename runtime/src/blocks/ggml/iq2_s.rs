@@ -1,14 +1,17 @@
-//! IQ2_S: entries of a grid of 1024, a sign each, a 4-bit scale per 16, an f16 per 256. 2.5625 bits.
+//! IQ2_S: entries of a grid of 1024, a sign each, a 4-bit scale per 16, an f16 per 256. 2.5625
+//! bits.
 
 use super::grids::{IQ2_S, signed};
 use super::tile::{eight, halves, odd_numbers, sixteen, some};
 use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
-/// f16 scale, 32 times the low eight bits of an index, 32 bytes of signs, 32 times the high two bits, 16 scales.
+/// f16 scale, 32 times the low eight bits of an index, 32 bytes of signs, 32 times the high two
+/// bits, 16 scales.
 pub struct Iq2S;
 
-/// An entry of the grid: the low bits of its index, and of the group's four pairs of high bits the `j`-th.
+/// An entry of the grid: the low bits of its index, and of the group's four pairs of high bits the
+/// `j`-th.
 #[inline(always)]
 fn entry(grid: &[[u8; 8]; 1024], low: u8, high: u8, j: usize) -> &[u8; 8] {
     &grid[usize::from(low) | usize::from(high) << (8 - 2 * j) & 0x300]

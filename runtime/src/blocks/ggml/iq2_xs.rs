@@ -1,4 +1,5 @@
-//! IQ2_XS: entries of a grid of 512, signs by sevens, a 4-bit scale per 16, an f16 per 256. 2.3125 bits.
+//! IQ2_XS: entries of a grid of 512, signs by sevens, a 4-bit scale per 16, an f16 per 256. 2.3125
+//! bits.
 
 use super::grids::{IQ2_XS, even, signed};
 use super::tile::{eight, even_signs, halves, odd_numbers, sixteen, some};

@@ -1,4 +1,5 @@
-//! IQ2_XXS: entries of a grid of 256, signs by sevens, a 4-bit scale per 32, an f16 per 256. 2.0625 bits.
+//! IQ2_XXS: entries of a grid of 256, signs by sevens, a 4-bit scale per 32, an f16 per 256. 2.0625
+//! bits.
 
 use super::grids::{IQ2_XXS, even, signed};
 use super::tile::{eight, even_signs, halves, sixteen, some};

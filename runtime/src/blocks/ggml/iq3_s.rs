@@ -5,7 +5,8 @@ use super::tile::{eight, halves, odd_numbers, sixteen, some};
 use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
-/// f16 scale, 64 times the low eight bits of an index, 64 ninth bits, 32 bytes of signs, eight scales.
+/// f16 scale, 64 times the low eight bits of an index, 64 ninth bits, 32 bytes of signs, eight
+/// scales.
 pub struct Iq3S;
 
 /// An entry of the grid: the low bits of its index, and of the group's eight ninth bits the `j`-th.

@@ -5,11 +5,12 @@ use super::tile::{bits, numbers, sixteen, small};
 use super::{Block, Codes, GROUP, Group, TILE_ROWS, TileGroup};
 use crate::isa::Isa;
 
-/// Four scales, e4m3 without a sign, and for each eight bytes of codes: the low halves of all, then the high ones.
+/// Four scales, e4m3 without a sign, and for each eight bytes of codes: the low halves of all, then
+/// the high ones.
 pub struct Nvfp4;
 
-/// Half of a scale, since the values of the table are doubled. The eighth bit does not count, but for what is no number:
-/// 127 is 0, 255 is 480.
+/// Half of a scale, since the values of the table are doubled. The eighth bit does not count, but
+/// for what is no number: 127 is 0, 255 is 480.
 fn half_scale(byte: u8) -> f32 {
     let (exponent, mantissa) = (i32::from(byte >> 3 & 15), f32::from(byte & 7));
     match exponent {

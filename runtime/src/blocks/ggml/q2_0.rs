@@ -1,7 +1,7 @@
 //! Q2_0: 2-bit integers less 1, a scale per 64. 2.25 bits.
 
-use super::tile::{halves, sixteen};
-use super::{Block, GROUP, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{halves, less_one, sixteen};
+use super::{Block, Codes, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, 16 bytes of codes, four neighbours in each.
@@ -10,6 +10,7 @@ pub struct Q2_0;
 impl Block for Q2_0 {
     type Bytes = [u8; 18];
     const WEIGHTS: usize = 64;
+    const CODES: Codes = Codes::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 18], index: usize) -> Group {
@@ -22,7 +23,6 @@ impl Block for Q2_0 {
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 18]; TILE_ROWS], groups: &mut [TileGroup]) {
         let (d, bytes) = (halves(isa, rows, 0), sixteen(isa, rows, 2));
-        let offset = isa.sub(isa.splat(0.0), d);
         for (group, halves) in groups.iter_mut().zip(bytes.as_chunks::<2>().0) {
             for (half, bytes) in halves.iter().enumerate() {
                 let codes = [
@@ -31,9 +31,9 @@ impl Block for Q2_0 {
                     isa.twos::<2>(*bytes),
                     isa.twos::<3>(*bytes),
                 ];
-                group.set_codes(isa, half, codes);
+                group.set_codes(isa, half, less_one(isa, codes));
             }
-            group.set_factors(isa, 0, d, offset);
+            group.set_factors(isa, 0, d, isa.splat(0.0));
         }
     }
 }

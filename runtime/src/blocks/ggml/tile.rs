@@ -73,7 +73,8 @@ pub(super) fn looked_up<I: Isa>(isa: I, table: &[i8; 16], codes: Sixteen<I>) -> 
     values
 }
 
-/// The numbers below 65 that codes below 16 stand for, as [`Codes::Small`](super::Codes::Small) stores them.
+/// The numbers below 65 that codes below 16 stand for, as [`Codes::Small`](super::Codes::Small)
+/// stores them.
 #[inline(always)]
 pub(super) fn small<I: Isa>(isa: I, table: &[i8; 16], codes: Sixteen<I>) -> Sixteen<I> {
     let table = isa.table(table);
@@ -108,7 +109,8 @@ pub(super) fn numbers<I: Isa>(isa: I, bytes: I::U8) -> [I::F32; 4] {
     ]
 }
 
-/// `2 n + 1` of the numbers `n` that the lower halves of each row's bytes are, then of the upper ones.
+/// `2 n + 1` of the numbers `n` that the lower halves of each row's bytes are, then of the upper
+/// ones.
 #[inline(always)]
 pub(super) fn odd_numbers<I: Isa>(isa: I, bytes: I::U8) -> [[I::F32; 4]; 2] {
     let low = numbers(isa, isa.shift_and::<0>(bytes, 15));
@@ -137,6 +139,17 @@ pub(super) fn even_signs<I: Isa>(isa: I, sevens: I::U8) -> I::U8 {
     isa.add_bytes(sevens, isa.add_bytes(low, high))
 }
 
+/// Codes below 65 less one, as [`Codes::Small`](super::Codes::Small) stores them.
+#[inline(always)]
+pub(super) fn less_one<I: Isa>(isa: I, codes: Sixteen<I>) -> Sixteen<I> {
+    let minus = isa.splat_bytes((I::TABLE_BIAS - 1) as u8);
+    let mut less = codes;
+    for code in &mut less {
+        *code = isa.add_bytes(*code, minus);
+    }
+    less
+}
+
 /// 1 where a byte is 0, -1 where it is 1, as [`Codes::Small`](super::Codes::Small) stores them.
 #[inline(always)]
 pub(super) fn eighths<I: Isa>(isa: I, less: I::U8) -> I::U8 {
@@ -144,7 +157,8 @@ pub(super) fn eighths<I: Isa>(isa: I, less: I::U8) -> I::U8 {
 }
 
 impl TileGroup {
-    /// Sets [small](super::Codes::Small) codes, eight columns after eight, negated where masks are set.
+    /// Sets [small](super::Codes::Small) codes, eight columns after eight, negated where masks are
+    /// set.
     #[inline(always)]
     pub(super) fn set_negated<I: Isa>(
         &mut self,
@@ -159,7 +173,8 @@ impl TileGroup {
         }
     }
 
-    /// Sets [small](super::Codes::Small) codes, eight columns after eight, negated where each row's 32 bits are set.
+    /// Sets [small](super::Codes::Small) codes, eight columns after eight, negated where each row's
+    /// 32 bits are set.
     #[inline(always)]
     pub(super) fn set_signed<I: Isa>(&mut self, isa: I, codes: [[I::U8; 2]; 4], signs: I::U8) {
         let masks = [
@@ -194,7 +209,8 @@ impl TileGroup {
         self.set_codes(isa, 1, bits::<I, 4>(isa, bytes, 15));
     }
 
-    /// Sets what one half is multiplied with, and what is added. Of types without halves of their own, the first.
+    /// Sets what one half is multiplied with, and what is added. Of types without halves of their
+    /// own, the first.
     #[inline(always)]
     pub(super) fn set_factors<I: Isa>(
         &mut self,

@@ -1,11 +1,11 @@
 //! TQ1_0: ternary weights, five in a byte, a scale per 256. 1.6875 bits.
 
-use super::tile::{Sixteen, eight, halves, sixteen};
-use super::{Block, GROUP, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{Sixteen, eight, halves, less_one, sixteen};
+use super::{Block, Codes, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
-/// 48 bytes of five digits, four bytes of four, an f16 scale. A byte is a fraction in base 3 whose first digit is the
-/// integer part of three times the byte, in units of 256.
+/// 48 bytes of five digits, four bytes of four, an f16 scale. A byte is a fraction in base 3 whose
+/// first digit is the integer part of three times the byte, in units of 256.
 pub struct Tq1_0;
 
 /// The first digit of a fraction.
@@ -29,6 +29,7 @@ fn next<I: Isa>(isa: I, bytes: Sixteen<I>) -> [Sixteen<I>; 2] {
 impl Block for Tq1_0 {
     type Bytes = [u8; 54];
     const WEIGHTS: usize = 256;
+    const CODES: Codes = Codes::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 54], index: usize) -> Group {
@@ -47,23 +48,22 @@ impl Block for Tq1_0 {
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 54]; TILE_ROWS], groups: &mut [TileGroup]) {
         let (groups, d) = (eight(groups), halves(isa, rows, 52));
-        let offset = isa.sub(isa.splat(0.0), d);
         for group in &mut *groups {
-            group.set_factors(isa, 0, d, offset);
+            group.set_factors(isa, 0, d, isa.splat(0.0));
         }
         let (first, last) = groups.split_at_mut(5);
         for half in 0..2 {
             let mut bytes = sixteen(isa, rows, 16 * half);
             for group in &mut *first {
                 let [digits, rest] = next(isa, bytes);
-                group.set_codes(isa, half, digits);
+                group.set_codes(isa, half, less_one(isa, digits));
                 bytes = rest;
             }
         }
         let mut bytes = sixteen(isa, rows, 32);
         for place in 0..5 {
             let [digits, rest] = next(isa, bytes);
-            last[place / 2].set_codes(isa, place % 2, digits);
+            last[place / 2].set_codes(isa, place % 2, less_one(isa, digits));
             bytes = rest;
         }
         // Four bytes of each row, of which the digits are four columns each.
@@ -73,6 +73,6 @@ impl Block for Tq1_0 {
             let [all, rest] = next(isa, [bytes; 4]);
             (*digits, bytes) = (all[0], rest[0]);
         }
-        last[2].set_codes(isa, 1, columns);
+        last[2].set_codes(isa, 1, less_one(isa, columns));
     }
 }

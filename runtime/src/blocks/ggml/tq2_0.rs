@@ -1,7 +1,7 @@
 //! TQ2_0: ternary weights in 2 bits, a scale per 256. 2.0625 bits.
 
-use super::tile::{bits, eight, halves, sixteen};
-use super::{Block, Group, TILE_ROWS, TileGroup, field, half_at};
+use super::tile::{bits, eight, halves, less_one, sixteen};
+use super::{Block, Codes, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
 /// 64 bytes of codes, which are one more than weights, and an f16 scale.
@@ -10,6 +10,7 @@ pub struct Tq2_0;
 impl Block for Tq2_0 {
     type Bytes = [u8; 66];
     const WEIGHTS: usize = 256;
+    const CODES: Codes = Codes::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 66], index: usize) -> Group {
@@ -21,17 +22,16 @@ impl Block for Tq2_0 {
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 66]; TILE_ROWS], groups: &mut [TileGroup]) {
         let (groups, d) = (eight(groups), halves(isa, rows, 64));
-        let offset = isa.sub(isa.splat(0.0), d);
         for (i, four) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             for half in 0..2 {
                 let codes = sixteen(isa, rows, 32 * i + 16 * half);
-                four[0].set_codes(isa, half, bits::<I, 0>(isa, codes, 3));
-                four[1].set_codes(isa, half, bits::<I, 2>(isa, codes, 3));
-                four[2].set_codes(isa, half, bits::<I, 4>(isa, codes, 3));
-                four[3].set_codes(isa, half, bits::<I, 6>(isa, codes, 3));
+                four[0].set_codes(isa, half, less_one(isa, bits::<I, 0>(isa, codes, 3)));
+                four[1].set_codes(isa, half, less_one(isa, bits::<I, 2>(isa, codes, 3)));
+                four[2].set_codes(isa, half, less_one(isa, bits::<I, 4>(isa, codes, 3)));
+                four[3].set_codes(isa, half, less_one(isa, bits::<I, 6>(isa, codes, 3)));
             }
             for group in four {
-                group.set_factors(isa, 0, d, offset);
+                group.set_factors(isa, 0, d, isa.splat(0.0));
             }
         }
     }
