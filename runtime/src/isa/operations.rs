@@ -121,7 +121,7 @@ pub trait Isa: TileSimd {
     /// Whether these are registers in name only, so that code written for vectors gains nothing.
     const SCALAR: bool = false;
 
-    /// Registers for products with coded weights: these, or wider ones where the CPU has them.
+    /// Registers for products with coded weights: the same, or wider ones if the CPU has them.
     type Wide: TileSimd;
     /// Returns the wide variant of this instruction set.
     fn wide(self) -> Self::Wide;

@@ -54,12 +54,13 @@ pub(super) struct Halves<const T: usize> {
 }
 
 impl Blocks {
-    /// `[blocks, width / 32]`, made at first use.
+    /// Sums of halves, `[blocks, width / 32]`, computed on first use.
     pub(super) fn halves(&self) -> &[Halves<BLOCK>] {
         self.halves.get_or_init(|| halves(&self.codes, &self.scales))
     }
 }
 
+/// Computes [`Blocks::halves`].
 fn halves<const T: usize>(codes: &[[[[i8; 4]; 8]; T]], scales: &[[f32; T]]) -> Vec<Halves<T>> {
     let sum = |codes: &[[i8; 4]]| codes.iter().flatten().map(|&code| i32::from(code)).sum::<i32>();
     let mut all = vec![Halves { sums: [[0; T]; 2], scaled: [[0.0; T]; 2] }; scales.len()];
@@ -133,7 +134,7 @@ impl<'a> Activations<'a> {
         }
     }
 
-    /// As [`Blocks::halves`], of each token by itself.
+    /// [`Blocks::halves`] for each token by itself.
     pub(super) fn halves(&self) -> &[Halves<1>] {
         let codes = self.codes.as_chunks::<4>().0.as_chunks::<8>().0.as_chunks::<1>().0;
         self.halves.get_or_init(|| halves(codes, self.scales.as_chunks::<1>().0))
