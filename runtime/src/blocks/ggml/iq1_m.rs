@@ -73,8 +73,8 @@ impl Block for Iq1M {
                     0 => [first[low], second[low]],
                     _ => [isa.fma(third_above[upper], isa.splat(4.0), third[low]), fourth[upper]],
                 };
-                for half in 0..2 {
-                    let scale = isa.fma(scales[half], isa.splat(2.0), isa.splat(1.0));
+                for (half, scale) in scales.into_iter().enumerate() {
+                    let scale = isa.fma(scale, isa.splat(2.0), isa.splat(1.0));
                     group.set_factors(isa, half, isa.mul(d, scale), isa.splat(0.0));
                 }
                 let less = isa.shift_and::<3>(high[i / 2], 1);

@@ -55,9 +55,8 @@ impl Block for Iq2S {
                     *codes = isa.transpose_eights(entries);
                 }
                 group.set_signed(isa, codes, signs);
-                for half in 0..2 {
-                    let scale = isa.mul(d, scales[half][i]);
-                    group.set_factors(isa, half, scale, isa.splat(0.0));
+                for (half, scales) in scales.iter().enumerate() {
+                    group.set_factors(isa, half, isa.mul(d, scales[i]), isa.splat(0.0));
                 }
             }
         }

@@ -60,9 +60,8 @@ impl Block for Iq2Xs {
                     [isa.spread::<24>(second), isa.spread::<28>(second)],
                 ];
                 group.set_negated(isa, codes, masks);
-                for half in 0..2 {
-                    let scale = isa.mul(d, scales[half][i]);
-                    group.set_factors(isa, half, scale, isa.splat(0.0));
+                for (half, scales) in scales.iter().enumerate() {
+                    group.set_factors(isa, half, isa.mul(d, scales[i]), isa.splat(0.0));
                 }
             }
         }

@@ -10,7 +10,7 @@ pub struct Tq1_0;
 
 /// The first digit of a fraction.
 fn digit(byte: u8) -> u8 {
-    (u16::from(byte) * 3 >> 8) as u8
+    ((u16::from(byte) * 3) >> 8) as u8
 }
 
 /// The digit of each byte's fraction, 0 to 2, and the fraction without it.
