@@ -1,4 +1,5 @@
-//! Between Java and Rust: texts, handles, errors as exceptions, and no panic.
+//! The boundary between Java and Rust: strings, handles, exceptions for errors, and no unwinding
+//! across it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
@@ -8,12 +9,12 @@ use jni::objects::{JObject, JString, JThrowable, JValue};
 use jni::sys::{jlong, jobject};
 use vaquita_runtime::app::{AppError, ErrorKind};
 
-/// Why a call failed.
+/// Error of a native method.
 #[derive(Debug)]
 pub enum Failure {
-    /// A kind of `VaquitaException.Kind`, and a sentence.
+    /// A `VaquitaException.Kind` and a message.
     Of(&'static str, String),
-    /// Java already has an exception, or JNI failed.
+    /// A pending Java exception, or an error of JNI.
     Jni(jni::errors::Error),
 }
 
@@ -47,7 +48,7 @@ impl From<AppError> for Failure {
     }
 }
 
-/// An object that goes back to Java; null where an exception does.
+/// A local reference returned to Java; null if an exception is pending.
 pub struct Raw(pub jobject);
 
 impl Default for Raw {
@@ -56,7 +57,7 @@ impl Default for Raw {
     }
 }
 
-/// Runs a native method. An error becomes an exception, and so does a panic.
+/// Runs a native method and turns errors and panics into exceptions.
 pub fn guard<'local, T: Default>(
     env: &mut JNIEnv<'local>,
     call: impl FnOnce(&mut JNIEnv<'local>) -> Result<T>,
@@ -68,7 +69,8 @@ pub fn guard<'local, T: Default>(
         Ok(value) => value,
         Err(failure) => {
             if throw(env, &failure).is_err() {
-                // An exception of the virtual machine's own, such as OutOfMemoryError, is pending then.
+                // In this case an exception of the virtual machine, such as OutOfMemoryError, is
+                // pending.
             }
             T::default()
         }
@@ -92,12 +94,12 @@ fn throw(env: &mut JNIEnv, failure: &Failure) -> jni::errors::Result<()> {
     env.throw(JThrowable::from(exception))
 }
 
-/// A text; null is an error.
+/// Converts a string; null is an error.
 pub fn text(env: &mut JNIEnv, from: &JString, name: &str) -> Result<String> {
     optional_text(env, from)?.ok_or_else(|| Failure::argument(format!("{name} is null")))
 }
 
-/// A text, or null.
+/// Converts a string, or null.
 pub fn optional_text(env: &mut JNIEnv, from: &JString) -> Result<Option<String>> {
     let object: &JObject = from;
     if object.is_null() {
@@ -106,11 +108,11 @@ pub fn optional_text(env: &mut JNIEnv, from: &JString) -> Result<Option<String>>
     Ok(Some(env.get_string(from)?.into()))
 }
 
-/// What a handle stands for.
+/// The object behind a handle.
 ///
 /// # Safety
-/// The handle was made of a `Box<T>`, which is not closed before the reference is gone.
+/// The handle was made from a `Box<T>`, which is not closed while the reference lives.
 pub unsafe fn borrow<'a, T>(handle: jlong) -> &'a T {
-    // SAFETY: the caller's promise.
+    // SAFETY: promised by the caller.
     unsafe { &*(handle as *const T) }
 }

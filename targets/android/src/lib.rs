@@ -1,8 +1,8 @@
-//! The native methods of `dev.vaquita.Native`: a thin layer over [`vaquita_runtime::app`].
+//! Native methods of `dev.vaquita.Native`: a thin layer over [`vaquita_runtime::app`].
 //!
-//! A handle is the address of what Rust owns. The Java classes see to it that none is used after it was closed, and that
-//! a session is used by one thread at a time. Listeners are called in the thread that generates, which is Java's
-//! own: no thread is ever attached.
+//! A handle is the address of a Rust object. The Java classes ensure that no handle is used after
+//! it was closed, and that a session is used by one thread at a time. Listeners are called on the
+//! Java thread that generates, so no thread is ever attached.
 
 mod boundary;
 mod session;
@@ -22,7 +22,7 @@ use crate::boundary::{Failure, borrow, guard, optional_text, text};
 
 type Model = Arc<AppModel>;
 
-/// A number that Java promises not to be negative.
+/// Converts a number that must not be negative.
 pub(crate) fn count(number: jint, name: &str) -> boundary::Result<usize> {
     usize::try_from(number).map_err(|_| Failure::argument(format!("{name} is {number}")))
 }
@@ -60,7 +60,7 @@ pub extern "system" fn Java_dev_vaquita_Native_open<'local>(
     })
 }
 
-/// `Native.closeModel`: its memory goes with its last session.
+/// `Native.closeModel`: its memory is freed with its last session.
 #[unsafe(no_mangle)]
 pub extern "system" fn Java_dev_vaquita_Native_closeModel<'local>(
     mut env: JNIEnv<'local>,
@@ -68,7 +68,7 @@ pub extern "system" fn Java_dev_vaquita_Native_closeModel<'local>(
     model: jlong,
 ) {
     guard(&mut env, |_| {
-        // SAFETY: `open` made it, and Java forgets it with this call.
+        // SAFETY: created by `open`; Java drops the handle with this call.
         drop(unsafe { Box::from_raw(model as *mut Model) });
         Ok(())
     })
@@ -85,7 +85,7 @@ pub extern "system" fn Java_dev_vaquita_Native_setMemoryBudget<'local>(
     guard(&mut env, |_| {
         let bytes = u64::try_from(bytes)
             .map_err(|_| Failure::argument(format!("a memory budget of {bytes} bytes")))?;
-        // SAFETY: Java keeps it open meanwhile.
+        // SAFETY: Java keeps the model open during the call.
         Ok(unsafe { borrow::<Model>(model) }.set_memory_budget(bytes)?)
     })
 }
@@ -100,13 +100,13 @@ pub extern "system" fn Java_dev_vaquita_Native_trim<'local>(
 ) {
     guard(&mut env, |_| {
         let level = if critical == 0 { TrimLevel::Background } else { TrimLevel::Critical };
-        // SAFETY: Java keeps it open meanwhile.
+        // SAFETY: Java keeps the model open during the call.
         unsafe { borrow::<Model>(model) }.trim(level);
         Ok(())
     })
 }
 
-/// `Native.thermalHint`: the threads that compute from now on.
+/// `Native.thermalHint`: returns the number of threads that compute from now on.
 #[unsafe(no_mangle)]
 pub extern "system" fn Java_dev_vaquita_Native_thermalHint<'local>(
     mut env: JNIEnv<'local>,
@@ -121,12 +121,12 @@ pub extern "system" fn Java_dev_vaquita_Native_thermalHint<'local>(
             2 => Thermal::Serious,
             _ => Thermal::Critical,
         };
-        // SAFETY: Java keeps it open meanwhile.
+        // SAFETY: Java keeps the model open during the call.
         Ok(unsafe { borrow::<Model>(model) }.thermal_hint(thermal) as jint)
     })
 }
 
-/// `Native.memory`: in the order of `VaquitaMemory`'s fields; -1 where it is not measured.
+/// `Native.memory`: values in the order of `VaquitaMemory`'s fields; -1 if not measured.
 #[unsafe(no_mangle)]
 pub extern "system" fn Java_dev_vaquita_Native_memory<'local>(
     mut env: JNIEnv<'local>,
@@ -134,7 +134,7 @@ pub extern "system" fn Java_dev_vaquita_Native_memory<'local>(
     model: jlong,
 ) -> jlongArray {
     guard(&mut env, |env| {
-        // SAFETY: Java keeps it open meanwhile.
+        // SAFETY: Java keeps the model open during the call.
         let found = unsafe { borrow::<Model>(model) }.memory();
         let figures = [
             found.process.map(|process| process.resident),

@@ -1,4 +1,4 @@
-//! Sessions.
+//! Native methods for sessions.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -20,7 +20,7 @@ struct Session {
 }
 
 impl Session {
-    /// Java lets one thread in at a time; this only makes sure.
+    /// Locks the conversation. Java admits one thread at a time; the lock only enforces it.
     fn conversation(&self) -> Result<MutexGuard<'_, Conversation>> {
         self.conversation.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => Failure::Of("BUSY", "the session is at work".into()),
@@ -39,7 +39,7 @@ pub extern "system" fn Java_dev_vaquita_Native_createSession<'local>(
     model: jlong,
 ) -> jlong {
     guard(&mut env, |_| {
-        // SAFETY: Java keeps it open meanwhile.
+        // SAFETY: Java keeps the model open during the call.
         let conversation = unsafe { borrow::<Model>(model) }.conversation()?;
         let canceller = conversation.canceller();
         let session = Session { conversation: Mutex::new(conversation), canceller };
@@ -55,7 +55,7 @@ pub extern "system" fn Java_dev_vaquita_Native_closeSession<'local>(
     session: jlong,
 ) {
     guard(&mut env, |_| {
-        // SAFETY: `createSession` made it, and Java forgets it with this call.
+        // SAFETY: created by `createSession`; Java drops the handle with this call.
         drop(unsafe { Box::from_raw(session as *mut Session) });
         Ok(())
     })
@@ -69,14 +69,14 @@ pub extern "system" fn Java_dev_vaquita_Native_cancel<'local>(
     session: jlong,
 ) {
     guard(&mut env, |_| {
-        // SAFETY: Java keeps it open meanwhile.
+        // SAFETY: Java keeps the session open during the call.
         unsafe { borrow::<Session>(session) }.canceller.cancel();
         Ok(())
     })
 }
 
-/// `Native.change`: 0 sets the system prompt, 1 the tools, 2 saves to a file, 3 restores from one, 4 forgets, 5 sets the
-/// template's variables.
+/// `Native.change`: 0 sets the system prompt, 1 the tools, 2 saves to a file, 3 restores from one,
+/// 4 resets the conversation, 5 sets the template's variables.
 #[unsafe(no_mangle)]
 pub extern "system" fn Java_dev_vaquita_Native_change<'local>(
     mut env: JNIEnv<'local>,
@@ -87,7 +87,7 @@ pub extern "system" fn Java_dev_vaquita_Native_change<'local>(
 ) {
     guard(&mut env, |env| {
         let value = text(env, &value, "the argument")?;
-        // SAFETY: Java keeps it open meanwhile.
+        // SAFETY: Java keeps the session open during the call.
         let mut conversation = unsafe { borrow::<Session>(session) }.conversation()?;
         match what {
             0 => conversation.set_system(&value),
@@ -112,13 +112,14 @@ pub extern "system" fn Java_dev_vaquita_Native_addMessage<'local>(
 ) {
     guard(&mut env, |env| {
         let (role, content) = (text(env, &role, "role")?, text(env, &content, "content")?);
-        // SAFETY: Java keeps it open meanwhile.
+        // SAFETY: Java keeps the session open during the call.
         let mut conversation = unsafe { borrow::<Session>(session) }.conversation()?;
         Ok(conversation.add_message(&role, &content)?)
     })
 }
 
-/// `Native.generate`: calls `events.on(kind, text, done, total)`, and gives figures in the order of `VaquitaTurn`'s fields.
+/// `Native.generate`: calls `events.on(kind, text, done, total)`, and returns values in the order
+/// of `VaquitaTurn`'s fields.
 #[unsafe(no_mangle)]
 #[allow(clippy::too_many_arguments)] // JNI passes numbers one by one
 pub extern "system" fn Java_dev_vaquita_Native_generate<'local>(
@@ -137,7 +138,7 @@ pub extern "system" fn Java_dev_vaquita_Native_generate<'local>(
     events: JObject<'local>,
 ) -> jdoubleArray {
     guard(&mut env, |env| {
-        // SAFETY: Java keeps it open meanwhile.
+        // SAFETY: Java keeps the session open during the call.
         let _generating = unsafe { borrow::<Session>(session) }.canceller.enter();
         let user = optional_text(env, &user)?;
         let max_tokens = count(max_tokens, "maxTokens")?;
@@ -155,7 +156,7 @@ pub extern "system" fn Java_dev_vaquita_Native_generate<'local>(
             stop: texts(env, &stop)?,
             ..GenerationOptions::default()
         };
-        // SAFETY: Java keeps it open meanwhile.
+        // SAFETY: Java keeps the session open during the call.
         let mut conversation = unsafe { borrow::<Session>(session) }.conversation()?;
         let mut failed = None;
         let turn = conversation.answer(user.as_deref(), &options, &mut |event| match tell(
@@ -188,7 +189,7 @@ fn texts(env: &mut JNIEnv, array: &JObjectArray) -> Result<Vec<String>> {
     (0..count).map(one).collect()
 }
 
-/// Calls the listener; says whether to go on.
+/// Calls the listener and returns whether to continue.
 fn tell(env: &mut JNIEnv, events: &JObject, event: Event) -> Result<bool> {
     if env.exception_check()? {
         return Ok(false); // the end of an answer that a listener broke off
@@ -201,7 +202,8 @@ fn tell(env: &mut JNIEnv, events: &JObject, event: Event) -> Result<bool> {
         Event::Answer(text) => (3, text, 0, 0),
         Event::WasReasoning => (4, "", 0, 0),
     };
-    // Answers have thousands of pieces, and Java frees local references only when the native method returns.
+    // An answer consists of thousands of pieces, and Java frees local references only when the
+    // native method returns.
     let goes_on = env.with_local_frame(4, |env| {
         let text = env.new_string(text)?;
         let (done, total) = (done as jint, total as jint);

@@ -1,70 +1,73 @@
-//! From what C passes to what Rust takes.
+//! Conversion of C arguments.
 
 use std::ffi::{CStr, c_char};
 use std::mem::size_of;
 
 use crate::status::{Failure, Result};
 
-/// A struct that begins with its size in bytes, as the program was compiled with.
+/// A struct that begins with its size in bytes, as known to the program when it was compiled.
 ///
 /// # Safety
-/// It begins with a `usize`, and any bytes make a sound value of it.
+/// The struct begins with a `usize`, and is valid for any bytes.
 pub unsafe trait Versioned: Copy {
-    /// Its name in C.
+    /// Name in C.
     const NAME: &str;
 }
 
-/// What a pointer points to.
+/// Dereferences a pointer; null is an error.
 ///
 /// # Safety
-/// It is null, or points to a value that lives, and is not changed, meanwhile.
+/// The pointer is null, or points to a value that outlives the reference and is not changed while
+/// it lives.
 pub unsafe fn reference<'a, T>(pointer: *const T, name: &str) -> Result<&'a T> {
-    // SAFETY: the caller's promise.
+    // SAFETY: promised by the caller.
     unsafe { pointer.as_ref() }.ok_or_else(|| Failure::argument(format!("{name} is null")))
 }
 
-/// A text.
+/// Converts a string; null is an error.
 ///
 /// # Safety
-/// The pointer is null, or points to bytes that end with a zero and live meanwhile.
+/// The pointer is null, or points to a zero-terminated string that outlives the reference.
 pub unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a str> {
-    // SAFETY: the caller's promise.
+    // SAFETY: promised by the caller.
     let text = unsafe { optional_text(pointer, name) }?;
     text.ok_or_else(|| Failure::argument(format!("{name} is null")))
 }
 
-/// A text, or null.
+/// Converts a string, or null.
 ///
 /// # Safety
-/// As [`text`].
+/// See [`text`].
 pub unsafe fn optional_text<'a>(pointer: *const c_char, name: &str) -> Result<Option<&'a str>> {
     if pointer.is_null() {
         return Ok(None);
     }
-    // SAFETY: it is not null; the rest is the caller's promise.
+    // SAFETY: not null; the rest is promised by the caller.
     let text = unsafe { CStr::from_ptr(pointer) }.to_str();
     text.map(Some).map_err(|error| Failure::argument(format!("{name} is not UTF-8: {error}")))
 }
 
-/// What a program gives in a struct; what its struct does not have yet, or all where it gives null, is as in `default`.
+/// Reads a program's struct. Fields that it does not have yet, or all fields if the pointer is
+/// null, are taken from `default`.
 ///
 /// # Safety
-/// The pointer is null, or points to as many bytes as the struct says.
+/// The pointer is null, or points to as many bytes as the struct states.
 pub unsafe fn given<T: Versioned>(pointer: *const T, default: T) -> Result<T> {
     let mut value = default;
     if !pointer.is_null() {
         // SAFETY: the struct begins with its size.
         let size = checked_size::<T>(unsafe { pointer.cast::<usize>().read_unaligned() })?;
-        // SAFETY: that many bytes are there, `value` has as many or more, and any are sound.
+        // SAFETY: that many bytes are readable, `value` is at least as large, and any bytes are
+        // valid.
         unsafe { pointer.cast::<u8>().copy_to_nonoverlapping((&raw mut value).cast(), size) };
     }
     Ok(value)
 }
 
-/// Writes as much of `value` as the program's struct has, but for the size.
+/// Writes the part of `value` that fits the program's struct, except the size.
 ///
 /// # Safety
-/// The pointer is null, or points to as many writable bytes as the struct says.
+/// The pointer is null, or points to as many writable bytes as the struct states.
 pub unsafe fn give<T: Versioned>(pointer: *mut T, value: &T) -> Result {
     if pointer.is_null() {
         return Err(Failure::argument(format!("{} is null", T::NAME)));
@@ -72,7 +75,7 @@ pub unsafe fn give<T: Versioned>(pointer: *mut T, value: &T) -> Result {
     // SAFETY: the struct begins with its size.
     let size = checked_size::<T>(unsafe { pointer.cast::<usize>().read_unaligned() })?;
     let (head, from) = (size_of::<usize>(), (&raw const *value).cast::<u8>());
-    // SAFETY: `size` bytes are there on both sides, and at least `head` of them.
+    // SAFETY: both sides have `size` bytes, and `size` is at least `head`.
     unsafe { from.add(head).copy_to_nonoverlapping(pointer.cast::<u8>().add(head), size - head) };
     Ok(())
 }

@@ -27,7 +27,7 @@ pub const VAQUITA_EVENT_ANSWER: i32 = 3;
 /// All that came as the answer so far was reasoning: it ended with a tag that nothing had opened.
 pub const VAQUITA_EVENT_WAS_REASONING: i32 = 4;
 
-/// Stop texts that one call may give.
+/// Maximum number of stop texts per call.
 const MAX_STOPS: usize = 64;
 
 /// What happens while an answer is generated. It lives as long as the callback runs.
@@ -102,14 +102,14 @@ impl Default for GenerateOptions {
 
 impl GenerateOptions {
     /// # Safety
-    /// `stop` points to `stop_count` texts.
+    /// `stop` points to `stop_count` strings.
     unsafe fn read(&self) -> Result<GenerationOptions> {
         if self.stop_count > MAX_STOPS || (self.stop_count > 0 && self.stop.is_null()) {
             let message = format!("stop_count is {}; at most {MAX_STOPS}", self.stop_count);
             return Err(Failure::argument(message));
         }
         let stop = (0..self.stop_count).map(|i| {
-            // SAFETY: the caller's promise.
+            // SAFETY: promised by the caller.
             unsafe { text(self.stop.add(i).read(), "a stop text") }.map(String::from)
         });
         Ok(GenerationOptions {
@@ -138,7 +138,7 @@ pub unsafe extern "C" fn vaquita_generate_options_init(
     options: *mut GenerateOptions,
     struct_size: usize,
 ) -> i32 {
-    // SAFETY: the caller's promise.
+    // SAFETY: promised by the caller.
     guard(|| unsafe { init(options, struct_size) })
 }
 
@@ -160,9 +160,9 @@ pub unsafe extern "C" fn vaquita_session_generate(
     user_data: *mut c_void,
 ) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let _generating = unsafe { session.as_ref() }.map(|session| session.canceller.enter());
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let (session, user, options) = unsafe {
             let options = given(options, GenerateOptions::default())?;
             (reference(session, "session")?, optional_text(user, "user")?, options.read()?)
@@ -171,7 +171,7 @@ pub unsafe extern "C" fn vaquita_session_generate(
         let mut conversation = session.conversation()?;
         let turn = conversation.answer(user, &options, &mut |happened| {
             let call = |event: &Event| {
-                // SAFETY: the event lives until it returns; the rest is the caller's promise.
+                // SAFETY: the event outlives the call; the rest is promised by the caller.
                 match unsafe { on_event(event, user_data) } {
                     0 => ControlFlow::Continue(()),
                     _ => ControlFlow::Break(()),
@@ -185,7 +185,7 @@ pub unsafe extern "C" fn vaquita_session_generate(
     })
 }
 
-/// Calls `call` with an event as C sees it.
+/// Calls `call` with an event in C's representation.
 fn tell(happened: Happened, call: impl Fn(&Event) -> ControlFlow<()>) -> ControlFlow<()> {
     let (text, text_length) = (c"".as_ptr(), 0);
     let nothing = Event { kind: 0, token: 0, text, text_length, prompt_done: 0, prompt_total: 0 };

@@ -1,7 +1,7 @@
 //! libvaquita: a thin C interface over [`vaquita_runtime::app`].
 //!
-//! Every function that can fail goes through `status::guard`, which turns errors into codes and keeps panics on this
-//! side. `arguments` turns what C passes into what Rust takes. The header is made from these files; see
+//! Every function that can fail runs in `status::guard`, which turns errors into codes and catches
+//! panics. `arguments` converts what C passes. The header is generated from these files; see
 //! `tests/header.rs`.
 
 mod arguments;

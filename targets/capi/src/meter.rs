@@ -1,4 +1,4 @@
-//! An app's own energy meter.
+//! Energy meters supplied by the app.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -19,21 +19,22 @@ pub const VAQUITA_METER_JOULES: i32 = 1;
 /// unwind.
 pub type ReadMeter = Option<unsafe extern "C" fn(user_data: *mut c_void) -> f64>;
 
-/// A callback with what it is called with.
+/// A callback with its user data.
 #[derive(Clone, Copy)]
 struct Callback {
     read: unsafe extern "C" fn(user_data: *mut c_void) -> f64,
     user_data: *mut c_void,
 }
 
-// SAFETY: vaquita_model_set_meter() says that the callback runs in threads of the library, several at a time.
+// SAFETY: vaquita_model_set_meter() documents that the callback runs on threads of the library,
+// several at a time.
 unsafe impl Send for Callback {}
 // SAFETY: as above.
 unsafe impl Sync for Callback {}
 
 impl Callback {
     fn read(&self) -> Result<f64, String> {
-        // SAFETY: both stay good as long as the meter is set, as vaquita_model_set_meter() says.
+        // SAFETY: both are valid while the meter is set, as vaquita_model_set_meter() documents.
         let value = unsafe { (self.read)(self.user_data) };
         if value >= 0.0 { Ok(value) } else { Err(format!("the app's meter says {value}")) }
     }
@@ -70,7 +71,7 @@ pub unsafe extern "C" fn vaquita_model_set_meter(
             VAQUITA_METER_JOULES => true,
             _ => return Err(Failure::argument(format!("unit is {unit}; see VAQUITA_METER_*"))),
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let model = unsafe { reference(model, "model") }?;
         let callback = read.map(|read| Callback { read, user_data });
         model.inner.set_meter(callback.map(|callback| {

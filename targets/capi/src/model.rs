@@ -1,4 +1,4 @@
-//! Models: open, close, memory, heat.
+//! Models: opening, closing, memory, thermal hints.
 
 use std::ffi::c_char;
 use std::path::Path;
@@ -106,22 +106,22 @@ pub unsafe extern "C" fn vaquita_model_options_init(
     options: *mut ModelOptions,
     struct_size: usize,
 ) -> i32 {
-    // SAFETY: the caller's promise.
+    // SAFETY: promised by the caller.
     guard(|| unsafe { init(options, struct_size) })
 }
 
-/// Writes a struct's size and its defaults.
+/// Writes a struct's size and defaults.
 ///
 /// # Safety
 /// `into` is null or points to `struct_size` writable bytes.
 pub(crate) unsafe fn init<T: Versioned + Default>(into: *mut T, struct_size: usize) -> Result {
     if !into.is_null() && struct_size >= size_of::<usize>() {
-        // SAFETY: there is room for a size; the caller may not have aligned a struct of his own.
+        // SAFETY: there is room for a size; the caller's struct may be unaligned.
         unsafe { into.cast::<usize>().write_unaligned(struct_size) };
     } else if !into.is_null() {
         return Err(Failure::argument(format!("struct_size of {} is {struct_size}", T::NAME)));
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: promised by the caller.
     unsafe { give(into, &T::default()) }
 }
 
@@ -136,12 +136,12 @@ pub unsafe extern "C" fn vaquita_model_open(
     model: *mut *mut Model,
 ) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let (path, given, out) = unsafe {
             (text(path, "path")?, given(options, ModelOptions::default())?, model.as_mut())
         };
         let out = out.ok_or_else(|| Failure::argument("model is null"))?;
-        // SAFETY: `memory` and `cache` are texts or null.
+        // SAFETY: `memory` and `cache` are strings or null.
         let (memory, cache) = unsafe {
             (optional_text(given.memory, "memory")?, optional_text(given.cache, "cache")?)
         };
@@ -173,11 +173,11 @@ pub unsafe extern "C" fn vaquita_model_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_model_close(model: *mut Model) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let Some(open) = (unsafe { model.as_ref() }) else { return Ok(()) };
         match open.inner.live() {
             0 => {
-                // SAFETY: it came from `Box::into_raw`, and nothing uses it any more.
+                // SAFETY: created by `Box::into_raw`, and no longer used.
                 drop(unsafe { Box::from_raw(model) });
                 Ok(())
             }
@@ -196,7 +196,7 @@ pub unsafe extern "C" fn vaquita_model_close(model: *mut Model) -> i32 {
 /// `model` is null or an open model.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_model_set_memory_budget(model: *const Model, bytes: u64) -> i32 {
-    // SAFETY: the caller's promise.
+    // SAFETY: promised by the caller.
     guard(|| Ok(unsafe { reference(model, "model") }?.inner.set_memory_budget(bytes)?))
 }
 
@@ -212,7 +212,7 @@ pub unsafe extern "C" fn vaquita_model_trim(model: *const Model, level: i32) -> 
             VAQUITA_TRIM_CRITICAL => TrimLevel::Critical,
             _ => return Err(Failure::argument(format!("level is {level}; see VAQUITA_TRIM_*"))),
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         unsafe { reference(model, "model") }?.inner.trim(level);
         Ok(())
     })
@@ -240,7 +240,7 @@ pub unsafe extern "C" fn vaquita_model_thermal_hint(
                 return Err(Failure::argument(message));
             }
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let (model, out) = unsafe { (reference(model, "model")?, threads.as_mut()) };
         let active = model.inner.thermal_hint(level);
         if let Some(out) = out {
@@ -257,7 +257,7 @@ pub unsafe extern "C" fn vaquita_model_thermal_hint(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_model_memory(model: *const Model, memory: *mut Memory) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let found = unsafe { reference(model, "model") }?.inner.memory();
         let value = Memory {
             struct_size: size_of::<Memory>(),
@@ -270,7 +270,7 @@ pub unsafe extern "C" fn vaquita_model_memory(model: *const Model, memory: *mut 
             experts_limit: bytes(found.experts_limit),
             experts: bytes(found.experts),
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         unsafe { give(memory, &value) }
     })
 }

@@ -15,12 +15,12 @@ use crate::status::{Failure, Result, VAQUITA_ERROR_BUSY, VAQUITA_ERROR_INTERNAL,
 pub struct Session {
     conversation: Mutex<Conversation>,
     pub(crate) canceller: Canceller,
-    /// Of the last answer.
+    /// Statistics of the last answer.
     pub(crate) stats: Mutex<Option<Stats>>,
 }
 
 impl Session {
-    /// The conversation, where no other call uses it.
+    /// Locks the conversation; an error if another call uses it.
     pub(crate) fn conversation(&self) -> Result<MutexGuard<'_, Conversation>> {
         self.conversation.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => Failure::new(
@@ -45,7 +45,7 @@ pub unsafe extern "C" fn vaquita_session_create(
     session: *mut *mut Session,
 ) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let (model, out) = unsafe { (reference(model, "model")?, session.as_mut()) };
         let out = out.ok_or_else(|| Failure::argument("session is null"))?;
         let conversation = model.inner.conversation()?;
@@ -64,13 +64,13 @@ pub unsafe extern "C" fn vaquita_session_create(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_close(session: *mut Session) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let Some(open) = (unsafe { session.as_ref() }) else { return Ok(()) };
         if matches!(open.conversation.try_lock(), Err(TryLockError::WouldBlock)) {
             let message = "the session is at work; cancel it, and close it when that has returned";
             return Err(Failure::new(VAQUITA_ERROR_BUSY, message));
         }
-        // SAFETY: it came from `Box::into_raw`, and nothing uses it any more.
+        // SAFETY: created by `Box::into_raw`, and no longer used.
         drop(unsafe { Box::from_raw(session) });
         Ok(())
     })
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn vaquita_session_close(session: *mut Session) -> i32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_cancel(session: *const Session) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         unsafe { reference(session, "session") }?.canceller.cancel();
         Ok(())
     })
@@ -100,7 +100,7 @@ pub unsafe extern "C" fn vaquita_session_set_system(
     system: *const c_char,
 ) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let (session, system) =
             unsafe { (reference(session, "session")?, text(system, "system")?) };
         session.conversation()?.set_system(system);
@@ -119,7 +119,7 @@ pub unsafe extern "C" fn vaquita_session_set_tools(
     tools: *const c_char,
 ) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let (session, tools) = unsafe { (reference(session, "session")?, text(tools, "tools")?) };
         Ok(session.conversation()?.set_tools(tools)?)
     })
@@ -136,7 +136,7 @@ pub unsafe extern "C" fn vaquita_session_set_template_variables(
     variables: *const c_char,
 ) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let (session, variables) =
             unsafe { (reference(session, "session")?, text(variables, "variables")?) };
         Ok(session.conversation()?.set_template_variables(variables)?)
@@ -155,7 +155,7 @@ pub unsafe extern "C" fn vaquita_session_add_message(
     content: *const c_char,
 ) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let (session, role, content) = unsafe {
             (reference(session, "session")?, text(role, "role")?, text(content, "content")?)
         };
@@ -170,7 +170,7 @@ pub unsafe extern "C" fn vaquita_session_add_message(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_reset(session: *const Session) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         unsafe { reference(session, "session") }?.conversation()?.reset();
         Ok(())
     })
@@ -183,7 +183,7 @@ pub unsafe extern "C" fn vaquita_session_reset(session: *const Session) -> i32 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_save(session: *const Session, path: *const c_char) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let (session, path) = unsafe { (reference(session, "session")?, text(path, "path")?) };
         Ok(session.conversation()?.save(Path::new(path))?)
     })
@@ -199,7 +199,7 @@ pub unsafe extern "C" fn vaquita_session_restore(
     path: *const c_char,
 ) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let (session, path) = unsafe { (reference(session, "session")?, text(path, "path")?) };
         Ok(session.conversation()?.restore(Path::new(path))?)
     })

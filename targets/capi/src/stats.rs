@@ -1,4 +1,4 @@
-//! What an answer cost.
+//! Cost of an answer.
 
 use std::sync::PoisonError;
 
@@ -94,11 +94,11 @@ impl Stats {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_stats(session: *const Session, stats: *mut Stats) -> i32 {
     guard(|| {
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         let session = unsafe { reference(session, "session") }?;
         let last = *session.stats.lock().unwrap_or_else(PoisonError::into_inner);
         let last = last.ok_or_else(|| Failure::argument("the session has not answered yet"))?;
-        // SAFETY: the caller's promise.
+        // SAFETY: promised by the caller.
         unsafe { give(stats, &last) }
     })
 }

@@ -1,4 +1,4 @@
-//! Codes, messages, and the line that no panic crosses.
+//! Error codes and messages, and the boundary that panics do not cross.
 
 use std::cell::RefCell;
 use std::ffi::{CString, c_char};
@@ -29,7 +29,7 @@ pub const VAQUITA_ERROR_BUSY: i32 = 9;
 /// A mistake in this library: close the session or the model that it happened to.
 pub const VAQUITA_ERROR_INTERNAL: i32 = 10;
 
-/// Why a call failed.
+/// Error of a call.
 #[derive(Debug)]
 pub struct Failure {
     status: i32,
@@ -68,7 +68,7 @@ thread_local! {
     static LAST: RefCell<CString> = RefCell::default();
 }
 
-/// Runs a call. An error's message is kept for `vaquita_last_error`; a panic is an error.
+/// Runs a call. Keeps an error's message for `vaquita_last_error`, and turns a panic into an error.
 pub fn guard(call: impl FnOnce() -> Result) -> i32 {
     let result = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_panic_becomes_a_code_and_a_message() {
         assert_eq!(guard(|| panic!("no {}", "way")), VAQUITA_ERROR_INTERNAL);
-        // SAFETY: the message is of this thread, and no call fails meanwhile.
+        // SAFETY: the message belongs to this thread, on which no call fails in between.
         let message = unsafe { CStr::from_ptr(vaquita_last_error()) };
         assert_eq!(message.to_str(), Ok("a mistake in libvaquita: no way"));
         assert_eq!(guard(|| Ok(())), VAQUITA_OK);

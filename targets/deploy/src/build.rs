@@ -1,11 +1,11 @@
-//! The program for a board's processor.
+//! Builds the program for a board's processor.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::DeployError;
 
-/// What a program is built for.
+/// Target of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// 64-bit ARM.
@@ -15,7 +15,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// From `uname -s -m`.
+    /// The target according to `uname -s -m`.
     pub fn of(uname: &str) -> Option<Self> {
         match uname {
             "Linux aarch64" | "Linux arm64" => Some(Self::Aarch64),
@@ -24,7 +24,7 @@ impl Target {
         }
     }
 
-    /// As Rust calls it.
+    /// Rust's target triple.
     pub fn triple(self) -> &'static str {
         match self {
             Self::Aarch64 => "aarch64-unknown-linux-gnu",
@@ -41,8 +41,8 @@ impl Target {
     }
 }
 
-/// Builds `vaquita` for a target from the repository at `source`, linked statically, so that it runs whatever C library the
-/// board has. What cargo prints is shown.
+/// Builds `vaquita` for a target from the repository at `source`. It is linked statically, to be
+/// independent of the board's C library. The output of cargo is shown.
 pub fn build(source: &Path, target: Target) -> Result<PathBuf, DeployError> {
     let triple = target.triple();
     let variable = format!("CARGO_TARGET_{}", triple.to_uppercase().replace('-', "_"));

@@ -1,5 +1,5 @@
-//! The checksum of POSIX `cksum`, which every board has: CRC-32 with the highest bit first, then over the length.
-//! It finds what was damaged on the way; ssh sees to it that nobody did so on purpose.
+//! The checksum of POSIX `cksum`, which every board has: CRC-32 with the highest bit first,
+//! followed by the length. It detects accidental damage; ssh protects against tampering.
 
 use std::io::{self, Read};
 
@@ -27,7 +27,7 @@ impl Cksum {
             .fold(self.0, |crc, byte| crc << 8 ^ TABLE[((crc >> 24) ^ u32::from(*byte)) as usize]);
     }
 
-    /// Of the next `bytes` of a file. It is an error where there are fewer.
+    /// Checksum of the next `bytes` bytes of a file; an error if there are fewer.
     pub fn of(file: &mut impl Read, bytes: u64) -> io::Result<u32> {
         let mut sum = Self(0);
         let (mut buffer, mut left) = (vec![0; 1 << 20], bytes);

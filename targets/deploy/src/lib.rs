@@ -1,7 +1,7 @@
-//! Brings the program and a model to a board over ssh: [`build()`] makes the program for the board's processor, and
-//! [`Remote::copy`] copies files so that what was interrupted goes on where it stopped.
+//! Deploys the program and models to a board over ssh. [`build()`] builds the program for the
+//! board's processor, and [`Remote::copy`] copies files and resumes interrupted copies.
 //!
-//! The board needs nothing but a shell and POSIX tools.
+//! The board needs only a shell and POSIX tools.
 
 pub mod build;
 mod cksum;
@@ -14,53 +14,53 @@ use std::process::{Command, Output, Stdio};
 pub use build::{Target, build};
 use cksum::Cksum;
 
-/// Why a board cannot be reached or does not take what it is sent.
+/// Error of a deployment.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    /// The host's name would be taken for something else.
+    /// The host name is invalid.
     #[error("{host:?} is not a host; write it like pi@raspberrypi.local")]
     Host {
-        /// What was given.
+        /// The name given.
         host: String,
     },
-    /// A file here cannot be read.
+    /// A local file cannot be read.
     #[error("{path}: {source}")]
     Local {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
     /// ssh or cargo cannot be started.
     #[error("{program} cannot be started: {source}")]
     Start {
-        /// Which.
+        /// Name of the program.
         program: String,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
-    /// A command failed on the board, or ssh did.
+    /// A command failed on the board, or ssh itself failed.
     #[error("{host}: {message}")]
     Remote {
-        /// The board.
+        /// Name of the board.
         host: String,
-        /// What was said.
+        /// Output of the command.
         message: String,
     },
-    /// A processor or system that the program is not built for.
+    /// The board's processor or system is not supported.
     #[error("{host} is {found}; allowed: Linux on aarch64 or x86_64")]
     System {
-        /// The board.
+        /// Name of the board.
         host: String,
-        /// What it is.
+        /// The system found.
         found: String,
     },
-    /// What arrived is not what was sent.
+    /// The copy differs from the original.
     #[error("{host}: {path} arrived damaged, and was removed; try again")]
     Damaged {
-        /// The board.
+        /// Name of the board.
         host: String,
-        /// The file there.
+        /// Path of the file on the board.
         path: String,
     },
     /// The program cannot be built.
@@ -68,33 +68,34 @@ pub enum DeployError {
         "the program cannot be built for {target}: see above; or give one that is built, with --binary"
     )]
     Build {
-        /// For what.
+        /// Target triple.
         target: &'static str,
     },
 }
 
-/// A board that ssh reaches.
+/// A board that ssh can reach.
 #[derive(Clone, Debug)]
 pub struct Remote {
-    /// The program and its options.
+    /// The ssh program and its options.
     ssh: Vec<String>,
     host: String,
 }
 
-/// What was copied.
+/// Result of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// Bytes that were there already.
+    /// Bytes that were on the board already.
     pub kept_bytes: u64,
     /// Bytes that were sent.
     pub sent_bytes: u64,
 }
 
 impl Remote {
-    /// A board by its name for ssh. `ssh` is the command with its options, such as `ssh -p 2222`.
+    /// A board by its ssh destination. `ssh` is the command with its options, such as `ssh -p
+    /// 2222`.
     pub fn new(ssh: &str, host: &str) -> Result<Self, DeployError> {
         let ssh: Vec<String> = ssh.split_whitespace().map(String::from).collect();
-        // ssh would take a leading `-` for an option, which can name a program to run.
+        // ssh would interpret a leading `-` as an option, which can name a program to run.
         if ssh.is_empty() || host.is_empty() || host.starts_with('-') {
             return Err(DeployError::Host { host: host.into() });
         }
@@ -117,7 +118,7 @@ impl Remote {
         DeployError::Remote { host: self.host.clone(), message }
     }
 
-    /// What a script prints there.
+    /// Output of a script on the board.
     pub fn output(&self, script: &str) -> Result<String, DeployError> {
         let output = self.command(script).stdin(Stdio::null()).output();
         let output = output.map_err(|error| self.start_error(error))?;
@@ -127,7 +128,7 @@ impl Remote {
         }
     }
 
-    /// Runs a script there; what it prints is printed here.
+    /// Runs a script on the board and prints its output here.
     pub fn show(&self, script: &str) -> Result<(), DeployError> {
         let status = self.command(script).stdin(Stdio::null()).status();
         let status = status.map_err(|error| self.start_error(error))?;
@@ -136,14 +137,15 @@ impl Remote {
         if status.success() { Ok(()) } else { Err(failed()) }
     }
 
-    /// What to build for it.
+    /// The build target of the board.
     pub fn target(&self) -> Result<Target, DeployError> {
         let found = self.output("uname -s -m")?;
         Target::of(&found).ok_or(DeployError::System { host: self.host.clone(), found })
     }
 
-    /// Copies a file to a path there. What an earlier try has brought is kept where it is right, and the file appears
-    /// under its name only when it is whole. `progress` is told bytes that are there, and all.
+    /// Copies a file to a path on the board. Keeps the intact part of an earlier attempt; the file
+    /// appears under its name only once it is complete. `progress` receives the bytes present and
+    /// the total.
     pub fn copy(
         &self,
         from: &Path,
@@ -181,7 +183,7 @@ impl Remote {
         Ok(Copied { kept_bytes: kept, sent_bytes: all - kept })
     }
 
-    /// Checksum and bytes of a file there; `None` where it is not.
+    /// Checksum and length of a file on the board; `None` if it does not exist.
     fn cksum(&self, quoted: &str) -> Result<Option<(u32, u64)>, DeployError> {
         let said = self.output(&format!("if [ -f {quoted} ]; then cksum < {quoted}; fi"))?;
         let mut fields = said.split_whitespace();
@@ -224,7 +226,7 @@ impl Remote {
     }
 }
 
-/// A word for the shell there, whatever is in it.
+/// Quotes a word for the board's shell.
 pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
