@@ -1,4 +1,4 @@
-//! Texts to measure on: one JSON object per line, or plain text.
+//! Evaluation and calibration texts: one JSON object per line, or plain text.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
@@ -14,13 +14,14 @@ struct Document {
     text: String,
 }
 
-/// Bytes of a line of JSON.
+/// Maximum length of a JSON line, in bytes.
 const LONGEST_LINE: u64 = 32 << 20;
-/// Bytes of a paragraph above which it becomes several documents.
+/// Length in bytes above which a paragraph is split into several documents.
 const LONGEST_PARAGRAPH: usize = 8192;
 
-/// The documents of a file. Of JSON lines, which end in `.jsonl` or begin with a brace, these are the `text` of each;
-/// of plain text the paragraphs, which blank lines part, long ones cut between words.
+/// The documents of a file. For JSON lines (a name that ends in `.jsonl`, or contents that begin
+/// with a brace), the `text` of each line; for plain text, the paragraphs separated by blank lines,
+/// with long ones split between words.
 pub fn read_documents(path: &Path) -> Result<Vec<String>, EvalError> {
     if is_jsonl(path)? {
         let documents: Vec<Document> = read_jsonl(path, "`text`")?;
@@ -44,7 +45,7 @@ fn is_jsonl(path: &Path) -> Result<bool, EvalError> {
     Ok(matches!(first.transpose().map_err(io)?, Some(b'{')))
 }
 
-/// Runs of lines that are not blank, cut where they are too long.
+/// Runs of non-blank lines, split if they are too long.
 fn paragraphs(text: &str) -> Vec<String> {
     let mut found = vec![String::new()];
     for line in text.lines() {
@@ -61,7 +62,8 @@ fn paragraphs(text: &str) -> Vec<String> {
     found.iter().flat_map(|paragraph| pieces(paragraph)).filter(|piece| !piece.is_empty()).collect()
 }
 
-/// A paragraph, cut before the last white space that keeps a piece short enough; within a word where there is none.
+/// Splits a paragraph before the last white space at which a piece is short enough, or within a
+/// word if there is none.
 fn pieces(mut text: &str) -> Vec<String> {
     let mut pieces = Vec::new();
     while text.len() > LONGEST_PARAGRAPH {
@@ -75,7 +77,7 @@ fn pieces(mut text: &str) -> Vec<String> {
     pieces
 }
 
-/// Each line, empty ones left out. `fields` names what a line must have, for the error.
+/// Parses each non-empty line. `fields` names the required fields, for errors.
 pub fn read_jsonl<T: DeserializeOwned>(
     path: &Path,
     fields: &'static str,
@@ -139,7 +141,7 @@ mod tests {
         let text = "\n\nOne line,\nand another.\r\n \t\n\nThe second.\n";
         assert_eq!(read_as("book.txt", text).unwrap(), ["One line,\nand another.", "The second."]);
         assert!(read_as("empty.txt", "\n \n").unwrap().is_empty());
-        // What begins with a brace is taken as JSON lines, whatever its name.
+        // A file that begins with a brace is parsed as JSON lines, regardless of its name.
         assert_eq!(read_as("texts.txt", " {\"text\": \"a\"}\n").unwrap(), ["a"]);
         let message = read_as("book.txt", b"caf\xe9").unwrap_err().to_string();
         assert!(message.contains("book.txt") && message.contains("UTF-8"), "{message}");

@@ -1,5 +1,5 @@
-//! How far a model's predictions are from a reference's: the Kullback-Leibler divergence of the model from
-//! the reference at each token, and what else comes of comparing them there.
+//! Divergence of a model from a reference: the Kullback-Leibler divergence at each token, and other
+//! comparisons of the predictions.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,30 +11,30 @@ use crate::reference_file::{ReferenceFile, Row};
 use crate::softmax::{log_softmax, top};
 use crate::{EvalError, OnProgress, Subject};
 
-/// How far a model is from its reference.
+/// Divergence of a model from its reference.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Divergence {
     /// Mean divergence, in nats.
     pub mean_kld: f64,
     /// Standard error of the mean.
     pub mean_kld_se: f64,
-    /// 99 of 100 tokens diverge less.
+    /// 99th percentile of the divergence over tokens.
     pub p99_kld: f64,
-    /// Part of the tokens where both think the same token likeliest.
+    /// Fraction of tokens for which both predict the same most likely token.
     pub same_top: f64,
-    /// The model's perplexity over the reference's.
+    /// The model's perplexity divided by the reference's.
     pub ppl_ratio: f64,
-    /// Its standard error, from the paired differences.
+    /// Standard error of the ratio, from paired differences.
     pub ppl_ratio_se: f64,
-    /// The model's perplexity.
+    /// Perplexity of the model.
     pub perplexity: f64,
-    /// The reference's.
+    /// Perplexity of the reference.
     pub reference_perplexity: f64,
-    /// Tokens compared.
+    /// Number of tokens compared.
     pub tokens: usize,
 }
 
-/// One token's comparison.
+/// Comparison at one token.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     divergence: f64,
@@ -43,7 +43,7 @@ struct Sample {
     reference_loss: f64,
 }
 
-/// Compares a model with what a reference file says of the reference, over the first `limit` documents of it.
+/// Compares a model with the predictions in a reference file, over its first `limit` documents.
 pub fn divergence_from_file(
     subject: &Subject,
     reference: &ReferenceFile,
@@ -68,7 +68,7 @@ pub fn divergence_from_file(
             for ours in subject.chunks(document.tokens) {
                 let (ours, targets) = ours?;
                 for (logits, target) in ours.chunks_exact(vocab_size).zip(targets) {
-                    // As many rows as predictions: the file was checked when it was opened.
+                    // There is a row per prediction: the file was checked when it was opened.
                     let Some(row) = rows.next() else { break };
                     samples.push(compare_with(logits, &row?, *target));
                 }
@@ -81,7 +81,8 @@ pub fn divergence_from_file(
     Ok(summarize(&samples.concat()))
 }
 
-/// Compares two models over texts, tokenized by the reference, each after the begin-of-sentence token.
+/// Compares two models over texts, tokenized by the reference, each after the begin-of-sentence
+/// token.
 pub fn divergence(
     subject: &Subject,
     reference: &Subject,
@@ -120,7 +121,7 @@ fn compare_with(logits: &[f32], reference: &Row, target: u32) -> Sample {
     let (ours, theirs) = (log_softmax(logits), &reference.log_probs);
     let terms = ours.iter().zip(theirs).filter(|(_, q)| **q > f64::NEG_INFINITY);
     Sample {
-        // Rounding may leave it a little below zero where both are the same.
+        // Rounding may make it slightly negative if both are equal.
         divergence: terms.map(|(p, q)| q.exp() * (q - p)).sum::<f64>().max(0.0),
         same_top: top(logits) == reference.top,
         loss: -ours[target as usize],
@@ -142,7 +143,7 @@ fn summarize(samples: &[Sample]) -> Divergence {
         p99_kld: sorted[rank],
         same_top: same as f64 / samples.len() as f64,
         ppl_ratio: difference.exp(),
-        // To first order: the exponential's slope is the exponential.
+        // To first order: the derivative of the exponential is the exponential.
         ppl_ratio_se: difference.exp() * difference_se,
         perplexity: mean(samples.iter().map(|sample| sample.loss)).0.exp(),
         reference_perplexity: mean(samples.iter().map(|sample| sample.reference_loss)).0.exp(),

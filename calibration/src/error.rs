@@ -1,4 +1,4 @@
-//! What can go wrong in an evaluation.
+//! Errors of evaluations.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use vaquita_runtime::session::prompt::PromptError;
 use crate::reference_file::ReferenceError;
 use crate::statistics::CalibrationError;
 
-/// Why there is no result.
+/// Error of an evaluation.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
     /// A file cannot be read.
@@ -17,51 +17,51 @@ pub enum EvalError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// A line is not what it should be.
+    /// A line is malformed.
     #[error("{path}, line {line}: {source}; each line is one JSON object with {fields}")]
     Line {
         /// The file.
         path: PathBuf,
-        /// Its number, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// What is wrong.
+        /// The problem.
         source: serde_json::Error,
-        /// What it must have.
+        /// Fields that a line must have.
         fields: &'static str,
     },
-    /// A line is too long to be read at once.
+    /// A line is too long.
     #[error("{path}, line {line} has more than {most} bytes; cut it into several")]
     LongLine {
         /// The file.
         path: PathBuf,
-        /// Its number, from 1.
+        /// Line number, from 1.
         line: usize,
-        /// Bytes that it may have.
+        /// Maximum length, in bytes.
         most: u64,
     },
-    /// A file of neither JSON lines nor text.
+    /// A file is neither JSON lines nor plain text.
     #[error("{path} is not UTF-8 text; give JSON lines with `text`, or plain text")]
     NotText {
         /// The file.
         path: PathBuf,
     },
-    /// Nothing to measure on.
+    /// There is nothing to measure on.
     #[error("{what} is needed; the file has none")]
     Nothing {
-        /// What is lacking.
+        /// What is missing.
         what: &'static str,
     },
-    /// Two models whose tokens do not correspond.
+    /// The vocabularies of two models differ.
     #[error(
         "the model has {model} tokens in its vocabulary, the reference {reference}; compare models of one family"
     )]
     Vocabularies {
-        /// The model's.
+        /// Size of the model's vocabulary.
         model: usize,
-        /// The reference's.
+        /// Size of the reference's vocabulary.
         reference: usize,
     },
     /// A reference file cannot be used.
@@ -69,13 +69,13 @@ pub enum EvalError {
     Reference {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: ReferenceError,
     },
-    /// What was found could not be written down.
+    /// The statistics cannot be written.
     #[error(transparent)]
     Calibration(#[from] CalibrationError),
-    /// Text could not be made into a prompt.
+    /// A prompt cannot be made from a text.
     #[error(transparent)]
     Prompt(#[from] PromptError),
     /// The model failed.

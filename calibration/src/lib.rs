@@ -1,8 +1,9 @@
-//! What quantization costs: [`perplexity`], [`divergence`] from a reference, which
-//! a [`reference_file`] can stand for, and graded [`tasks`]; and calibration: the
-//! [`statistics`] that quantizing goes by.
+//! Evaluation and calibration. Quantization loss is measured as [`perplexity`], as [`divergence`]
+//! from a reference, which a [`reference_file`] can replace, and by graded [`tasks`]. Calibration
+//! collects the [`statistics`] that guide the quantizer.
 //!
-//! A [`Subject`] is what is measured. Documents and questions run in parallel, each with one thread.
+//! A [`Subject`] is a model under evaluation. Documents and questions run in parallel, each on one
+//! thread.
 
 pub mod cluster;
 mod corpus;
@@ -19,5 +20,5 @@ pub use corpus::{read_documents, read_jsonl};
 pub use error::EvalError;
 pub use subject::Subject;
 
-/// Hears how many of how many documents or questions are done.
+/// Progress callback with the number of finished documents or questions, and their total.
 pub type OnProgress<'a> = &'a (dyn Fn(usize, usize) + Sync);

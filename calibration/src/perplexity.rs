@@ -1,4 +1,5 @@
-//! Perplexity: the exponential of the mean negative log-likelihood of each token given those before it.
+//! Perplexity: the exponential of the mean negative log-likelihood of each token given the tokens
+//! before it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,16 +9,16 @@ use serde::Serialize;
 use crate::softmax::log_softmax;
 use crate::{EvalError, OnProgress, Subject};
 
-/// How well a model predicts texts.
+/// Result of a perplexity measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Perplexity {
     /// The perplexity.
     pub perplexity: f64,
-    /// Tokens predicted.
+    /// Number of predicted tokens.
     pub tokens: usize,
 }
 
-/// Measures it over texts, each after the begin-of-sentence token.
+/// Measures perplexity over texts, each after the begin-of-sentence token.
 pub fn perplexity(
     subject: &Subject,
     texts: &[String],

@@ -8,7 +8,7 @@ pub(crate) fn log_softmax(logits: &[f32]) -> Vec<f64> {
     shifted.into_iter().map(|x| x - log_sum).collect()
 }
 
-/// The first of the largest.
+/// Index of the first maximum.
 pub(crate) fn top(logits: &[f32]) -> Option<usize> {
     (0..logits.len()).reduce(|best, i| if logits[i] > logits[best] { i } else { best })
 }

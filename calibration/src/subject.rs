@@ -9,29 +9,30 @@ use vaquita_runtime::threads::Pool;
 
 use crate::EvalError;
 
-/// A model, what makes prompts for it, and how its sessions compute.
+/// A model with its prompter and session options.
 #[derive(Clone)]
 pub struct Subject {
     /// The model.
     pub model: Arc<Model>,
-    /// Text to tokens.
+    /// Renders and tokenizes prompts.
     pub prompter: Prompter,
-    /// How sessions compute.
+    /// Session options.
     pub options: SessionOptions,
 }
 
 impl Subject {
-    /// A session on one thread: documents run side by side.
+    /// A session on one thread, since documents run in parallel.
     pub(crate) fn session(&self) -> Session {
         Session::new(self.model.clone(), Arc::new(Pool::new(1)), self.options.clone())
     }
 
-    /// Texts as tokens: see [`tokenize`].
+    /// Tokenizes texts: see [`tokenize`].
     pub(crate) fn tokenize(&self, texts: &[String]) -> Result<Vec<Vec<u32>>, EvalError> {
         tokenize(&self.prompter, self.session().context(), texts)
     }
 
-    /// A checksum of the vocabulary: subjects of one fingerprint mean the same by a token.
+    /// Checksum of the vocabulary: in subjects with equal fingerprints, tokens have the same
+    /// meaning.
     pub(crate) fn tokenizer_fingerprint(&self) -> u32 {
         let tokenizer = self.prompter.tokenizer();
         let mut hasher = crc32fast::Hasher::new();
@@ -43,8 +44,8 @@ impl Subject {
         hasher.finalize()
     }
 
-    /// The logits after each token but the last, `[tokens, vocab_size]` for a few tokens at a time, and
-    /// the tokens that follow them.
+    /// The logits after each token except the last, `[tokens, vocab_size]` for a few tokens at a
+    /// time, with the tokens that follow.
     pub(crate) fn chunks<'a>(
         &'a self,
         document: &'a [u32],
@@ -57,11 +58,11 @@ impl Subject {
     }
 }
 
-/// Tokens whose logits are in memory together.
+/// Number of tokens whose logits are in memory together.
 pub(crate) const CHUNK: usize = 64;
 
-/// Texts as tokens, each after the begin-of-sentence token, cut where the context ends. Texts of
-/// fewer than two tokens predict nothing and are left out.
+/// Tokenizes texts, each after the begin-of-sentence token, truncated to the context. Texts of
+/// fewer than two tokens predict nothing and are omitted.
 pub(crate) fn tokenize(
     prompter: &Prompter,
     context: usize,

@@ -13,25 +13,25 @@ use vaquita_runtime::session::sampler::SamplingOptions;
 
 use crate::{EvalError, OnProgress, Subject, read_jsonl};
 
-/// Tokens an answer may have, its reasoning among them.
+/// Maximum number of tokens of an answer, including reasoning.
 const MAX_TOKENS: usize = 256;
 
-/// A question whose answer is known.
+/// A question with a known answer.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Question {
     /// Kind of question.
     pub task: String,
-    /// What is asked.
+    /// Text of the question.
     pub question: String,
     /// The right answer.
     pub answer: String,
-    /// What the full-precision model says, reasoning and all, where it was recorded.
+    /// The full-precision model's output, including reasoning, if it was recorded.
     #[serde(default)]
     pub greedy: Option<String>,
 }
 
 impl Question {
-    /// Questions, one per line.
+    /// Reads questions, one per line.
     pub fn read(path: &Path) -> Result<Vec<Self>, EvalError> {
         let questions: Vec<Self> = read_jsonl(path, "`task`, `question` and `answer`")?;
         match questions.is_empty() {
@@ -40,8 +40,8 @@ impl Question {
         }
     }
 
-    /// Whether `text`, reasoning and answer, answers it. Stories have no one right answer: they must be
-    /// told the way stories in this set begin.
+    /// Whether `text`, reasoning and answer, is right. Stories have no single right answer: they
+    /// must begin like the stories of this set.
     pub fn is_right(&self, text: &str) -> bool {
         let answer = text.rsplit("</think>").next().unwrap_or_default().trim();
         match self.task.as_str() {
@@ -51,16 +51,16 @@ impl Question {
     }
 }
 
-/// How many were right.
+/// Results of grading.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Grades {
-    /// Part of all questions that was answered right.
+    /// Fraction of all questions that were answered correctly.
     pub accuracy: f64,
-    /// Right and asked, by task.
+    /// Numbers of right answers and of questions, by task.
     pub tasks: BTreeMap<String, [usize; 2]>,
 }
 
-/// What the model says to a question: reasoning, its end, and the answer.
+/// The model's output for a question: reasoning, its end, and the answer.
 pub fn answer(subject: &Subject, question: &str) -> Result<String, EvalError> {
     let prompt = subject.prompter.chat(&[Message::new("user", question)], None)?;
     let options = GenerationOptions {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use vaquita_calibration::EvalError;
 use vaquita_calibration::read_documents;
 use vaquita_calibration::statistics::{
-    Calibration, CalibrationError, CalibrationFile, Coverage, Origin, Reader, WalkOptions,
+    Calibration, CalibrationError, CalibrationFile, Calibrator, Coverage, ForwardOptions, Origin,
     calibrate, merge,
 };
 use vaquita_quantize::{Part, Stop, sources};
@@ -30,11 +30,11 @@ fn texts() -> Vec<String> {
     texts
 }
 
-fn reader(folder: &Path) -> Reader {
+fn calibrator(folder: &Path) -> Calibrator {
     let weights = sources::open(folder).unwrap().weights;
     let prompter = Prompter::new(Arc::new(Tokenizer::from_folder(folder).unwrap())).unwrap();
     let options = SessionOptions { cache: CacheType::F32, ..SessionOptions::default() };
-    Reader { weights, prompter, options, pool: Arc::new(Pool::new(2)) }
+    Calibrator { weights, prompter, options, pool: Arc::new(Pool::new(2)) }
 }
 
 /// Makes the whole file, or a part of it.
@@ -58,9 +58,10 @@ fn make_of(
     on_progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Coverage, EvalError> {
     let origin = Origin::new("crc32:01234567", texts);
-    let options = WalkOptions { states_in_memory: 1 << 16, ..WalkOptions::beside(out, Some(64)) };
+    let options =
+        ForwardOptions { states_in_memory: 1 << 16, ..ForwardOptions::beside(out, Some(64)) };
     let job = Calibration { origin: &origin, texts, part, out, stop };
-    calibrate(reader(model), &job, options, on_progress)
+    calibrate(calibrator(model), &job, options, on_progress)
 }
 
 fn make(part: Option<(usize, usize)>, out: &Path) -> Coverage {

@@ -1,4 +1,5 @@
-//! What goes into an expert-major file, in order, and how large it becomes, before any weight is encoded.
+//! Contents and size of an expert-major file, in file order, determined before any weight is
+//! encoded.
 //!
 //! The layout is described in docs/format.md; the runtime's `gguf_weights` reads it.
 
@@ -22,13 +23,13 @@ pub const CHECKSUMS_KEY: &str = "vaquita.record.crc32";
 
 const GGML_I8: GgmlType = GgmlType(24);
 
-/// Why a file cannot be laid out.
+/// Error of laying out a file.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
-    /// A shape that its type cannot hold, or a size beyond what can be counted.
+    /// A type that cannot hold a shape, or a size that overflows.
     #[error("the file cannot be laid out: {found}")]
     Layout {
-        /// What is wrong.
+        /// The problem.
         found: String,
     },
     /// The header cannot be written.
@@ -36,18 +37,18 @@ pub enum ContainerError {
     Gguf(#[from] GgufError),
 }
 
-/// The tensors that a source has.
+/// The tensors of a source.
 pub struct Inventory<'a> {
-    /// The model.
+    /// Configuration of the model.
     pub config: &'a Config,
-    /// Tensors that are not routed experts, without the optional ones that are absent.
+    /// Tensors that are not routed experts, without absent optional ones.
     pub tensors: Vec<TensorSpec>,
-    /// Weights of the model, the ones of vectors among them.
+    /// Number of weights of the model, including vectors.
     pub parameters: u64,
 }
 
 impl<'a> Inventory<'a> {
-    /// Asks the source for its optional tensors.
+    /// Checks which optional tensors the source has.
     pub fn new(weights: &'a dyn Weights) -> Result<Self, WeightsError> {
         let config = weights.config();
         let mut tensors = Vec::new();
@@ -56,35 +57,35 @@ impl<'a> Inventory<'a> {
                 tensors.push(spec);
             }
         }
-        let trunk: u64 = tensors.iter().map(|spec| spec.rows as u64 * spec.cols as u64).sum();
+        let dense: u64 = tensors.iter().map(|spec| spec.rows as u64 * spec.cols as u64).sum();
         let layers = expert_layers(config);
         let experts = layers.flat_map(|layer| expert_specs(config, layer));
-        let parameters = trunk + experts.map(|spec| expert_parameters(&spec)).sum::<u64>();
+        let parameters = dense + experts.map(|spec| expert_parameters(&spec)).sum::<u64>();
         Ok(Self { config, tensors, parameters })
     }
 }
 
-/// Weights of one expert.
+/// Number of weights of one expert.
 pub fn expert_parameters(spec: &ExpertSpec) -> u64 {
     3 * spec.hidden_size as u64 * spec.intermediate_size as u64
 }
 
-/// A length up to where the next record may start.
+/// Rounds a length up to the start of the next record.
 pub fn padded(len: u64) -> u64 {
     len.next_multiple_of(ALIGNMENT)
 }
 
-/// One tensor of the file and what it holds.
+/// A tensor of the file and its contents.
 #[derive(Clone, Debug)]
 pub enum Item {
-    /// A tensor of that type.
+    /// A tensor and its type.
     Tensor(TensorSpec, BlockType),
-    /// The record of an expert, its projections of those types.
+    /// The record of an expert and the types of its projections.
     Expert(ExpertSpec, [BlockType; 3]),
 }
 
 impl Item {
-    /// Its name in the file.
+    /// Name in the file.
     pub fn name(&self) -> String {
         match self {
             Self::Tensor(spec, _) => spec.name.clone(),
@@ -92,7 +93,7 @@ impl Item {
         }
     }
 
-    /// The layer it is of; `None` for embedding and output head.
+    /// Layer; `None` for embedding and output head.
     pub fn layer(&self) -> Option<usize> {
         match self {
             Self::Tensor(spec, _) => spec.layer(),
@@ -100,7 +101,7 @@ impl Item {
         }
     }
 
-    /// Its type, or those of gate, up and down where they differ.
+    /// Type, or those of gate, up and down if they differ.
     pub fn type_name(&self) -> String {
         match self {
             Self::Tensor(_, ty) => ty.name().into(),
@@ -109,7 +110,7 @@ impl Item {
         }
     }
 
-    /// Weights in it.
+    /// Number of weights.
     pub fn parameters(&self) -> u64 {
         match self {
             Self::Tensor(spec, _) => spec.rows as u64 * spec.cols as u64,
@@ -118,13 +119,13 @@ impl Item {
     }
 }
 
-/// A file that is to be written.
+/// Layout of a file to be written.
 pub struct Layout {
-    /// All metadata, the checksums still zero.
+    /// All metadata; checksums are still zero.
     pub metadata: Metadata,
-    /// What the header says of each tensor.
+    /// Entries of the header for each tensor.
     pub tensors: Vec<TensorPlan>,
-    /// What each tensor holds.
+    /// Contents of each tensor.
     pub items: Vec<Item>,
     /// Bytes of the whole file.
     pub file_bytes: u64,
@@ -141,7 +142,7 @@ impl Layout {
         let config = inventory.config;
         let (mut items, mut tensors, mut coded) = (Vec::new(), Vec::new(), Coded::default());
         let layers = (0..config.num_layers_stored()).map(Some);
-        // What is of no layer comes last, as the output head does when a model is run.
+        // Tensors without a layer come last, like the output head in the forward pass.
         for layer in layers.chain([None]) {
             for spec in inventory.tensors.iter().filter(|spec| spec.layer() == layer) {
                 let ty = plan.tensor_type(spec);
@@ -178,12 +179,14 @@ impl Layout {
         Ok(Self { metadata, tensors, items, file_bytes })
     }
 
-    /// What the file will be, but for the weights: no two jobs whose files may differ have the same.
+    /// Fingerprint of everything but the weights: jobs whose files may differ have different
+    /// fingerprints.
     pub fn fingerprint(&self) -> Result<String, ContainerError> {
         fingerprint(&self.metadata, &self.tensors)
     }
 
-    /// Where the first `items` items end, padding and header included; `None` where there are not so many.
+    /// Offset at which the first `items` items end, including padding and header; `None` if there
+    /// are fewer items.
     pub fn end_of(&self, items: usize) -> Option<u64> {
         let rest = self.tensors.get(items..)?.iter();
         let rest = rest.map(|tensor| tensor.ty.byte_len(&tensor.dims).map_or(0, padded));
@@ -195,7 +198,7 @@ fn unfit(name: &str) -> ContainerError {
     ContainerError::Layout { found: format!("{name} does not fit its type") }
 }
 
-/// The lists that say what the opaque tensors are.
+/// Metadata lists that describe the opaque tensors.
 #[derive(Default)]
 struct Coded {
     names: Vec<String>,
@@ -217,7 +220,7 @@ fn metadata(
     metadata.insert("general.name", identity.name.as_str());
     metadata.insert(ALIGNMENT_KEY, ALIGNMENT as u32);
     config.family.write_metadata(config, &mut metadata);
-    // A source without a tokenizer still knows where texts begin and end.
+    // Even without a tokenizer, the source names the tokens at which texts begin and end.
     if let Some(bos) = config.bos_token_id {
         metadata.insert("tokenizer.ggml.bos_token_id", bos);
     }
@@ -244,7 +247,7 @@ fn metadata(
     metadata
 }
 
-/// A checksum of a header.
+/// Checksum of a header.
 pub(crate) fn fingerprint(
     metadata: &Metadata,
     tensors: &[TensorPlan],
@@ -264,7 +267,7 @@ pub(crate) fn file_bytes(
     sum.ok_or_else(|| unfit("the file"))
 }
 
-/// What comes before the first tensor.
+/// The bytes before the first tensor.
 fn header(metadata: &Metadata, tensors: &[TensorPlan]) -> Result<Vec<u8>, GgufError> {
     let mut header = Cursor::new(Vec::new());
     GgufWriter::new(&mut header, Path::new("header"), metadata, tensors.to_vec())?;

@@ -1,22 +1,23 @@
-//! From llama.cpp's layout, where a layer's experts are stacked, to ours, where each is one record: the same weights,
-//! in an order in which one read brings one expert. The work is [`quantize`](crate::quantize)'s, under
-//! [`Plan::as_stored`](crate::Plan::as_stored); here is what it is of use for.
+//! Converts llama.cpp's layout, with a layer's experts stacked, to the expert-major layout, with
+//! one record per expert: the same weights, arranged so that one read loads one expert.
+//! [`quantize`](crate::quantize) does the work under [`Plan::as_stored`](crate::Plan::as_stored);
+//! this module checks that the conversion is worthwhile.
 
 use std::path::{Path, PathBuf};
 
 use vaquita_runtime::checkpoint::gguf_weights::OpenError;
 use vaquita_runtime::checkpoint::{GgufWeights, Verify, Weights};
 
-/// Why a source is not to be converted.
+/// Reason not to convert a source.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
-    /// It is a checkpoint.
+    /// The source is a checkpoint.
     #[error("{path} is a folder, and convert takes a GGUF file: `vaquita quantize` takes folders")]
     Folder {
         /// The folder.
         path: PathBuf,
     },
-    /// Its experts are records already.
+    /// The experts are stored as records already.
     #[error(
         "{path} has its experts in records already; with --type, convert makes a smaller file of it"
     )]
@@ -32,12 +33,13 @@ pub enum ConvertError {
         /// The file.
         path: PathBuf,
     },
-    /// It does not open as a model.
+    /// The file does not open as a model.
     #[error(transparent)]
     Open(#[from] OpenError),
 }
 
-/// Refuses what is no GGUF file of a model, and where the weights are to stay as they are, what would gain nothing.
+/// Checks that the source is a model in GGUF, and, if its weights are to stay as they are, that the
+/// conversion gains something.
 pub fn check(path: &Path, as_stored: bool) -> Result<(), ConvertError> {
     let path_buf = || path.to_path_buf();
     if path.is_dir() {

@@ -1,7 +1,7 @@
-//! A model in the layout that llama.cpp and its kin read: a layer's experts in one tensor per projection, and types of
-//! ggml's. What the quantizer writes is no trap: it can be taken elsewhere.
+//! Exports a model in the layout of llama.cpp and related programs: a layer's experts in one tensor
+//! per projection, in ggml's types, so that models are not locked into the expert-major format.
 //!
-//! Multi-token-prediction layers are left out, as llama.cpp's converter leaves them.
+//! Multi-token-prediction layers are left out, as by llama.cpp's converter.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -28,28 +28,28 @@ use crate::sources::Identity;
 pub const TYPES: [BlockType; 4] =
     [BlockType::F16, BlockType::BF16, BlockType::F32, BlockType::Q8_0];
 
-/// What is to be exported.
+/// An export to be made.
 pub struct Export<'a> {
-    /// The model.
+    /// Weights of the model.
     pub weights: &'a dyn Weights,
-    /// What it is.
+    /// Identity of the model.
     pub identity: &'a Identity,
-    /// `tokenizer.*` metadata for the file, and `general.*` of its origin.
+    /// `tokenizer.*` metadata for the file, and `general.*` metadata of its origin.
     pub tokenizer: &'a Metadata,
-    /// The type of matrices, one of [`TYPES`]; vectors and routers are F32.
+    /// Type of matrices, one of [`TYPES`]; vectors and routers are F32.
     pub ty: BlockType,
-    /// The file to make. An existing one is replaced once the new one is whole.
+    /// Output file. An existing one is replaced once the new one is complete.
     pub out: &'a Path,
 }
 
 /// One tensor of the file.
 enum Item {
     Tensor(TensorSpec, BlockType),
-    /// A projection of all experts of a layer.
+    /// One projection of all experts of a layer.
     Stack(LayerId, Projection, BlockType),
 }
 
-/// Writes the file and gives its size in bytes. On an error nothing has changed.
+/// Writes the file and returns its size in bytes. An error leaves an existing file unchanged.
 pub fn export(job: &Export, progress: &mut dyn FnMut(Progress)) -> Result<u64, QuantizeError> {
     refuse_source(job.out, job.identity)?;
     let mut config = job.weights.config().clone();
@@ -59,7 +59,7 @@ pub fn export(job: &Export, progress: &mut dyn FnMut(Progress)) -> Result<u64, Q
     let needed = lens.sum();
     let (partial, file) = PartialFile::create(job.out)
         .map_err(|source| QuantizeError::Create { out: job.out.to_path_buf(), source })?;
-    // Nothing is left to go on from.
+    // No partial work is kept to resume from.
     let in_write = |error| in_write(job.out, needed, error).starts_over();
     let out = BufWriter::with_capacity(1 << 20, file);
     let mut writer =
@@ -107,7 +107,7 @@ struct Stack<'a> {
 }
 
 impl Stack<'_> {
-    /// Expert by expert: a stack may be larger than the memory.
+    /// Writes expert by expert: a stack may be larger than memory.
     fn write(
         &self,
         ty: BlockType,
@@ -139,7 +139,7 @@ impl Stack<'_> {
     }
 }
 
-/// All tensors in file order, and what the header says of them.
+/// All tensors in file order, with their header entries.
 fn layout(job: &Export, config: &Config) -> Result<(Vec<Item>, Vec<TensorPlan>), QuantizeError> {
     let unfit = |name: &str| ContainerError::Layout {
         found: format!("{name} has no type in ggml's layout"),
@@ -176,7 +176,8 @@ fn layout(job: &Export, config: &Config) -> Result<(Vec<Item>, Vec<TensorPlan>),
     Ok((items, plan))
 }
 
-/// Extents as llama.cpp has them: vectors have one, the halves of `kv_b_proj` have the heads as a third.
+/// Dimensions in llama.cpp's convention: one for vectors, and the heads as a third for the halves
+/// of `kv_b_proj`.
 fn dims(config: &Config, spec: &TensorSpec) -> Vec<u64> {
     let (rows, cols) = (spec.rows as u64, spec.cols as u64);
     let of_heads = ["attn_k_b.weight", "attn_v_b.weight"].iter().any(|n| spec.name.ends_with(n));
@@ -218,7 +219,8 @@ fn encode(name: &str, matrix: &Matrix, ty: BlockType) -> Result<Vec<u8>, Quantiz
     Ok(encoders::encode(ty, matrix, Guide::default()).map_err(in_encode)?.0)
 }
 
-/// ggml's Q8_0: per 32 weights a scale in half precision and their codes, the largest at 127.
+/// Encodes ggml's Q8_0: per 32 weights a scale in half precision and their codes, the largest of
+/// magnitude 127.
 fn q8_0(weights: &[f32]) -> Vec<u8> {
     let mut out = Vec::with_capacity(weights.len() / GROUP * 34);
     for group in weights.chunks(GROUP) {

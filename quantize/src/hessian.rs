@@ -1,9 +1,11 @@
-//! Second moments of a matrix's inputs, `H = sum of x x^T`, in blocks along the diagonal: what decides how an
-//! error in one column can be made good in others.
+//! Second moments of a matrix's inputs, `H = sum of x x^T`, in blocks along the diagonal. They
+//! determine how an error in one column can be compensated in others.
 //!
-//! Blocks keep this small: of 2,048 inputs the whole would have 4 million entries, blocks of 64 have 133,000.
+//! Blocks keep this small: for 2,048 inputs, the full matrix would have 4 million entries; blocks
+//! of 64 have 133,000.
 
-/// Blocks of the symmetric matrix of second moments, the upper triangle of each, row by row.
+/// Diagonal blocks of the symmetric matrix of second moments, each as a packed upper triangle in
+/// row order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hessian {
     cols: usize,
@@ -12,39 +14,39 @@ pub struct Hessian {
 }
 
 impl Hessian {
-    /// All zero, for `cols` inputs in blocks of `block`; the last block may be smaller.
+    /// Zeros for `cols` inputs in blocks of `block`; the last block may be smaller.
     pub fn new(cols: usize, block: usize) -> Self {
         let block = block.max(1);
         Self { cols, block, sums: vec![0.0; Self::packed_len(cols, block)] }
     }
 
-    /// Takes packed triangles; `None` where they are not finite, or not as many as they should be.
+    /// From packed triangles; `None` if they are not finite or have the wrong length.
     pub fn from_packed(cols: usize, block: usize, sums: Vec<f32>) -> Option<Self> {
         let fits = block > 0 && sums.len() == Self::packed_len(cols, block);
         (fits && sums.iter().all(|sum| sum.is_finite())).then_some(Self { cols, block, sums })
     }
 
-    /// Entries that are stored for `cols` inputs in blocks of `block`.
+    /// Number of stored entries for `cols` inputs in blocks of `block`.
     pub fn packed_len(cols: usize, block: usize) -> usize {
         widths(cols, block).map(|n| n * (n + 1) / 2).sum()
     }
 
-    /// Inputs.
+    /// Number of inputs.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Inputs of a block.
+    /// Inputs per block.
     pub fn block(&self) -> usize {
         self.block
     }
 
-    /// The triangles.
+    /// The packed triangles.
     pub fn packed(&self) -> &[f32] {
         &self.sums
     }
 
-    /// Adds `factor` times another of the same shape; one of another shape adds nothing.
+    /// Adds `factor` times another Hessian; no effect if its shape differs.
     pub fn merge(&mut self, other: &Self, factor: f32) {
         if self.sums.is_empty() {
             *self = Self { sums: vec![0.0; other.sums.len()], ..*other };
@@ -56,7 +58,7 @@ impl Hessian {
         }
     }
 
-    /// The blocks, each as a full matrix, row-major, and its width.
+    /// The blocks as full row-major matrices, with their widths.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = (Vec<f64>, usize)> + '_ {
         let mut packed = self.sums.iter();
         widths(self.cols, self.block).map(move |n| {
@@ -72,7 +74,7 @@ impl Hessian {
     }
 }
 
-/// The widths of the blocks of `cols` inputs.
+/// Widths of the blocks of `cols` inputs.
 fn widths(cols: usize, block: usize) -> impl Iterator<Item = usize> {
     (0..cols).step_by(block.max(1)).map(move |at| block.min(cols - at))
 }
@@ -82,7 +84,7 @@ mod tests {
     use super::*;
 
     impl Hessian {
-        /// Adds `factor * x x^T` for each row `x` of `rows`; the factor is that of the row's number.
+        /// Adds `factor(i) * x x^T` for each row `x` of `rows`, with `i` the index of the row.
         pub fn add_rows(&mut self, rows: &[f32], factor: impl Fn(usize) -> f32) {
             for (row, x) in rows.chunks_exact(self.cols).enumerate() {
                 let mut sums = self.sums.iter_mut();

@@ -1,9 +1,10 @@
-//! Work that outlives its process: a file under a temporary name, and beside it a journal of what is durably in it.
+//! Resumable work: a file under a temporary name, and a journal of the steps that are durably in
+//! it.
 //!
-//! For `model.gguf` these are `.model.gguf.partial` and `.model.gguf.journal`. The journal's first line names the work by a
-//! fingerprint and says how many entries it will have; each further line is a step whose bytes were on disk before it was
-//! written. A line that was cut off by a kill does not count. The next run of the same work goes on after the last step;
-//! other work starts over.
+//! For `model.gguf` these are `.model.gguf.partial` and `.model.gguf.journal`. The journal's first
+//! line identifies the work by a fingerprint and states the total number of entries; each further
+//! line is a step whose bytes were on disk before the line was written. A truncated last line is
+//! ignored. The next run of the same work resumes after the last step; other work starts over.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -16,35 +17,35 @@ use serde::{Deserialize, Serialize};
 use crate::encoders::Distortion;
 use crate::partial::{beside, lock, sync_folder};
 
-/// One item in the file: its checksum, and the bits of its error and energy.
+/// One item of the file: its checksum, and the bits of its error and energy.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry(u32, u64, u64);
 
 impl Entry {
-    /// Of what was written.
+    /// Records an item that was written.
     pub fn new(checksum: u32, distortion: Distortion) -> Self {
         Self(checksum, distortion.squared_error.to_bits(), distortion.energy.to_bits())
     }
 
-    /// Its checksum.
+    /// Checksum of the item.
     pub fn checksum(self) -> u32 {
         self.0
     }
 
-    /// What was lost.
+    /// Distortion of the item.
     pub fn distortion(self) -> Distortion {
         Distortion { squared_error: f64::from_bits(self.1), energy: f64::from_bits(self.2) }
     }
 }
 
-/// A journal's first line.
+/// First line of a journal.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Work {
     fingerprint: String,
     entries: usize,
 }
 
-/// A file in the making and its journal, both locked against another process. An entry is an `E`.
+/// A partial file and its journal with entries of type `E`, both locked against other processes.
 pub struct Journal<E> {
     target: PathBuf,
     partial: PathBuf,
@@ -54,7 +55,7 @@ pub struct Journal<E> {
     entry: PhantomData<E>,
 }
 
-/// How far the work on `target` has come, in entries done and entries in all; `None` where no journal says so.
+/// Progress of the work on `target`, as (entries done, total entries); `None` without a journal.
 pub fn progress(target: &Path) -> Option<(usize, usize)> {
     let text = fs::read_to_string(beside(target, "journal").ok()?).ok()?;
     let mut lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
@@ -64,8 +65,8 @@ pub fn progress(target: &Path) -> Option<(usize, usize)> {
 }
 
 impl<E: Serialize + DeserializeOwned> Journal<E> {
-    /// Opens or creates both, and gives the file and the entries that are in it. There are none where the journal
-    /// is of other work. `total` is how many there will be.
+    /// Opens or creates file and journal, and returns the file and its entries. There are none if
+    /// the journal belongs to other work. `total` is the number of entries of the complete work.
     pub fn open(
         target: &Path,
         fingerprint: &str,
@@ -110,17 +111,17 @@ impl<E: Serialize + DeserializeOwned> Journal<E> {
         self.line(work)
     }
 
-    /// Whether there is nothing that another run could go on from.
+    /// Whether there are no entries to resume from.
     pub fn is_empty(&self) -> bool {
         self.items == 0
     }
 
-    /// The file in the making.
+    /// Path of the partial file.
     pub fn partial(&self) -> &Path {
         &self.partial
     }
 
-    /// Writes down a step whose bytes are on disk.
+    /// Records a step whose bytes are on disk.
     pub fn step(&mut self, entries: &[E]) -> io::Result<()> {
         self.line(&entries)?;
         self.items += entries.len();
@@ -134,14 +135,14 @@ impl<E: Serialize + DeserializeOwned> Journal<E> {
         self.lines.sync_data()
     }
 
-    /// Gives the file its name, durably. It must be on disk already.
+    /// Renames the file durably. Its contents must be on disk already.
     pub fn keep(self) -> io::Result<()> {
         fs::rename(&self.partial, &self.target)?;
         fs::remove_file(&self.path)?;
         sync_folder(&self.target)
     }
 
-    /// Removes both.
+    /// Removes file and journal.
     pub fn discard(self) {
         // Nothing is lost if this fails; the error that led here is the one to report.
         let _ = fs::remove_file(&self.partial);
@@ -149,7 +150,8 @@ impl<E: Serialize + DeserializeOwned> Journal<E> {
     }
 }
 
-/// The entries of a journal, and the bytes of its whole lines; nothing where it is of other work.
+/// The entries of a journal and the length of its complete lines; empty if it belongs to other
+/// work.
 fn read<E: DeserializeOwned>(text: &str, work: &Work) -> (Vec<E>, u64) {
     let (mut entries, mut len) = (Vec::new(), 0);
     for (at, line) in text.split_inclusive('\n').enumerate() {

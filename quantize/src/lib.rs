@@ -1,9 +1,10 @@
 //! Turns full-precision checkpoints into vaquita's expert-major files.
 //!
-//! [`sources`] read a checkpoint, [`plan`] says which block type everything gets, [`encoders`] turn weights
-//! into the bytes of a type, and [`quantize`] puts it together into a file that appears only when it is whole
-//! and has been read back; [`parts`] of it can be made apart and joined. [`convert`] keeps the weights of a GGUF file as they
-//! are and only rearranges them; [`export`] writes the layout that other programs know. Work is spread with rayon, over the pool that the caller installs.
+//! [`sources`] read a checkpoint, [`plan`] assigns a block type to every matrix, [`encoders`]
+//! convert weights to the bytes of a type, and [`quantize`] produces a file that appears only once
+//! it is complete and has been read back. [`parts`] of a file can be made separately and joined.
+//! [`convert`] keeps the weights of a GGUF file and only rearranges them; [`export`] writes the
+//! layout of other programs. Work runs on rayon's pool, which the caller installs.
 
 pub mod container;
 pub mod convert;
@@ -23,7 +24,7 @@ mod stop;
 
 pub use parts::{JoinError, Part, join};
 pub use pipeline::{Job, QuantizeError, quantize, quantize_part, quantize_until};
-pub use plan::{Allocation, Material, Plan, PlanError, Survey, Target, Trunk, mixed};
+pub use plan::{Allocation, DenseTypes, Material, Plan, PlanError, Survey, Target, mixed};
 pub use progress::{Progress, Stage};
 pub use report::{LayerReport, Report, TensorReport};
 pub use stop::Stop;

@@ -1,11 +1,11 @@
-//! A file that appears under its name only when it is whole.
+//! A file that appears under its name only once it is complete.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file under a temporary name in the folder of its final one, `.model.gguf.new` for `model.gguf`; removed unless it
-/// is [kept](Self::keep). What a killed process left under that name is overwritten.
+/// A file under a temporary name in the folder of its target, `.model.gguf.new` for `model.gguf`;
+/// removed unless it is [kept](Self::keep). A file that a killed process left there is overwritten.
 pub struct PartialFile {
     path: PathBuf,
     target: PathBuf,
@@ -21,7 +21,7 @@ impl PartialFile {
         loop {
             let file = options.open(&path)?;
             lock(&file)?;
-            // The process that held the lock may just have given the file its final name.
+            // The process that held the lock may just have renamed the file to its target.
             if is_at(&file, &path)? {
                 file.set_len(0)?;
                 return Ok((Self { path, target: target.to_path_buf(), kept: false }, file));
@@ -29,12 +29,12 @@ impl PartialFile {
         }
     }
 
-    /// Where it is now.
+    /// Current path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives it its name, durably. The file must be on disk already.
+    /// Renames the file durably. Its contents must be on disk already.
     pub fn keep(mut self) -> io::Result<()> {
         fs::rename(&self.path, &self.target)?;
         self.kept = true;
@@ -51,13 +51,13 @@ impl Drop for PartialFile {
     }
 }
 
-/// The hidden name of a file that belongs to `target`: `.model.gguf.END`.
+/// Hidden companion path of `target`: `.model.gguf.END`.
 pub fn beside(target: &Path, end: &str) -> io::Result<PathBuf> {
     let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
     Ok(target.with_file_name(format!(".{name}.{end}")))
 }
 
-/// Locks a file against other processes; `ResourceBusy` where one holds it.
+/// Locks a file against other processes; `ResourceBusy` if another one holds the lock.
 pub(crate) fn lock(file: &File) -> io::Result<()> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -82,7 +82,7 @@ fn is_at(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Makes a rename in a file's folder durable, where folders can be opened.
+/// Makes a rename in a file's folder durable, if folders can be opened.
 pub(crate) fn sync_folder(file: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(busy.kind(), io::ErrorKind::ResourceBusy);
         file.write_all(b"whole").unwrap();
         partial.keep().unwrap();
-        // The lock is on what has its final name now, and hinders nobody.
+        // The lock now belongs to the renamed file, so it blocks nobody.
         let (partial, _) = PartialFile::create(&target).unwrap();
         drop(partial);
         assert_eq!(fs::read(&target).unwrap(), b"whole");

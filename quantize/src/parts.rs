@@ -1,8 +1,9 @@
-//! A file in parts that are made apart, as by the jobs of an array on a cluster, and put together.
+//! Parts of a file that are made separately, for example by the tasks of a job array, and joined.
 //!
-//! A part is a GGUF file of a contiguous share of the tensors. Its metadata is that of the whole file and three keys:
-//! which part it is, of how many, and the fingerprint of the whole file's header, which is the same in all parts of one
-//! job and no other. So parts can be made, killed and resumed like a whole file, and hold all that joining them needs.
+//! A part is a GGUF file with a contiguous share of the tensors. Its metadata is that of the whole
+//! file and three more keys: the number of the part, the number of parts, and the fingerprint of
+//! the whole file's header, which is the same in all parts of one job and in no other part. A part
+//! can be killed and resumed like a whole file, and contains all that joining needs.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,7 +20,7 @@ use crate::progress::{Progress, Stage};
 const NUMBER_KEY: &str = "vaquita.part.number";
 const COUNT_KEY: &str = "vaquita.part.count";
 const JOB_KEY: &str = "vaquita.part.job";
-/// More parts than anyone has machines for.
+/// Maximum number of parts.
 const MAX_PARTS: usize = 4096;
 
 /// One of several shares of a job.
@@ -30,32 +31,32 @@ pub struct Part {
 }
 
 impl Part {
-    /// All of it.
+    /// The whole job.
     pub const WHOLE: Self = Self { number: 1, count: 1 };
 
-    /// The `number`-th, from 1, of `count`.
+    /// Part `number`, from 1, of `count`.
     pub fn new(number: usize, count: usize) -> Option<Self> {
         let fits = (1..=count).contains(&number) && count <= MAX_PARTS;
         fits.then_some(Self { number, count })
     }
 
-    /// Its number, from 1.
+    /// Number of the part, from 1.
     pub fn number(self) -> usize {
         self.number
     }
 
-    /// Of how many it is one.
+    /// Number of parts.
     pub fn count(self) -> usize {
         self.count
     }
 
-    /// Its share of `total` equal pieces: the first and the one after the last.
+    /// The range of this part in `total` equal pieces.
     pub fn share(self, total: u64) -> std::ops::Range<u64> {
         let end = |parts: usize| (u128::from(total) * parts as u128 / self.count as u128) as u64;
         end(self.number - 1)..end(self.number)
     }
 
-    /// Reads `2/8`.
+    /// Parses `2/8`.
     pub fn parse(text: &str) -> Option<Self> {
         let (number, count) = text.split_once('/')?;
         Self::new(number.parse().ok()?, count.parse().ok()?)
@@ -69,15 +70,15 @@ impl std::fmt::Display for Part {
 }
 
 impl Layout {
-    /// The share of one part: parts have about as many weights each, and some none, where there are more parts than
-    /// tensors.
+    /// The layout of one part. Parts have about equal numbers of weights; some are empty if there
+    /// are more parts than tensors.
     pub fn part(self, part: Part) -> Result<Self, ContainerError> {
         let job = self.fingerprint()?;
         let total: u64 = self.items.iter().map(Item::parameters).sum();
         let share = part.share(total);
         let mut before = 0;
         let mine = self.items.iter().zip(self.tensors).filter(|(item, _)| {
-            // An item belongs where its middle is.
+            // An item belongs to the part that contains its midpoint.
             let middle = before + item.parameters() / 2;
             before += item.parameters();
             share.contains(&middle) || (part.number == part.count && middle == total)
@@ -94,49 +95,49 @@ impl Layout {
     }
 }
 
-/// Why parts cannot be joined.
+/// Error of joining parts.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// A file that is no part.
+    /// The file is not a part.
     #[error("{path} is not a part of a file: `quantize --part` makes such")]
     NotAPart {
         /// The file.
         path: PathBuf,
     },
-    /// A part of something else.
+    /// The parts are of different files.
     #[error(
         "{path} is a part of another file than {first}: make all parts of one source, with the same options and the same calibration"
     )]
     Foreign {
         /// The part.
         path: PathBuf,
-        /// One of the others.
+        /// Path of another part.
         first: PathBuf,
     },
-    /// The same part twice.
+    /// A part occurs twice.
     #[error("{path} and {other} are both part {number}; leave one out")]
     Doubled {
         /// The part.
         path: PathBuf,
-        /// The same.
+        /// Path of the duplicate.
         other: PathBuf,
-        /// Its number.
+        /// Number of the part.
         number: usize,
     },
-    /// Parts that are not there.
+    /// Parts are missing.
     #[error("of {count} parts these are missing: {missing}; make them with `quantize --part`")]
     Missing {
-        /// How many there should be.
+        /// Total number of parts.
         count: usize,
-        /// Their numbers.
+        /// Numbers of the missing parts.
         missing: String,
     },
-    /// A part that is not what was written.
+    /// A part is damaged.
     #[error("{path} is damaged: {what}; make it again with `quantize --part`")]
     Damaged {
         /// The part.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         what: String,
     },
     /// The output is one of the parts.
@@ -160,7 +161,7 @@ pub enum JoinError {
     Write {
         /// The output.
         out: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
     /// A part cannot be read.
@@ -169,12 +170,12 @@ pub enum JoinError {
     /// The header cannot be written.
     #[error(transparent)]
     Container(#[from] ContainerError),
-    /// The finished file is not sound.
+    /// The finished file failed verification.
     #[error(transparent)]
     Verify(#[from] QuantizeError),
 }
 
-/// A part, opened.
+/// An open part.
 struct Opened {
     path: PathBuf,
     gguf: Gguf,
@@ -203,9 +204,9 @@ impl Opened {
     }
 }
 
-/// Puts the parts of a file together, in whatever order they are given, and gives the file's size. Each part's
-/// checksums are verified on the way. The file appears when it is whole, and is that of an undivided run to the last
-/// byte.
+/// Joins the parts of a file, given in any order, and returns the file's size. Verifies the
+/// checksums of each part on the way. The file appears once it is complete, and is byte-identical
+/// to that of an undivided run.
 pub fn join(
     paths: &[PathBuf],
     out: &Path,
@@ -258,7 +259,7 @@ pub fn join(
     Ok(needed)
 }
 
-/// Opens parts and puts them in order: all of one job, each once.
+/// Opens parts and sorts them; checks that all belong to one job and each occurs once.
 fn ordered(paths: &[PathBuf]) -> Result<Vec<Opened>, JoinError> {
     let mut parts: BTreeMap<usize, Opened> = BTreeMap::new();
     let mut first: Option<(PathBuf, usize, String)> = None;
@@ -285,7 +286,7 @@ fn ordered(paths: &[PathBuf]) -> Result<Vec<Opened>, JoinError> {
     }
 }
 
-/// The header of the whole file, which has the fingerprint that its parts name.
+/// The header of the whole file, checked against the fingerprint in the parts.
 fn whole(parts: &[Opened]) -> Result<(Metadata, Vec<TensorPlan>), JoinError> {
     let tensors: Vec<TensorPlan> = parts
         .iter()

@@ -1,4 +1,4 @@
-//! From a source to a file: encode, write, check, give it its name.
+//! From a source to a file: encode, write, verify, rename.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -24,35 +24,35 @@ use crate::report::Report;
 use crate::sources::Identity;
 use crate::stop::Stop;
 
-/// Weights that are encoded side by side before they are written; bounds memory.
+/// Number of weights that are encoded together before they are written; bounds memory.
 const WEIGHTS_AT_ONCE: u64 = 32 << 20;
 
-/// Why there is no file.
+/// Error of making a file.
 #[derive(Debug, thiserror::Error)]
 pub enum QuantizeError {
-    /// The file would replace what it is made from.
+    /// The output would replace the source.
     #[error("{out} is part of the source; choose another output file")]
     OverSource {
         /// The output.
         out: PathBuf,
     },
-    /// The output's folder takes no file.
+    /// The output cannot be created.
     #[error(
         "cannot create a file for {out}: {source}; choose an output file in a folder that exists and can be written to"
     )]
     Create {
         /// The output.
         out: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
-    /// Someone else is at it.
+    /// Another process holds the journal lock.
     #[error("another process is making {out}; wait for it, or choose another output file")]
     Busy {
         /// The output.
         out: PathBuf,
     },
-    /// The disk is full.
+    /// The disk is full; the work can be resumed.
     #[error(
         "the disk of {out} is full; the file takes {needed} bytes: free some and run the same command again, which goes on from here, or choose fewer bits or another disk"
     )]
@@ -62,7 +62,7 @@ pub enum QuantizeError {
         /// Bytes of the whole file.
         needed: u64,
     },
-    /// The disk is full, and nothing is left to go on from.
+    /// The disk is full, and there is nothing to resume from.
     #[error(
         "the disk of {out} is full; the file takes {needed} bytes: free some, or choose fewer bits or another disk, and run the same command again, which starts over"
     )]
@@ -72,15 +72,15 @@ pub enum QuantizeError {
         /// Bytes of the whole file.
         needed: u64,
     },
-    /// Writing failed, and nothing is left to go on from.
+    /// Writing failed, and there is nothing to resume from.
     #[error("writing {out}: {source}; the same command starts over")]
     Unwritten {
         /// The output.
         out: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
-    /// The work was asked to end.
+    /// The work was asked to stop.
     #[error(
         "{out} is not finished: stopped after a step, as asked; the same command goes on from here"
     )]
@@ -93,18 +93,18 @@ pub enum QuantizeError {
     Write {
         /// The output.
         out: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
-    /// A weight that cannot be encoded.
+    /// A weight cannot be encoded.
     #[error("tensor {name}: {source}")]
     Encode {
         /// The tensor.
         name: String,
-        /// Why.
+        /// The encoding error.
         source: EncodeError,
     },
-    /// Calibrating meanwhile failed.
+    /// Calibration during quantization failed.
     #[error(transparent)]
     Calibrate(Box<dyn std::error::Error + Send + Sync>),
     /// Reading the source failed.
@@ -113,13 +113,13 @@ pub enum QuantizeError {
     /// The file cannot be laid out.
     #[error(transparent)]
     Container(#[from] ContainerError),
-    /// The container could not be written or read back.
+    /// The container cannot be written or read back.
     #[error(transparent)]
     Gguf(#[from] GgufError),
     /// The finished file does not open as a model.
     #[error("the finished file is not sound: {0}")]
     Open(#[from] OpenError),
-    /// The finished file does not hold what was written.
+    /// The finished file differs from what was written.
     #[error("{name} was written to {out} and reads back differently; check the disk")]
     Verify {
         /// The output.
@@ -130,7 +130,7 @@ pub enum QuantizeError {
 }
 
 impl QuantizeError {
-    /// The same where no later run can go on from what there is.
+    /// The same error if there is nothing to resume from.
     pub(crate) fn starts_over(self) -> Self {
         match self {
             Self::Full { out, needed } => Self::NoRoom { out, needed },
@@ -140,29 +140,30 @@ impl QuantizeError {
     }
 }
 
-/// What is to be made from what.
+/// A file to be made.
 pub struct Job<'a> {
-    /// The source.
+    /// Weights of the source.
     pub weights: &'a dyn Weights,
-    /// What the source is.
+    /// Identity of the source.
     pub identity: &'a Identity,
-    /// `tokenizer.*` metadata for the file, and `general.*` of its origin.
+    /// `tokenizer.*` metadata for the file, and `general.*` metadata of its origin.
     pub tokenizer: &'a Metadata,
-    /// How much each column matters, where that is known.
+    /// Importance of columns, if known.
     pub importance: Option<&'a dyn Importance>,
-    /// Which types to use.
+    /// Types of all matrices.
     pub plan: &'a Plan,
-    /// The file to make. An existing one is replaced once the new one is whole.
+    /// Output file. An existing one is replaced once the new one is complete.
     pub out: &'a Path,
 }
 
-/// Writes the file, going on where an earlier run of the same job was killed or found the disk full. An existing
-/// file under that name stays until the new one is whole.
+/// Writes the file, resuming an earlier run of the same job that was killed or found the disk full.
+/// An existing file under that name stays until the new one is complete.
 pub fn quantize(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Report, QuantizeError> {
     quantize_until(job, None, &Stop::default(), progress)
 }
 
-/// Writes one part of the file, to be [joined](crate::parts::join) with the others; it can be resumed likewise.
+/// Writes one part of the file, to be [joined](crate::parts::join) with the others; resumable in
+/// the same way.
 pub fn quantize_part(
     job: &Job,
     part: Part,
@@ -171,8 +172,8 @@ pub fn quantize_part(
     quantize_until(job, Some(part), &Stop::default(), progress)
 }
 
-/// Writes the file or a part of it, unless it is asked to stop: then it ends after a step, with
-/// [`QuantizeError::Stopped`], and the next run goes on from there.
+/// Writes the file or a part of it. If asked to stop, it ends after the current step with
+/// [`QuantizeError::Stopped`], and the next run resumes from there.
 pub fn quantize_until(
     job: &Job,
     part: Option<Part>,
@@ -197,7 +198,7 @@ pub fn quantize_until(
         });
     let Written { entries, resumed } = match written {
         Ok(written) => written,
-        // What is on disk is of use to the next run.
+        // The next run resumes from the data on disk.
         Err(
             error @ (QuantizeError::Full { .. }
             | QuantizeError::Write { .. }
@@ -224,7 +225,7 @@ pub fn quantize_until(
     Ok(report)
 }
 
-/// The file in the making, its journal, and what is done of it.
+/// The partial file, its journal, and the entries done.
 fn open(job: &Job, layout: &Layout) -> Result<(Journal<Entry>, File, Vec<Entry>), QuantizeError> {
     let in_create = |source: io::Error| match source.kind() {
         io::ErrorKind::ResourceBusy => QuantizeError::Busy { out: job.out.to_path_buf() },
@@ -234,7 +235,7 @@ fn open(job: &Job, layout: &Layout) -> Result<(Journal<Entry>, File, Vec<Entry>)
     let total = layout.items.len();
     let opened = Journal::<Entry>::open(job.out, &fingerprint, total);
     let (mut journal, file, mut done) = opened.map_err(in_create)?;
-    // A file that lost its end, or a journal with more items than there are, is of no use.
+    // A truncated file, or a journal with more items than the layout, cannot be resumed.
     let len = file.metadata().map_err(in_create)?.len();
     if layout.end_of(done.len()).is_none_or(|end| len < end) && !done.is_empty() {
         journal.restart(&file, &fingerprint, total).map_err(in_create)?;
@@ -243,13 +244,13 @@ fn open(job: &Job, layout: &Layout) -> Result<(Journal<Entry>, File, Vec<Entry>)
     Ok((journal, file, done))
 }
 
-/// A file that is whole but for its name.
+/// A file that is complete except for its name.
 struct Written {
     entries: Vec<Entry>,
     resumed: u64,
 }
 
-/// Writes all items that are not done, a step at a time, and then the checksums into the header.
+/// Writes all remaining items, one step at a time, and then the checksums into the header.
 fn write(
     job: &Job,
     layout: &Layout,
@@ -292,13 +293,13 @@ fn write(
     writer.patch_u32_array(CHECKSUMS_KEY, &checksums).map_err(in_write)?;
     let out = writer.finish().map_err(in_write)?;
     let file = out.into_inner().map_err(|error| in_io(error.into_error()))?;
-    // An earlier run may have got further than its journal says.
+    // An earlier run may have written more than its journal records.
     file.set_len(layout.file_bytes).map_err(in_io)?;
     file.sync_all().map_err(in_io)?;
     Ok(Written { entries, resumed })
 }
 
-/// A source must not be replaced by what is made from it, under whatever name it is reached.
+/// Checks that the output does not replace the source, under any path.
 pub(crate) fn refuse_source(out: &Path, identity: &Identity) -> Result<(), QuantizeError> {
     let Ok(found) = fs::canonicalize(out) else {
         return Ok(());
@@ -330,7 +331,7 @@ pub(crate) fn in_write(out: &Path, needed: u64, error: GgufError) -> QuantizeErr
     }
 }
 
-/// Runs of items of one layer that are encoded side by side and then made durable.
+/// Runs of items within one layer that are encoded together and then made durable.
 fn steps(items: &[Item]) -> impl Iterator<Item = &[Item]> {
     items.chunk_by(|a, b| a.layer() == b.layer()).flat_map(|run| {
         let mut weights = 0;
@@ -362,7 +363,8 @@ fn encode(job: &Job, item: &Item) -> Result<(Vec<u8>, Distortion), QuantizeError
     }
 }
 
-/// A matrix in a type: as it is where it has that type already, or one with the same values.
+/// Encodes a matrix in a type; lossless if it has that type already, or the type holds the same
+/// values.
 fn encode_matrix(
     ty: BlockType,
     matrix: &Matrix,
@@ -374,12 +376,12 @@ fn encode_matrix(
     }
 }
 
-/// Types whose errors are large enough to be carried on.
+/// Whether the errors of a type are large enough for error feedback.
 fn bears_feedback(ty: BlockType) -> bool {
     ty.is_coded()
 }
 
-/// The record of an expert: gate, up and down, each where the layout has it.
+/// Encodes the record of an expert: gate, up and down at their offsets.
 fn encode_expert(
     job: &Job,
     spec: &ExpertSpec,
@@ -398,7 +400,7 @@ fn encode_expert(
         let in_encode =
             |source| QuantizeError::Encode { name: spec.projection_name(projection), source };
         let importance = job.importance.and_then(|all| all.expert(spec, projection));
-        // Gate and up see the same inputs.
+        // Gate and up have the same inputs.
         if projection != Projection::Up {
             let any = types.into_iter().any(bears_feedback);
             let known = job.importance.filter(|_| any);

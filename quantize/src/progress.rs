@@ -1,11 +1,11 @@
-//! How far long work has come.
+//! Progress of long work.
 
-/// What is being done.
+/// Stage of the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Measuring what each type would lose.
+    /// Measuring the error of each type.
     Planning,
-    /// Reading texts.
+    /// Running calibration texts.
     Calibrating,
     /// Encoding and writing.
     Writing,
@@ -14,7 +14,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// For a progress bar.
+    /// Name for a progress bar.
     pub fn name(self) -> &'static str {
         match self {
             Self::Planning => "planning",
@@ -25,19 +25,19 @@ impl Stage {
     }
 }
 
-/// So much of so much: weights, or bytes where a file is verified.
+/// Progress of a stage, in weights, or in bytes during verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// What is being done.
+    /// Stage of the work.
     pub stage: Stage,
-    /// Done so far.
+    /// Amount done.
     pub done: u64,
-    /// To be done in all.
+    /// Total amount.
     pub total: u64,
 }
 
 impl Progress {
-    /// Reports this, and what is added to it later, to a callback.
+    /// Reports this progress, and later additions to it, to a callback.
     pub(crate) fn with(self, callback: &mut dyn FnMut(Progress)) -> Reporter<'_> {
         callback(self);
         Reporter { progress: self, callback }
@@ -51,12 +51,12 @@ pub(crate) struct Reporter<'a> {
 }
 
 impl Reporter<'_> {
-    /// Where other work reports meanwhile.
+    /// The callback, for other work that reports in between.
     pub fn callback(&mut self) -> &mut dyn FnMut(Progress) {
         self.callback
     }
 
-    /// So much more is done.
+    /// Adds to the amount done.
     pub fn add(&mut self, done: u64) {
         self.progress.done += done;
         (self.callback)(self.progress);

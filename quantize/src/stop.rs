@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Asks work to end after its current step, so that the next run goes on from there: what a scheduler's SIGTERM means.
-/// Clones share one request.
+/// Asks work to stop after its current step, so that the next run resumes from there, as on a
+/// scheduler's SIGTERM. Clones share one request.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
@@ -14,12 +14,12 @@ impl Stop {
         self.0.clone()
     }
 
-    /// Makes the request.
+    /// Requests the stop.
     pub fn request(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was made.
+    /// Whether a stop was requested.
     pub fn is_requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

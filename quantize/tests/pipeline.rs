@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use vaquita_quantize::sources::{self, Identity, Source};
 use vaquita_quantize::{
-    Job, Material, Plan, PlanError, QuantizeError, Report, Target, Trunk, mixed, quantize,
+    DenseTypes, Job, Material, Plan, PlanError, QuantizeError, Report, Target, mixed, quantize,
 };
 use vaquita_runtime::blocks::{BlockType, Matrix};
 use vaquita_runtime::checkpoint::{
@@ -102,7 +102,7 @@ fn every_golden_model_becomes_a_file_with_its_weights() {
     let folder = tempfile::tempdir().unwrap();
     for path in GOLDEN {
         let source = open(path);
-        for (ty, trunk, experts) in [
+        for (ty, dense, experts) in [
             (BlockType::E4, 0.008, 0.008),
             (BlockType::E2, 0.008, 0.12),
             (BlockType::E8, 5e-5, 5e-5),
@@ -115,7 +115,7 @@ fn every_golden_model_becomes_a_file_with_its_weights() {
             let file = GgufWeights::open(&out, Verify::Always).unwrap();
             assert!(file.is_expert_major());
             let [other_loss, expert_loss] = losses(source.weights.as_ref(), &file);
-            assert!(other_loss <= trunk, "{path} {ty}: {other_loss}");
+            assert!(other_loss <= dense, "{path} {ty}: {other_loss}");
             assert!(expert_loss <= experts, "{path} {ty}: {expert_loss}");
         }
     }
@@ -140,7 +140,7 @@ fn the_reference_model_reports_what_it_lost() {
     assert_eq!(report.layers[0].layer, None);
     // The output head is e8, and so is what attention caches.
     assert!(report.layers[0].other_error < 0.004, "{report:?}");
-    assert_eq!(report.trunk_types["e8"], 6);
+    assert_eq!(report.dense_types["e8"], 6);
     assert_eq!(report.layers.iter().filter(|layer| layer.expert_error.is_some()).count(), 4);
 }
 
@@ -199,14 +199,14 @@ fn a_mixed_plan_comes_close_to_its_target_and_not_over() {
 }
 
 #[test]
-fn a_trunk_of_ones_choice_is_written_and_named() {
+fn chosen_dense_types_are_written_and_named() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("model.gguf");
     let source = open(REFERENCE);
     let mut last = u64::MAX;
     for rest in [BlockType::E8, BlockType::E4, BlockType::E3, BlockType::E2] {
-        let trunk = Trunk { output: BlockType::E8, latent: BlockType::E4, rest };
-        let plan = Plan::with_trunk(source.weights.config(), BlockType::E4, trunk);
+        let dense = DenseTypes { output: BlockType::E8, latent: BlockType::E4, rest };
+        let plan = Plan::with_dense(source.weights.config(), BlockType::E4, dense);
         let report = write(&source, &plan, &out).unwrap();
         assert!(report.file_bytes < last);
         last = report.file_bytes;

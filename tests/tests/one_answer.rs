@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use vaquita_quantize::{Plan, Target, Trunk};
+use vaquita_quantize::{DenseTypes, Plan, Target};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::isa::Tier;
 use vaquita_runtime::model::Model;
@@ -62,7 +62,7 @@ fn eight_bit_caches_give_one_answer_too() {
 }
 
 #[test]
-fn narrow_trunks_give_one_answer_too() {
+fn narrow_dense_types_give_one_answer_too() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("model.gguf");
     // The heads of these are 16 and 32 wide: k_b and v_b in groups of 32, or in F16.
@@ -70,7 +70,7 @@ fn narrow_trunks_give_one_answer_too() {
         let sequence = &goldens(&golden(name).join("golden.safetensors"))[0];
         for ty in [BlockType::E2, BlockType::E3, BlockType::E4] {
             let model = quantized_by(&golden(name), &out, |material| {
-                Plan::with_trunk(material.weights.config(), ty, Trunk::all(ty))
+                Plan::with_dense(material.weights.config(), ty, DenseTypes::all(ty))
             });
             check(&model, &sequence.tokens);
         }

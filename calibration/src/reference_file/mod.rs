@@ -1,5 +1,5 @@
-//! A reference model's predictions over texts, in a file: computed once, compared with many times, without the
-//! reference at hand.
+//! File with a reference model's predictions over texts: computed once and compared many times,
+//! without loading the reference.
 //!
 //! All numbers are little-endian.
 //!
@@ -20,8 +20,8 @@
 //!                      vocabulary its log-probability as f16
 //! ```
 //!
-//! Half precision suffices: the likelier a token, the nearer its log-probability is to zero and the finer it is
-//! kept, and rows are normalised again when they are read.
+//! Half precision suffices: the likelier a token, the closer its log-probability is to zero and the
+//! finer its resolution, and rows are normalised again when they are read.
 
 mod reader;
 #[cfg(test)]
@@ -31,58 +31,58 @@ mod writer;
 pub use reader::{Document, ReferenceFile, Row};
 pub use writer::{Written, write};
 
-/// First bytes of a reference file.
+/// Magic number of a reference file.
 pub const MAGIC: [u8; 8] = *b"VAQUIREF";
-/// The version that is written and read.
+/// Version that is written and read.
 pub const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 40;
-/// Where the header's checksum is.
+/// Offset of the header's checksum.
 const CHECKSUM_AT: usize = 36;
 const MAX_NAME_BYTES: usize = 4096;
 
-/// Why a reference file cannot be used.
+/// Error of a reference file.
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
     /// Reading or writing failed.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// Something else.
+    /// The file is not a reference file.
     #[error("not a reference file; `eval reference` makes one")]
     Magic,
-    /// Made by another version.
+    /// The version is not supported.
     #[error(
         "version {found} of reference files; this program reads version {VERSION}: make it again with `eval reference`"
     )]
     Version {
-        /// Its version.
+        /// The version found.
         found: u32,
     },
-    /// Not what was written.
+    /// The file is damaged.
     #[error("the file is damaged: {found}; make it again with `eval reference`")]
     Damaged {
-        /// What is wrong.
+        /// The problem.
         found: String,
     },
-    /// Made with another tokenizer.
+    /// The file was made with another tokenizer.
     #[error(
         "made by {name} with {vocab_size} tokens in its vocabulary (fingerprint {found:08x}); the model has {model_size} ({expected:08x}): compare models of one family"
     )]
     Tokenizer {
-        /// The reference.
+        /// Name of the reference.
         name: String,
-        /// Tokens of its vocabulary.
+        /// Size of its vocabulary.
         vocab_size: usize,
         /// Fingerprint of its vocabulary.
         found: u32,
-        /// Tokens of the model's vocabulary.
+        /// Size of the model's vocabulary.
         model_size: usize,
-        /// Fingerprint of the model's.
+        /// Fingerprint of the model's vocabulary.
         expected: u32,
     },
-    /// More than the format can count.
+    /// A count exceeds the format's limits.
     #[error("{what} are more than a reference file can hold; take fewer texts")]
     TooMany {
-        /// What there are too many of.
+        /// The counted items.
         what: &'static str,
     },
 }

@@ -1,5 +1,5 @@
-//! Reads reference files. The file is hostile until it is checked: its size must be what the header says to the
-//! byte, and rows must be probabilities.
+//! Reads reference files. The file is untrusted until it has been checked: its size must match the
+//! header exactly, and rows must be probabilities.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,11 +11,11 @@ use vaquita_runtime::bytes::Bytes;
 use super::{CHECKSUM_AT, HEADER_BYTES, MAGIC, MAX_NAME_BYTES, ReferenceError, VERSION, row_bytes};
 use crate::EvalError;
 
-/// What the probabilities of a row may add up to before they are normalised: rounding to half precision moves
-/// the sum by less than a hundredth.
+/// Allowed sum of a row's probabilities before they are normalised: rounding to half precision
+/// changes the sum by less than 1%.
 const SUM: std::ops::RangeInclusive<f64> = 0.99..=1.01;
 
-/// An opened reference file.
+/// An open reference file.
 pub struct ReferenceFile {
     path: PathBuf,
     bytes: Bytes,
@@ -34,16 +34,16 @@ struct Entry {
 /// A prediction of the reference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// The likeliest next token.
+    /// Most likely next token.
     pub top: Option<usize>,
-    /// Negative log-likelihood of the token that follows, in nats.
+    /// Negative log-likelihood of the following token, in nats.
     pub loss: f64,
-    /// Of every token of the vocabulary.
+    /// Log-probability of every token of the vocabulary.
     pub log_probs: Vec<f64>,
 }
 
 impl ReferenceFile {
-    /// Whether a file begins as a reference file does.
+    /// Whether a file begins with the magic number.
     pub fn is_one(path: &Path) -> bool {
         let mut magic = [0; MAGIC.len()];
         path.is_file()
@@ -51,7 +51,7 @@ impl ReferenceFile {
             && magic == MAGIC
     }
 
-    /// Opens one and checks everything but the rows, which are checked as they are read.
+    /// Opens a file and checks everything except the rows, which are checked when they are read.
     pub fn open(path: &Path) -> Result<Self, EvalError> {
         let open = || -> Result<Self, ReferenceError> {
             let bytes = Bytes::map(&File::open(path)?)?;
@@ -133,17 +133,17 @@ impl ReferenceFile {
         Ok(Self { path: path.into(), bytes, name, vocab_size, tokenizer, documents })
     }
 
-    /// What the reference was called.
+    /// Name of the reference.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How many documents there are.
+    /// Number of documents.
     pub fn documents(&self) -> usize {
         self.documents.len()
     }
 
-    /// Refuses a model whose tokens mean something else.
+    /// Checks that a model's tokens have the same meaning.
     pub(crate) fn check(&self, model_size: usize, expected: u32) -> Result<(), EvalError> {
         if (model_size, expected) == (self.vocab_size, self.tokenizer) {
             return Ok(());
@@ -152,7 +152,7 @@ impl ReferenceFile {
         Err(self.error(ReferenceError::Tokenizer { name, vocab_size, found, model_size, expected }))
     }
 
-    /// A document with its rows, which must match their checksum.
+    /// A document with its rows, whose checksum is verified.
     pub fn document(&self, at: usize) -> Result<Document<'_>, EvalError> {
         let lacking = || self.error(damaged(format!("document {at} is not there")));
         let entry = self.documents.get(at).ok_or_else(lacking)?;
@@ -177,21 +177,21 @@ impl ReferenceFile {
 /// One document.
 pub struct Document<'a> {
     file: &'a ReferenceFile,
-    /// Its tokens.
+    /// Tokens of the document.
     pub tokens: &'a [u32],
     bytes: Bytes,
     row: usize,
 }
 
 impl Document<'_> {
-    /// What the reference predicts after each token but the last.
+    /// The reference's prediction after each token except the last.
     pub fn rows(&self) -> impl Iterator<Item = Result<Row, EvalError>> {
         self.bytes
             .chunks_exact(self.row)
             .map(|bytes| parse_row(bytes).map_err(|source| self.file.error(source)))
     }
 
-    /// Lets go of the memory that the rows take.
+    /// Releases the memory of the rows.
     pub fn release(&self) {
         self.bytes.release();
     }

@@ -44,7 +44,7 @@ fn parse(bytes: Vec<u8>) -> Result<ReferenceFile, ReferenceError> {
     ReferenceFile::parse(Path::new("texts.ref"), Bytes::from(bytes))
 }
 
-/// Everything in a file, read.
+/// Reads everything in a file.
 fn read(bytes: Vec<u8>) -> Result<usize, EvalError> {
     let failed = |source| EvalError::Reference { path: "texts.ref".into(), source };
     let file = parse(bytes).map_err(failed)?;
@@ -68,7 +68,7 @@ fn comparing_with_the_file_is_comparing_with_the_model() {
     assert_eq!(same.same_top, 1.0);
     assert!((same.ppl_ratio - 1.0).abs() < 1e-6, "{same:?}");
 
-    // A model with a rougher cache differs a little.
+    // A model with a less precise cache differs a little.
     let mut other = subject.clone();
     other.options.cache = vaquita_runtime::model::cache::CacheType::F32;
     let from_file = divergence_from_file(&other, &file, usize::MAX, &|_, _| {}).unwrap();

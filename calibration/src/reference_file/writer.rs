@@ -1,5 +1,5 @@
-//! Writes reference files. Documents run side by side, and each knows where its rows go, so that no more than a
-//! few rows are in memory.
+//! Writes reference files. Documents run in parallel, and each writes its rows at a known offset,
+//! so that only a few rows are in memory.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -16,20 +16,21 @@ use super::{CHECKSUM_AT, HEADER_BYTES, MAGIC, MAX_NAME_BYTES, ReferenceError, VE
 use crate::softmax::{log_softmax, top};
 use crate::{EvalError, OnProgress, Subject};
 
-/// What was written.
+/// Result of writing a file.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Written {
     /// Bytes of the file.
     pub bytes: u64,
-    /// Documents in it.
+    /// Number of documents.
     pub documents: usize,
-    /// Tokens predicted.
+    /// Number of predicted tokens.
     pub tokens: usize,
-    /// The reference's perplexity.
+    /// Perplexity of the reference.
     pub perplexity: f64,
 }
 
-/// Runs the reference over texts and writes what it predicts. The file appears under its name when it is whole.
+/// Runs the reference over texts and writes its predictions. The file appears under its name once
+/// it is complete.
 pub fn write(
     reference: &Subject,
     name: &str,
@@ -140,7 +141,7 @@ impl Head {
     }
 }
 
-/// Where the rows of each document start.
+/// Offset of each document's rows.
 fn offsets(
     head: usize,
     vocab_size: usize,
@@ -158,14 +159,14 @@ fn offsets(
     Ok(offsets)
 }
 
-/// Appends a row and returns its loss, as it is stored.
+/// Appends a row and returns its loss as stored.
 pub(super) fn put_row(logits: &[f32], target: u32, out: &mut Vec<u8>) -> f32 {
     let log_probs = log_softmax(logits);
     let loss = -log_probs[target as usize] as f32;
     out.extend((top(logits).unwrap_or(0) as u32).to_le_bytes());
     out.extend(loss.to_le_bytes());
     for log_prob in log_probs {
-        // The smallest finite number stands for what is as good as impossible.
+        // The smallest finite number represents probabilities that are practically zero.
         let stored = f16::from_f64(log_prob.clamp(f64::from(f16::MIN), 0.0));
         out.extend(stored.to_le_bytes());
     }

@@ -1,8 +1,8 @@
-//! Texts through a model, and what its matrices saw into a file, layer by layer.
+//! Runs texts through a model and writes the statistics of its matrices to a file, layer by layer.
 //!
-//! The file in the making has a journal beside it ([`vaquita_quantize::journal`]), and the hidden states after the last
-//! layer that it has are in a file of their own, so that a run that was killed or stopped goes on at the layer that
-//! it was in.
+//! The partial file has a journal ([`vaquita_quantize::journal`]), and the hidden states after its
+//! last layer are saved in a separate file, so that a killed or stopped run resumes at its current
+//! layer.
 
 use std::fs;
 use std::io;
@@ -14,50 +14,51 @@ use vaquita_quantize::journal::Journal;
 use vaquita_quantize::partial::beside;
 use vaquita_quantize::{Part, Stop};
 
-use super::file::{Shape, Writer};
+use super::file::{CalibrationWriter, Shape};
+use super::forward::{Calibrator, ForwardOptions, LayerwiseForward};
 use super::parts::{Header, PartWriter};
-use super::walk::{Reader, Walk, WalkOptions};
 use super::{CalibrationError, Coverage, ExactStatistics, LayerCoverage, Origin};
 use crate::EvalError;
 
-/// A calibration that is to be made.
+/// A calibration to be made.
 pub struct Calibration<'a> {
-    /// The model and the texts, as the file will name them.
+    /// Model and texts, as recorded in the file.
     pub origin: &'a Origin,
     /// The documents.
     pub texts: &'a [String],
-    /// The share of the documents, and then the file is a part for [`merge`](super::merge); all without.
+    /// Share of the documents, which makes the file a part for [`merge`](super::merge); all
+    /// documents if `None`.
     pub part: Option<Part>,
-    /// The file to make. An existing one is replaced once the new one is whole.
+    /// Output file. An existing one is replaced once the new one is complete.
     pub out: &'a Path,
-    /// Ends the work after a layer.
+    /// Request to stop after a layer.
     pub stop: &'a Stop,
 }
 
-/// Calibrates a model and writes the file, which appears when it is whole, going on where an earlier run of the same
-/// command was killed.
+/// Calibrates a model and writes the file, which appears once it is complete. Resumes an earlier
+/// run of the same command that was killed.
 pub fn calibrate(
-    reader: Reader,
+    calibrator: Calibrator,
     job: &Calibration,
-    options: WalkOptions,
+    options: ForwardOptions,
     on_progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Coverage, EvalError> {
-    let inventory = Inventory::new(&*reader.weights).map_err(super::walk::in_model)?;
+    let inventory = Inventory::new(&*calibrator.weights).map_err(super::forward::in_model)?;
     let shape = Shape::of(&inventory, options.block);
-    let mut walk = Walk::of_part(reader, job.texts, job.part, options)?;
-    let layers = walk.config().num_hidden_layers;
-    let total = layers + usize::from(!walk.config().tie_word_embeddings);
+    let mut forward = LayerwiseForward::of_part(calibrator, job.texts, job.part, options)?;
+    let layers = forward.config().num_hidden_layers;
+    let total = layers + usize::from(!forward.config().tie_word_embeddings);
     let part = job.part.unwrap_or(Part::WHOLE);
-    let header = Header::new(part, job.origin, &shape, &walk.description(), [layers, total]);
+    let header = Header::new(part, job.origin, &shape, &forward.description(), [layers, total]);
     let in_out = |source| EvalError::from(CalibrationError::in_file(job.out, source));
     let fingerprint = header.fingerprint().map_err(in_out)?;
     let (mut journal, file, mut done) =
         Journal::<Done>::open(job.out, &fingerprint, total).map_err(in_out)?;
-    let states = StatesFile { out: job.out };
+    let states = HiddenStatesFile { out: job.out };
     if let Some(last) = done.last() {
         let after = done.len().min(layers);
         let resumed = file.metadata().is_ok_and(|file| file.len() >= last.end)
-            && walk.resume(after, &states.path(after).map_err(in_out)?, last.states).is_ok();
+            && forward.resume(after, &states.path(after).map_err(in_out)?, last.states).is_ok();
         if !resumed {
             journal.restart(&file, &fingerprint, total).map_err(in_out)?;
             done.clear();
@@ -67,21 +68,21 @@ pub fn calibrate(
     let made = (|| {
         let end = done.last().map(|last| last.end);
         let mut sink = match job.part {
-            None => Sink::Whole(Writer::new(file, job.out, job.origin, &shape)?),
+            None => Sink::Whole(CalibrationWriter::new(file, job.out, job.origin, &shape)?),
             Some(_) => Sink::Part(PartWriter::new(file, job.out, header, end)?),
         };
         while done.len() < total {
             if job.stop.is_requested() {
                 return Err(CalibrationError::Stopped { path: job.out.into() }.into());
             }
-            let found = match walk.next() {
-                Some(_) => walk.layer(on_progress)?,
-                None => walk.output()?,
+            let found = match forward.next() {
+                Some(_) => forward.layer(on_progress)?,
+                None => forward.output()?,
             };
             let (step, coverage) = (done.len(), found.coverage().layers);
             let end = sink.write(step, found)?;
             let states = match step < layers {
-                true => states.save(&mut walk, step + 1)?,
+                true => states.save(&mut forward, step + 1)?,
                 false => done.last().map_or(0, |last| last.states),
             };
             let entry = Done { end, states, coverage };
@@ -106,22 +107,22 @@ pub fn calibrate(
 /// A step that is on disk.
 #[derive(Debug, Serialize, Deserialize)]
 struct Done {
-    /// Bytes of the file that have been written.
+    /// Length of the file after the step, in bytes.
     end: u64,
-    /// CRC-32 of the hidden states after it.
+    /// CRC-32 of the hidden states after the step.
     states: u32,
-    /// The layer, where it has experts.
+    /// Coverage of the layer, if it has experts.
     coverage: Vec<LayerCoverage>,
 }
 
-/// What is written: the calibration file, or a part.
+/// The output: a calibration file, or a part.
 enum Sink {
-    Whole(Writer),
+    Whole(CalibrationWriter),
     Part(PartWriter),
 }
 
 impl Sink {
-    /// Writes a step durably, and gives the byte where the file ends.
+    /// Writes a step durably and returns the length of the file.
     fn write(&mut self, step: usize, found: ExactStatistics) -> Result<u64, EvalError> {
         match self {
             Self::Whole(file) => {
@@ -140,20 +141,21 @@ impl Sink {
     }
 }
 
-/// Where the hidden states after a layer are: `.a.calibration.states-3`.
-struct StatesFile<'a> {
+/// File with the hidden states after a layer: `.a.calibration.states-3`.
+struct HiddenStatesFile<'a> {
     out: &'a Path,
 }
 
-impl StatesFile<'_> {
+impl HiddenStatesFile<'_> {
     fn path(&self, layers: usize) -> io::Result<PathBuf> {
         beside(self.out, &format!("states-{layers}"))
     }
 
-    /// Saves those after so many layers; those before go once the journal has the step.
-    fn save(&self, walk: &mut Walk, layers: usize) -> Result<u32, EvalError> {
+    /// Saves the hidden states after that many layers. The previous file is removed once the
+    /// journal has the step.
+    fn save(&self, forward: &mut LayerwiseForward, layers: usize) -> Result<u32, EvalError> {
         let saved = self.path(layers).and_then(|path| {
-            let checksum = walk.save(&path)?;
+            let checksum = forward.save(&path)?;
             self.remove(layers.saturating_sub(2))?;
             Ok(checksum)
         });
@@ -167,7 +169,7 @@ impl StatesFile<'_> {
         }
     }
 
-    /// Removes all but those after so many layers: what runs of this output left that were killed.
+    /// Removes the files of killed runs of this output, except the one after that many layers.
     fn keep_only(&self, layers: usize) -> io::Result<()> {
         let start = self.path(0)?;
         let start = start.file_name().unwrap_or_default().to_string_lossy().into_owned();

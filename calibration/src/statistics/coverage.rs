@@ -1,4 +1,4 @@
-//! Which experts the texts reached.
+//! Coverage of the experts by the texts.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,29 +7,29 @@ use super::{ExactStatistics, Statistics};
 /// Coverage of all layers with experts that ran.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Coverage {
-    /// By layer.
+    /// Coverage by layer.
     pub layers: Vec<LayerCoverage>,
 }
 
 /// Coverage of one layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerCoverage {
-    /// The layer.
+    /// Index of the layer.
     pub layer: usize,
-    /// Its experts.
+    /// Number of experts.
     pub experts: usize,
-    /// Fewest tokens that an expert got.
+    /// Fewest tokens of any expert.
     pub least: u64,
-    /// The median.
+    /// Median number of tokens of an expert.
     pub median: u64,
-    /// Most tokens that an expert got.
+    /// Most tokens of any expert.
     pub most: u64,
-    /// Experts that got none.
+    /// Experts without tokens.
     pub unseen: Vec<usize>,
 }
 
 impl Statistics {
-    /// Which experts saw how much.
+    /// Coverage of the experts.
     pub fn coverage(&self) -> Coverage {
         let layers = self.experts.iter();
         let layers = layers.map(|(layer, all)| coverage(*layer, all.iter().map(|one| one.tokens)));
@@ -38,7 +38,7 @@ impl Statistics {
 }
 
 impl ExactStatistics {
-    /// Which experts saw how much.
+    /// Coverage of the experts.
     pub fn coverage(&self) -> Coverage {
         let layers = self.experts.iter();
         let layers = layers.map(|(layer, all)| coverage(*layer, all.iter().map(|one| one.tokens)));

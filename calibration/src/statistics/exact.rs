@@ -1,10 +1,11 @@
-//! Sums that do not depend on the order of their terms, so that parts of a calibration add up to the same bytes
-//! however the documents were shared.
+//! Sums that do not depend on the order of their terms, so that parts of a calibration add up to
+//! the same bytes for any split of the documents.
 //!
-//! A row of inputs, multiplied by the router's weight, is rounded once: to integers on a grid of a power of two that
-//! follows from the row's own largest magnitude, as in a block floating-point format. From there on all is integer
-//! arithmetic. Rows of nearby grids are added up in `f64`, which holds integers up to 2^53 exactly; these partial sums
-//! are added to totals in 128-bit fixed point, of which [`PLACES`] bits are behind the point.
+//! A row of inputs, multiplied by the router's weight, is rounded once, to integers on a
+//! power-of-two grid that is derived from the row's largest magnitude, as in a block floating-point
+//! format. All further arithmetic is on integers. Rows of similar grids are added up in `f64`,
+//! which represents integers up to 2^53 exactly; these partial sums are added to totals in 128-bit
+//! fixed point, with [`PLACES`] fractional bits.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +16,11 @@ use vaquita_runtime::model::observer::ExpertInputs;
 
 use super::{ExpertMoments, Moments, Statistics};
 
-/// Binary places of a total; 63 bits remain before the point.
+/// Fractional bits of a total; 63 bits remain for the integer part.
 pub(super) const PLACES: i32 = 64;
-/// Magnitude bits of an input that enters products.
+/// Magnitude bits of an input in products.
 const PRODUCT_BITS: i32 = 16;
-/// Magnitude bits of an input that enters squares only.
+/// Magnitude bits of an input in squares only.
 const SQUARE_BITS: i32 = 22;
 /// Integers up to this are exact in `f64`.
 const EXACT: f64 = (1u64 << 53) as f64;
@@ -29,16 +30,17 @@ const EXACT: f64 = (1u64 << 53) as f64;
 pub struct ExactMoments {
     /// Sum of the factors on the inputs, in fixed point.
     pub(super) weight: i128,
-    /// Per column, in fixed point.
+    /// Sums of squares per column, in fixed point.
     pub(super) squares: Vec<i128>,
-    /// Packed like a [`Hessian`]'s, in fixed point; empty where none are collected.
+    /// Sums of products, packed like a [`Hessian`]'s, in fixed point; empty if they are not
+    /// collected.
     pub(super) products: Vec<i128>,
 }
 
 /// Sums over the tokens of one expert.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExactExpert {
-    /// Tokens that were routed here.
+    /// Number of tokens that were routed to it.
     pub tokens: u64,
     /// Sum of the router's weights, in fixed point.
     pub(super) mass: i128,
@@ -48,35 +50,36 @@ pub struct ExactExpert {
     pub hidden: ExactMoments,
 }
 
-/// Exact sums over what a model did with texts, as in [`Statistics`].
+/// Exact sums over a model's inputs, as in [`Statistics`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExactStatistics {
-    /// Inputs of a block of products.
+    /// Block width of products, in inputs.
     pub block: Option<usize>,
-    /// By the name of the tensor in GGUF.
+    /// Moments of dense matrices, by name in GGUF.
     pub matrices: BTreeMap<String, ExactMoments>,
-    /// By layer, then by expert.
+    /// Experts' moments, by layer and expert.
     pub experts: BTreeMap<usize, Vec<ExactExpert>>,
 }
 
-/// Inputs that are not finite, or above 2^19, or a sum above 2^62.
+/// Inputs that are not finite or above 2^19, or a sum above 2^62.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its inputs are not finite, or above 500,000")]
 pub struct OutOfRange;
 
-/// A number in fixed point, rounded towards zero.
+/// Converts a number to fixed point, rounding toward zero.
 pub(super) fn fixed(value: f64) -> i128 {
     (value * 2f64.powi(PLACES)) as i128
 }
 
-/// The nearest `f64`.
+/// Converts fixed point to the nearest `f64`.
 pub(super) fn float(value: i128) -> f64 {
     value as f64 * 2f64.powi(-PLACES)
 }
 
 impl ExactMoments {
-    /// Adds rows of `width` inputs, each multiplied by its weight of `weights`, or by 1 without any. Products are
-    /// collected in blocks of `block` columns; the blocks are shared among threads.
+    /// Adds rows of `width` inputs, each multiplied by its weight in `weights`, or by 1 if there
+    /// are none. Products are collected in blocks of `block` columns, which are distributed over
+    /// threads.
     pub fn add(
         &mut self,
         values: &[f32],
@@ -136,7 +139,7 @@ impl ExactMoments {
 }
 
 impl ExactExpert {
-    /// Adds the tokens of a pass.
+    /// Adds the tokens of a forward pass.
     pub fn add(&mut self, inputs: &ExpertInputs, block: Option<usize>) -> Result<(), OutOfRange> {
         let weights = inputs.weights;
         let tokens = weights.len().max(1);
@@ -164,7 +167,8 @@ impl ExactExpert {
 }
 
 impl ExactStatistics {
-    /// The sums in floating point. Each exact sum is dropped once it is converted, since it is four times as large.
+    /// The sums in floating point. Each exact sum is dropped once converted, since it is four times
+    /// as large.
     pub fn into_statistics(self) -> Statistics {
         let block = self.block;
         let matrices = self.matrices.into_iter();
@@ -181,7 +185,7 @@ fn add_to(sum: &mut i128, other: i128) -> Result<(), OutOfRange> {
     Ok(())
 }
 
-/// Some columns of all rows.
+/// A range of columns of all rows.
 struct Columns<'a> {
     rows: &'a [&'a [f32]],
     at: usize,
@@ -196,11 +200,11 @@ impl Columns<'_> {
         (&self.rows[row][self.at..][..self.width], (self.weight)(row))
     }
 
-    /// Binary exponent of a row's grid; `None` where all is zero.
+    /// Binary exponent of a row's grid; `None` if the row is zero.
     #[inline(always)]
     fn grid(&self, row: usize) -> Result<Option<i32>, OutOfRange> {
         let (values, weight) = self.row(row);
-        // The bits of magnitudes are in their order, infinity and NaN above all.
+        // The bit patterns of magnitudes are ordered, infinity and NaN above all.
         let bits = values.iter().map(|value| (value * weight).abs().to_bits());
         let largest = bits.fold(0, u32::max);
         if largest >= f32::INFINITY.to_bits() {
@@ -224,8 +228,8 @@ impl Columns<'_> {
     }
 }
 
-/// Adds rows to totals: by ascending grid, in runs whose partial sums stay exact. `add` adds four quantized rows of a
-/// width to partial sums; the compiler makes vectors of it.
+/// Adds rows to totals: by ascending grid, in runs whose partial sums stay exact. `add` adds four
+/// quantized rows of a width to partial sums and auto-vectorizes.
 struct AddRows<'a, F> {
     columns: Columns<'a>,
     totals: &'a mut [i128],
@@ -247,7 +251,7 @@ impl<F: Fn(&mut [f64], &[f64], usize)> Kernel for AddRows<'_, F> {
         let mut four = vec![0.0; 4 * columns.width];
         let mut rest = &rows[..];
         while let Some((unit, _)) = rest.first().copied() {
-            // A row's largest entry, squared, in units: what it adds to any sum, at the most.
+            // Bound on what a row adds to any sum: its largest entry, squared, in units.
             let most = |grid: i32| 4f64.powi(columns.bits + grid - unit);
             let (mut bound, mut run) = (0.0, 0);
             while let Some((grid, _)) = rest.get(run) {
@@ -271,7 +275,8 @@ impl<F: Fn(&mut [f64], &[f64], usize)> Kernel for AddRows<'_, F> {
     }
 }
 
-/// Adds partial sums, whose unit has `shift` binary places less than the totals', and clears them.
+/// Adds partial sums, whose unit has `shift` fewer fractional bits than the totals, and clears
+/// them.
 fn flush(partial: &mut [f64], totals: &mut [i128], shift: i32) -> Result<(), OutOfRange> {
     // A partial sum has 53 bits and a sign.
     let shift = u32::try_from(shift).ok().filter(|shift| *shift <= 127 - 54).ok_or(OutOfRange)?;
@@ -294,7 +299,8 @@ fn squares(sums: &mut [f64], rows: &[f64], width: usize) {
     }
 }
 
-/// Adds the products of four rows to an upper triangle: an entry is loaded and stored once for all of them.
+/// Adds the products of four rows to an upper triangle; an entry is loaded and stored once for all
+/// four.
 #[inline(always)]
 fn triangle(mut sums: &mut [f64], rows: &[f64], width: usize) {
     let (ab, cd) = rows.split_at(2 * width);
@@ -314,7 +320,7 @@ fn triangle(mut sums: &mut [f64], rows: &[f64], width: usize) {
 mod tests {
     use super::*;
 
-    /// Rows of seven numbers from 2^-20 to 2^10 and weights from 0.01 to 1.
+    /// Rows of seven numbers from 2^-20 to 2^10, and weights from 0.01 to 1.
     fn rows(count: u32) -> (Vec<f32>, Vec<f32>) {
         let mut state = 7u32;
         let mut random = move || {

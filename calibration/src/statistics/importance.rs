@@ -1,8 +1,9 @@
-//! From statistics to importances: how much an error in a column of a matrix matters, and how it can be made good.
+//! Converts statistics to importance: the weight of errors in each column of a matrix, and the
+//! moments for error feedback.
 //!
-//! An expert that saw little is judged by its layer as well: its means are taken over its own tokens and as
-//! many of the layer's average as [`PRIOR_TOKENS`]. An expert that saw nothing is an average one that gets half a
-//! token's work, so that no expert is quantized on nothing.
+//! An expert with few tokens is shrunk toward its layer: its means are taken over its own tokens
+//! and [`PRIOR_TOKENS`] tokens of the layer's average. An expert without tokens is an average one
+//! with half a token of work, so that no expert is quantized without statistics.
 
 use std::collections::BTreeMap;
 
@@ -12,28 +13,29 @@ use vaquita_runtime::checkpoint::{ExpertSpec, Projection};
 
 use super::{ExpertMoments, Moments, Statistics};
 
-/// Tokens of the layer's average that are added to what an expert saw.
+/// Weight of the layer's average, in tokens.
 const PRIOR_TOKENS: f64 = 16.0;
-/// Tokens that an expert counts for beyond what it saw.
+/// Tokens added to an expert's count.
 const LEAST_TOKENS: f64 = 0.5;
-/// Part of a layer's mean over all columns that every column has at least: texts to come differ.
+/// Lower bound on every column's importance, relative to the layer's mean over all columns:
+/// regularizes against overfitting the calibration text.
 const FLOOR: f64 = 0.01;
 
-/// Statistics, and the sums over each layer's experts.
-pub struct Weighing {
+/// Statistics, with the sums over each layer's experts.
+pub struct ImportanceEstimate {
     statistics: Statistics,
     layers: BTreeMap<usize, Layer>,
 }
 
-/// All experts of a layer together.
+/// Sums over all experts of a layer.
 struct Layer {
     tokens: f64,
     input: Moments,
     hidden: Moments,
 }
 
-impl Weighing {
-    /// Adds up the layers.
+impl ImportanceEstimate {
+    /// Sums the experts of each layer.
     pub fn new(statistics: Statistics) -> Self {
         let layers = statistics.experts.iter().map(|(layer, experts)| {
             let mut sums =
@@ -49,8 +51,8 @@ impl Weighing {
         Self { statistics, layers }
     }
 
-    /// The layer of an expert, its tokens, and the moments of the inputs of one projection: the expert's and
-    /// the layer's.
+    /// The layer of an expert, its tokens, and the moments of the inputs of one projection, for the
+    /// expert and for the layer.
     fn parts(
         &self,
         spec: &ExpertSpec,
@@ -66,7 +68,7 @@ impl Weighing {
     }
 }
 
-impl Importance for Weighing {
+impl Importance for ImportanceEstimate {
     fn tensor(&self, name: &str, cols: usize) -> Option<Vec<f32>> {
         let moments = self.statistics.matrices.get(name)?;
         let mean = moments.means().filter(|mean| mean.len() == cols)?;
@@ -122,7 +124,7 @@ impl Importance for Weighing {
 }
 
 impl Moments {
-    /// Mean square per column; `None` where nothing was seen.
+    /// Mean square per column; `None` without tokens.
     fn means(&self) -> Option<Vec<f64>> {
         let seen = self.weight > 0.0 && self.squares.iter().any(|sum| *sum > 0.0);
         seen.then(|| self.squares.iter().map(|sum| sum / self.weight).collect())

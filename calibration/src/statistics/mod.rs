@@ -1,21 +1,22 @@
-//! Calibration: what the inputs of every matrix look like while a model reads texts, and how much work each expert
-//! gets. The quantizer weighs errors by it.
+//! Calibration: statistics of every matrix's inputs and of every expert's work over texts, by which
+//! the quantizer weights errors.
 //!
-//! A [`Walk`] takes all texts through a model layer by layer and adds up, [`Statistics`] is the sum, [`calibrate`] makes
-//! a `file` of it, [`Weighing`] turns it into what the quantizer goes by, and [`Coverage`] says which experts saw how
-//! much. [`Streamed`] does it all while a file is quantized.
+//! A [`LayerwiseForward`] runs all texts through a model layer by layer and accumulates
+//! [`Statistics`]. [`calibrate`] writes them to a `file`, [`ImportanceEstimate`] converts them for
+//! the quantizer, and [`Coverage`] summarizes the tokens per expert. [`Streamed`] does all of this
+//! while a file is quantized.
 
 mod collect;
 mod coverage;
 mod exact;
 mod file;
+mod forward;
+mod hidden_states;
 mod importance;
 mod parts;
-mod states;
 mod streamed;
 #[cfg(test)]
 mod tests;
-mod walk;
 
 use std::collections::BTreeMap;
 
@@ -24,28 +25,28 @@ use vaquita_quantize::hessian::Hessian;
 pub use collect::{Calibration, calibrate};
 pub use coverage::{Coverage, LayerCoverage};
 pub use exact::{ExactExpert, ExactMoments, ExactStatistics, OutOfRange};
-pub use file::{CalibrationError, CalibrationFile, LayerShape, Origin, Shape, Writer};
-pub use importance::Weighing;
+pub use file::{CalibrationError, CalibrationFile, CalibrationWriter, LayerShape, Origin, Shape};
+pub use forward::{Calibrator, ForwardOptions, LayerwiseForward, STATES_IN_MEMORY};
+pub use importance::ImportanceEstimate;
 pub use parts::merge;
 pub use streamed::Streamed;
-pub use walk::{Reader, STATES_IN_MEMORY, Walk, WalkOptions};
 
 /// Sums over the inputs of one matrix.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Moments {
-    /// Inputs seen, or the sum of the factors on them.
+    /// Number of inputs, or the sum of the factors on them.
     pub weight: f64,
     /// Per column, the sum of the squares, each times its factor.
     pub squares: Vec<f64>,
-    /// Their products with each other, in blocks and with the same factors, where those were collected.
+    /// Sums of products, in blocks and with the same factors, if they were collected.
     pub products: Option<Hessian>,
 }
 
-/// Sums over the tokens of one expert. The factor on a square is the square of the router's weight: that is
-/// what an error at this token is multiplied by in the layer's output.
+/// Sums over the tokens of one expert. The factor on a square is the square of the router's weight,
+/// by which an error at this token is scaled in the layer's output.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExpertMoments {
-    /// Tokens that were routed here.
+    /// Number of tokens that were routed to it.
     pub tokens: u64,
     /// Sum of the router's weights.
     pub mass: f64,
@@ -55,12 +56,12 @@ pub struct ExpertMoments {
     pub hidden: Moments,
 }
 
-/// What a model did with texts.
+/// Statistics of a model over texts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Statistics {
-    /// By the name of the tensor in GGUF.
+    /// Moments of dense matrices, by name in GGUF.
     pub matrices: BTreeMap<String, Moments>,
-    /// By layer, then by expert.
+    /// Experts' moments, by layer and expert.
     pub experts: BTreeMap<usize, Vec<ExpertMoments>>,
 }
 

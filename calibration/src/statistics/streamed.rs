@@ -1,8 +1,9 @@
-//! Calibration while a file is quantized: what a layer's matrices see is collected when its turn comes, used, and
-//! forgotten when the next one's does.
+//! Calibration during quantization: statistics of a layer are collected before it is encoded, and
+//! dropped when the next layer is reached.
 //!
-//! The next layer sees what the full-precision layer gives, not the quantized one. So the statistics are those of
-//! [`calibrate`](super::calibrate), and the weights are, to the last byte, those that its file would have led to.
+//! The next layer receives the output of the full-precision layer, not of the quantized one. So the
+//! statistics equal those of [`calibrate`](super::calibrate), and the weights are byte-identical to
+//! those quantized with its file.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,7 +14,7 @@ use vaquita_quantize::importance::Importance;
 use vaquita_quantize::{Progress, Stage};
 use vaquita_runtime::checkpoint::{ExpertSpec, LayerId, Projection};
 
-use super::{Coverage, Origin, Statistics, Walk, Weighing};
+use super::{Coverage, ImportanceEstimate, LayerwiseForward, Origin, Statistics};
 
 /// Statistics of one layer at a time.
 pub struct Streamed {
@@ -23,37 +24,38 @@ pub struct Streamed {
 }
 
 struct State {
-    walk: Walk,
-    /// The layer whose turn it is, or the output head, and what was seen there.
-    current: Option<(Option<usize>, Arc<Weighing>)>,
-    /// By layer and expert.
+    forward: LayerwiseForward,
+    /// The current layer (`None` for the output head) and its importance.
+    current: Option<(Option<usize>, Arc<ImportanceEstimate>)>,
+    /// Tokens by layer and expert.
     tokens: BTreeMap<usize, Vec<u64>>,
     coverage: Coverage,
 }
 
 impl Streamed {
-    /// Texts at the start of their way.
-    pub fn new(walk: Walk, origin: &Origin) -> Self {
-        let products = match walk.block() {
+    /// Starts with the embedded texts.
+    pub fn new(forward: LayerwiseForward, origin: &Origin) -> Self {
+        let products = match forward.block() {
             Some(block) => format!("products of {block}"),
             None => "no products".into(),
         };
         let description = format!("{} documents, {}, {products}", origin.documents, origin.text);
-        let layers = walk.config().num_hidden_layers;
+        let layers = forward.config().num_hidden_layers;
         let (tokens, coverage) = (BTreeMap::new(), Coverage::default());
         Self {
             layers,
             description,
-            state: Mutex::new(State { walk, current: None, tokens, coverage }),
+            state: Mutex::new(State { forward, current: None, tokens, coverage }),
         }
     }
 
-    /// What a file says of its calibration: all that decides its statistics besides the source.
+    /// Description of the calibration for the file: everything besides the source that determines
+    /// the statistics.
     pub fn description(&self) -> &str {
         &self.description
     }
 
-    /// Which experts saw how much in the layers that were looked at.
+    /// Coverage of the layers that were observed.
     pub fn coverage(&self) -> Coverage {
         self.state().coverage.clone()
     }
@@ -62,13 +64,13 @@ impl Streamed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn current(&self) -> Option<Arc<Weighing>> {
-        self.state().current.as_ref().map(|(_, weighing)| weighing.clone())
+    fn current(&self) -> Option<Arc<ImportanceEstimate>> {
+        self.state().current.as_ref().map(|(_, estimate)| estimate.clone())
     }
 }
 
 impl State {
-    /// What is seen in a layer, or by the output head; nothing where texts do not come.
+    /// Statistics of a layer, or of the output head; `None` if no text reaches it.
     fn look(
         &mut self,
         layer: Option<usize>,
@@ -76,15 +78,15 @@ impl State {
         on_progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Statistics, Box<dyn Error + Send + Sync>> {
         let last = layer.unwrap_or(layers).min(layers);
-        while self.walk.next().is_some_and(|next| next.0 < last) {
-            self.walk.skip_layer(on_progress)?;
+        while self.forward.next().is_some_and(|next| next.0 < last) {
+            self.forward.skip_layer(on_progress)?;
         }
         let found = match layer {
-            Some(layer) if self.walk.next() == Some(LayerId(layer)) => {
-                self.walk.layer(on_progress)?.into_statistics()
+            Some(layer) if self.forward.next() == Some(LayerId(layer)) => {
+                self.forward.layer(on_progress)?.into_statistics()
             }
-            None if !self.walk.config().tie_word_embeddings => {
-                self.walk.output()?.into_statistics()
+            None if !self.forward.config().tie_word_embeddings => {
+                self.forward.output()?.into_statistics()
             }
             _ => Statistics::default(),
         };
@@ -135,7 +137,7 @@ impl Importance for Streamed {
             let (done, total) = (done as u64, total as u64);
             progress(Progress { stage: Stage::Calibrating, done, total });
         })?;
-        state.current = Some((layer, Arc::new(Weighing::new(found.rounded()))));
+        state.current = Some((layer, Arc::new(ImportanceEstimate::new(found.rounded()))));
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::threads::Pool;
 use vaquita_runtime::tokenizer::Tokenizer;
 
-use super::walk::Sums;
+use super::forward::Sums;
 use super::*;
 use crate::read_documents;
 
@@ -27,29 +27,29 @@ fn source() -> Source {
     sources::open(folder()).unwrap()
 }
 
-fn reader(threads: usize) -> Reader {
+fn calibrator(threads: usize) -> Calibrator {
     let tokenizer = Arc::new(Tokenizer::from_folder(folder()).unwrap());
     let options = SessionOptions { cache: CacheType::F32, ..SessionOptions::default() };
     let prompter = Prompter::new(tokenizer).unwrap();
-    Reader { weights: source().weights, prompter, options, pool: Arc::new(Pool::new(threads)) }
+    Calibrator { weights: source().weights, prompter, options, pool: Arc::new(Pool::new(threads)) }
 }
 
-/// The texts, token by token.
+/// Tokens of the texts.
 fn tokens() -> Vec<Vec<u32>> {
-    let reader = reader(1);
-    texts().iter().map(|text| reader.prompter.document(text).unwrap()).collect()
+    let calibrator = calibrator(1);
+    texts().iter().map(|text| calibrator.prompter.document(text).unwrap()).collect()
 }
 
-/// Everything that a walk finds.
+/// Statistics of a complete forward pass.
 fn walked(threads: usize, block: Option<usize>, states_in_memory: usize) -> Statistics {
     let folder = std::env::temp_dir();
-    let options = WalkOptions { block, folder, states_in_memory };
-    let mut walk = Walk::new(reader(threads), &texts(), options).unwrap();
+    let options = ForwardOptions { block, folder, states_in_memory };
+    let mut forward = LayerwiseForward::new(calibrator(threads), &texts(), options).unwrap();
     let mut all = Statistics::default();
-    while walk.next().is_some() {
-        all.extend(walk.layer(&mut |_, _| {}).unwrap().into_statistics());
+    while forward.next().is_some() {
+        all.extend(forward.layer(&mut |_, _| {}).unwrap().into_statistics());
     }
-    all.extend(walk.output().unwrap().into_statistics());
+    all.extend(forward.output().unwrap().into_statistics());
     all
 }
 
@@ -65,7 +65,7 @@ impl Statistics {
         self.experts.extend(other.experts);
     }
 
-    /// Writes a file of what there is.
+    /// Writes the statistics to a file.
     fn write(&self, origin: &Origin, path: &Path) -> Result<(), CalibrationError> {
         let products = |moments: &Moments| moments.products.as_ref().map(Hessian::block);
         let experts = || self.experts.values().flatten();
@@ -84,7 +84,7 @@ impl Statistics {
         };
         let io = |source| CalibrationError::Io { path: path.into(), source };
         let (partial, file) = PartialFile::create(path).map_err(io)?;
-        let mut writer = Writer::new(file, path, origin, &shape)?;
+        let mut writer = CalibrationWriter::new(file, path, origin, &shape)?;
         writer.write(self)?;
         writer.finish()?;
         partial.keep().map_err(io)
@@ -145,7 +145,7 @@ fn every_token_reaches_every_matrix_and_as_many_experts_as_it_should() {
 
 #[test]
 fn layer_by_layer_is_the_whole_model_document_by_document_to_the_last_bit() {
-    let Reader { weights, options, pool, .. } = reader(2);
+    let Calibrator { weights, options, pool, .. } = calibrator(2);
     let model = Model::load(weights).unwrap();
     let sums = Sums::new(model.config(), Some(64));
     for document in tokens() {
@@ -174,10 +174,10 @@ fn a_calibrated_model_gives_the_file_of_its_statistics() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.calibration");
     let origin = Origin::new("crc32:01234567", &texts());
-    let options = WalkOptions::beside(&path, Some(64));
+    let options = ForwardOptions::beside(&path, Some(64));
     let (texts, stop) = (texts(), Stop::default());
     let job = Calibration { origin: &origin, texts: &texts, part: None, out: &path, stop: &stop };
-    let coverage = calibrate(reader(2), &job, options, &mut |_, _| {}).unwrap();
+    let coverage = calibrate(calibrator(2), &job, options, &mut |_, _| {}).unwrap();
     let found = walked(1, Some(64), STATES_IN_MEMORY);
     assert_eq!(coverage, found.coverage());
     let file = CalibrationFile::open(&path).unwrap();
@@ -218,14 +218,14 @@ fn a_file_gives_back_what_was_written_and_refuses_what_is_not_one() {
     assert_eq!((&from.source, &from.text), (&origin.source, &origin.text));
     assert_eq!(from.documents, 2);
     assert_eq!(file.matrix("output.weight").as_ref(), statistics.matrices.get("output.weight"));
-    let weighing = Weighing::new(statistics.clone());
+    let estimate = ImportanceEstimate::new(statistics.clone());
     for expert in 0..3 {
         let spec = spec(expert);
-        assert_eq!(file.tokens(&spec), weighing.tokens(&spec));
+        assert_eq!(file.tokens(&spec), estimate.tokens(&spec));
         for projection in Projection::ALL {
-            assert_eq!(file.expert(&spec, projection), weighing.expert(&spec, projection));
+            assert_eq!(file.expert(&spec, projection), estimate.expert(&spec, projection));
             let a = file.expert_hessian(&spec, projection).unwrap();
-            let b = weighing.expert_hessian(&spec, projection).unwrap();
+            let b = estimate.expert_hessian(&spec, projection).unwrap();
             assert_eq!(a.packed(), b.packed());
         }
     }
@@ -249,7 +249,7 @@ fn a_file_gives_back_what_was_written_and_refuses_what_is_not_one() {
 
 #[test]
 fn a_thin_expert_leans_on_its_layer_and_an_unseen_one_has_its_mean() {
-    let statistics = Weighing::new(by_hand());
+    let statistics = ImportanceEstimate::new(by_hand());
     let ratio = |expert| {
         let importance = statistics.expert(&spec(expert), Projection::Gate).unwrap();
         importance[0] / importance[1]
@@ -258,7 +258,7 @@ fn a_thin_expert_leans_on_its_layer_and_an_unseen_one_has_its_mean() {
     let layer = (1000.0 + 9.0) / 4000.0;
     assert!((ratio(2) - layer).abs() < 1e-4, "{}", ratio(2)); // the layer's
     assert!(ratio(1) > layer && ratio(1) < 1.0, "{}", ratio(1)); // between
-    // Work counts, and none does none.
+    // More work weighs more, and no expert has zero weight.
     let first = |expert| statistics.expert(&spec(expert), Projection::Gate).unwrap()[0];
     assert!(first(0) > 100.0 * first(1) && first(2) > 0.0);
 }
@@ -273,7 +273,7 @@ fn products_that_do_not_fit_are_refused() {
     assert!(message.contains("layer.1.input does not fit the model"), "{message}");
     assert!(!path.exists());
 
-    // A file that says one thing of its blocks and holds another.
+    // A file whose metadata contradicts the width of its blocks.
     statistics.experts.get_mut(&1).unwrap()[0].input.products = Some(Hessian::new(2, 2));
     statistics.experts.get_mut(&1).unwrap()[0].hidden.products = Some(Hessian::new(1, 2));
     statistics.write(&Origin::default(), &path).unwrap();

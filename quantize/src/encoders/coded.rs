@@ -1,19 +1,19 @@
-//! Encodes e2, e3, e4 and e8: a scale per row, then per group the search of [`super::search`].
+//! Encodes e2, e3, e4 and e8: a scale per row, then a scale search per group ([`super::search`]).
 
 use rayon::prelude::*;
 use vaquita_runtime::blocks::coded::{Layout, Packer};
 use vaquita_runtime::blocks::{BlockType, GROUP};
 
-use super::carried;
 use super::feedback::Feedback;
+use super::ldlq;
 use super::search::{self, Grid, LANES};
 use super::tables;
 use super::{Distortion, EncodeError, Guide, Rows};
 
-/// Rows on which the tables of a type compete.
+/// Number of rows on which the tables of a type are compared.
 const SAMPLE_ROWS: usize = 8;
 
-/// Rows whose codes are in memory before they are packed.
+/// Number of rows whose codes are held in memory before they are packed.
 const ROWS_AT_ONCE: usize = 512;
 
 struct EncodedRow {
@@ -47,7 +47,7 @@ pub(super) fn encode(
     Ok((packer.finish(), distortion))
 }
 
-/// The error that encoding would leave, without the bytes.
+/// Computes the error of encoding without the bytes.
 pub(super) fn measure(
     ty: BlockType,
     weights: &dyn Rows,
@@ -59,7 +59,7 @@ pub(super) fn measure(
     Ok(rows.into_iter().map(|row| row.distortion).sum())
 }
 
-/// Some rows, in this order whatever threads share them.
+/// Encodes some rows. Their order does not depend on the threads.
 fn encode_rows(
     grid: &Grid,
     weights: &dyn Rows,
@@ -94,7 +94,7 @@ fn shape_error(ty: BlockType, weights: &dyn Rows) -> EncodeError {
     EncodeError::Shape { ty, rows: weights.rows(), cols: weights.cols() }
 }
 
-/// The table that serves a sample of the rows best.
+/// Selects the table with the least error on a sample of the rows.
 fn choose_grid(
     ty: BlockType,
     weights: &dyn Rows,
@@ -122,7 +122,7 @@ fn choose_grid(
     Ok(best.0)
 }
 
-/// A row that has its scale, by which its weights were divided, and nothing else.
+/// An empty encoded row with its scale; divides `values` by that scale.
 fn scaled(grid: &Grid, row: usize, values: &mut [f32]) -> Result<EncodedRow, EncodeError> {
     let mut largest = 0f32;
     for (col, value) in values.iter().enumerate() {
@@ -145,7 +145,7 @@ fn scaled(grid: &Grid, row: usize, values: &mut [f32]) -> Result<EncodedRow, Enc
 }
 
 impl EncodedRow {
-    /// Adds what was lost, and of what, in units of the squared scale.
+    /// Adds error and energy, in units of the squared scale.
     fn lost(&mut self, squared_error: f64, energy: f64) {
         let unit = f64::from(self.scale) * f64::from(self.scale);
         self.distortion.squared_error += squared_error * unit;
@@ -153,7 +153,7 @@ impl EncodedRow {
     }
 }
 
-/// Encodes a row whose errors stay where they are.
+/// Encodes a row without error feedback.
 fn without_feedback(
     grid: &Grid,
     values: &[f32],
@@ -163,7 +163,7 @@ fn without_feedback(
 ) {
     for (group, values) in values.as_chunks::<GROUP>().0.iter().enumerate() {
         let importance = importance.and_then(|all| all.as_chunks::<GROUP>().0.get(group));
-        // Columns that never mattered say nothing about how to treat a group.
+        // All-zero importance does not tell how to treat a group.
         let importance = importance.filter(|group| group.iter().any(|one| *one > 0.0));
         let choice = search::choose(grid, values, importance);
         row.group_scales.push(choice.byte);
@@ -176,7 +176,7 @@ fn without_feedback(
     }
 }
 
-/// Encodes rows side by side.
+/// Encodes several rows with error feedback.
 fn with_feedback(
     grid: &Grid,
     feedback: &Feedback,
@@ -191,13 +191,13 @@ fn with_feedback(
             lanes[lane] = *value;
         }
     }
-    let rounded = carried::round(feedback, grid, &lanes);
+    let quantized = ldlq::quantize(feedback, grid, &lanes);
     for (lane, row) in rows.iter_mut().enumerate() {
-        row.group_scales.extend(rounded.scales.iter().map(|scales| scales[lane]));
+        row.group_scales.extend(quantized.scales.iter().map(|scales| scales[lane]));
         if with_codes {
-            row.codes.extend(rounded.codes.as_flattened().iter().map(|codes| codes[lane]));
+            row.codes.extend(quantized.codes.as_flattened().iter().map(|codes| codes[lane]));
         }
-        row.lost(rounded.error[lane], rounded.energy[lane]);
+        row.lost(quantized.error[lane], quantized.energy[lane]);
     }
 }
 

@@ -1,18 +1,19 @@
-//! Encoding that rounds nothing: a matrix that has the type already keeps its bytes, and MXFP4 becomes e4.
+//! Lossless encoding: a matrix that has the target type keeps its bytes, and MXFP4 becomes e4.
 
 use vaquita_runtime::blocks::coded::{Packer, encode_scale};
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
 
 use super::{Distortion, EncodeError, Rows, tables};
 
-/// Bytes of a group of MXFP4: its exponent, and two codes in each of the others.
+/// Bytes of an MXFP4 group: an exponent, then two codes per byte.
 const MXFP4_GROUP: usize = 17;
 /// e4's largest group scale that is a power of two is 1, its smallest 2^-15.
 const SCALE_RANGE: u8 = 15;
-/// From this exponent on, MXFP4's largest value is beyond single precision.
+/// Exponent from which MXFP4's largest value overflows single precision.
 const MXFP4_OVERFLOW: u8 = 253;
 
-/// The matrix in a type that holds exactly the same weights; `None` where that takes rounding.
+/// Encodes the matrix in a type that holds exactly the same weights; `None` if that requires
+/// rounding.
 pub fn exact(ty: BlockType, matrix: &Matrix) -> Option<Vec<u8>> {
     match (matrix.block_type(), ty) {
         (from, to) if from == to => Some(matrix.data().to_vec()),
@@ -21,7 +22,8 @@ pub fn exact(ty: BlockType, matrix: &Matrix) -> Option<Vec<u8>> {
     }
 }
 
-/// Whether e4 holds a matrix of MXFP4 exactly: the scales of a row must lie within the range of e4's.
+/// Whether e4 holds an MXFP4 matrix exactly, that is, whether the scales of each row lie within the
+/// range of e4's.
 pub fn holds_mxfp4(matrix: &Matrix) -> bool {
     matrix.block_type() == BlockType::Mxfp4 && {
         let mut rows = mxfp4_rows(matrix);
@@ -32,7 +34,7 @@ pub fn holds_mxfp4(matrix: &Matrix) -> bool {
     }
 }
 
-/// What is lost where nothing is. Refuses weights that are not numbers.
+/// The distortion of lossless encoding. Rejects weights that are not finite.
 pub fn unchanged(weights: &dyn Rows) -> Result<Distortion, EncodeError> {
     let mut values = vec![0f32; weights.cols()];
     let mut energy = 0.0;
@@ -50,14 +52,15 @@ fn mxfp4_rows(matrix: &Matrix) -> std::slice::ChunksExact<'_, u8> {
     matrix.data().chunks_exact(matrix.cols() / GROUP * MXFP4_GROUP)
 }
 
-/// The least and largest exponent among a row's groups that are not all zeros; the largest is 0 where all are.
+/// Smallest and largest exponent among the nonzero groups of a row; the largest is 0 if all groups
+/// are zero.
 fn exponents(row: &[u8]) -> (u8, u8) {
     let groups = row.chunks_exact(MXFP4_GROUP);
     let counts = groups.filter(|group| group[1..].iter().any(|codes| codes & 0x77 != 0));
     counts.fold((u8::MAX, 0), |(least, most), group| (least.min(group[0]), most.max(group[0])))
 }
 
-/// The codes are those of e4's table with MXFP4's values, four times as large as the values themselves.
+/// The codes are those of e4's table of MXFP4 values, which are four times as large.
 fn mxfp4_to_e4(matrix: &Matrix) -> Option<Vec<u8>> {
     const DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
     let holds = |table: &&tables::Table| DOUBLED.iter().all(|x| table.values().contains(&(4 * x)));
@@ -70,7 +73,7 @@ fn mxfp4_to_e4(matrix: &Matrix) -> Option<Vec<u8>> {
     let mut packer = Packer::new(BlockType::E4, matrix.rows(), matrix.cols(), &table.entries)?;
     for (number, row) in mxfp4_rows(matrix).enumerate() {
         let (_, most) = exponents(row);
-        // A group's exponent e stands for 2^(e - 128) beside doubled values, so for 2^(e - 130) beside e4's.
+        // A group's exponent e means 2^(e - 128) for doubled values, hence 2^(e - 130) for e4's.
         let scale = f64::from(i32::from(most) - 130).exp2() as f32;
         let (mut scales, mut codes) = (Vec::new(), Vec::with_capacity(matrix.cols()));
         for group in row.chunks_exact(MXFP4_GROUP) {
@@ -89,7 +92,7 @@ fn mxfp4_to_e4(matrix: &Matrix) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// Rows of MXFP4 with these exponents, and codes of all kinds.
+    /// Rows of MXFP4 with these exponents and all kinds of codes.
     fn mxfp4(rows: &[&[u8]]) -> Matrix {
         let groups = rows.iter().copied().flatten().enumerate();
         let bytes = groups.flat_map(|(i, exponent)| {

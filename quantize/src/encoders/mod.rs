@@ -1,14 +1,16 @@
-//! Encoders: from weights to the bytes of a block type, with the error that this leaves.
+//! Encoders: convert weights to the bytes of a block type, and report the error.
 //!
-//! [`encode`] is the way in, [`exact`] that for what needs no rounding. [`tables`] has the value tables of the coded types, `search` the choice of a
-//! group's scale, [`Feedback`] has the factors by which errors carry on, `carried` rounds rows by them, `coded` puts rows together, `plain` converts numbers.
+//! [`encode`] is the entry point, and [`exact`] the one for lossless encoding. [`tables`] contains
+//! the value tables of the coded types, `search` selects the scale of a group, [`Feedback`] has the
+//! factors by which errors propagate, `ldlq` quantizes rows with them, `coded` assembles rows, and
+//! `plain` converts to floating-point types.
 
 use vaquita_runtime::blocks::BlockType;
 
-mod carried;
 mod coded;
 mod exact;
 mod feedback;
+mod ldlq;
 mod plain;
 mod rows;
 mod search;
@@ -20,10 +22,10 @@ pub use exact::{exact, holds_mxfp4, unchanged};
 pub use feedback::Feedback;
 pub use rows::{Rows, Sample, Slice};
 
-/// Why weights cannot be encoded.
+/// Error of encoding weights.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EncodeError {
-    /// A type that is read but not written.
+    /// A type that can be read but not written.
     #[error("{ty} is read, but not written; choose e4, e3, e2, e8 or f16")]
     NotWritten {
         /// The type.
@@ -34,54 +36,54 @@ pub enum EncodeError {
         "row {row}, column {col} is {value}; every weight must be a finite number: is the checkpoint damaged?"
     )]
     NotFinite {
-        /// Its row.
+        /// Index of the row.
         row: usize,
-        /// Its column.
+        /// Index of the column.
         col: usize,
         /// The weight.
         value: f32,
     },
-    /// A weight beyond the type's range.
+    /// A weight beyond the range of the type.
     #[error(
         "row {row}, column {col} is {value}, which is beyond the range of {ty}; choose another type"
     )]
     TooLarge {
         /// The type.
         ty: BlockType,
-        /// Its row.
+        /// Index of the row.
         row: usize,
-        /// Its column.
+        /// Index of the column.
         col: usize,
         /// The weight.
         value: f32,
     },
-    /// The type cannot hold the shape.
+    /// A shape that the type cannot hold.
     #[error(
         "{ty} cannot hold {rows} x {cols} weights: columns must be a multiple of 32; f16 holds any shape"
     )]
     Shape {
         /// The type.
         ty: BlockType,
-        /// Rows.
+        /// Number of rows.
         rows: usize,
-        /// Columns.
+        /// Number of columns.
         cols: usize,
     },
-    /// Importances that are not one finite number, zero or more, per column.
+    /// Importance that is not one non-negative finite number per column.
     #[error(
         "the importance of the columns must be {expected} finite numbers, none below zero; {found}"
     )]
     Importance {
-        /// Columns.
+        /// Number of columns.
         expected: usize,
-        /// What is wrong.
+        /// The problem.
         found: String,
     },
 }
 
-/// The squared error that encoding left, and the energy it is to be compared with: of the weights; weighted by
-/// the importance of the columns where one is given; of the outputs under the second moments of the inputs
-/// where there is feedback.
+/// Squared error of an encoding and the energy of the weights: unweighted, weighted by the
+/// importance of the columns if one is given, or measured at the outputs under the second moments
+/// of the inputs if there is feedback.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Distortion {
     /// Sum of squared differences.
@@ -91,7 +93,7 @@ pub struct Distortion {
 }
 
 impl Distortion {
-    /// Error as a part of the energy; 0 for a matrix of zeros.
+    /// Error relative to the energy; 0 for a matrix of zeros.
     pub fn relative(&self) -> f64 {
         if self.energy > 0.0 { self.squared_error / self.energy } else { 0.0 }
     }
@@ -113,23 +115,23 @@ impl std::iter::Sum for Distortion {
     }
 }
 
-/// What an encoder knows of the inputs of a matrix.
+/// An encoder's knowledge of the inputs of a matrix.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Guide<'a> {
-    /// Weighs the squared error of each column; without it all count the same.
+    /// Weights of the squared error per column; equal weights if `None`.
     pub importance: Option<&'a [f32]>,
-    /// Carries errors on to later columns, in the coded types.
+    /// Error feedback, for coded types.
     pub feedback: Option<&'a Feedback>,
 }
 
 impl<'a> Guide<'a> {
-    /// Weights for columns, and no feedback.
+    /// A guide with column weights and without feedback.
     pub fn importance(importance: Option<&'a [f32]>) -> Self {
         Self { importance, feedback: None }
     }
 }
 
-/// Encodes a matrix and says what was lost.
+/// Encodes a matrix and returns the distortion.
 pub fn encode(
     ty: BlockType,
     weights: &dyn Rows,
@@ -142,7 +144,7 @@ pub fn encode(
     if ty.is_coded() { coded::encode(ty, weights, guide) } else { plain::encode(ty, weights) }
 }
 
-/// What [`encode`] would lose, without keeping the bytes.
+/// The distortion of [`encode`], without the bytes.
 pub fn measure(ty: BlockType, weights: &dyn Rows, guide: Guide) -> Result<Distortion, EncodeError> {
     check(weights.cols(), guide)?;
     if ty.is_coded() {

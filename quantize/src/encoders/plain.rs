@@ -1,11 +1,11 @@
-//! Writes F32, F16 and BF16, rounding to the nearest, ties to even.
+//! Encodes F32, F16 and BF16, rounding to nearest, ties to even.
 
 use half::{bf16, f16};
 use vaquita_runtime::blocks::BlockType;
 
 use super::{Distortion, EncodeError, Rows};
 
-/// Encodes a matrix as a plain type.
+/// Encodes a matrix as a floating-point type.
 pub(super) fn encode(
     ty: BlockType,
     weights: &dyn Rows,
@@ -33,7 +33,7 @@ pub(super) fn encode(
     Ok((out, distortion))
 }
 
-/// Appends one value and returns what it became.
+/// Appends one value and returns the rounded value.
 fn put(ty: BlockType, value: f32, out: &mut Vec<u8>) -> f32 {
     match ty {
         BlockType::F16 => {

@@ -1,14 +1,14 @@
-//! Weights by row: all that an encoder needs of its input.
+//! Weights by row, the input of an encoder.
 
 use vaquita_runtime::blocks::Matrix;
 
-/// A matrix whose rows can be read, by several threads at once.
+/// A matrix whose rows several threads can read at once.
 pub trait Rows: Sync {
-    /// Outputs.
+    /// Number of outputs.
     fn rows(&self) -> usize;
-    /// Inputs.
+    /// Number of inputs.
     fn cols(&self) -> usize;
-    /// Reads a row; `out` has `cols` places.
+    /// Reads a row into `out`, which has `cols` elements.
     fn read_row(&self, row: usize, out: &mut [f32]);
 }
 
@@ -34,7 +34,7 @@ pub struct Slice<'a> {
 }
 
 impl<'a> Slice<'a> {
-    /// Takes `values` as rows of `cols` weights.
+    /// A matrix of `values` with rows of `cols` weights.
     pub fn new(cols: usize, values: &'a [f32]) -> Self {
         Self { cols, values }
     }
@@ -54,14 +54,14 @@ impl Rows for Slice<'_> {
     }
 }
 
-/// Every so many rows of a matrix: enough to judge it by.
+/// Evenly spaced rows of a matrix, as a sample of it.
 pub struct Sample<'a> {
     inner: &'a dyn Rows,
     step: usize,
 }
 
 impl<'a> Sample<'a> {
-    /// At most `rows` rows, evenly spread.
+    /// At most `rows` evenly spaced rows.
     pub fn new(inner: &'a dyn Rows, rows: usize) -> Self {
         Self { inner, step: inner.rows().div_ceil(rows.max(1)).max(1) }
     }

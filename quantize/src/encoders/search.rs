@@ -1,8 +1,8 @@
-//! The scale of one group of 32 weights: try the scales near the one that fits the largest weight, and
-//! keep the one with the least weighted squared error.
+//! Scale of one group of 32 weights: tries the scales near the one that fits the largest weight,
+//! and keeps the one with the least weighted squared error.
 //!
-//! Scales are the 128 values of a scale byte, so a search of all that can be the best is cheap: from four
-//! to nine of either sign. A lopsided table is tried both ways round.
+//! Scales are the 128 values of a scale byte, so an exhaustive search of the plausible ones is
+//! cheap: four to nine of either sign. An asymmetric table is tried in both orientations.
 
 use std::sync::LazyLock;
 
@@ -11,11 +11,10 @@ use vaquita_runtime::isa::scalar::decode_scale;
 
 use super::tables::Table;
 
-/// Exponents of two that a row's scale may have: below, products with a group's scale are no longer
-/// normal numbers.
+/// Range of exponents of a row's scale; below it, products with a group's scale are denormal.
 const LEAST_EXPONENT: i32 = -110;
 
-/// The magnitudes of the scale bytes, and their reciprocals.
+/// Magnitudes of the scale bytes, and their reciprocals.
 static SCALES: LazyLock<[(f32, f32); 128]> = LazyLock::new(|| {
     std::array::from_fn(|byte| {
         let scale = decode_scale(byte as u8);
@@ -23,7 +22,7 @@ static SCALES: LazyLock<[(f32, f32); 128]> = LazyLock::new(|| {
     })
 });
 
-/// What the weights of a group are rounded to.
+/// Values that the weights of a group are rounded to.
 #[derive(Clone, Copy, Debug)]
 pub enum Grid<'a> {
     /// The entries of a table.
@@ -42,7 +41,7 @@ impl Grid<'_> {
         }
     }
 
-    /// The magnitudes of the lowest and the highest value.
+    /// Magnitudes of the lowest and the highest value.
     fn reach(&self) -> (f32, f32) {
         match self {
             Self::Table(table) => {
@@ -52,9 +51,10 @@ impl Grid<'_> {
         }
     }
 
-    /// Where the best scale lies, as factors of the smallest scale that clips nothing. Measured: outside
-    /// lie less than 2% of the best scales of Gaussian and of heavy-tailed groups, and what is found
-    /// instead is nearly as good. MXFP4's gap between 4 and 6 makes 1.5 a frequent factor.
+    /// Range of the best scale, as factors of the smallest scale that clips nothing. Measured:
+    /// fewer than 2% of the best scales of Gaussian and heavy-tailed groups are outside, and the
+    /// best scale inside is nearly as good. MXFP4's gap between 4 and 6 makes 1.5 a frequent
+    /// factor.
     fn range(&self) -> (f32, f32) {
         match self {
             Self::Table(table) if table.len <= 4 => (0.44, 0.96),
@@ -66,8 +66,8 @@ impl Grid<'_> {
     }
 }
 
-/// The scale of a row: a power of two, so that dividing by it is exact, and such that every group's scale
-/// fits a scale byte. Zero for a row of zeros.
+/// Scale of a row: a power of two, so that division by it is exact, and large enough for every
+/// group's scale to fit a scale byte. Zero for a row of zeros.
 pub fn row_scale(largest: f32, grid: &Grid) -> f32 {
     if largest == 0.0 {
         return 0.0;
@@ -79,26 +79,30 @@ pub fn row_scale(largest: f32, grid: &Grid) -> f32 {
     2f32.powi(exponent)
 }
 
-/// A group's scale byte and the weighted squared error it leaves.
+/// A group's scale byte and its weighted squared error.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Choice {
-    /// The scale byte.
+pub struct GroupScale {
+    /// Scale byte.
     pub byte: u8,
-    /// The error, in units of the squared row scale.
+    /// Error, in units of the squared row scale.
     pub error: f32,
 }
 
-/// Chooses the scale of a group of weights that are already divided by the row's scale. Compiled for the oldest
-/// processor: with the widest vectors it takes twice the time.
+/// Selects the scale of a group of weights that are already divided by the row's scale. Compiled
+/// for baseline CPUs: with the widest vectors it takes twice as long.
 #[inline(never)]
-pub fn choose(grid: &Grid, weights: &[f32; GROUP], importance: Option<&[f32; GROUP]>) -> Choice {
+pub fn choose(
+    grid: &Grid,
+    weights: &[f32; GROUP],
+    importance: Option<&[f32; GROUP]>,
+) -> GroupScale {
     let (mut least, mut most) = (0f32, 0f32);
     for weight in weights {
         least = least.min(*weight);
         most = most.max(*weight);
     }
     let (low, high) = grid.reach();
-    let mut best = Choice { byte: 0, error: f32::INFINITY };
+    let mut best = GroupScale { byte: 0, error: f32::INFINITY };
     search_sign(grid, (-least / low).max(most / high), 0, weights, importance, &mut best);
     if matches!(grid, Grid::Table(table) if !table.symmetric) {
         search_sign(grid, (-least / high).max(most / low), 0x80, weights, importance, &mut best);
@@ -113,26 +117,26 @@ fn search_sign(
     sign: u8,
     weights: &[f32; GROUP],
     importance: Option<&[f32; GROUP]>,
-    best: &mut Choice,
+    best: &mut GroupScale,
 ) {
     let (low, high) = grid.range();
     for byte in byte_below(fitting * low)..=byte_below(fitting * high) {
         let error = error(grid, byte | sign, weights, importance, best.error);
         if error < best.error {
-            *best = Choice { byte: byte | sign, error };
+            *best = GroupScale { byte: byte | sign, error };
         }
     }
 }
 
-/// The scale byte of the greatest magnitude not above `scale`.
+/// The scale byte with the largest magnitude that is at most `scale`.
 #[inline(always)]
 fn byte_below(scale: f32) -> u8 {
     // Without the sign: zero may be negative.
     (scale.abs().to_bits() >> 20).saturating_sub(112 << 3).min(127) as u8
 }
 
-/// The weighted squared error that a scale byte leaves, or something above `enough` once it is clear that
-/// it is above.
+/// Weighted squared error of a scale byte; stops early with a value above `enough` once the error
+/// exceeds it.
 fn error(
     grid: &Grid,
     byte: u8,
@@ -177,8 +181,8 @@ fn error(
     lanes.iter().sum()
 }
 
-/// Where the nearest entries to eight weights are in a table's `nearest`. Adding 2^23 leaves the rounded
-/// number in the low bits; all of this compiles to vector code.
+/// Indices into a table's `nearest` for eight weights. Adding 2^23 leaves the rounded number in the
+/// low bits; all of this auto-vectorizes.
 #[inline(always)]
 fn places(weights: &[f32; 8], inverse: &[f32; 8]) -> [u8; 8] {
     let mut places = [0; 8];
@@ -209,27 +213,28 @@ pub fn codes(grid: &Grid, byte: u8, weights: &[f32; GROUP], out: &mut [u8; GROUP
     }
 }
 
-/// Rows that are rounded side by side.
+/// Number of rows that are rounded together.
 pub const LANES: usize = 8;
 
-/// A number of each of these rows.
+/// One number per row.
 pub type Lanes = [f32; LANES];
 
-/// The scale of a group of each of several rows.
+/// Scales of one group of each of several rows.
 pub struct Scales {
     scale: Lanes,
     inverse: Lanes,
 }
 
 impl Scales {
-    /// Those of scale bytes.
+    /// The scales for scale bytes.
     #[inline(always)]
     pub fn new(bytes: [u8; LANES]) -> Self {
         let scales = bytes.map(signed_scale);
         Self { scale: scales.map(|(scale, _)| scale), inverse: scales.map(|(_, inverse)| inverse) }
     }
 
-    /// The places of the nearest values to a weight of each row, see [`Grid::code`], and those values, scaled.
+    /// For a weight of each row, the place of the nearest value (see [`Grid::code`]), and that
+    /// value, scaled.
     #[inline(always)]
     pub fn nearest(&self, grid: &Grid, weights: &Lanes) -> ([u8; LANES], Lanes) {
         match grid {
@@ -260,7 +265,7 @@ fn signed_scale(byte: u8) -> (f32, f32) {
     if byte & 0x80 == 0 { (scale, inverse) } else { (-scale, -inverse) }
 }
 
-/// The nearest integer between -127 and 127, ties to even. Adding and taking away 1.5 * 2^23 rounds
+/// Nearest integer between -127 and 127, ties to even. Adding and subtracting 1.5 * 2^23 rounds
 /// without a call.
 #[inline(always)]
 fn nearest_integer(value: f32) -> f32 {

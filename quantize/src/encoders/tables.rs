@@ -1,28 +1,29 @@
-//! Value tables: which values the codes of e2, e3 and e4 stand for.
+//! Value tables: the values that the codes of e2, e3 and e4 represent.
 //!
-//! A group's scale has a sign, so a lopsided table serves twice, once either way round. That is worth a
-//! lot: on groups of 32 Gaussian weights the best tables found are all lopsided, and leave 9.6% of the
-//! energy as error at 2 bits (a symmetric table: 10.5%), 2.4% at 3 bits and 0.57% at 4. They were found by
-//! Lloyd's iteration with the scale search of [`super::search`] inside, then rounded to integers. Tables
-//! trained on a trained model's experts came out the same within 0.1%.
+//! A group's scale has a sign, so an asymmetric table serves in both orientations. This matters: on
+//! groups of 32 Gaussian weights the best tables found are all asymmetric, with an error of 9.6% of
+//! the energy at 2 bits (10.5% for a symmetric table), 2.4% at 3 bits and 0.57% at 4. They were
+//! found by Lloyd's iteration with the scale search of [`super::search`] inside, then rounded to
+//! integers. Tables trained on the experts of a trained model were the same within 0.1%.
 
 use std::sync::LazyLock;
 
 use vaquita_runtime::blocks::BlockType;
 
-/// A table with what the search needs to use it quickly.
+/// A table with precomputed lookups for the search.
 #[derive(Debug)]
 pub struct Table {
-    /// The entries, ascending, zeros after the last.
+    /// Ascending entries, padded with zeros.
     pub entries: [i8; 16],
-    /// Codes in use.
+    /// Number of codes in use.
     pub len: usize,
-    /// Whether the table is the same either way round.
+    /// Whether the table equals its mirror image.
     pub symmetric: bool,
-    /// The nearest entry to every value: place `i` is for values from `(i - 128) / 2` to `(i - 127) / 2`. Entries are
-    /// integers, so that the midpoints between them fall on the borders, and this is exact.
+    /// Nearest entry by place: place `i` covers values from `(i - 128) / 2` to `(i - 127) / 2`.
+    /// Entries are integers, so midpoints between them fall on the borders, and the lookup is
+    /// exact.
     pub(super) nearest: [f32; 256],
-    /// The codes of `nearest`.
+    /// Codes of `nearest`.
     pub(super) codes: [u8; 256],
 }
 
@@ -73,7 +74,7 @@ static E4: LazyLock<Vec<Table>> = LazyLock::new(|| {
     ]
 });
 
-/// The tables a type may use; none for types without one.
+/// Candidate tables of a type; empty for types without tables.
 pub fn candidates(ty: BlockType) -> &'static [Table] {
     match ty {
         BlockType::E2 => &E2,

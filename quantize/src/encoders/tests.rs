@@ -1,4 +1,4 @@
-//! What holds for every encoder.
+//! Properties of all encoders.
 
 use std::f32::consts::TAU;
 use vaquita_lcg::Lcg;
@@ -141,7 +141,7 @@ fn measuring_says_what_encoding_does() {
     }
 }
 
-/// Rows of every sort: ordinary, tiny, huge, denormal, mixed, with outliers.
+/// Rows of all kinds: ordinary, tiny, huge, denormal, mixed, with outliers.
 fn any_row() -> impl Strategy<Value = Vec<f32>> {
     let magnitude = prop_oneof![
         Just(1f32),
@@ -172,12 +172,14 @@ proptest! {
     #[test]
     fn no_weight_is_far_from_what_it_was(row in any_row()) {
         let row_largest = row.iter().fold(0f32, |most, value| most.max(value.abs()));
-        // Half the widest gap of the table, or what clipping gave up, as a part of the group's largest.
+        // Half the widest gap of the table, or the clipping error, relative to the group's largest
+        // weight.
         for (ty, bound) in CODED.into_iter().zip([0.75, 0.5, 0.25, 0.02]) {
             let (decoded, _) = round_trip(ty, 96, &row);
             for (was, is) in row.chunks(GROUP).zip(decoded.chunks(GROUP)) {
                 let largest = was.iter().fold(0f32, |most, value| most.max(value.abs()));
-                // A group far below its row shares the row's smallest scale; so does a denormal row.
+                // A group far below the rest of its row gets the row's smallest scale; so does a
+                // denormal row.
                 let floor = (row_largest * 2f32.powi(-14)).max(2f32.powi(-118));
                 for (was, is) in was.iter().zip(is) {
                     let error = (was - is).abs();
@@ -196,7 +198,7 @@ proptest! {
     }
 }
 
-/// Weights, and the inputs of columns that follow each other closely.
+/// Weights, and inputs whose columns are strongly correlated.
 fn correlated() -> (Vec<f32>, Vec<Vec<f32>>) {
     let mut random = Lcg(11);
     let mut number = || random.normal(6);
@@ -244,7 +246,7 @@ fn feedback_brings_outputs_closer() {
         let (found, without) = (output_error(bytes, ty), output_error(plain, ty));
         assert!(found < part * without, "{ty} in blocks of {block}: {found} against {without}");
         if block == 128 {
-            // The damping counts too.
+            // Damping contributes as well.
             let ratio = distortion.squared_error / found;
             assert!((1.0..1.2).contains(&ratio), "{ty}: {ratio}");
             assert_eq!(measure(ty, &rows, guide).unwrap(), distortion);

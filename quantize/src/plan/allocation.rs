@@ -1,29 +1,30 @@
-//! Simpler ways to spend the experts' bits, to hold the plan to.
+//! Simpler allocations of the experts' bits, as baselines for the plan.
 
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::checkpoint::ExpertSpec;
 
 use super::knapsack::Choice;
-use super::survey::{Item, TYPES, combination};
+use super::survey::{SurveyItem, TYPES, combination};
 use crate::importance::Importance;
 
-/// What decides the types of a layer's experts. The trunk's are chosen in the same way under each.
+/// Criterion for the types of a layer's experts. Dense weights are treated the same way under each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Allocation {
-    /// What each expert's projections lose.
+    /// Error of each expert's projections.
     #[default]
     PerExpert,
-    /// What a projection of all experts of a layer loses: they get one type, as in a stacked tensor.
+    /// Error of a projection over all experts of a layer, which get one type, as in a stacked
+    /// tensor.
     PerTensor,
-    /// How many tokens an expert saw, and nothing else of it.
+    /// Number of tokens routed to an expert, and nothing else.
     Frequency,
 }
 
 impl Allocation {
-    /// The choices of one layer's experts as items of the knapsack: one for each expert, or one for all.
+    /// Knapsack items of one layer's experts: one per expert, or one for all.
     pub(super) fn items(
         self,
-        layer: &[Item<ExpertSpec>],
+        layer: &[SurveyItem<ExpertSpec>],
         importance: Option<&dyn Importance>,
     ) -> Vec<Vec<Choice>> {
         match self {
@@ -39,11 +40,11 @@ impl Allocation {
                 vec![(0..first.choices.len()).map(sum).collect()]
             }),
             Self::Frequency => {
-                let tokens = |item: &Item<ExpertSpec>| {
+                let tokens = |item: &SurveyItem<ExpertSpec>| {
                     importance.and_then(|all| all.tokens(&item.spec)).unwrap_or(0) as f64
                 };
                 let mean = layer.iter().map(tokens).sum::<f64>() / layer.len().max(1) as f64;
-                let choices = |item: &Item<ExpertSpec>| {
+                let choices = |item: &SurveyItem<ExpertSpec>| {
                     let share = if mean > 0.0 { tokens(item) / mean } else { 0.1 };
                     let choice = |(at, choice): (usize, &Choice)| {
                         let cost = share * combination(at).map(usual_error).iter().sum::<f64>();
@@ -56,13 +57,13 @@ impl Allocation {
         }
     }
 
-    /// Which of a layer's items says what an expert gets.
+    /// Index of the item that determines an expert's types.
     pub(super) fn item_of(self, expert: usize) -> usize {
         if self == Self::PerTensor { 0 } else { expert }
     }
 }
 
-/// The relative squared error that a type leaves of Gaussian weights.
+/// Relative squared error of a type on Gaussian weights.
 fn usual_error(ty: BlockType) -> f64 {
     let errors = [0.096, 0.024, 0.0057, 0.00002];
     TYPES.iter().position(|one| *one == ty).map_or(0.0, |at| errors[at])

@@ -1,23 +1,24 @@
-//! What a plan is expected to cost, before anything is quantized: size against error.
+//! Predicted error by file size of mixed plans, before anything is quantized.
 
 use serde::Serialize;
 
 use super::survey::{Survey, TYPES, combination, fitted};
 use super::{Allocation, Material, Plan, PlanError, Target, fit};
 
-/// One plan of a curve.
+/// One plan on a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Point {
     /// Bytes of the file.
     pub file_bytes: u64,
     /// Bits of the file per weight.
     pub bits_per_weight: f64,
-    /// What the plan's errors cost, as a part of what those of the smallest file cost.
+    /// Cost of the plan's errors, relative to the smallest file's.
     pub predicted_error: f64,
 }
 
 impl Survey {
-    /// The mixed plans of `steps` sizes, two or more, evenly spread from the smallest file to one of twice its size.
+    /// Mixed plans for `steps` sizes (at least two), evenly spaced from the smallest file to twice
+    /// its size.
     pub fn curve(&self, material: &Material, steps: usize) -> Result<Vec<Point>, PlanError> {
         let [least, most] = self.bytes;
         let most = most.min(least.saturating_mul(2));
@@ -33,11 +34,11 @@ impl Survey {
         points.collect()
     }
 
-    /// A plan's size and cost.
+    /// Size and cost of a plan.
     fn point(&self, plan: &Plan) -> Point {
         let mut file_bytes = self.fixed_bytes();
         let mut cost = 0.0;
-        for item in &self.trunk {
+        for item in &self.dense {
             let ty = plan.tensor_type(&item.spec);
             let at = TYPES.iter().position(|one| fit(*one, item.spec.cols) == ty).unwrap_or(0);
             file_bytes += item.choices[at].bytes;

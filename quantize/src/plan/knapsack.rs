@@ -1,4 +1,5 @@
-//! Multiple-choice knapsack: one option per item, least cost in all within a budget of bytes.
+//! Multiple-choice knapsack: selects one option per item, with the least total cost within a budget
+//! of bytes.
 //!
 //! ```text
 //! take every item's smallest option
@@ -7,18 +8,18 @@
 //! while any option of any item gains and fits: take the one that gains most
 //! ```
 //!
-//! The hulls make the first loop optimal for the size it reaches; the last one uses what is left.
+//! The hulls make the first loop optimal for the size that it reaches; the last loop uses the rest.
 
-/// One way to store an item.
+/// One option of an item.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {
-    /// Its size.
+    /// Bytes.
     pub bytes: u64,
-    /// What it loses.
+    /// Cost.
     pub cost: f64,
 }
 
-/// Chooses one option for each item; `None` where even the smallest ones exceed the budget.
+/// Selects one option for each item; `None` if even the smallest ones exceed the budget.
 pub fn solve(items: &[Vec<Choice>], budget: u64) -> Option<Vec<usize>> {
     let hulls: Vec<Vec<usize>> = items.iter().map(|options| hull(options)).collect();
     let mut chosen: Vec<usize> =
@@ -34,7 +35,7 @@ pub fn solve(items: &[Vec<Choice>], budget: u64) -> Option<Vec<usize>> {
             steps.push((gain, item, pair[0], pair[1]));
         }
     }
-    // A stable sort: steps of equal gain stay in order, and the result is the same everywhere.
+    // A stable sort: steps of equal gain stay in order, so the result is the same everywhere.
     steps.sort_by(|a, b| b.0.total_cmp(&a.0));
     for (_, item, from, to) in steps {
         let bytes = items[item][to].bytes - items[item][from].bytes;
@@ -64,7 +65,7 @@ fn best_that_fits(items: &[Vec<Choice>], chosen: &[usize], left: u64) -> Option<
     best.1
 }
 
-/// The options on the lower convex hull of cost over bytes, from the smallest up to the least cost.
+/// Options on the lower convex hull of cost over bytes, from the smallest one to the least cost.
 fn hull(options: &[Choice]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..options.len()).collect();
     order.sort_by(|a, b| {

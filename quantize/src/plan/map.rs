@@ -1,4 +1,4 @@
-//! A drawing of a plan: which expert gets how many bits.
+//! Draws the bits of each expert under a plan.
 
 use std::fmt::Write;
 
@@ -10,8 +10,8 @@ use crate::importance::Importance;
 
 const CELL: usize = 12;
 
-/// An SVG map of a plan: a row per layer, a cell per expert, darker for more bits; under each, where calibration
-/// knows it, a bar for the tokens that it saw.
+/// An SVG map of a plan: a row per layer and a cell per expert, darker for more bits. A bar below
+/// each cell shows the expert's tokens, if calibration knows them.
 pub fn map(config: &Config, plan: &Plan, importance: Option<&dyn Importance>) -> String {
     let rows = expert_layers(config).count();
     let (width, height) = (70 + config.moe.n_routed_experts * CELL, 30 + rows * 2 * CELL);

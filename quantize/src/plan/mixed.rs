@@ -1,4 +1,5 @@
-//! The mixed plan: every matrix gets the type at which a byte buys most, under a size for the whole file.
+//! The mixed plan: assigns types so that the total error is least for a given size of the whole
+//! file.
 
 use std::collections::HashMap;
 
@@ -12,7 +13,7 @@ use crate::container::ContainerError;
 use crate::encoders::EncodeError;
 use crate::progress::Progress;
 
-/// How large the file may become.
+/// Size target of a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
     /// Bits of the whole file per weight of the model.
@@ -30,43 +31,42 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// Why there is no plan.
+/// Error of making a plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// No choice of types makes the file small enough.
+    /// No assignment of types makes the file small enough.
     #[error(
         "{target} cannot be reached: this model takes from {least_bytes} bytes ({least_bits:.3} bits per weight) to {most_bytes} bytes ({most_bits:.3})"
     )]
     Unreachable {
-        /// What was asked for.
+        /// The target.
         target: Target,
-        /// The smallest file.
+        /// Size of the smallest file.
         least_bytes: u64,
-        /// The same in bits per weight.
+        /// Bits per weight of the smallest file.
         least_bits: f64,
-        /// The largest file.
+        /// Size of the largest file.
         most_bytes: u64,
-        /// The same in bits per weight.
+        /// Bits per weight of the largest file.
         most_bits: f64,
     },
-    /// A weight that cannot be encoded.
+    /// A weight cannot be encoded.
     #[error("tensor {name}: {source}")]
     Encode {
         /// The tensor.
         name: String,
-        /// Why.
+        /// The encoding error.
         source: EncodeError,
     },
     /// Reading failed.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The size of the file could not be worked out.
+    /// The size of the file cannot be computed.
     #[error(transparent)]
     Container(#[from] ContainerError),
 }
 
-/// Plans a file that is as large as the target allows and no larger. A target beyond the largest file gives
-/// the largest.
+/// Plans the largest file within the target. A target beyond the largest file yields the largest.
 pub fn mixed(
     material: &Material,
     target: Target,
@@ -76,7 +76,7 @@ pub fn mixed(
 }
 
 impl Survey {
-    /// The plan that loses least within a target.
+    /// The plan with the least error within a target.
     pub fn plan(
         &self,
         material: &Material,
@@ -102,18 +102,18 @@ impl Survey {
             let (least_bits, most_bits) = (bits(least_bytes), bits(most_bytes));
             PlanError::Unreachable { target, least_bytes, least_bits, most_bytes, most_bits }
         };
-        let trunk = self.trunk.iter().map(|item| item.choices.clone());
+        let dense = self.dense.iter().map(|item| item.choices.clone());
         let experts: Vec<Vec<Vec<Choice>>> = (self.experts.iter())
             .map(|layer| allocation.items(layer, material.importance))
             .collect();
-        let items: Vec<_> = trunk.chain(experts.iter().flatten().cloned()).collect();
+        let items: Vec<_> = dense.chain(experts.iter().flatten().cloned()).collect();
         let chosen = budget
             .checked_sub(self.fixed_bytes())
             .and_then(|budget| knapsack::solve(&items, budget))
             .ok_or_else(unreachable)?;
 
-        let (of_trunk, of_experts) = chosen.split_at(self.trunk.len());
-        let tensors: HashMap<String, BlockType> = (self.trunk.iter().zip(of_trunk))
+        let (of_dense, of_experts) = chosen.split_at(self.dense.len());
+        let tensors: HashMap<String, BlockType> = (self.dense.iter().zip(of_dense))
             .map(|(item, at)| (item.spec.name.clone(), fit(TYPES[*at], item.spec.cols)))
             .collect();
         let mut rest = of_experts;

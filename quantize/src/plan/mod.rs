@@ -1,7 +1,8 @@
-//! Bit plans: the block type of every tensor, and of every projection of every expert.
+//! Plans: the block type of every tensor, and of every projection of every expert.
 //!
-//! [`Plan::uniform`] gives all experts one type, and the [`Trunk`] what goes with it; [`mixed()`] gives each matrix
-//! what it needs under a size, going by a [`Survey`]; [`Plan::as_stored`] leaves each what it has.
+//! [`Plan::uniform`] assigns one type to all experts, and the [`DenseTypes`] that go with it;
+//! [`mixed()`] distributes the bits under a size target by means of a [`Survey`];
+//! [`Plan::as_stored`] keeps the types of the source.
 
 use std::collections::HashMap;
 
@@ -14,51 +15,52 @@ use crate::encoders::holds_mxfp4;
 
 mod allocation;
 mod curve;
+mod dense;
 mod knapsack;
 mod map;
 pub mod mixed;
 mod survey;
-mod trunk;
 
 pub use allocation::Allocation;
 pub use curve::Point;
+pub use dense::DenseTypes;
 pub use map::map;
 pub use mixed::{PlanError, Target, mixed};
 pub use survey::{Material, Survey};
-pub use trunk::Trunk;
 
-/// Which type everything gets.
+/// Block types of all matrices of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     name: String,
-    /// Of tensors that are not routed experts; those it does not name are F32.
+    /// Types of tensors that are not routed experts; tensors that are not listed are F32.
     tensors: HashMap<String, BlockType>,
     first_layer: usize,
     experts: Vec<Vec<[BlockType; 3]>>,
 }
 
 impl Plan {
-    /// Experts of one type, and the trunk that goes with it ([`Trunk::beside`]).
+    /// Experts of one type, with the dense types that go with it ([`DenseTypes::beside`]).
     pub fn uniform(config: &Config, ty: BlockType) -> Self {
-        Self::with_trunk(config, ty, Trunk::beside(ty))
+        Self::with_dense(config, ty, DenseTypes::beside(ty))
     }
 
-    /// Experts of one type beside a trunk of the given types.
-    pub fn with_trunk(config: &Config, ty: BlockType, trunk: Trunk) -> Self {
-        let name = match trunk == Trunk::beside(ty) {
+    /// Experts of one type, with given types of the dense weights.
+    pub fn with_dense(config: &Config, ty: BlockType, dense: DenseTypes) -> Self {
+        let name = match dense == DenseTypes::beside(ty) {
             true => ty.name().into(),
             false => {
-                let Trunk { output, latent, rest } = trunk;
+                let DenseTypes { output, latent, rest } = dense;
                 format!("{ty}, trunk {rest}, attn_kv_a {latent}, output {output}")
             }
         };
-        let types = |spec: &TensorSpec| trunk.of(config, spec);
+        let types = |spec: &TensorSpec| dense.of(config, spec);
         Self::new(config, name, types, |spec| {
             Projection::ALL.map(|projection| fit(ty, spec.shape(projection).1))
         })
     }
 
-    /// The types that a source has already, so that no weight changes: MXFP4 becomes e4 where that holds it exactly.
+    /// The types of the source, so that no weight changes: MXFP4 becomes e4 if that holds it
+    /// exactly.
     pub fn as_stored(weights: &dyn Weights) -> Result<Self, WeightsError> {
         let config = weights.config();
         let ty = |matrix: &Matrix| match matrix.block_type() {
@@ -81,7 +83,7 @@ impl Plan {
         Ok(Self { name: "as stored".into(), tensors, first_layer, experts })
     }
 
-    /// A plan that asks for the type of every tensor and every expert.
+    /// A plan from functions that return the types of each tensor and each expert.
     pub(crate) fn new(
         config: &Config,
         name: String,
@@ -94,7 +96,7 @@ impl Plan {
         });
         let experts = experts.collect();
         let tensors = config.family.tensors(config).into_iter();
-        let matrices = tensors.filter(|spec| trunk::share(config, spec) > 0.0);
+        let matrices = tensors.filter(|spec| dense::sensitivity(config, spec) > 0.0);
         let tensors = matrices.map(|spec| {
             let ty = fit(tensor_type(&spec), spec.cols);
             (spec.name, ty)
@@ -103,23 +105,23 @@ impl Plan {
         Self { name, tensors, first_layer: config.moe.first_k_dense_replace, experts }
     }
 
-    /// What the plan is called in files and reports.
+    /// Name of the plan in files and reports.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The type of a tensor that is not a routed expert.
+    /// Type of a tensor that is not a routed expert.
     pub fn tensor_type(&self, spec: &TensorSpec) -> BlockType {
         self.tensors.get(&spec.name).copied().unwrap_or(BlockType::F32)
     }
 
-    /// The types of an expert's gate, up and down; `None` for an expert that the planned model lacks.
+    /// Types of an expert's gate, up and down; `None` for an expert that is not in the plan.
     pub fn expert_types(&self, layer: LayerId, expert: ExpertId) -> Option<[BlockType; 3]> {
         let layer = layer.0.checked_sub(self.first_layer)?;
         self.experts.get(layer)?.get(expert.0).copied()
     }
 
-    /// How many projections of experts have each type; types that none has are left out.
+    /// Number of experts' projections of each type, for types that occur.
     pub fn counts(&self) -> Vec<(BlockType, usize)> {
         let all = || self.experts.iter().flatten().flatten();
         let counts = BlockType::ALL.map(|ty| (ty, all().filter(|found| **found == ty).count()));
@@ -127,12 +129,12 @@ impl Plan {
     }
 }
 
-/// The type itself, or F16 where a row is no whole number of groups.
+/// The type itself, or F16 if rows are not a whole number of groups.
 pub(crate) fn fit(ty: BlockType, cols: usize) -> BlockType {
     if ty.is_coded() && !cols.is_multiple_of(GROUP) { BlockType::F16 } else { ty }
 }
 
-/// The layers that have experts, the MTP layers among them.
+/// Layers with experts, including MTP layers.
 pub fn expert_layers(config: &Config) -> impl Iterator<Item = LayerId> + use<> {
     let layers = config.moe.first_k_dense_replace..config.num_layers_stored();
     let any = config.moe.n_routed_experts > 0;

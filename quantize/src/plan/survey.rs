@@ -1,10 +1,12 @@
-//! What every type would leave of every matrix: measured once, and then as many plans as one likes.
+//! Rate-distortion survey: the error of every matrix at every type, measured once and reused for
+//! all plans.
 //!
-//! The cost of a choice is the squared error of the weights that it leaves, relative to their energy: of an
-//! expert's projection, to the mean energy of that projection in its layer, and of the trunk's matrices times
-//! as much as more tokens see them and as they bear errors worse ([`trunk::share`]). What calibration never
-//! reached, the MTP layer for one, counts a tenth. Costs weighted by importance and by the experts' work were tried
-//! and gave worse plans (docs/measurements-quality.md).
+//! The cost of a choice is its squared error relative to the energy of the weights. For an expert's
+//! projection, the energy is the mean over that projection in the layer. For dense matrices, the
+//! error is weighted by the number of tokens that they process and by their sensitivity
+//! ([`dense::sensitivity`]). Matrices that calibration did not reach, such as the MTP layer, count
+//! a tenth. Costs weighted by importance and by the experts' work were tried and gave worse plans
+//! (docs/measurements-quality.md).
 
 use rayon::prelude::*;
 use vaquita_runtime::blocks::BlockType;
@@ -16,54 +18,54 @@ use vaquita_runtime::gguf::Metadata;
 
 use super::knapsack::Choice;
 use super::mixed::PlanError;
-use super::{Plan, expert_layers, expert_specs, fit, trunk};
+use super::{Plan, dense, expert_layers, expert_specs, fit};
 use crate::container::{self, ContainerError, Inventory};
 use crate::encoders::{self, Distortion, Guide, Sample};
 use crate::importance::Importance;
 use crate::progress::{Progress, Stage};
 use crate::sources::Identity;
 
-/// Types that matrices may get, small ones first.
+/// Types that matrices may get, smallest first.
 pub(super) const TYPES: [BlockType; 4] =
     [BlockType::E2, BlockType::E3, BlockType::E4, BlockType::E8];
-/// What errors count where no text came.
+/// Weight of errors in matrices that no text reached.
 const UNREACHED: f64 = 0.1;
-/// Rows by which a matrix is judged.
+/// Number of sampled rows per matrix.
 const SAMPLE_ROWS: usize = 256;
 
-/// What is to be planned.
+/// A model to be planned.
 #[derive(Clone, Copy)]
 pub struct Material<'a> {
-    /// The source.
+    /// Weights of the source.
     pub weights: &'a dyn Weights,
-    /// What the source is.
+    /// Identity of the source.
     pub identity: &'a Identity,
     /// `tokenizer.*` metadata of the file.
     pub tokenizer: &'a Metadata,
-    /// How much each column matters, where that is known.
+    /// Importance of columns, if known.
     pub importance: Option<&'a dyn Importance>,
 }
 
-/// An expert or a tensor of the trunk, and what each way to store it takes and costs.
-pub(super) struct Item<T> {
+/// An expert or a dense tensor, with the size and cost of each option.
+pub(super) struct SurveyItem<T> {
     pub spec: T,
     pub choices: Vec<Choice>,
 }
 
-/// A model, measured.
+/// Measured errors of a model.
 pub struct Survey {
     pub(super) config: Config,
-    /// Weights of the model.
+    /// Number of weights of the model.
     pub parameters: u64,
-    /// Bytes of the file with everything at its smallest, and at its largest.
+    /// Bytes of the smallest and of the largest file.
     pub bytes: [u64; 2],
-    /// Choices are those of [`TYPES`].
-    pub(super) trunk: Vec<Item<TensorSpec>>,
-    /// By layer. Choices are those of [`combination`].
-    pub(super) experts: Vec<Vec<Item<ExpertSpec>>>,
+    /// Dense tensors, with an option per type of [`TYPES`].
+    pub(super) dense: Vec<SurveyItem<TensorSpec>>,
+    /// Experts by layer, with the options of [`combination`].
+    pub(super) experts: Vec<Vec<SurveyItem<ExpertSpec>>>,
 }
 
-/// What the types would leave of an expert: by projection, then by type.
+/// Distortion of an expert by projection and type.
 type Measured = [[Distortion; TYPES.len()]; 3];
 
 impl Survey {
@@ -83,19 +85,22 @@ impl Survey {
         let bytes = [size(BlockType::E2)?, size(BlockType::E8)?];
         let total = inventory.parameters;
         let mut progress = Progress { stage: Stage::Planning, done: 0, total }.with(on_progress);
-        // An expert sees some of the tokens; what is said of one counts that much less.
+        // An expert processes only some of the tokens, so its errors count that much less.
         let moe = &config.moe;
         let visits = moe.num_experts_per_tok.max(1) as f64 / moe.n_routed_experts.max(1) as f64;
 
-        let matrices = inventory.tensors.iter().filter(|spec| trunk::share(config, spec) > 0.0);
+        let matrices =
+            inventory.tensors.iter().filter(|spec| dense::sensitivity(config, spec) > 0.0);
         let matrices: Vec<&TensorSpec> = matrices.collect();
-        let mut trunk = Vec::new();
+        let mut dense = Vec::new();
         for part in matrices.chunks(rayon::current_num_threads()) {
             let measured: Vec<_> = part
                 .par_iter()
-                .map(|spec| measure_tensor(material, spec, trunk::share(config, spec) / visits))
+                .map(|spec| {
+                    measure_tensor(material, spec, dense::sensitivity(config, spec) / visits)
+                })
                 .collect::<Result<_, _>>()?;
-            trunk.extend(measured);
+            dense.extend(measured);
             progress.add(part.iter().map(|spec| spec.rows as u64 * spec.cols as u64).sum());
         }
         let mut experts = Vec::new();
@@ -116,21 +121,21 @@ impl Survey {
                 let sum: f64 = measured.iter().map(|expert| expert[p][0].energy).sum();
                 (sum / specs.len() as f64 / share).max(f64::MIN_POSITIVE)
             });
-            let items = specs.into_iter().zip(&measured).map(|(spec, measured)| Item {
+            let items = specs.into_iter().zip(&measured).map(|(spec, measured)| SurveyItem {
                 choices: expert_choices(&spec, measured, energies),
                 spec,
             });
             experts.push(items.collect());
         }
-        Ok(Self { config: config.clone(), parameters: total, bytes, trunk, experts })
+        Ok(Self { config: config.clone(), parameters: total, bytes, dense, experts })
     }
 
-    /// Bytes of the file that no choice changes.
+    /// Bytes of the file that do not depend on the options.
     pub(super) fn fixed_bytes(&self) -> u64 {
         let smallest = |choices: &[Choice]| choices.first().map_or(0, |choice| choice.bytes);
-        let trunk = self.trunk.iter().map(|item| smallest(&item.choices));
+        let dense = self.dense.iter().map(|item| smallest(&item.choices));
         let experts = self.experts.iter().flatten().map(|item| smallest(&item.choices));
-        self.bytes[0].saturating_sub(trunk.chain(experts).sum())
+        self.bytes[0].saturating_sub(dense.chain(experts).sum())
     }
 }
 
@@ -186,10 +191,10 @@ fn measure_tensor(
     material: &Material,
     spec: &TensorSpec,
     share: f64,
-) -> Result<Item<TensorSpec>, PlanError> {
+) -> Result<SurveyItem<TensorSpec>, PlanError> {
     let missing = || WeightsError::Missing { path: "model".into(), name: spec.name.clone() };
     let matrix = material.weights.tensor(spec)?.ok_or_else(missing)?;
-    // Calibration sees the inputs of matrices, and an embedding has none.
+    // Calibration collects inputs of matrices, which an embedding does not have.
     let reached = spec.role == Role::Embedding
         || material.importance.is_none_or(|all| all.reaches(spec.layer()));
     let share = if reached { share } else { share * UNREACHED };
@@ -203,5 +208,5 @@ fn measure_tensor(
     };
     let choices = TYPES.into_iter().map(choice).collect::<Result<_, PlanError>>()?;
     matrix.release();
-    Ok(Item { spec: spec.clone(), choices })
+    Ok(SurveyItem { spec: spec.clone(), choices })
 }

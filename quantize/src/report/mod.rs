@@ -1,4 +1,4 @@
-//! What a finished file is: sizes, true bits, errors. [`page`] draws it.
+//! Report on a finished file: sizes, bits per weight, errors. [`page`] draws it.
 
 mod page;
 
@@ -12,65 +12,66 @@ use crate::encoders::Distortion;
 
 pub use page::page;
 
-/// How many of the worst tensors are named.
+/// Number of tensors listed as the worst.
 const WORST: usize = 10;
 
-/// A finished file.
+/// Report on a finished file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The plan's name.
+    /// Name of the plan.
     pub plan: String,
     /// Bytes of the file.
     pub file_bytes: u64,
-    /// Weights in it.
+    /// Number of weights.
     pub parameters: u64,
-    /// Of these, weights that an earlier run had written.
+    /// Number of weights that an earlier run had written.
     pub resumed_parameters: u64,
     /// Bits of the whole file per weight.
     pub bits_per_weight: f64,
     /// Bits of the experts' records per weight of the experts.
     pub expert_bits_per_weight: f64,
-    /// Projections of experts by block type.
+    /// Number of experts' projections by block type.
     pub expert_types: BTreeMap<String, usize>,
-    /// Matrices of the trunk by block type.
-    pub trunk_types: BTreeMap<String, usize>,
+    /// Number of dense matrices by block type.
+    #[serde(rename = "trunk_types")]
+    pub dense_types: BTreeMap<String, usize>,
     /// Errors by layer.
     pub layers: Vec<LayerReport>,
     /// The tensors with the largest errors, the worst first.
     pub worst: Vec<TensorReport>,
-    /// Time taken.
+    /// Duration in seconds.
     pub seconds: f64,
 }
 
-/// What quantizing a layer lost: squared error relative to the squared weights, both weighed by importance where
-/// there is a calibration.
+/// Quantization error of a layer: squared error relative to the squared weights, both weighted by
+/// importance if there is a calibration.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerReport {
-    /// The layer; `None` for embedding and output.
+    /// Layer; `None` for embedding and output head.
     pub layer: Option<usize>,
-    /// Of its routed experts; `None` where it has none.
+    /// Error of the routed experts; `None` if the layer has none.
     pub expert_error: Option<f64>,
-    /// Of everything else.
+    /// Error of all other tensors.
     pub other_error: f64,
 }
 
-/// What quantizing a tensor, or an expert's record, lost, as in [`LayerReport`].
+/// Quantization error of a tensor or an expert's record, as in [`LayerReport`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TensorReport {
-    /// Its name in the file.
+    /// Name in the file.
     pub name: String,
-    /// Its type; of an expert whose projections have several, all three.
+    /// Type; all three if the projections of an expert differ.
     #[serde(rename = "type")]
     pub ty: String,
-    /// Its error.
+    /// Error.
     pub error: f64,
 }
 
 impl Report {
-    /// Of a file and what each of its items lost; nothing resumed, and no time taken.
+    /// Reports on a file and the distortion of each item; nothing resumed, and no duration.
     pub(crate) fn new(plan: String, layout: &Layout, distortions: &[Distortion]) -> Self {
         let (mut errors, mut worst) = (Errors::default(), Vec::new());
-        let (mut trunk_types, mut expert_types) = (BTreeMap::new(), BTreeMap::new());
+        let (mut dense_types, mut expert_types) = (BTreeMap::new(), BTreeMap::new());
         let (mut parameters, mut expert_parameters, mut expert_bytes) = (0, 0, 0);
         let tensors = layout.tensors.iter();
         for ((item, tensor), lost) in layout.items.iter().zip(tensors).zip(distortions) {
@@ -81,7 +82,7 @@ impl Report {
             match item {
                 Item::Tensor(spec, ty) => {
                     if !matches!(spec.role, Role::Vector | Role::Router) {
-                        *trunk_types.entry(ty.name().into()).or_default() += 1;
+                        *dense_types.entry(ty.name().into()).or_default() += 1;
                     }
                 }
                 Item::Expert(_, types) => {
@@ -93,7 +94,7 @@ impl Report {
                 }
             }
         }
-        // A stable sort: of equal ones, the first in the file.
+        // A stable sort: ties stay in file order.
         worst.sort_by(|a, b| b.error.total_cmp(&a.error));
         worst.truncate(WORST);
         let bits = |bytes: u64, weights: u64| bytes as f64 * 8.0 / weights.max(1) as f64;
@@ -105,7 +106,7 @@ impl Report {
             bits_per_weight: bits(layout.file_bytes, parameters),
             expert_bits_per_weight: bits(expert_bytes, expert_parameters),
             expert_types,
-            trunk_types,
+            dense_types,
             layers: errors.layers(),
             worst,
             seconds: 0.0,
@@ -113,7 +114,7 @@ impl Report {
     }
 }
 
-/// Adds up errors by layer.
+/// Accumulates errors by layer.
 #[derive(Default)]
 struct Errors(BTreeMap<Option<usize>, (Option<Distortion>, Distortion)>);
 

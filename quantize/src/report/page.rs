@@ -1,4 +1,4 @@
-//! A report as one HTML page that needs nothing else: no scripts, no other files.
+//! A report as one self-contained HTML page without scripts.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em aut
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.15em .9em;text-align:right;border-bottom:1px solid #ddd}\
 td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}";
 
-/// The page of a file called `name`: sizes, errors, and the bits of every expert beside the tokens that it saw.
+/// The page of a file called `name`: sizes, errors, and the bits and tokens of every expert.
 pub fn page(
     name: &str,
     report: &Report,
@@ -37,7 +37,7 @@ pub fn page(
         ("bits per weight", format!("{:.3}", report.bits_per_weight)),
         ("bits per weight of the experts", format!("{:.3}", report.expert_bits_per_weight)),
         ("experts' matrices by type", counts(&report.expert_types)),
-        ("the trunk's matrices by type", counts(&report.trunk_types)),
+        ("dense matrices by type", counts(&report.dense_types)),
     ];
     let facts = facts.map(|(what, value)| vec![what.to_string(), value]);
     table(&mut html, &[], facts);
@@ -78,7 +78,7 @@ fn table(html: &mut String, head: &[&str], rows: impl IntoIterator<Item = Vec<St
     html.push_str("</table>\n");
 }
 
-/// A row for each layer: the error of its experts, and that of the rest.
+/// A row per layer with the errors of its experts and of its other tensors.
 fn bars(report: &Report) -> String {
     const ROW: usize = 22;
     const LEFT: f64 = 130.0;

@@ -1,7 +1,7 @@
-//! DeepSeek's FP8: e4m3 numbers with one factor per block of a matrix, `weight_scale_inv`.
+//! DeepSeek's FP8: e4m3 numbers with one scale per block of a matrix, `weight_scale_inv`.
 //!
-//! Blocks are 128 x 128 unless `quantization_config.weight_block_size` says otherwise, and are cut off at the
-//! right and the lower edge.
+//! Blocks are 128 x 128 unless `quantization_config.weight_block_size` states otherwise, and are
+//! truncated at the right and lower edges.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 static VALUES: LazyLock<[f32; 256]> =
     LazyLock::new(|| std::array::from_fn(|byte| decode(byte as u8)));
 
-/// Decodes one e4m3 number: sign, 4 bits of exponent with bias 7, 3 of mantissa.
+/// Decodes one e4m3 number: sign, 4 bits of exponent with bias 7, 3 bits of mantissa.
 fn decode(byte: u8) -> f32 {
     let (exponent, mantissa) = (i32::from(byte >> 3 & 15), f32::from(byte & 7));
     let magnitude = match (exponent, byte & 7) {
@@ -20,12 +20,12 @@ fn decode(byte: u8) -> f32 {
     if byte & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
-/// Blocks along each side of a matrix.
+/// Number of blocks along each side of a matrix.
 pub(super) fn blocks([rows, cols]: [usize; 2], [block_rows, block_cols]: [usize; 2]) -> [usize; 2] {
     [rows.div_ceil(block_rows), cols.div_ceil(block_cols)]
 }
 
-/// The weights of a matrix, row-major. `scales` has one factor per block, row-major too.
+/// Decodes a matrix to row-major weights. `scales` has one scale per block, also row-major.
 pub(super) fn dequantize(
     bytes: &[u8],
     shape: [usize; 2],

@@ -18,7 +18,7 @@ use super::{Identity, SourceError, fp8, rearrange};
 
 const ALLOWED: &str = "F32, F16, BF16 and F8_E4M3 with block scales";
 
-/// A checkpoint folder, opened: headers are read and checked, weights are mapped and read on demand.
+/// An open checkpoint folder: headers are read and checked, weights are mapped and read on demand.
 pub struct HfFolder {
     path: PathBuf,
     config: Config,
@@ -27,8 +27,8 @@ pub struct HfFolder {
 }
 
 impl HfFolder {
-    /// Opens a folder and checks that every tensor of the model is there, with the right shape and a type
-    /// that can be read, so that hours of work do not end on it.
+    /// Opens a folder and checks that every tensor of the model is present with the right shape and
+    /// a readable type, so that long work does not fail late.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SourceError> {
         let path = path.as_ref().to_path_buf();
         let config_path = path.join("config.json");
@@ -40,7 +40,7 @@ impl HfFolder {
         let mut config = config_from_hf(&json).map_err(in_config)?;
         let block = block_size(&json).map_err(in_config)?;
         let shards = Shards::open(&path)?;
-        // transformers saves no MTP layer, and leaves its number in the configuration.
+        // transformers does not save MTP layers, but leaves their number in the configuration.
         let layers = config.num_hidden_layers..config.num_layers_stored();
         let stored =
             layers.take_while(|layer| shards.has_prefix(&format!("model.layers.{layer}.")));
@@ -50,12 +50,12 @@ impl HfFolder {
         Ok(folder)
     }
 
-    /// The folder.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the folder is, for the file that is made from it.
+    /// Identity of the folder, for files made from it.
     pub fn identity(&self) -> Result<Identity, SourceError> {
         let mut files = vec![self.path.join("config.json")];
         files.extend(self.shards.paths());
@@ -95,7 +95,7 @@ impl HfFolder {
         WeightsError::Missing { path: self.path.clone(), name: name.into() }
     }
 
-    /// A stored tensor whose shape and type have been checked, with its factors where it is FP8.
+    /// A stored tensor with verified shape and type, and its scales if it is FP8.
     fn stored(
         &self,
         name: &str,
@@ -118,7 +118,7 @@ impl HfFolder {
         Ok((stored, Some(scales)))
     }
 
-    /// A stored tensor as a block type and bytes: plain types as they are, FP8 as F32.
+    /// Reads a stored tensor as block type and bytes: plain types unchanged, FP8 as F32.
     fn read(&self, name: &str, shape: &[usize]) -> Result<(BlockType, Bytes), WeightsError> {
         let (stored, scales) = self.stored(name, shape)?;
         match (block_type(stored.dtype), scales, shape) {
@@ -134,7 +134,7 @@ impl HfFolder {
         }
     }
 
-    /// A stack of a layer's experts, each with `outputs` and `inputs`.
+    /// The stacked experts of a layer, each with `outputs` and `inputs`.
     fn stack(&self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Stack<'_>, WeightsError> {
         let experts = self.config.moe.n_routed_experts;
         let blocks_name = format!("{name}_blocks");
@@ -161,14 +161,14 @@ impl HfFolder {
         Ok(Stack::Mxfp4 { blocks, scales })
     }
 
-    /// One expert of a stack: its rows, outputs by inputs.
+    /// One expert of a stack, as rows of outputs by inputs.
     fn of_stack(
         &self,
         name: &str,
         [outputs, inputs]: [usize; 2],
         expert: ExpertId,
     ) -> Result<(BlockType, Vec<u8>), WeightsError> {
-        // What is made of a part is a copy, so that its pages can go.
+        // Derived bytes are a copy, so that the mapped pages can be released.
         let part = |stored: &Stored, copy: &dyn Fn(&[u8]) -> Vec<u8>| {
             let len = stored.bytes.len() / self.config.moe.n_routed_experts;
             let part = stored.bytes.slice(expert.0 * len..(expert.0 + 1) * len);
@@ -242,7 +242,7 @@ impl Weights for HfFolder {
             HfTensor::Whole(_) | HfTensor::Made(_) => bytes,
             HfTensor::KvBKey(_, kv_b) => rearrange::kv_b_key(kv_b, &bytes, width).into(),
             HfTensor::KvBValue(_, kv_b) => rearrange::kv_b_value(kv_b, &bytes, width).into(),
-            // A bias is a matrix of one row, but its numbers belong to rows.
+            // A bias is a matrix of one row, but its elements belong to rows.
             HfTensor::Paired(_, head) if spec.rows == 1 => {
                 rearrange::paired(&bytes, *head, width).into()
             }
@@ -278,13 +278,13 @@ impl Weights for HfFolder {
 
 /// All experts of a layer in one tensor.
 enum Stack<'a> {
-    /// Numbers, inputs before outputs.
+    /// Floating-point weights, inputs before outputs.
     Plain(Stored<'a>, BlockType),
     /// Codes and scales, outputs before inputs.
     Mxfp4 { blocks: Stored<'a>, scales: Stored<'a> },
 }
 
-/// Names of the stacks below a prefix, and the outputs and inputs of one expert in each.
+/// Names of the stacks below a prefix, with the outputs and inputs of one expert in each.
 fn stacks(prefix: &str, spec: &ExpertSpec) -> [(String, [usize; 2]); 2] {
     let (width, hidden) = (spec.intermediate_size, spec.hidden_size);
     [
@@ -293,7 +293,8 @@ fn stacks(prefix: &str, spec: &ExpertSpec) -> [(String, [usize; 2]); 2] {
     ]
 }
 
-/// The checkpoint's name and shape of what a tensor is made from; `None` where it is made from nothing stored.
+/// Name and shape in the checkpoint of the tensor that `spec` is derived from; `None` if it is not
+/// derived from a stored tensor.
 fn stored_as(spec: &TensorSpec) -> Option<(&str, Vec<usize>)> {
     match &spec.hf {
         HfTensor::Whole(name) | HfTensor::Paired(name, _) => {
@@ -308,7 +309,8 @@ fn stored_as(spec: &TensorSpec) -> Option<(&str, Vec<usize>)> {
 }
 
 fn check_shape(stored: &Stored, name: &str, expected: &[usize]) -> Result<(), WeightsError> {
-    // Vectors have one dimension where a matrix of one row has two; convolutions have one in the middle.
+    // Vectors have one dimension where a matrix of one row has two; convolutions have an extra
+    // middle dimension.
     let wide = |dims: &[usize]| dims.iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
     if wide(stored.shape) == wide(expected) {
         return Ok(());
@@ -355,7 +357,7 @@ fn to_f32(stored: &Stored) -> Vec<f32> {
     }
 }
 
-/// `quantization_config.weight_block_size`, 128 x 128 where it is not given.
+/// `quantization_config.weight_block_size`, by default 128 x 128.
 fn block_size(json: &Json) -> Result<[usize; 2], ConfigError> {
     let quantization = json.get("quantization_config");
     let found = quantization.and_then(|config| config.get("weight_block_size"));

@@ -1,4 +1,4 @@
-//! The identity of a source: its name, size, and a checksum of its contents, which a file records, and by which
+//! Identity of a source: name, size, and a checksum of its contents. Files record it, so that
 //! parts, resumed work and calibrations of another source are refused.
 
 use std::fs::File;
@@ -9,30 +9,32 @@ use vaquita_runtime::bytes::Bytes;
 
 use super::SourceError;
 
-/// Bytes of a source that is read whole for its fingerprint.
+/// Sources up to this many bytes are read whole for their fingerprint.
 pub const READ_WHOLE: u64 = 4 << 30;
-/// Bytes at either end of a file that the fingerprint always covers.
+/// Bytes at both ends of a file that the fingerprint always covers.
 const END_BYTES: usize = 1 << 16;
-/// In larger sources, so many bytes are read of every stretch: no run of changed bytes as long as a stretch escapes.
+/// Bytes that are read of every stretch in larger sources: any run of changed bytes as long as a
+/// stretch is detected.
 const SAMPLE_BYTES: usize = 4096;
-/// See [`SAMPLE_BYTES`].
+/// Length of a stretch; see [`SAMPLE_BYTES`].
 const STRETCH: usize = 2 << 20;
 
-/// A source's name, size and fingerprint.
+/// Name, size and fingerprint of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Name of the folder or file.
     pub name: String,
-    /// Bytes of all its files.
+    /// Bytes of all files.
     pub bytes: u64,
-    /// `crc32:` and eight digits, over names, sizes and contents of all files: all bytes of sources of up to 4 GiB; of
-    /// larger ones both ends of every file and 4 KiB of every 2 MiB.
+    /// `crc32:` and eight digits, over names, sizes and contents of all files: all bytes of sources
+    /// of up to 4 GiB; of larger ones both ends of every file and 4 KiB of every 2 MiB.
     pub fingerprint: String,
-    /// Fingerprint of earlier versions, over the ends of files only; calibration files may name it.
+    /// Fingerprint of earlier versions, over the ends of files only; calibration files may refer to
+    /// it.
     pub ends: String,
-    /// What the calibration that is used says of its texts, where one is used.
+    /// Description of the calibration texts, if a calibration is used.
     pub calibration: Option<String>,
-    /// The files, which a quantizer must not overwrite.
+    /// Files of the source, which a quantizer must not overwrite.
     pub files: Vec<PathBuf>,
 }
 
@@ -68,13 +70,14 @@ impl Identity {
         Ok(Self { name: source, bytes, fingerprint, ends, calibration: None, files })
     }
 
-    /// Whether a file that names this fingerprint was made from this source, as far as it can tell.
+    /// Whether a file that records this fingerprint was made from this source, as far as the
+    /// fingerprint can tell.
     pub fn is(&self, fingerprint: &str) -> bool {
         fingerprint == self.fingerprint || fingerprint == self.ends
     }
 }
 
-/// Checksum of a file's contents: of every `step`-th piece of [`SAMPLE_BYTES`].
+/// Checksum of every `step`-th piece of [`SAMPLE_BYTES`] of a file.
 fn contents(file: &Bytes, step: usize) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     if step == 1 {

@@ -1,7 +1,7 @@
-//! Sources: where full-precision weights come from.
+//! Sources of full-precision weights.
 //!
-//! [`open`] takes a Hugging Face folder ([`HfFolder`]) or a GGUF file. Both are [`Weights`], so what follows, the
-//! network included, does not care which it is.
+//! [`open`] opens a Hugging Face folder ([`HfFolder`]) or a GGUF file. Both implement [`Weights`],
+//! so later stages, including the network, do not depend on the kind of source.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ mod tests;
 pub use hf_folder::HfFolder;
 pub use identity::{Identity, READ_WHOLE};
 
-/// Why a source cannot be read.
+/// Error of opening a source.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// Reading failed.
@@ -29,26 +29,26 @@ pub enum SourceError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// A file is not the JSON it should be.
+    /// A file is not the expected JSON.
     #[error("{path}: {source}")]
     Json {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: serde_json::Error,
     },
-    /// The configuration does not run.
+    /// The configuration is not supported.
     #[error("{path}: {source}")]
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: ConfigError,
     },
-    /// A folder without weights.
+    /// The folder contains no weights.
     #[error(
         "{folder} has neither model.safetensors.index.json nor model.safetensors; is it a checkpoint folder?"
     )]
@@ -56,47 +56,47 @@ pub enum SourceError {
         /// The folder.
         folder: PathBuf,
     },
-    /// A shard of the index is absent.
+    /// A shard in the index is missing.
     #[error("{path} is missing, which {index} lists for {tensors} tensors; download it again")]
     MissingShard {
-        /// The index.
+        /// Path of the index.
         index: PathBuf,
-        /// The shard.
+        /// Path of the shard.
         path: PathBuf,
-        /// Tensors that should be in it.
+        /// Number of tensors that should be in it.
         tensors: usize,
     },
-    /// The index leads out of the folder.
+    /// The index refers to a file outside of the folder.
     #[error(
         "{index}: tensor {tensor} is said to be in {shard:?}; shards must lie within the folder"
     )]
     OutsideFolder {
-        /// The index.
+        /// Path of the index.
         index: PathBuf,
-        /// A tensor.
+        /// Name of a tensor.
         tensor: String,
-        /// The shard it names.
+        /// Name of its shard.
         shard: String,
     },
-    /// A shard is cut off or damaged.
+    /// A shard is truncated or damaged.
     #[error("{path} is not a whole safetensors file ({source}); download it again")]
     Shard {
-        /// The shard.
+        /// Path of the shard.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: safetensors::SafeTensorError,
     },
-    /// The index names a tensor that its shard lacks.
+    /// The index lists a tensor that is not in its shard.
     #[error(
         "{path} lacks tensor {tensor}, which the index says it has; download the shard and the index again"
     )]
     NotInShard {
-        /// The shard.
+        /// Path of the shard.
         path: PathBuf,
-        /// The tensor.
+        /// Name of the tensor.
         tensor: String,
     },
-    /// A tensor is missing, or is not what the configuration says.
+    /// A tensor is missing, or differs from the configuration.
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// A GGUF file that cannot be used.
@@ -104,11 +104,11 @@ pub enum SourceError {
     Gguf(#[from] OpenError),
 }
 
-/// An opened source.
+/// An open source.
 pub struct Source {
-    /// The weights.
+    /// Weights of the source.
     pub weights: Arc<dyn Weights>,
-    /// What the source is.
+    /// Identity of the source.
     pub identity: Identity,
 }
 

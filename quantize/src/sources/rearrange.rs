@@ -1,5 +1,5 @@
-//! From the order in which a checkpoint keeps numbers to the order in which the network wants them. The functions
-//! move numbers of `width` bytes, or rows of bytes, and do not look at them.
+//! Rearranges tensors from a checkpoint's order to the network's. The functions move elements of
+//! `width` bytes, or rows of bytes, without interpreting them.
 
 use vaquita_runtime::checkpoint::KvB;
 
@@ -16,14 +16,14 @@ pub(super) fn kv_b_key(kv_b: &KvB, bytes: &[u8], width: usize) -> Vec<u8> {
     heads.flat_map(|head| transposed(&head[..keys], [kv_b.nope, kv_b.rank], width)).collect()
 }
 
-/// The value half: per head `[v, rank]`.
+/// The value half of `kv_b_proj`: per head `[v, rank]`.
 pub(super) fn kv_b_value(kv_b: &KvB, bytes: &[u8], width: usize) -> Vec<u8> {
     let head = (kv_b.nope + kv_b.v) * kv_b.rank * width;
     let keys = kv_b.nope * kv_b.rank * width;
     bytes.chunks_exact(head).flat_map(|head| &head[keys..]).copied().collect()
 }
 
-/// A matrix of that many rows and columns with rows for columns.
+/// Transposes a matrix with that many rows and columns.
 pub(super) fn transposed(bytes: &[u8], [rows, cols]: [usize; 2], width: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     for col in 0..cols {
@@ -34,7 +34,7 @@ pub(super) fn transposed(bytes: &[u8], [rows, cols]: [usize; 2], width: usize) -
     out
 }
 
-/// Rows of heads of `head` rows each: the first and the second half of a head's rows alternate.
+/// Interleaves the first and the second half of the rows of each head of `head` rows.
 pub(super) fn paired(bytes: &[u8], head: usize, row_bytes: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     for head in bytes.chunks_exact(head * row_bytes) {
@@ -47,13 +47,14 @@ pub(super) fn paired(bytes: &[u8], head: usize, row_bytes: usize) -> Vec<u8> {
     out
 }
 
-/// Every second piece of `piece` bytes, from the piece `first` on.
+/// Every second piece of `piece` bytes, starting with piece `first`.
 pub(super) fn every_second(bytes: &[u8], first: usize, piece: usize) -> Vec<u8> {
     bytes.chunks_exact(piece).skip(first).step_by(2).flatten().copied().collect()
 }
 
-/// MXFP4 as gpt-oss's checkpoints keep it, blocks of 16 bytes and their scales apart and neighbours in one byte, in
-/// ggml's order: the scale, then bytes that hold numbers 16 apart.
+/// MXFP4 in ggml's order (scale first, then bytes that contain elements 16 apart), from gpt-oss's
+/// checkpoints, where blocks of 16 bytes are separate from their scales and bytes contain
+/// neighbours.
 pub(super) fn mxfp4(blocks: &[u8], scales: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(scales.len() * 17);
     for (block, scale) in blocks.as_chunks::<16>().0.iter().zip(scales) {

@@ -1,4 +1,4 @@
-//! The safetensors files of a checkpoint: one file, or an index and shards.
+//! Safetensors files of a checkpoint: a single file, or an index and shards.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -14,7 +14,7 @@ use super::SourceError;
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Every tensor of a checkpoint by name.
+/// All tensors of a checkpoint by name.
 pub(super) struct Shards {
     shards: Vec<Shard>,
     tensors: HashMap<String, Entry>,
@@ -32,7 +32,7 @@ struct Entry {
     range: Range<usize>,
 }
 
-/// A tensor as it is stored.
+/// A stored tensor.
 pub(super) struct Stored<'a> {
     pub path: &'a Path,
     pub dtype: Dtype,
@@ -96,7 +96,7 @@ impl Shards {
         Ok(all)
     }
 
-    /// Maps one file; returns what is in it.
+    /// Maps one file and returns its tensors.
     fn add(&mut self, path: PathBuf) -> Result<HashMap<String, Entry>, SourceError> {
         let io = |source| SourceError::Io { path: path.clone(), source };
         let bytes = Bytes::map(&File::open(&path).map_err(io)?).map_err(io)?;
@@ -114,7 +114,7 @@ impl Shards {
         Ok(tensors)
     }
 
-    /// A tensor, if the checkpoint has it.
+    /// The tensor with that name, if the checkpoint has it.
     pub fn get(&self, name: &str) -> Option<Stored<'_>> {
         let entry = self.tensors.get(name)?;
         let shard = self.shards.get(entry.shard)?;
@@ -122,12 +122,12 @@ impl Shards {
         Some(Stored { path: &shard.path, dtype: entry.dtype, shape: &entry.shape, bytes })
     }
 
-    /// Whether any tensor's name begins so.
+    /// Whether any tensor's name has that prefix.
     pub fn has_prefix(&self, prefix: &str) -> bool {
         self.tensors.keys().any(|name| name.starts_with(prefix))
     }
 
-    /// The files.
+    /// Paths of the files.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.shards.iter().map(|shard| shard.path.clone()).collect()
     }

@@ -1,4 +1,4 @@
-//! Folders as they should be, and every way in which they are not.
+//! Valid folders, and all ways in which a folder can be invalid.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ fn fp8_weights_have_the_checkpoints_scale() {
     let weights = expert.gate.decode();
     let largest = weights.iter().fold(0f32, |most, weight| most.max(weight.abs()));
     assert!((0.01..10.0).contains(&largest), "{largest}");
-    // The factors map the largest weight of a block to 448, so that this is one of the values.
+    // The scales map the largest weight of a block to 448, so this is one of the values.
     let stored = fs::read(repository("calibration/reference/model.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&stored).unwrap();
     let scales =
@@ -223,7 +223,7 @@ fn the_identity_changes_with_any_weight() {
         assert_eq!(before.bytes, after.bytes);
         assert_ne!(before.fingerprint, after.fingerprint);
         assert!(!after.is(&before.fingerprint));
-        // What files of earlier versions say sees the ends only.
+        // Fingerprints of earlier versions cover the ends only.
         assert_eq!(after.is(&before.ends), !in_ends);
     }
 }

@@ -1,4 +1,4 @@
-//! An answer as it streams to the terminal.
+//! Streams an answer to the terminal.
 
 use std::io::{self, Write, stdout};
 use std::ops::ControlFlow;
@@ -25,10 +25,11 @@ use crate::penalties::Penalties;
 use crate::streamed::Streamed;
 use crate::terminal::{self, Bar};
 
-/// How tokens are picked.
+/// Sampling options.
 #[derive(Args, Clone, Debug)]
 pub struct Sampling {
-    /// Maximum number of tokens to generate, including reasoning [default: until the context is full]
+    /// Maximum number of tokens to generate, including reasoning [default: until the context is
+    /// full]
     #[arg(short = 'n', long, value_name = "N")]
     max_tokens: Option<usize>,
     /// Sampling temperature; 0 is greedy decoding
@@ -57,7 +58,8 @@ pub struct Sampling {
     pub hide_thinking: bool,
     #[command(flatten)]
     penalties: Penalties,
-    /// Report the log-probability of each token and of its N most probable alternatives (with --json)
+    /// Report the log-probability of each token and of its N most probable alternatives (with
+    /// --json)
     #[arg(long, value_name = "N")]
     logprobs: Option<usize>,
     /// What the answer is held to.
@@ -66,7 +68,7 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// Greedy, for the demo.
+    /// Greedy decoding, for the demo.
     pub fn greedy(max_tokens: usize) -> Self {
         Self {
             max_tokens: Some(max_tokens),
@@ -106,7 +108,7 @@ impl Sampling {
     }
 }
 
-/// Set by Ctrl-C; an answer ends there.
+/// Flag that is set by Ctrl-C and ends the current answer.
 pub fn interrupted() -> Result<&'static AtomicBool> {
     static FLAG: AtomicBool = AtomicBool::new(false);
     static HANDLER: OnceLock<std::result::Result<(), String>> = OnceLock::new();
@@ -118,23 +120,23 @@ pub fn interrupted() -> Result<&'static AtomicBool> {
     Ok(&FLAG)
 }
 
-/// A generated answer and what it cost.
+/// A generated answer and its cost.
 pub struct Answer {
     /// The answer.
     pub generation: Generation,
-    /// Joules of the whole machine part that a meter covers; `None` where there is no meter.
+    /// Joules used by the part of the machine that the meter covers; `None` without a meter.
     pub joules: Option<f64>,
-    /// What the experts' store did, where experts are streamed.
+    /// Statistics of the expert store; `None` unless experts are streamed.
     pub streaming: Option<Stats>,
-    /// What the memory budget is spent on, where there is one.
+    /// Division of the memory budget, if there is one.
     pub plan: Option<MemoryPlan>,
-    /// Page faults meanwhile.
+    /// Page faults during the answer.
     pub faults: Option<Faults>,
-    /// What makes the answer other than the model's own, in words.
+    /// Description of the lossy options in effect.
     pub lossy: Option<String>,
 }
 
-/// Generates an answer and, unless `quiet`, prints it as it comes. Ctrl-C ends it.
+/// Generates an answer and, unless `quiet`, prints it as it is generated. Ctrl-C ends it.
 pub fn stream(
     session: &mut Session,
     bundle: &Bundle,
@@ -187,7 +189,7 @@ pub fn stream(
     })
 }
 
-/// Writes reasoning dimmed, where the terminal can, and the answer after an empty line.
+/// Prints reasoning dimmed, if the terminal supports it, and the answer after an empty line.
 struct Printer {
     hide: bool,
     style: bool,
@@ -216,7 +218,7 @@ impl Printer {
         out.flush()
     }
 
-    /// What was printed as the answer so far was reasoning.
+    /// Handles the event that all text printed as the answer so far was reasoning.
     fn was_reasoning(&mut self) {
         (self.thought, self.answered) = (self.thought || self.answered, false);
     }
@@ -235,7 +237,7 @@ impl Printer {
         out.flush()
     }
 
-    /// Ends the line, if there is one.
+    /// Ends the current line, if any.
     fn end(&mut self) -> io::Result<()> {
         if !self.thought && !self.answered {
             return Ok(());
@@ -261,7 +263,7 @@ fn logprobs_json(logprobs: &[Logprobs]) -> Value {
     logprobs.iter().map(at).collect()
 }
 
-/// The parts of a memory budget, in bytes.
+/// The division of a memory budget as JSON, in bytes.
 fn memory_json(plan: MemoryPlan) -> Value {
     let footprint = plan.footprint;
     json!({
@@ -275,7 +277,7 @@ fn memory_json(plan: MemoryPlan) -> Value {
 }
 
 impl Answer {
-    /// What a script gets.
+    /// The output of `--json`.
     pub fn json(&self) -> Value {
         let generation = &self.generation;
         let generated = generation.tokens.len();
@@ -303,7 +305,7 @@ impl Answer {
         })
     }
 
-    /// What reading experts cost; `None` where all are mapped.
+    /// Cost of streaming; `None` if all experts are mapped.
     fn streamed(&self) -> Option<Streamed> {
         let generation = &self.generation;
         let tokens = generation.prompt_tokens - generation.cached_tokens + generation.tokens.len();
@@ -311,7 +313,7 @@ impl Answer {
         self.streaming.map(|stats| Streamed::new(&stats, tokens, elapsed))
     }
 
-    /// One line for people: speed, memory, energy.
+    /// One line for people with speed, memory and energy.
     pub fn summary(&self) -> String {
         let generation = &self.generation;
         let rate = |rate: Option<f64>| rate.map_or("-".into(), |rate| format!("{rate:.1}"));

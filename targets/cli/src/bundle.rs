@@ -1,4 +1,4 @@
-//! A model with all that is needed to talk to it, from a GGUF file or a Hugging Face folder.
+//! A model with everything needed to talk to it, from a GGUF file or a Hugging Face folder.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use vaquita_runtime::trace::Recorder;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 
-/// Opens the tokenizer of a model; a GGUF file needs no weights for that.
+/// Opens the tokenizer of a model. A GGUF file does not need weights for this.
 pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
     exists(path)?;
     let tokenizer = match path.is_dir() {
@@ -36,31 +36,31 @@ pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// A model that can run.
+/// A model that is ready to run.
 pub struct Loaded {
     /// The model.
     pub model: Arc<Model>,
-    /// How sessions compute.
+    /// Session options.
     pub options: SessionOptions,
-    /// Weights of the model.
+    /// Number of weights.
     pub parameters: u64,
-    /// What makes its answers other than the model's own, in words.
+    /// Description of the lossy options in effect.
     pub lossy: Option<String>,
-    /// What its parts take in memory, where it is a file.
+    /// Memory footprint, if the model is a file.
     pub footprint: Option<Footprint>,
     memory: Option<Arc<MemoryControl>>,
     trace: Option<Arc<Recorder>>,
-    /// Gives memory back as long as it lives.
+    /// Releases memory under system pressure for as long as this lives.
     _pressure: Option<PressureWatch>,
 }
 
 impl Loaded {
-    /// What the experts' store did so far, where they are streamed within a memory budget.
+    /// Statistics of the expert store; `None` unless experts are streamed within a memory budget.
     pub fn streaming(&self) -> Option<Stats> {
         self.memory.as_ref()?.store()?.stats()
     }
 
-    /// What the memory budget is spent on, where there is one.
+    /// Division of the memory budget, if there is one.
     pub fn plan(&self) -> Option<MemoryPlan> {
         self.memory.as_ref()?.plan()
     }
@@ -70,15 +70,15 @@ impl Loaded {
         Ok(Session::new(self.model.clone(), compute.pool()?, self.options.clone()))
     }
 
-    /// Completes the routing trace, where one was asked for.
+    /// Completes the routing trace, if one was requested.
     pub fn finish(&self) -> Result {
         let Some(trace) = &self.trace else { return Ok(()) };
         trace.finish().map_err(|error| Failure::Error(format!("--trace: {error}")))
     }
 }
 
-/// Loads a model for `sessions` sequences at the same time. A folder's is the full-precision reference, so that its
-/// cache is not rounded either.
+/// Loads a model for `sessions` concurrent sequences. A folder is the full-precision reference, so
+/// its cache is not rounded either.
 pub fn load(compute: &Compute, path: &Path, sessions: usize) -> Result<Loaded> {
     exists(path)?;
     let cache = if path.is_dir() { CacheType::F32 } else { CacheType::F16 };
@@ -136,25 +136,26 @@ fn load_file(
     })
 }
 
-/// A model, its tokenizer and its chat template.
+/// A model with its tokenizer and chat template.
 pub struct Bundle {
     /// The model.
     pub loaded: Loaded,
-    /// Text to tokens.
+    /// Renders and tokenizes prompts.
     pub prompter: Prompter,
 }
 
 impl Bundle {
-    /// Opens a file or a folder for one sequence.
+    /// Opens a file or folder for one sequence.
     pub fn open(compute: &Compute, path: &Path) -> Result<Self> {
         Self::open_for(compute, path, 1)
     }
 
-    /// Opens it for as many sequences at the same time as there are threads.
+    /// Opens a file or folder for as many concurrent sequences as there are threads.
     pub fn open_for_all_threads(compute: &Compute, path: &Path) -> Result<Self> {
         let mut bundle = Self::open_for(compute, path, compute.all_threads())?;
         if compute.prefers_resident() {
-            // Routing is bent where tokens come one by one, as they do in an answer.
+            // Preferring resident experts applies to single tokens, so evaluate as during
+            // generation.
             bundle.loaded.options.prefill_chunk = 1;
         }
         Ok(bundle)
@@ -172,7 +173,7 @@ impl Bundle {
         Ok(Self { loaded, prompter })
     }
 
-    /// For evaluations. The bundle must outlive it for memory to be watched.
+    /// The subject of evaluations. The bundle must outlive it for memory pressure to be watched.
     pub fn subject(&self) -> Subject {
         let (model, prompter) = (self.loaded.model.clone(), self.prompter.clone());
         Subject { model, prompter, options: self.loaded.options.clone() }

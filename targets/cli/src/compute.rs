@@ -1,4 +1,4 @@
-//! How a command computes: the options that all commands share.
+//! Options that all commands share.
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -33,12 +33,12 @@ pub struct Compute {
     /// Context size: prompt and answer together, in tokens [default: the model's]
     #[arg(long, global = true, value_name = "N")]
     context: Option<NonZero<usize>>,
-    /// KV-cache element type: f32, f16, or q8, which takes about half the memory of f16 at a small loss of precision
-    /// [default: f16 for files, f32 for folders]
+    /// KV-cache element type: f32, f16, or q8, which takes about half the memory of f16 at a small
+    /// loss of precision [default: f16 for files, f32 for folders]
     #[arg(long, global = true, value_name = "TYPE", value_parser = cache_type)]
     cache: Option<CacheType>,
-    /// Memory budget of the whole process: 2GiB, 60%, or auto (90% of available memory). Experts that do not fit
-    /// are read from the file on demand [default: no limit, the file is mapped]
+    /// Memory budget of the whole process: 2GiB, 60%, or auto (90% of available memory). Experts
+    /// that do not fit are read from the file on demand [default: no limit, the file is mapped]
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory)]
     memory: Option<MemoryBudget>,
     /// Memory budget for model files where --memory is not given: a board's default
@@ -59,12 +59,12 @@ pub struct Compute {
     /// Write a routing trace to this file, for `vaquita replay`
     #[arg(long, global = true, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// With --memory: shrink the expert cache while the system is short of memory (Linux with pressure stall
-    /// information)
+    /// With --memory: shrink the expert cache while the system is short of memory (Linux with
+    /// pressure stall information)
     #[arg(long, global = true, requires = "memory")]
     yield_memory: bool,
-    /// Lossy: replace a selected expert by a resident one whose router score is lower by at most this fraction,
-    /// for example 0.1
+    /// Lossy: replace a selected expert by a resident one whose router score is lower by at most
+    /// this fraction, for example 0.1
     #[arg(long, global = true, value_name = "SHARE")]
     route_prefer_resident: Option<f32>,
     /// Lossy: route each token to K experts instead of the model's own number
@@ -82,7 +82,7 @@ enum VerifyWhen {
     Always,
 }
 
-/// Numbers of cores.
+/// Core numbers.
 #[derive(Clone, Debug)]
 struct CpuMask(Vec<usize>);
 
@@ -111,7 +111,7 @@ fn prefetch(name: &str) -> std::result::Result<PrefetchMode, String> {
 }
 
 impl Compute {
-    /// How to open a file for `sessions` sequences at the same time.
+    /// Options for opening a file for `sessions` concurrent sequences.
     pub fn open(&self, session: &SessionOptions, sessions: usize) -> OpenOptions {
         let workload = Workload {
             context: session.context,
@@ -132,30 +132,30 @@ impl Compute {
         }
     }
 
-    /// The same for a model that others are compared with: exact, and not within the memory budget, which is
-    /// that of the model under test.
+    /// The same options for a reference model: without lossy options, and not within the memory
+    /// budget, which is that of the model under test.
     pub fn for_reference(&self) -> Self {
         let (memory, trace, route_prefer_resident, active_experts) = (None, None, None, None);
         let exact = Self { memory, trace, route_prefer_resident, active_experts, ..self.clone() };
         Self { yield_memory: false, default_memory: None, cache: None, ..exact }
     }
 
-    /// Whether routing is bent towards experts in memory.
+    /// Whether the router prefers resident experts.
     pub fn prefers_resident(&self) -> bool {
         self.route_prefer_resident.is_some()
     }
 
-    /// Whether routing is recorded.
+    /// Whether routing is traced.
     pub fn has_trace(&self) -> bool {
         self.trace.is_some()
     }
 
-    /// Whether memory is to be given back while the system is short of it.
+    /// Whether memory is released while the system is short of it.
     pub fn yields_memory(&self) -> bool {
         self.yield_memory
     }
 
-    /// The first option that only model files take.
+    /// The first given option that applies to model files only.
     pub fn file_option(&self) -> Option<&'static str> {
         let given = [
             ("--memory", self.memory.is_some()),
@@ -166,7 +166,7 @@ impl Compute {
         given.into_iter().find_map(|(name, given)| given.then_some(name))
     }
 
-    /// Threads that decode.
+    /// Number of decoding threads.
     pub fn threads(&self) -> usize {
         let cores = || match &self.cpu_mask {
             Some(CpuMask(cores)) => cores.len(),
@@ -175,7 +175,7 @@ impl Compute {
         self.threads.map_or_else(cores, NonZero::get)
     }
 
-    /// Threads for work without barriers, in which slow cores help.
+    /// Number of threads for work without barriers, where slow cores help.
     pub fn all_threads(&self) -> usize {
         match &self.cpu_mask {
             None => self.threads.map_or_else(Pool::default_threads, NonZero::get),
@@ -183,7 +183,8 @@ impl Compute {
         }
     }
 
-    /// A pool of threads that decode. It keeps to the fastest cores unless more threads than those are asked for.
+    /// The pool of decoding threads, bound to the fastest cores unless more threads than those are
+    /// requested.
     pub fn pool(&self) -> Result<Arc<Pool>> {
         let threads = self.threads();
         if let Some(CpuMask(cores)) = &self.cpu_mask {
@@ -199,12 +200,12 @@ impl Compute {
         Ok(Arc::new(pool.unwrap_or_else(|| Pool::new(threads))))
     }
 
-    /// Uses all threads for work that is spread with rayon.
+    /// Makes rayon use all threads.
     pub fn install(&self) -> Result {
         if self.cpu_mask.is_some() {
             drop(self.pool()?); // binds this thread, whose mask rayon's inherit
         }
-        // It fails only where a pool is there already, which is then of this size.
+        // Fails only if the pool exists already, in which case it has this size.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(self.all_threads()).build_global();
         Ok(())
     }
@@ -219,7 +220,7 @@ impl Compute {
         Tier::from_name(name).ok_or_else(known)
     }
 
-    /// When to check checksums.
+    /// When to verify checksums.
     pub fn verify(&self) -> Verify {
         match self.verify {
             VerifyWhen::Never => Verify::Never,
@@ -228,7 +229,7 @@ impl Compute {
         }
     }
 
-    /// How sessions compute, with a cache of the given type unless another was asked for.
+    /// Session options; the cache has the given type unless another was requested.
     pub fn session(&self, default_cache: CacheType) -> Result<SessionOptions> {
         let context = self.context.map_or(0, NonZero::get);
         let cache = self.cache.unwrap_or(default_cache);

@@ -1,4 +1,4 @@
-//! Which meter to read: options of commands that measure energy.
+//! Options of commands that measure energy: selects the meter.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use vaquita_runtime::measure::sampler::MeterSampler;
 
 use crate::failure::{Failure, Result};
 
-/// Options of the meter.
+/// Meter options.
 #[derive(Args, Clone, Debug)]
 pub struct EnergyArgs {
     /// Measure energy with an idle baseline: auto, ina3221, pmic, rapl, battery
@@ -50,7 +50,7 @@ fn choice(name: &str) -> std::result::Result<Choice, String> {
         .ok_or_else(|| format!("allowed: auto, {}", names()))
 }
 
-/// The machine that is measured: this one, but in tests.
+/// The measured machine: this one, except in tests.
 pub fn host(recording: Option<&PathBuf>) -> Result<Arc<Host>> {
     let Some(path) = recording else { return Ok(Arc::new(Host::live())) };
     let failed = |error: String| Failure::Error(format!("{}: {error}", path.display()));
@@ -58,22 +58,22 @@ pub fn host(recording: Option<&PathBuf>) -> Result<Arc<Host>> {
     Ok(Arc::new(Host::recorded(&text).map_err(|error| failed(error.to_string()))?))
 }
 
-/// A meter that runs, and its baseline.
+/// A running meter with its baseline.
 pub struct Energy {
     /// The machine.
     pub host: Arc<Host>,
-    /// Reads the meter.
+    /// Samples the meter.
     pub sampler: MeterSampler,
-    /// The meter, or why there is none.
+    /// The meter, or the reason why there is none.
     pub source: std::result::Result<MeterInfo, String>,
-    /// Power without work; `None` where it was not asked for, or not measured.
+    /// Idle power in watts; `None` if it was not requested or not measured.
     pub idle_watts: Option<f64>,
-    /// Whether energy was asked for, rather than read because it is there.
+    /// Whether energy was requested, rather than read because a meter exists.
     pub asked: bool,
 }
 
 impl EnergyArgs {
-    /// Starts to measure. The model is loaded and has nothing to do: idling is measured now.
+    /// Starts to measure, first the idle baseline. The model must be loaded and idle.
     pub fn start(&self) -> Result<Energy> {
         if !(0.0..=3600.0).contains(&self.idle) {
             let message = format!("--idle is {}; allowed: 0 to 3600 seconds", self.idle);
@@ -87,7 +87,7 @@ impl EnergyArgs {
         let asked =
             self.energy.is_some() || self.meter_command.is_some() || self.assume_watts.is_some();
         let mut idle_watts = None;
-        // A stated power says nothing about idling.
+        // A stated power has no idle baseline.
         if asked && self.idle > 0.0 && source.is_ok() && !estimate {
             let before = sampler.mark();
             if host.is_live() {
@@ -98,7 +98,7 @@ impl EnergyArgs {
         Ok(Energy { host, sampler, source, idle_watts, asked })
     }
 
-    /// The meter, or why there is none. A meter that was named must be there.
+    /// The meter, or the reason why there is none. A meter that was requested by name must exist.
     fn meter(&self, host: &Arc<Host>) -> Result<std::result::Result<Box<dyn Meter>, String>> {
         if let Some(watts) = self.assume_watts {
             let bad =

@@ -1,4 +1,4 @@
-//! How a command fails: one clear line on stderr, and an exit code.
+//! Failure of a command: one line on stderr, and an exit code.
 
 use std::error::Error;
 use std::io;
@@ -9,24 +9,24 @@ use vaquita_calibration::cluster::STOPPED;
 use vaquita_calibration::statistics::CalibrationError;
 use vaquita_quantize::QuantizeError;
 
-/// Why a command failed.
+/// Reason of a failure.
 #[derive(Debug)]
 pub enum Failure {
-    /// Something went wrong: exit code 1.
+    /// An error: exit code 1.
     Error(String),
-    /// The command line makes no sense: exit code 2.
+    /// Invalid usage: exit code 2.
     Usage(String),
-    /// Work was stopped after a step, and the same command goes on from there: exit code 75, `EX_TEMPFAIL`.
+    /// Stopped after a step; the same command resumes from there: exit code 75, `EX_TEMPFAIL`.
     Stopped(String),
-    /// Whoever read our output has gone, as `head` does: nothing to say.
+    /// The reader of our output is gone, as with `head`: exit silently.
     BrokenPipe,
 }
 
-/// What commands return.
+/// Result of a command.
 pub type Result<T = ()> = std::result::Result<T, Failure>;
 
 impl Failure {
-    /// Says it and gives the exit code.
+    /// Prints the message and returns the exit code.
     pub fn report(self) -> ExitCode {
         let (message, code) = match self {
             Self::Error(message) => (message, 1),
@@ -34,7 +34,7 @@ impl Failure {
             Self::Stopped(message) => (message, STOPPED),
             Self::BrokenPipe => return ExitCode::SUCCESS,
         };
-        // One line, whatever was in a file's strings.
+        // One line, even if strings from a file contain line breaks.
         let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         eprintln!("error: {line}");
         ExitCode::from(code)

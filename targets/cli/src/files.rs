@@ -1,4 +1,4 @@
-//! Files that a command writes.
+//! Output files of commands.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,7 +7,7 @@ use vaquita_quantize::partial::PartialFile;
 
 use crate::failure::{Failure, Result};
 
-/// Writes a file that appears only when it is whole.
+/// Writes a file atomically: it appears only once it is complete.
 pub fn write_whole(out: &Path, bytes: &[u8]) -> Result {
     let failed = |error: std::io::Error| Failure::Error(format!("{}: {error}", out.display()));
     let (partial, mut file) = PartialFile::create(out).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! The program `vaquita`: quantize a model, talk to it, look into it, measure it.
+//! The program `vaquita`: quantizes, runs, inspects and measures models.
 
 mod answer;
 mod bundle;

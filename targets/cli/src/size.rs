@@ -1,7 +1,7 @@
-//! Sizes as people write them.
+//! Human-readable sizes.
 
-/// Bytes in `text`: a number with one of B, K, KB, KiB, M, ..., TiB, or none. `K` and `KiB` are 1024,
-/// `KB` is 1000.
+/// Parses a number of bytes with one of the units B, K, KB, KiB, M, ..., TiB, or none. `K` and
+/// `KiB` are 1024, `KB` is 1000.
 pub fn parse(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -21,7 +21,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
     if bytes >= 1.0 && bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(bad()) }
 }
 
-/// `1.50 GiB`.
+/// Formats bytes as `1.50 GiB`.
 pub fn show(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut unit = "B";
@@ -35,7 +35,7 @@ pub fn show(bytes: u64) -> String {
     if unit == "B" { format!("{bytes} B") } else { format!("{value:.2} {unit}") }
 }
 
-/// `16.5 M`.
+/// Formats a count as `16.5 M`.
 pub fn count(n: u64) -> String {
     match n {
         0..=999_999 => n.to_string(),

@@ -1,10 +1,10 @@
-//! How a scheduler ends long work: SIGTERM, and time to finish a step.
+//! Handles SIGTERM, with which a scheduler ends long work: the current step is completed first.
 
 use vaquita_quantize::Stop;
 
 use crate::failure::Result;
 
-/// A request to stop that SIGTERM makes. A second one ends the process at once, as it would without this.
+/// A stop request made by SIGTERM. A second SIGTERM ends the process at once.
 pub fn on_sigterm() -> Result<Stop> {
     let stop = Stop::default();
     #[cfg(unix)]

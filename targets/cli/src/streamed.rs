@@ -1,4 +1,4 @@
-//! What streaming experts cost, for scripts and for people.
+//! Cost of streaming experts, for scripts and for people.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use vaquita_runtime::model::Stats;
 
 use crate::size;
 
-/// Figures of a run within a memory budget. The keys are an interface.
+/// Figures of a run within a memory budget. The keys are a stable interface.
 #[derive(Debug, Serialize)]
 pub struct Streamed {
-    /// Share of the experts needed that were in memory.
+    /// Fraction of needed experts that were resident.
     pub hit_rate: Option<f64>,
     pub bytes_read: u64,
     pub bytes_read_per_token: f64,
-    /// While reads ran.
+    /// Rate while reads ran.
     pub read_bytes_per_second: Option<f64>,
-    /// Waiting for experts.
+    /// Time spent waiting for experts.
     pub waiting_seconds: f64,
-    /// Computing with experts, and what was done meanwhile.
+    /// Time in visits without waiting.
     pub computing_seconds: f64,
     pub evictions: u64,
     pub evictions_per_token: f64,
@@ -26,13 +26,13 @@ pub struct Streamed {
     pub prefetched_used: u64,
     pub resident_bytes: u64,
     pub limit_bytes: u64,
-    /// What nothing could exceed with these misses: see [`Stats::bound`].
+    /// Upper bound with these misses: see [`Stats::bound`].
     pub bound_tokens_per_second: Option<f64>,
     pub share_of_bound: Option<f64>,
 }
 
 impl Streamed {
-    /// Of so many tokens, which took `elapsed`.
+    /// Figures of `tokens` tokens, which took `elapsed`.
     pub fn new(stats: &Stats, tokens: usize, elapsed: Duration) -> Self {
         let per_token = |count: u64| count as f64 / tokens.max(1) as f64;
         let bound = stats.bound(tokens as u64, elapsed, None);
@@ -55,7 +55,7 @@ impl Streamed {
         }
     }
 
-    /// In words.
+    /// A summary for people.
     pub fn summary(&self) -> String {
         let percent = |share: f64| format!("{:.1}%", share * 100.0);
         let or_dash = |text: Option<String>| text.unwrap_or("-".into());

@@ -64,7 +64,8 @@ impl Structure {
         Ok(self.json_object.then_some(Rule::JsonObject))
     }
 
-    /// The grammar, where a rule is given; refused before anything is computed where it cannot be enforced.
+    /// The grammar, where a rule is given; refused before anything is computed where it cannot be
+    /// enforced.
     pub fn grammar(&self, bundle: &Bundle) -> Result<Option<Arc<dyn Grammar>>> {
         let Some(rule) = self.rule()? else { return Ok(None) };
         let tokenizer = bundle.prompter.tokenizer();

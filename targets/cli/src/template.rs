@@ -1,4 +1,4 @@
-//! What a chat template is told besides the conversation.
+//! Variables of the chat template.
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
@@ -11,7 +11,8 @@ use crate::failure::{Failure, Result};
 /// Options of the chat template.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Template {
-    /// Whether the model thinks before it answers, or how much: as far as its chat template knows it
+    /// Whether the model thinks before it answers, or how much: as far as its chat template knows
+    /// it
     #[arg(long, value_name = "HOW")]
     think: Option<Think>,
     /// A variable of the chat template; the value is JSON, or else text; may be given several times
@@ -39,7 +40,7 @@ impl From<Think> for thinking::Think {
 }
 
 impl Template {
-    /// The variables, for a model's template.
+    /// The variables for a model's template.
     pub fn variables(&self, prompter: &Prompter) -> Result<Map<String, Value>> {
         let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
         let mut variables = Map::new();

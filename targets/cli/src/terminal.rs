@@ -1,19 +1,19 @@
-//! What a terminal shows besides text: dimmed reasoning, progress bars, tables.
+//! Terminal output besides text: dimmed reasoning, progress bars, tables.
 
 use std::io::{IsTerminal, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Work shorter than this needs no bar.
+/// Duration of work below which no bar is shown.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Whether stdout takes colours.
+/// Whether stdout supports styles.
 pub fn has_style() -> bool {
     stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A progress bar on stderr: only on a terminal, and only for work of over a second.
+/// A progress bar on stderr, shown only on a terminal and only for work of over a second.
 pub struct Bar {
     start: Instant,
     bar: Option<ProgressBar>,
@@ -21,12 +21,12 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// A bar, not shown yet.
+    /// A bar that is not shown yet.
     pub fn new(label: impl Into<String>) -> Self {
         Self { start: Instant::now(), bar: None, label: label.into() }
     }
 
-    /// So much of so much is done.
+    /// Sets the progress.
     pub fn set(&mut self, done: u64, total: u64) {
         if self.bar.is_none() && stderr().is_terminal() && self.start.elapsed() > PATIENCE {
             let style = "{msg:12} [{wide_bar}] {percent:>3}%  {eta} left";
@@ -34,7 +34,8 @@ impl Bar {
                 ProgressStyle::with_template(style).map(|style| style.progress_chars("=> "));
             let bar = ProgressBar::new(total).with_message(self.label.clone());
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            // Time left is reckoned from when the work began, not from when the bar appeared.
+            // The remaining time is estimated from the start of the work, not from when the bar
+            // appeared.
             self.bar = Some(bar.with_elapsed(self.start.elapsed()));
         }
         if let Some(bar) = &self.bar {
@@ -52,7 +53,7 @@ impl Drop for Bar {
     }
 }
 
-/// Prints rows in columns, the first to the left, the others to the right.
+/// Prints rows in columns, the first left-aligned, the others right-aligned.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {

@@ -1,7 +1,8 @@
-//! Statistics as a file: safetensors, so that any tool can look into it. docs/format.md describes it.
+//! Statistics as a safetensors file, which any tool can inspect. docs/format.md describes it.
 //!
-//! What will be in a file, its [`Shape`], is known before anything is computed, so that the [`Writer`] writes it layer
-//! by layer. [`CalibrationFile`] checks a file and reads it a layer at a time.
+//! The contents of a file, its [`Shape`], are known before anything is computed, so that
+//! [`CalibrationWriter`] writes it layer by layer. [`CalibrationFile`] checks a file and reads it
+//! one layer at a time.
 
 mod reader;
 mod writer;
@@ -16,28 +17,28 @@ use vaquita_runtime::checkpoint::{Projection, Role};
 use super::{ExpertMoments, Moments, OutOfRange};
 
 pub use reader::CalibrationFile;
-pub use writer::Writer;
+pub use writer::CalibrationWriter;
 
 const FORMAT: &str = "vaquita-calibration";
 const VERSION: &str = "1";
-/// Inputs of a block of products, at the most.
+/// Maximum block width of products, in inputs.
 pub(super) const MAX_BLOCK: usize = 4096;
 
-/// What statistics were made from.
+/// Origin of statistics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     /// Fingerprint of the model's files.
     pub source: String,
     /// CRC-32 of the texts.
     pub text: String,
-    /// How many texts.
+    /// Number of texts.
     pub documents: usize,
     /// CRC-32 of the file that they were read from; empty before.
     pub statistics: String,
 }
 
 impl Origin {
-    /// Of a model with that fingerprint, over these texts.
+    /// The origin of statistics over these texts of a model with that fingerprint.
     pub fn new(source: &str, texts: &[String]) -> Self {
         let mut hasher = crc32fast::Hasher::new();
         for text in texts {
@@ -49,7 +50,7 @@ impl Origin {
     }
 }
 
-/// Why a calibration file cannot be written or used.
+/// Error of writing or reading a calibration file.
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrationError {
     /// Reading or writing failed.
@@ -57,57 +58,57 @@ pub enum CalibrationError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// Not a whole safetensors file.
+    /// The file is not complete safetensors.
     #[error("{path} is not a whole calibration file ({source}); make it again with `calibrate`")]
     Container {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: safetensors::SafeTensorError,
     },
-    /// A file that is no part of a calibration.
+    /// The file is not a part of a calibration.
     #[error("{path} is not a part of a calibration: `calibrate --part` makes such")]
     NotAPart {
         /// The file.
         path: PathBuf,
     },
-    /// A part that is not what was written.
+    /// A part is damaged.
     #[error("{path} is damaged: {found}; make it again with `calibrate --part`")]
     DamagedPart {
         /// The part.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         found: String,
     },
-    /// A part of something else.
+    /// The parts are of different calibrations.
     #[error(
         "{path} is a part of another calibration than {first}: make all parts of one model and one text, with the same options"
     )]
     ForeignPart {
         /// The part.
         path: PathBuf,
-        /// One of the others.
+        /// Path of another part.
         first: PathBuf,
     },
-    /// The same part twice.
+    /// A part occurs twice.
     #[error("{path} and {other} are both part {number}; leave one out")]
     DoubledPart {
         /// The part.
         path: PathBuf,
-        /// The same.
+        /// Path of the duplicate.
         other: PathBuf,
-        /// Its number.
+        /// Number of the part.
         number: usize,
     },
-    /// Parts that are not there.
+    /// Parts are missing.
     #[error("of {count} parts these are missing: {missing}; make them with `calibrate --part`")]
     MissingParts {
-        /// How many there should be.
+        /// Total number of parts.
         count: usize,
-        /// Their numbers.
+        /// Numbers of the missing parts.
         missing: String,
     },
     /// The output is one of the parts.
@@ -130,7 +131,7 @@ pub enum CalibrationError {
         /// The file.
         path: PathBuf,
     },
-    /// The work was asked to end.
+    /// The work was asked to stop.
     #[error(
         "{path} is not finished: stopped after a layer, as asked; the same command goes on from here"
     )]
@@ -138,26 +139,26 @@ pub enum CalibrationError {
         /// The file.
         path: PathBuf,
     },
-    /// Sums that cannot be taken.
+    /// Sums are out of range.
     #[error("{name}: {source}; the model or the texts are damaged")]
     OutOfRange {
-        /// The matrix or expert.
+        /// Name of the matrix or expert.
         name: String,
-        /// Why.
+        /// The error.
         source: OutOfRange,
     },
-    /// Not what a calibration file has.
+    /// The contents are not those of a calibration file.
     #[error("{path}: {found}; make it again with `calibrate`")]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         found: String,
     },
 }
 
 impl CalibrationError {
-    /// What became of a file.
+    /// The error of an I/O operation on a file.
     pub(super) fn in_file(path: &Path, source: std::io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {
@@ -168,32 +169,32 @@ impl CalibrationError {
     }
 }
 
-/// What is in a file.
+/// Contents of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
-    /// Matrices that are not of routed experts, and their inputs.
+    /// Name and number of inputs of each dense matrix.
     pub matrices: Vec<(String, usize)>,
     /// Layers with routed experts.
     pub layers: Vec<LayerShape>,
-    /// Inputs of a block of products; there are none without.
+    /// Block width of products, in inputs; no products if `None`.
     pub block: Option<usize>,
 }
 
 /// A layer's routed experts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerShape {
-    /// The layer.
+    /// Index of the layer.
     pub layer: usize,
-    /// How many there are.
+    /// Number of experts.
     pub experts: usize,
-    /// Inputs of gate and up.
+    /// Number of inputs of gate and up.
     pub input: usize,
-    /// Inputs of down.
+    /// Number of inputs of down.
     pub hidden: usize,
 }
 
 impl Shape {
-    /// That of the layers of a model that are run for every token.
+    /// The shape for a model's layers that run for every token.
     pub fn of(inventory: &Inventory, block: Option<usize>) -> Self {
         let config = inventory.config;
         let run = |layer: usize| layer < config.num_hidden_layers;
@@ -212,8 +213,8 @@ impl Shape {
         Self { matrices, layers: layers.collect(), block }
     }
 
-    /// The widest block of products, a power of two from 32 to 256, with which those of no layer take more than so
-    /// many bytes; `None` where none does.
+    /// The widest block of products, a power of two from 32 to 256, with which the products of
+    /// every layer fit `bytes`; `None` if there is none.
     pub fn block_within(&self, bytes: u64) -> Option<usize> {
         [256, 128, 64, 32].into_iter().find(|block| {
             let entry = size_of::<i128>() as u64;
@@ -231,38 +232,38 @@ impl Shape {
     }
 }
 
-/// The number after a prefix and before the next dot.
+/// The number between a prefix and the next dot.
 pub(super) fn layer_of(name: &str, prefix: &str) -> Option<usize> {
     name.strip_prefix(prefix)?.split('.').next()?.parse().ok()
 }
 
-/// The name of an input, and where it is.
+/// Name of an input, and its moments.
 type Part = (&'static str, fn(&ExpertMoments) -> &Moments);
 
 /// The two inputs of an expert.
 const PARTS: [Part; 2] = [("input", |expert| &expert.input), ("hidden", |expert| &expert.hidden)];
 
 impl Moments {
-    /// The squares as a file has them.
+    /// Mean squares, as stored.
     fn mean_squares(&self) -> impl Iterator<Item = f32> + '_ {
         let weight = if self.weight > 0.0 { self.weight } else { 1.0 };
         self.squares.iter().map(move |sum| (sum / weight) as f32)
     }
 
-    /// The products as a file has them.
+    /// Mean products, as stored.
     fn mean_products(&self) -> impl Iterator<Item = f32> + '_ {
         let weight = if self.weight > 0.0 { self.weight } else { 1.0 };
         let sums = self.products.iter().flat_map(|products| products.packed());
         sums.map(move |sum| (f64::from(*sum) / weight) as f32)
     }
 
-    /// What a file's means stand for.
+    /// Moments from the stored means.
     fn from_means(weight: f64, squares: &[f32], products: Option<Hessian>) -> Self {
         let squares = squares.iter().map(|mean| f64::from(*mean) * weight).collect();
         Self { weight, squares, products }
     }
 
-    /// What a file would give back.
+    /// The moments after a round trip through a file.
     fn rounded(&self, weight: f64) -> Self {
         let means: Vec<f32> = self.mean_squares().collect();
         let products = self.products.as_ref().and_then(|products| {
@@ -274,7 +275,8 @@ impl Moments {
 }
 
 impl super::Statistics {
-    /// What a file would give back, so that quantizing by either makes the same file.
+    /// The statistics after a round trip through a file, so that quantization gives the same result
+    /// with either.
     pub fn rounded(mut self) -> Self {
         for moments in self.matrices.values_mut() {
             *moments = moments.rounded(1.0);

@@ -1,4 +1,4 @@
-//! Reads a file, a matrix or a layer at a time.
+//! Reads a calibration file, one matrix or layer at a time.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -13,21 +13,21 @@ use vaquita_runtime::bytes::Bytes;
 use vaquita_runtime::checkpoint::{ExpertSpec, Projection};
 
 use super::{CalibrationError, FORMAT, MAX_BLOCK, Origin, PARTS, VERSION, layer_of};
-use crate::statistics::{ExpertMoments, Moments, Statistics, Weighing};
+use crate::statistics::{ExpertMoments, ImportanceEstimate, Moments, Statistics};
 
-/// Bytes that are checked before their pages are released.
+/// Number of bytes that are checked before their pages are released.
 const PIECE: usize = 16 << 20;
 
-/// A file whose every number has been checked. It is mapped; what is in memory is the layer of experts that was asked
-/// for last.
+/// A file in which every number has been checked. It is mapped; the layer of experts that was
+/// requested last is held in memory.
 pub struct CalibrationFile {
     bytes: Bytes,
     origin: Origin,
     block: Option<usize>,
     layers: BTreeSet<usize>,
-    /// Layers that matrices of the trunk were seen in; `None` for the output head.
-    trunk: BTreeSet<Option<usize>>,
-    latest: Mutex<Option<(usize, Arc<Weighing>)>>,
+    /// Layers with statistics of dense matrices; `None` for the output head.
+    dense: BTreeSet<Option<usize>>,
+    latest: Mutex<Option<(usize, Arc<ImportanceEstimate>)>>,
 }
 
 impl CalibrationFile {
@@ -41,11 +41,11 @@ impl CalibrationFile {
         let metadata = header.metadata().clone().unwrap_or_default();
         let content = |found| CalibrationError::Content { path: path.into(), found };
         let (mut origin, block) = parse_metadata(&metadata).map_err(content)?;
-        let (mut layers, mut trunk) = (BTreeSet::new(), BTreeSet::new());
+        let (mut layers, mut dense) = (BTreeSet::new(), BTreeSet::new());
         for name in file.names() {
             if let Some(matrix) = name.strip_prefix("matrix.") {
                 parse_matrix(&file, block, matrix).map_err(content)?;
-                trunk.insert(layer_of(matrix, "blk."));
+                dense.insert(layer_of(matrix, "blk."));
             } else if !name.starts_with("products.") {
                 let layer = layer_of(name, "layer.");
                 layers.insert(layer.ok_or_else(|| content(format!("{name:?} is not known")))?);
@@ -56,22 +56,22 @@ impl CalibrationFile {
             bytes.release();
         }
         origin.statistics = format!("crc32:{:08x}", checksum(&bytes));
-        Ok(Self { bytes, origin, block, layers, trunk, latest: Mutex::default() })
+        Ok(Self { bytes, origin, block, layers, dense, latest: Mutex::default() })
     }
 
-    /// What the statistics were made from.
+    /// Origin of the statistics.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// What was seen of one matrix.
+    /// Moments of one matrix.
     pub fn matrix(&self, name: &str) -> Option<Moments> {
         // The file was checked when it was opened.
         let file = SafeTensors::deserialize(&self.bytes).ok()?;
         parse_matrix(&file, self.block, name).ok()
     }
 
-    /// What was seen of a layer's experts.
+    /// Moments of a layer's experts.
     pub fn layer(&self, layer: usize) -> Option<Vec<ExpertMoments>> {
         let known = self.layers.contains(&layer);
         let file = known.then(|| SafeTensors::deserialize(&self.bytes).ok()).flatten()?;
@@ -80,49 +80,51 @@ impl CalibrationFile {
         experts
     }
 
-    /// A layer's experts, weighed. Those that ask for one layer wait for whoever reads it first.
-    fn weighing(&self, layer: usize) -> Option<Arc<Weighing>> {
+    /// Importance estimate of a layer's experts. Concurrent requests for a layer wait for the first
+    /// one.
+    fn estimate(&self, layer: usize) -> Option<Arc<ImportanceEstimate>> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         match &*latest {
-            Some((found, weighing)) if *found == layer => Some(weighing.clone()),
+            Some((found, estimate)) if *found == layer => Some(estimate.clone()),
             _ => {
                 *latest = None;
                 let experts = [(layer, self.layer(layer)?)].into();
-                let weighing = Weighing::new(Statistics { experts, ..Statistics::default() });
-                Some(latest.insert((layer, Arc::new(weighing))).1.clone())
+                let estimate =
+                    ImportanceEstimate::new(Statistics { experts, ..Statistics::default() });
+                Some(latest.insert((layer, Arc::new(estimate))).1.clone())
             }
         }
     }
 
-    fn weighed_matrix(&self, name: &str) -> Option<Weighing> {
+    fn matrix_estimate(&self, name: &str) -> Option<ImportanceEstimate> {
         let matrices = [(name.to_string(), self.matrix(name)?)].into();
-        Some(Weighing::new(Statistics { matrices, ..Statistics::default() }))
+        Some(ImportanceEstimate::new(Statistics { matrices, ..Statistics::default() }))
     }
 }
 
 impl Importance for CalibrationFile {
     fn tensor(&self, name: &str, cols: usize) -> Option<Vec<f32>> {
-        self.weighed_matrix(name)?.tensor(name, cols)
+        self.matrix_estimate(name)?.tensor(name, cols)
     }
 
     fn expert(&self, spec: &ExpertSpec, projection: Projection) -> Option<Vec<f32>> {
-        self.weighing(spec.layer.0)?.expert(spec, projection)
+        self.estimate(spec.layer.0)?.expert(spec, projection)
     }
 
     fn tokens(&self, spec: &ExpertSpec) -> Option<u64> {
-        self.weighing(spec.layer.0)?.tokens(spec)
+        self.estimate(spec.layer.0)?.tokens(spec)
     }
 
     fn tensor_hessian(&self, name: &str, cols: usize) -> Option<Hessian> {
-        self.weighed_matrix(name)?.tensor_hessian(name, cols)
+        self.matrix_estimate(name)?.tensor_hessian(name, cols)
     }
 
     fn expert_hessian(&self, spec: &ExpertSpec, projection: Projection) -> Option<Hessian> {
-        self.weighing(spec.layer.0)?.expert_hessian(spec, projection)
+        self.estimate(spec.layer.0)?.expert_hessian(spec, projection)
     }
 
     fn reaches(&self, layer: Option<usize>) -> bool {
-        self.trunk.contains(&layer) || layer.is_some_and(|layer| self.layers.contains(&layer))
+        self.dense.contains(&layer) || layer.is_some_and(|layer| self.layers.contains(&layer))
     }
 }
 
@@ -242,7 +244,7 @@ fn parse_layer(
     Ok(experts)
 }
 
-/// A tensor of finite numbers from 0, and its shape.
+/// A tensor of non-negative finite numbers, and its shape.
 fn f32s(file: &SafeTensors, name: &str) -> Result<(Vec<f32>, Vec<usize>), String> {
     let (values, shape) = numbers(file, name)?;
     match values.iter().find(|value| !(value.is_finite() && **value >= 0.0)) {

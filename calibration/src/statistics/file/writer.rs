@@ -1,4 +1,4 @@
-//! Writes a file in the order in which statistics come.
+//! Writes a calibration file in the order in which statistics are computed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -11,16 +11,16 @@ use vaquita_quantize::hessian::Hessian;
 use super::{CalibrationError, FORMAT, Origin, PARTS, Shape, VERSION};
 use crate::statistics::{ExpertMoments, Moments, Statistics};
 
-/// A file in the making.
-pub struct Writer {
+/// A partial file.
+pub struct CalibrationWriter {
     path: PathBuf,
     out: BufWriter<File>,
     shape: Shape,
-    /// Where each tensor begins.
+    /// Offset of each tensor.
     places: HashMap<String, u64>,
 }
 
-/// The name of a number of eight bytes, and where it is.
+/// Name and value of an eight-byte number.
 type Eight = (&'static str, fn(&ExpertMoments) -> [u8; 8]);
 
 /// A tensor of the header.
@@ -30,9 +30,9 @@ struct Planned {
     shape: Vec<usize>,
 }
 
-impl Writer {
-    /// Writes the header of what will be `path` into a file. What is never written of the rest reads as zeros: nothing
-    /// was seen. What was written to the same file before stays.
+impl CalibrationWriter {
+    /// Writes the header of the future `path` to a file. Tensors that are never written read as
+    /// zeros, which means no tokens. Data written to the same file earlier is kept.
     pub fn new(
         mut file: File,
         path: &Path,
@@ -75,7 +75,7 @@ impl Writer {
         Ok(Self { path: path.into(), out, shape: shape.clone(), places })
     }
 
-    /// Writes what was found of some matrices and layers.
+    /// Writes the statistics of some matrices and layers.
     pub fn write(&mut self, found: &Statistics) -> Result<(), CalibrationError> {
         for (name, moments) in &found.matrices {
             let cols = self.shape.matrices.iter().find(|(known, _)| known == name);
@@ -119,7 +119,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes durable what was written so far, and gives the bytes of the file.
+    /// Makes the data written so far durable and returns the length of the file.
     pub fn sync(&mut self) -> Result<u64, CalibrationError> {
         let synced = self.out.flush().and_then(|()| {
             self.out.get_ref().sync_data()?;
@@ -136,7 +136,7 @@ impl Writer {
         synced.map_err(|source| CalibrationError::in_file(&path, source))
     }
 
-    /// The mean squares of `cols` inputs: zeros, where nothing was seen.
+    /// Mean squares of `cols` inputs; zeros without tokens.
     fn squares(
         &mut self,
         name: &str,
@@ -146,7 +146,7 @@ impl Writer {
         self.numbers(name, moments.mean_squares(), cols)
     }
 
-    /// The means of their products, likewise.
+    /// Mean products of `cols` inputs; zeros without tokens.
     fn products(
         &mut self,
         name: &str,
@@ -174,7 +174,7 @@ impl Writer {
         if written == count { Ok(()) } else { Err(self.unfit(name)) }
     }
 
-    /// Goes to where a tensor begins.
+    /// Seeks to the start of a tensor.
     fn tensor(&mut self, name: &str) -> Result<(), CalibrationError> {
         let place = self.places.get(name).copied().ok_or_else(|| self.unfit(name))?;
         let moved = self.out.seek(SeekFrom::Start(place));
@@ -192,7 +192,7 @@ impl Writer {
     }
 }
 
-/// The tensors in file order: numbers of eight bytes first, so that all are aligned.
+/// Tensors in file order: eight-byte numbers first, so that all are aligned.
 fn planned(shape: &Shape) -> Vec<Planned> {
     let mut all = Vec::new();
     let mut add = |name: String, dtype, shape| all.push(Planned { name, dtype, shape });

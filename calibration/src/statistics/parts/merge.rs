@@ -1,4 +1,4 @@
-//! Adds parts up.
+//! Merges parts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,12 @@ use vaquita_quantize::partial::PartialFile;
 
 use super::reader::PartReader;
 use super::{CalibrationError, Header, Step};
-use crate::statistics::file::Writer;
+use crate::statistics::file::CalibrationWriter;
 use crate::statistics::{Coverage, ExactExpert, ExactMoments, OutOfRange, Statistics};
 
-/// Makes the calibration file of all its parts, in whatever order they are given. One matrix's exact sums are in memory
-/// at a time, and one layer's rounded ones. The file appears under its name when it is whole.
+/// Merges all parts of a calibration, given in any order, to a calibration file. The exact sums of
+/// one matrix and the rounded ones of one layer are in memory at a time. The file appears under its
+/// name once it is complete.
 pub fn merge(
     paths: &[PathBuf],
     out: &Path,
@@ -27,7 +28,7 @@ pub fn merge(
     };
     let io = |source| CalibrationError::in_file(out, source);
     let (partial, file) = PartialFile::create(out).map_err(io)?;
-    let mut file = Writer::new(file, out, &header.origin(), &header.shape())?;
+    let mut file = CalibrationWriter::new(file, out, &header.origin(), &header.shape())?;
     let mut coverage = Coverage::default();
     for (at, step) in header.steps.iter().enumerate() {
         on_progress(at, header.steps.len());
@@ -41,7 +42,7 @@ pub fn merge(
     Ok(coverage)
 }
 
-/// The sums of a step over all parts.
+/// Sums of a step over all parts.
 fn add_up(
     parts: &mut [PartReader],
     step: &Step,
@@ -76,7 +77,7 @@ fn beyond(name: &str, source: OutOfRange) -> CalibrationError {
     CalibrationError::OutOfRange { name: name.into(), source }
 }
 
-/// Opens parts and puts them in order: all of one calibration, each once.
+/// Opens parts and sorts them; checks that all belong to one calibration and each occurs once.
 fn ordered(paths: &[PathBuf]) -> Result<Vec<PartReader>, CalibrationError> {
     let mut parts: BTreeMap<usize, PartReader> = BTreeMap::new();
     let mut first: Option<(PathBuf, Header)> = None;

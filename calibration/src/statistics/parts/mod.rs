@@ -1,8 +1,9 @@
-//! Calibration in parts: each takes its share of the documents through all layers and writes exact sums, which
-//! [`merge`] adds up to the file that one machine would have made, to the last byte.
+//! Calibration in parts: each runs its share of the documents through all layers and writes exact
+//! sums, which [`merge`] adds up to a file that is byte-identical to that of one machine.
 //!
-//! A part is a header and, in the order of the layers, a record for each with its sums: see docs/format.md. Sums are
-//! packed to the bytes that they need, about 8 each, which is twice what they take in the calibration file.
+//! A part is a header and, in the order of the layers, a record of sums for each: see
+//! docs/format.md. Sums are packed to the bytes that they need, about 8 each, twice the size in the
+//! calibration file.
 
 mod merge;
 mod packed;
@@ -20,10 +21,10 @@ pub use merge::merge;
 pub(super) use writer::PartWriter;
 
 const MAGIC: &[u8; 8] = b"VAQCALP1";
-/// Bytes of a header, at the most.
+/// Maximum length of a header, in bytes.
 const MAX_HEADER: u64 = 64 << 20;
 
-/// What a part is of. All parts of one calibration have the same but for their number.
+/// Identity of a part. All parts of one calibration have the same header except for their number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
     pub number: usize,
@@ -31,21 +32,22 @@ pub(super) struct Header {
     pub source: String,
     pub text: String,
     pub documents: usize,
-    /// What decides the hidden states besides source and texts.
+    /// Everything besides source and texts that determines the hidden states.
     pub computed: String,
     pub block: Option<usize>,
-    /// Names and inputs of the matrices of each step: a layer, or, after the last, the output head.
+    /// Names and numbers of inputs of the matrices of each step: a layer, or finally the output
+    /// head.
     pub steps: Vec<Step>,
 }
 
-/// What one record holds.
+/// Contents of one record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Step {
     pub matrices: Vec<(String, usize)>,
     pub experts: Option<Experts>,
 }
 
-/// The routed experts of a layer.
+/// Routed experts of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Experts {
     pub layer: usize,
@@ -55,8 +57,8 @@ pub(super) struct Experts {
 }
 
 impl Header {
-    /// Of one part of a calibration with that shape, in so many steps: a layer each and, unless it is tied to the
-    /// embedding, the output head.
+    /// The header of one part of a calibration with that shape. There is a step for each layer and,
+    /// unless it is tied to the embedding, one for the output head.
     pub fn new(
         part: Part,
         origin: &Origin,
@@ -72,11 +74,11 @@ impl Header {
         Self { number, count, source, text, documents, computed, block, steps }
     }
 
-    /// Sums in the part; `None` where they are more than can be counted.
+    /// Number of sums in the part; `None` on overflow.
     pub fn sums(&self) -> Option<u64> {
         let of = |cols: usize| -> Option<u64> {
             let products = match self.block {
-                // At most as many as rows of whole blocks.
+                // An upper bound: the number of sums in whole blocks.
                 Some(block) => cols.checked_mul(block.div_ceil(2))?,
                 None => 0,
             };
@@ -91,19 +93,19 @@ impl Header {
         })
     }
 
-    /// A checksum that no other calibration's part has.
+    /// A checksum that identifies the part and its calibration.
     pub fn fingerprint(&self) -> io::Result<String> {
         let json = serde_json::to_vec(self)?;
         Ok(format!("crc32:{:08x} of {} bytes", crc32fast::hash(&json), json.len()))
     }
 
-    /// The texts and the model.
+    /// Origin: texts and model.
     pub fn origin(&self) -> Origin {
         let (source, text, documents) = (self.source.clone(), self.text.clone(), self.documents);
         Origin { source, text, documents, ..Origin::default() }
     }
 
-    /// The shape of the file that the parts become.
+    /// Shape of the merged file.
     pub fn shape(&self) -> Shape {
         let layers = self.steps.iter().filter_map(|step| step.experts);
         let layers = layers.map(|one| LayerShape {

@@ -1,13 +1,14 @@
-//! Runs of 128-bit sums in as few bytes as they need: sums of one matrix end in the same number of zero bits, and
-//! begin with many that only repeat the sign. Each takes a byte at least, so that no file stands for more than sixteen
-//! times its size.
+//! Compact encoding of runs of 128-bit sums. Sums of one matrix end in the same number of zero bits
+//! and begin with many sign bits, which are cut off. Each sum takes at least a byte, so that a file
+//! expands to at most sixteen times its size.
 
 use std::io::{self, Read, Write};
 
-/// Sums that share a width.
+/// Number of sums that share a width.
 const RUN: usize = 4096;
 
-/// Writes sums: for each run the zero bits that were cut off, the bytes of each, and these, little-endian.
+/// Writes sums: for each run the number of cut-off zero bits, the bytes per sum, and the sums,
+/// little-endian.
 pub(super) fn write(out: &mut impl Write, sums: &[i128]) -> io::Result<()> {
     let mut bytes = Vec::new();
     for run in sums.chunks(RUN) {
@@ -25,7 +26,7 @@ pub(super) fn write(out: &mut impl Write, sums: &[i128]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads as many sums.
+/// Reads `count` sums.
 pub(super) fn read(from: &mut impl Read, count: usize) -> io::Result<Vec<i128>> {
     let mut sums = Vec::with_capacity(count);
     let mut bytes = vec![0; RUN * size_of::<i128>()];

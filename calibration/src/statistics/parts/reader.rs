@@ -11,7 +11,7 @@ use super::{CalibrationError, Header, MAGIC, MAX_HEADER, packed};
 use crate::statistics::file::MAX_BLOCK;
 use crate::statistics::{ExactExpert, ExactMoments};
 
-/// A part, opened.
+/// An open part.
 pub(super) struct PartReader {
     pub path: PathBuf,
     pub header: Header,
@@ -56,7 +56,7 @@ impl PartReader {
         Ok(Self { path, header, input, hasher: crc32fast::Hasher::new() })
     }
 
-    /// The sums of one matrix of `cols` inputs.
+    /// The sums of one matrix with `cols` inputs.
     pub fn moments(&mut self, cols: usize) -> Result<ExactMoments, CalibrationError> {
         let block = self.header.block;
         let weight = self.sums(1)?.first().copied().unwrap_or(0);
@@ -79,7 +79,7 @@ impl PartReader {
         Ok(ExactExpert { tokens, mass: head[1], input, hidden })
     }
 
-    /// Checks the checksum at the end of a record.
+    /// Verifies the checksum at the end of a record.
     pub fn end_of_record(&mut self) -> Result<(), CalibrationError> {
         let found = std::mem::take(&mut self.hasher).finalize();
         let mut stored = [0; 4];
@@ -104,7 +104,7 @@ fn damaged(path: &Path, found: &str) -> CalibrationError {
     CalibrationError::DamagedPart { path: path.into(), found: found.into() }
 }
 
-/// Takes a checksum of what goes through.
+/// Computes a checksum of the data read.
 struct Checked<'a, R> {
     input: &'a mut R,
     hasher: &'a mut crc32fast::Hasher,

@@ -1,4 +1,4 @@
-//! Writes a part, a record at a time.
+//! Writes a part, one record at a time.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -9,7 +9,7 @@ use vaquita_quantize::hessian::Hessian;
 use super::{CalibrationError, Header, MAGIC, Step, packed};
 use crate::statistics::{ExactExpert, ExactMoments, ExactStatistics};
 
-/// A part in the making.
+/// A partial part.
 pub(in crate::statistics) struct PartWriter {
     path: PathBuf,
     out: BufWriter<File>,
@@ -17,7 +17,8 @@ pub(in crate::statistics) struct PartWriter {
 }
 
 impl PartWriter {
-    /// Writes the header of what will be `path` into a file, or goes on at byte `end`, where its last record ends.
+    /// Writes the header of the future `path` to a file, or continues at byte `end`, where its last
+    /// record ends.
     pub fn new(
         mut file: File,
         path: &Path,
@@ -33,7 +34,7 @@ impl PartWriter {
         Ok(Self { path: path.into(), out, header })
     }
 
-    /// Writes the record of a step, and gives the byte where it ends once it is on disk.
+    /// Writes the record of a step durably and returns the offset of its end.
     pub fn write(&mut self, step: usize, found: &ExactStatistics) -> Result<u64, CalibrationError> {
         let block = self.header.block;
         let step = self.header.steps.get(step).cloned().unwrap_or_default();
@@ -104,7 +105,7 @@ fn moments(
     }
 }
 
-/// As many sums as the shape says: zeros where nothing was seen.
+/// Writes `count` sums; zeros without tokens.
 fn sums(out: &mut impl Write, found: &[i128], count: usize) -> io::Result<()> {
     match found.len() {
         0 => packed::write(out, &vec![0; count]),
@@ -113,7 +114,7 @@ fn sums(out: &mut impl Write, found: &[i128], count: usize) -> io::Result<()> {
     }
 }
 
-/// Takes a checksum of what goes through.
+/// Computes a checksum of the data written.
 struct Checked<'a, W> {
     out: &'a mut W,
     hasher: crc32fast::Hasher,

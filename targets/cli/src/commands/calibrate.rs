@@ -1,4 +1,4 @@
-//! `vaquita calibrate`: what the inputs of a model's matrices look like over texts.
+//! `vaquita calibrate`: collects statistics of the inputs of a model's matrices on a text.
 
 use std::io::{self, Write};
 use std::num::NonZero;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use vaquita_calibration::read_documents;
 use vaquita_calibration::statistics::{
-    Calibration, Coverage, Origin, Reader, Shape, WalkOptions, calibrate, merge,
+    Calibration, Calibrator, Coverage, ForwardOptions, Origin, Shape, calibrate, merge,
 };
 use vaquita_quantize::Part;
 use vaquita_quantize::container::Inventory;
@@ -22,10 +22,10 @@ use crate::failure::{Failure, Result};
 use crate::terminal::{Bar, table};
 use crate::{size, stop};
 
-/// Where the text is when no other is named, in the project's folder.
+/// Default text, in the project's folder.
 const DEFAULT_TEXT: &str = "calibration/reference/calibration.jsonl";
 
-/// Memory for products where none is named.
+/// Default memory for second moments.
 pub const DEFAULT_PRODUCTS: u64 = 2 << 30;
 
 /// Arguments of `calibrate`.
@@ -70,7 +70,8 @@ struct Collect {
     out: Option<PathBuf>,
     #[command(flatten)]
     collected: Collected,
-    /// Read only part K of N of the documents, for `calibrate merge`: parts can be made in parallel on several machines
+    /// Read only part K of N of the documents, for `calibrate merge`: parts can be made in parallel
+    /// on several machines
     #[arg(long, value_name = "K/N", value_parser = super::quantize::part)]
     part: Option<Part>,
     /// Print a JSON object
@@ -78,11 +79,11 @@ struct Collect {
     json: bool,
 }
 
-/// How much is collected.
+/// Extent of the statistics.
 #[derive(clap::Args)]
 pub struct Collected {
-    /// Memory for the second moments of one layer's inputs, which error feedback needs: blocks of 32 to 256 inputs,
-    /// 16 bytes an entry, as large as fit; or none [default: 2GiB]
+    /// Memory for the second moments of one layer's inputs, which error feedback needs: blocks of
+    /// 32 to 256 inputs, 16 bytes an entry, as large as fit; or none [default: 2GiB]
     #[arg(long, value_name = "SIZE", value_parser = size_or_none)]
     pub products: Option<u64>,
     /// Use only the first N documents
@@ -91,12 +92,12 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// Whether the command line says anything of it.
+    /// Whether any option was given.
     pub fn is_given(&self) -> bool {
         self.products.is_some() || self.limit.is_some()
     }
 
-    /// The same as words of a command line.
+    /// The options as command-line arguments.
     pub fn words(&self) -> Vec<String> {
         let products = self.products.map(|bytes| match bytes {
             0 => "none".to_string(),
@@ -114,7 +115,7 @@ impl Collected {
         Ok(texts)
     }
 
-    /// Inputs of a block of products.
+    /// Block width of the second moments, in inputs.
     pub fn block(&self, inventory: &Inventory) -> Option<usize> {
         let products = self.products.unwrap_or(DEFAULT_PRODUCTS);
         let block = Shape::of(inventory, None).block_within(products);
@@ -126,8 +127,8 @@ impl Collected {
     }
 }
 
-/// What reads texts with a source's weights, a layer at a time.
-pub fn reader(compute: &Compute, path: &Path, source: &Source) -> Result<Reader> {
+/// Opens a source for calibration, one layer at a time.
+pub fn calibrator(compute: &Compute, path: &Path, source: &Source) -> Result<Calibrator> {
     if let Some(option) = compute.file_option() {
         let message = format!(
             "{option} is for commands that run a file; this one has one layer at a time in memory"
@@ -138,7 +139,7 @@ pub fn reader(compute: &Compute, path: &Path, source: &Source) -> Result<Reader>
     let weights = source.weights.clone();
     let prompter = Prompter::for_model(Arc::new(open_tokenizer(path)?), weights.config())
         .map_err(|error| Failure::Error(format!("{}: {error}", path.display())))?;
-    Ok(Reader { weights, prompter, options: compute.session(cache)?, pool: compute.pool()? })
+    Ok(Calibrator { weights, prompter, options: compute.session(cache)?, pool: compute.pool()? })
 }
 
 /// Runs the command.
@@ -170,14 +171,14 @@ fn collect(compute: &Compute, args: &Collect) -> Result {
     let stop = stop::on_sigterm()?;
     let texts = args.collected.texts(&args.text)?;
     let source = sources::open(source_path)?;
-    let reader = reader(compute, source_path, &source)?;
+    let calibrator = calibrator(compute, source_path, &source)?;
     let block = args.collected.block(&Inventory::new(&*source.weights)?);
     let origin = Origin::new(&source.identity.fingerprint, &texts);
-    let options = WalkOptions::beside(out, block);
+    let options = ForwardOptions::beside(out, block);
     let (origin, texts, part) = (&origin, &texts, args.part);
     let job = Calibration { origin, texts, part, out, stop: &stop };
     let coverage = with_bar("calibrating", |bar| {
-        Ok(calibrate(reader, &job, options, &mut |done, total| bar(done, total))?)
+        Ok(calibrate(calibrator, &job, options, &mut |done, total| bar(done, total))?)
     })?;
     print(&coverage, args.json)
 }

@@ -1,4 +1,4 @@
-//! `vaquita chat`: a conversation. Ctrl-C stops an answer, Ctrl-D leaves.
+//! `vaquita chat`: a conversation. Ctrl-C stops an answer, Ctrl-D quits.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write, stdin};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::template::Template;
 
-/// Bytes of a line that is no terminal's.
+/// Maximum length in bytes of a line from standard input.
 const LONGEST_LINE: u64 = 32 << 20;
 
 const HELP: &str = "\
@@ -38,7 +38,7 @@ pub struct Args {
     sampling: Sampling,
 }
 
-/// Where lines come from: a terminal with history, or whatever stdin is.
+/// Source of lines: a terminal with history, or standard input.
 enum Input {
     Editor(Box<DefaultEditor>),
     Lines(std::io::StdinLock<'static>),

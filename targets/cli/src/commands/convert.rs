@@ -1,4 +1,4 @@
-//! `vaquita convert`: a GGUF file of llama.cpp's layout becomes an expert-major one.
+//! `vaquita convert`: rearranges a GGUF file from llama.cpp's layout to the expert-major one.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use vaquita_quantize::convert;
 use vaquita_runtime::blocks::BlockType;
 
-use super::quantize::{Order, TrunkArgs, Types, describe, expert_type, make};
+use super::quantize::{DenseArgs, Request, Types, describe, expert_type, make};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 
@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long = "type", value_name = "TYPE", value_parser = expert_type)]
     ty: Option<BlockType>,
     #[command(flatten)]
-    trunk: TrunkArgs,
+    dense: DenseArgs,
     /// Print a JSON object
     #[arg(long)]
     json: bool,
@@ -30,17 +30,17 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
-    if args.ty.is_none() && args.trunk.is_given() {
+    if args.ty.is_none() && args.dense.is_given() {
         let message = "--dense-type and --output-type go with --type; without it no weight changes";
         return Err(Failure::Usage(message.into()));
     }
     convert::check(&args.source, args.ty.is_none())?;
     compute.install()?;
     let types = match args.ty {
-        Some(ty) => Types::Uniform(ty, args.trunk.beside(ty)),
+        Some(ty) => Types::Uniform(ty, args.dense.beside(ty)),
         None => Types::AsStored,
     };
-    let report = make(compute, &Order::new(&args.source, &args.out, types))?;
+    let report = make(compute, &Request::new(&args.source, &args.out, types))?;
     if args.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?;
     } else {

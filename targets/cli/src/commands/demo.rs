@@ -6,12 +6,12 @@ use std::process::Command;
 
 use serde::Deserialize;
 use vaquita_calibration::tasks::{Question, grade};
-use vaquita_quantize::{Allocation, Target, Trunk};
+use vaquita_quantize::{Allocation, DenseTypes, Target};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::session::chat::Message;
 
 use super::eval::with_bar;
-use super::quantize::{Order, Types, make};
+use super::quantize::{Request, Types, make};
 use crate::answer::{Sampling, stream};
 use crate::bundle::Bundle;
 use crate::compute::Compute;
@@ -19,20 +19,20 @@ use crate::failure::{Failure, Result};
 use crate::size;
 use crate::terminal::table;
 
-/// The checkpoint that ships with the project, where this was built.
+/// The checkpoint in the repository that this program was built from.
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../calibration/reference");
-/// The same in a package, from the program's folder.
+/// The checkpoint in a package, relative to the program's folder.
 const INSTALLED: &str = "../share/vaquita/reference";
 /// Bits per weight of the mixed file.
 const MIXED_BITS: f64 = 3.5;
-/// Kinds of question to ask, one of each.
+/// Kinds of questions, one of each is asked.
 const TASKS: [&str; 3] = ["word", "capital", "tool"];
 
 /// Arguments of `demo`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Checkpoint: a Hugging Face folder with graded questions in eval.jsonl [default: the reference model that
-    /// ships with the project]
+    /// Checkpoint: a Hugging Face folder with graded questions in eval.jsonl [default: the
+    /// reference model that ships with the project]
     #[arg(long, value_name = "FOLDER", default_value_os_t = reference(), hide_default_value = true)]
     reference: PathBuf,
     /// Folder to keep the files in [default: a temporary folder]
@@ -43,14 +43,14 @@ pub struct Args {
     questions: usize,
 }
 
-/// An installed program has its package's checkpoint, one that was just built the repository's.
+/// The reference checkpoint: the package's for an installed program, otherwise the repository's.
 fn reference() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     let installed = program.parent().map(|folder| folder.join(INSTALLED));
     installed.filter(|folder| folder.is_dir()).unwrap_or_else(|| REFERENCE.into())
 }
 
-/// What `run --json` says of a model in a process of its own.
+/// Output of `run --json` in a separate process.
 #[derive(Deserialize)]
 struct Measured {
     decode_tokens_per_second: Option<f64>,
@@ -78,11 +78,11 @@ pub fn run(compute: &Compute, args: Args) -> Result {
 
     writeln!(io::stdout(), "Quantizing {}", args.reference.display())?;
     let mut models = vec![("full precision", args.reference.clone(), None)];
-    let e4 = Types::Uniform(BlockType::E4, Trunk::beside(BlockType::E4));
+    let e4 = Types::Uniform(BlockType::E4, DenseTypes::beside(BlockType::E4));
     let mixed = Types::Mixed(Target::BitsPerWeight(MIXED_BITS), Allocation::PerExpert);
     for (name, types) in [("e4", e4), ("mixed", mixed)] {
         let file = out.join(format!("reference-{name}.gguf"));
-        let report = make(compute, &Order::new(&args.reference, &file, types))?;
+        let report = make(compute, &Request::new(&args.reference, &file, types))?;
         writeln!(
             io::stdout(),
             "  {name:<6} {}  {:.2} bits per weight, {:.2} in the experts",
@@ -129,7 +129,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     Ok(())
 }
 
-/// Asks the questions and shows what the model thinks and says.
+/// Asks the questions and shows the model's reasoning and answers.
 fn ask(compute: &Compute, file: &Path, questions: &[&Question]) -> Result {
     let bundle = Bundle::open(compute, file)?;
     let mut session = bundle.loaded.session(compute)?;
@@ -152,7 +152,7 @@ fn measure(compute: &Compute, model: &Path, question: &str) -> Result<Measured> 
     Ok(runs.swap_remove(1))
 }
 
-/// One answer in a process of its own, so that its peak memory is that of this model alone.
+/// Generates one answer in a separate process, so that its peak memory is that of this model alone.
 fn run_alone(compute: &Compute, model: &Path, question: &str) -> Result<Measured> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("run").arg(model).args(["--temp", "0", "-n", "256", "--json", "-p", question]);

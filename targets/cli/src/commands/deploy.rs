@@ -1,4 +1,4 @@
-//! `vaquita deploy`: the program and a model, on a board.
+//! `vaquita deploy`: copies the program and models to a board.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::failure::{Failure, Result};
 use crate::size;
 use crate::terminal::Bar;
 
-/// Where the repository was when this program was built.
+/// Path of the repository that this program was built from.
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
 /// Arguments of `deploy`.

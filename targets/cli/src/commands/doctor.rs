@@ -1,4 +1,4 @@
-//! `vaquita doctor`: what this machine is and does, and how a model should be run on it.
+//! `vaquita doctor`: examines this machine and recommends how to run a model on it.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -21,9 +21,9 @@ use crate::energy::host;
 use crate::failure::{Failure, Result};
 use crate::size;
 
-/// How long memory is read.
+/// Duration of the memory measurement.
 const MEMORY_TIME: Duration = Duration::from_millis(500);
-/// Context that advice is for, unless `--context` says otherwise: a long answer.
+/// Default context for the advice: room for a long answer.
 const CONTEXT: usize = 4096;
 
 /// Arguments of `doctor`.
@@ -31,7 +31,8 @@ const CONTEXT: usize = 4096;
 pub struct Args {
     /// GGUF file to give advice on
     model: Option<PathBuf>,
-    /// Folder whose storage is measured, with a temporary file [default: the model's folder, or the current one]
+    /// Folder whose storage is measured, with a temporary file [default: the model's folder, or the
+    /// current one]
     #[arg(long, value_name = "FOLDER")]
     storage: Option<PathBuf>,
     /// Do not measure storage, which writes a temporary file

@@ -1,4 +1,4 @@
-//! `vaquita eval`: what a model computes, and how good it is. The keys of `--json` are an interface.
+//! `vaquita eval`: evaluates a model. The keys of `--json` are a stable interface.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -99,7 +99,8 @@ struct Text {
 struct Comparison {
     /// GGUF file or Hugging Face folder
     model: PathBuf,
-    /// Reference model, which does not count toward --memory, or the file that `eval reference` wrote
+    /// Reference model, which does not count toward --memory, or the file that `eval reference`
+    /// wrote
     #[arg(long, value_name = "MODEL")]
     reference: PathBuf,
     /// Documents: JSON lines with a `text` field; a reference file has its own
@@ -114,7 +115,7 @@ struct Comparison {
 }
 
 impl Comparison {
-    /// The divergence, and what makes the model under test another one than that of its file.
+    /// The divergence, and a description of the tested model's lossy options.
     fn run(self, compute: &Compute) -> Result<(Divergence, Option<String>)> {
         let limit = self.limit.map_or(usize::MAX, NonZero::get);
         if ReferenceFile::is_one(&self.reference) {
@@ -218,7 +219,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     }
 }
 
-/// Runs an evaluation with a progress bar, which several threads move.
+/// Runs an evaluation with a progress bar that several threads update.
 pub fn with_bar<T>(
     label: &str,
     work: impl FnOnce(&(dyn Fn(usize, usize) + Sync)) -> Result<T>,
@@ -231,7 +232,7 @@ pub fn with_bar<T>(
     })
 }
 
-/// Prints a result, and what makes the model another one than that of the file.
+/// Prints a result with the lossy options in effect.
 fn print(
     json: bool,
     lossy: Option<String>,

@@ -1,4 +1,4 @@
-//! `vaquita export`: a model in the layout of other programs.
+//! `vaquita export`: writes a model in the layout of other programs.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use vaquita_quantize::export::{Export, TYPES, export};
 use vaquita_quantize::{Progress, sources};
 use vaquita_runtime::blocks::BlockType;
 
-use super::quantize::carried_metadata;
+use super::quantize::inherited_metadata;
 use crate::compute::Compute;
 use crate::failure::Result;
 use crate::size;
@@ -51,7 +51,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let Reader::LlamaCpp = args.reader;
     compute.install()?;
     let source = sources::open(&args.model)?;
-    let tokenizer = carried_metadata(&args.model)?;
+    let tokenizer = inherited_metadata(&args.model)?;
     let (weights, identity) = (source.weights.as_ref(), &source.identity);
     let job = Export { weights, identity, tokenizer: &tokenizer, ty: args.ty, out: &args.out };
     let mut bar = Bar::new("exporting");

@@ -1,4 +1,4 @@
-//! `vaquita inspect`: what a model is, and whether it runs.
+//! `vaquita inspect`: describes a model and whether it runs.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -30,24 +30,24 @@ pub struct Args {
     json: bool,
 }
 
-/// What a model is. Figures that a file does not allow to know are `null`.
+/// Description of a model. Values that cannot be determined are `null`.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     architecture: Option<String>,
     family: Option<String>,
     name: Option<String>,
-    /// Whether it runs here, and if not, why.
+    /// Whether it runs here, and if not, the reason.
     runs: bool,
     problem: Option<String>,
     file_bytes: u64,
     parameters: u64,
     bits_per_weight: f64,
     expert_bits_per_weight: Option<f64>,
-    /// Matrices of routed experts by type.
+    /// Number of routed experts' matrices by type.
     expert_types: BTreeMap<String, usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shape: Option<Shape>,
-    /// How the file was made, where it says so.
+    /// Provenance of the file, if it states any.
     made: BTreeMap<String, String>,
     tensors: Vec<Tensor>,
 }
@@ -79,7 +79,7 @@ struct Tensor {
 }
 
 impl Summary {
-    /// What metadata says.
+    /// The description from metadata.
     fn of(metadata: &Metadata) -> Self {
         const MADE: [&str; 4] = [
             "vaquita.quantizer",
@@ -134,7 +134,7 @@ pub fn run(args: Args) -> Result {
     Ok(())
 }
 
-/// A checkpoint: it opens only if it runs.
+/// Describes a checkpoint, which opens only if it runs.
 fn folder(path: &Path) -> Result<Summary> {
     let source = sources::open(path)?;
     let inventory = Inventory::new(source.weights.as_ref())?;
@@ -162,7 +162,7 @@ fn folder(path: &Path) -> Result<Summary> {
 fn file(path: &Path) -> Result<Summary> {
     let gguf = match Gguf::open(path) {
         Ok(gguf) => gguf,
-        // What it is may be known all the same.
+        // The model can be described even if it does not run.
         Err(error) => {
             let Ok(metadata) = Gguf::open_metadata(path) else { return Err(error.into()) };
             let mut summary = Summary::of(&metadata);
@@ -190,7 +190,7 @@ fn file(path: &Path) -> Result<Summary> {
     Ok(summary)
 }
 
-/// What is known only of a model whose architecture is.
+/// Adds what is known only of a supported architecture.
 fn add_model(summary: &mut Summary, weights: &GgufWeights) {
     let config = weights.config();
     summary.family = Some(config.family.name().into());
@@ -226,7 +226,7 @@ fn add_model(summary: &mut Summary, weights: &GgufWeights) {
     }
 }
 
-/// Asks for every tensor that a run needs. They are views of the file: nothing is read but a few headers.
+/// Loads every tensor that a run needs. They are views of the file, so only a few headers are read.
 fn check_tensors(weights: &GgufWeights) -> std::result::Result<(), WeightsError> {
     let config = weights.config();
     let runs = |layer: usize| layer < config.num_hidden_layers;
@@ -303,6 +303,6 @@ fn describe(summary: &Summary, tensors: bool) -> String {
         let rows: Vec<Vec<String>> = std::iter::once(heads).chain(lines).collect();
         text.push_str(&format!("\n{}", table(&rows)));
     }
-    // Names come from the file: no escape sequence reaches the terminal.
+    // Names come from the file: strip escape sequences before they reach the terminal.
     text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! `vaquita join`: parts of a file become the file.
+//! `vaquita join`: joins the parts of a file.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

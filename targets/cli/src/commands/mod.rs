@@ -1,4 +1,4 @@
-//! One file per command: its arguments, and what it does.
+//! One file per command, with its arguments and implementation.
 
 pub mod bench;
 pub mod calibrate;

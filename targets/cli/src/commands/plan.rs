@@ -1,4 +1,4 @@
-//! `vaquita plan`: what the mixed plan would make of a model at which size, without quantizing it.
+//! `vaquita plan`: sizes and expected errors of mixed plans, without quantizing.
 
 use std::io::{self, Write};
 use std::num::NonZero;
@@ -45,7 +45,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         .map(|path| Calibration::open(path, &args.source, &mut opened.identity))
         .transpose()?;
     let importance = calibration.as_ref().map(Calibration::importance);
-    let tokenizer = super::quantize::carried_metadata(&args.source)?;
+    let tokenizer = super::quantize::inherited_metadata(&args.source)?;
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
     let material = Material { weights, identity, tokenizer: &tokenizer, importance };
     let survey = with_bars(|progress| Survey::new(&material, progress))?;

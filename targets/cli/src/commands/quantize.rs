@@ -1,23 +1,25 @@
-//! `vaquita quantize`: a checkpoint becomes an expert-major file.
+//! `vaquita quantize`: turns a checkpoint into an expert-major file.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use vaquita_calibration::statistics::{CalibrationFile, Origin, Streamed, Walk, WalkOptions};
+use vaquita_calibration::statistics::{
+    CalibrationFile, ForwardOptions, LayerwiseForward, Origin, Streamed,
+};
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::importance::Importance;
 use vaquita_quantize::sources::{Identity, Source};
 use vaquita_quantize::{
-    Allocation, Job, Material, Part, Plan, Progress, Report, Survey, Target, Trunk, quantize_until,
-    report, sources,
+    Allocation, DenseTypes, Job, Material, Part, Plan, Progress, Report, Survey, Target,
+    quantize_until, report, sources,
 };
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::{Gguf, Metadata};
 use vaquita_runtime::tokenizer::Tokenizer;
 
-use super::calibrate::{Collected, reader};
+use super::calibrate::{Collected, calibrator};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::files::write_whole;
@@ -39,13 +41,14 @@ pub struct Args {
     #[arg(long, value_name = "PLAN", default_value = "uniform")]
     plan: PlanKind,
     #[command(flatten)]
-    trunk: TrunkArgs,
+    dense: DenseArgs,
     #[command(flatten)]
     target: TargetArgs,
     /// Calibration file, made by `calibrate`: weights the quantization errors
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
-    /// Calibrate on this text in the same run, layer by layer: JSON lines with a `text` field, or plain text
+    /// Calibrate on this text in the same run, layer by layer: JSON lines with a `text` field, or
+    /// plain text
     #[arg(long, value_name = "TEXT", conflicts_with = "calibration")]
     calibrate: Option<PathBuf>,
     #[command(flatten)]
@@ -61,12 +64,12 @@ pub struct Args {
     json: bool,
 }
 
-/// Reads `2/8`.
+/// Parses `2/8`.
 pub fn part(text: &str) -> std::result::Result<Part, String> {
     Part::parse(text).ok_or_else(|| "write it like 2/8: the second of eight".into())
 }
 
-/// How types are chosen.
+/// How block types are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PlanKind {
     /// One block type for all experts
@@ -89,43 +92,43 @@ impl PlanKind {
     }
 }
 
-/// Types of what is not a routed expert.
+/// Types of the dense weights.
 #[derive(clap::Args)]
-pub struct TrunkArgs {
-    /// Block type of the dense weights: all but the routed experts and the output head [default: e4, with e8 for
-    /// attn_kv_a_mqa, beside experts of e4, e3 and e2]
+pub struct DenseArgs {
+    /// Block type of the dense weights: all but the routed experts and the output head [default:
+    /// e4, with e8 for attn_kv_a_mqa, beside experts of e4, e3 and e2]
     #[arg(long = "dense-type", alias = "trunk", value_name = "TYPE", value_parser = expert_type)]
-    trunk: Option<BlockType>,
+    dense: Option<BlockType>,
     /// Block type of the output head [default: e8, or the type of wider experts]
     #[arg(long, value_name = "TYPE", value_parser = expert_type)]
     output_type: Option<BlockType>,
 }
 
-impl TrunkArgs {
-    /// Whether any was asked for.
+impl DenseArgs {
+    /// Whether any option was given.
     pub fn is_given(&self) -> bool {
-        self.trunk.or(self.output_type).is_some()
+        self.dense.or(self.output_type).is_some()
     }
 
-    /// The same as words of a command line.
+    /// The options as command-line arguments.
     pub fn words(&self) -> Vec<String> {
-        let options = [("--dense-type", self.trunk), ("--output-type", self.output_type)];
+        let options = [("--dense-type", self.dense), ("--output-type", self.output_type)];
         let given = options.into_iter().filter_map(|(name, ty)| Some([name, ty?.name()]));
         given.flatten().map(String::from).collect()
     }
 
-    /// The trunk beside experts of a type.
-    pub fn beside(&self, experts: BlockType) -> Trunk {
-        let default = Trunk::beside(experts);
-        Trunk {
+    /// The types of dense weights that go with experts of a type.
+    pub fn beside(&self, experts: BlockType) -> DenseTypes {
+        let default = DenseTypes::beside(experts);
+        DenseTypes {
             output: self.output_type.unwrap_or(default.output),
-            latent: self.trunk.unwrap_or(default.latent),
-            rest: self.trunk.unwrap_or(default.rest),
+            latent: self.dense.unwrap_or(default.latent),
+            rest: self.dense.unwrap_or(default.rest),
         }
     }
 }
 
-/// The size that a mixed plan is for.
+/// Size target of a mixed plan.
 #[derive(clap::Args)]
 #[group(multiple = false)]
 pub struct TargetArgs {
@@ -138,7 +141,7 @@ pub struct TargetArgs {
 }
 
 impl TargetArgs {
-    /// The same as words of a command line.
+    /// The options as command-line arguments.
     pub fn words(&self) -> Vec<String> {
         match (self.target_bpw, self.target_size) {
             (Some(bits), _) => vec!["--target-bpw".into(), bits.to_string()],
@@ -153,7 +156,7 @@ impl TargetArgs {
     }
 }
 
-/// A type that experts may have.
+/// Parses a type that experts may have.
 pub fn expert_type(name: &str) -> std::result::Result<BlockType, String> {
     const TYPES: [BlockType; 5] =
         [BlockType::E4, BlockType::E3, BlockType::E2, BlockType::E8, BlockType::F16];
@@ -161,11 +164,11 @@ pub fn expert_type(name: &str) -> std::result::Result<BlockType, String> {
     found.ok_or_else(|| format!("allowed: {}", TYPES.map(BlockType::name).join(", ")))
 }
 
-/// Refuses options that do not go together.
+/// Rejects options that conflict.
 pub fn check_types(
     plan: PlanKind,
     ty: Option<BlockType>,
-    trunk: &TrunkArgs,
+    dense: &DenseArgs,
     target: &TargetArgs,
 ) -> Result {
     let refused = match (plan, target.target()) {
@@ -173,7 +176,7 @@ pub fn check_types(
         (_, None) => "such a plan needs --target-bpw or --target-size",
         (PlanKind::Uniform, Some(_)) => "a target needs --plan mixed",
         _ if ty.is_some() => "--type is for --plan uniform; mixed chooses types",
-        _ if trunk.is_given() => {
+        _ if dense.is_given() => {
             "--dense-type and --output-type are for --plan uniform; mixed chooses types"
         }
         _ => return Ok(()),
@@ -184,7 +187,7 @@ pub fn check_types(
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
     let target = args.target.target();
-    check_types(args.plan, args.ty, &args.trunk, &args.target)?;
+    check_types(args.plan, args.ty, &args.dense, &args.target)?;
     if args.plan == PlanKind::Frequency && args.calibration.is_none() {
         return Err(Failure::Usage("--plan frequency needs --calibration".into()));
     }
@@ -195,15 +198,16 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let ty = args.ty.unwrap_or(BlockType::E4);
     let types = match target {
         Some(target) => Types::Mixed(target, args.plan.allocation()),
-        None => Types::Uniform(ty, args.trunk.beside(ty)),
+        None => Types::Uniform(ty, args.dense.beside(ty)),
     };
-    let weighed = match (&args.calibration, &args.calibrate) {
-        (Some(file), _) => Weighed::By(file),
-        (_, Some(texts)) => Weighed::Meanwhile(texts, &args.collected),
-        _ => Weighed::Not,
+    let error_weights = match (&args.calibration, &args.calibrate) {
+        (Some(file), _) => ErrorWeights::File(file),
+        (_, Some(texts)) => ErrorWeights::Collect(texts, &args.collected),
+        _ => ErrorWeights::None,
     };
-    let order = Order { weighed, part: args.part, ..Order::new(&args.source, &args.out, types) };
-    let report = make(compute, &Order { page: args.report.as_deref(), ..order })?;
+    let request =
+        Request { error_weights, part: args.part, ..Request::new(&args.source, &args.out, types) };
+    let report = make(compute, &Request { page: args.report.as_deref(), ..request })?;
     if args.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?;
     } else {
@@ -215,16 +219,17 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     Ok(())
 }
 
-/// What errors are weighed by.
+/// Source of the error weights.
 pub enum Calibration {
-    /// What `calibrate` found.
+    /// A calibration file.
     File(CalibrationFile),
-    /// What texts show meanwhile.
+    /// A calibration that runs along with quantization.
     Streamed(Box<Streamed>),
 }
 
 impl Calibration {
-    /// Opens a file that was made from this source, and says in the source's identity what it was calibrated with.
+    /// Opens a calibration file that was made from this source, and records it in the source's
+    /// identity.
     pub fn open(path: &Path, source: &Path, identity: &mut Identity) -> Result<Self> {
         let file = CalibrationFile::open(path)?;
         let origin = file.origin();
@@ -241,25 +246,27 @@ impl Calibration {
         Ok(Self::File(file))
     }
 
-    /// Has texts read while `out` is quantized, and says so likewise.
+    /// Collects statistics from texts while `out` is quantized, and records it in the source's
+    /// identity.
     fn stream(
         compute: &Compute,
-        order: &Order,
+        request: &Request,
         texts: &Path,
         collected: &Collected,
         source: &mut Source,
     ) -> Result<Self> {
         let texts = collected.texts(texts)?;
-        let reader = reader(compute, order.source, source)?;
+        let calibrator = calibrator(compute, request.source, source)?;
         let block = collected.block(&Inventory::new(&*source.weights)?);
-        let walk = Walk::new(reader, &texts, WalkOptions::beside(order.out, block))?;
+        let forward =
+            LayerwiseForward::new(calibrator, &texts, ForwardOptions::beside(request.out, block))?;
         let origin = Origin::new(&source.identity.fingerprint, &texts);
-        let streamed = Streamed::new(walk, &origin);
+        let streamed = Streamed::new(forward, &origin);
         source.identity.calibration = Some(streamed.description().into());
         Ok(Self::Streamed(Box::new(streamed)))
     }
 
-    /// What the quantizer goes by.
+    /// The error weights for the quantizer.
     pub fn importance(&self) -> &dyn Importance {
         match self {
             Self::File(file) => file,
@@ -268,64 +275,64 @@ impl Calibration {
     }
 }
 
-/// How block types are chosen.
+/// Choice of block types.
 pub enum Types {
-    /// Of the experts, and of the trunk.
-    Uniform(BlockType, Trunk),
-    /// By a plan under a target.
+    /// One type for the experts, and types for the dense weights.
+    Uniform(BlockType, DenseTypes),
+    /// A mixed plan under a size target.
     Mixed(Target, Allocation),
-    /// Not at all: they are those of the source.
+    /// The types of the source.
     AsStored,
 }
 
-/// What is to be quantized, and how.
-pub struct Order<'a> {
+/// Everything that determines a quantization.
+pub struct Request<'a> {
     source: &'a Path,
     out: &'a Path,
     types: Types,
-    weighed: Weighed<'a>,
+    error_weights: ErrorWeights<'a>,
     part: Option<Part>,
     page: Option<&'a Path>,
 }
 
-/// By what errors are to be weighed.
-enum Weighed<'a> {
-    /// By nothing.
-    Not,
-    /// By a file.
-    By(&'a Path),
-    /// By what these texts show.
-    Meanwhile(&'a Path, &'a Collected),
+/// Source of the error weights.
+enum ErrorWeights<'a> {
+    /// No weights.
+    None,
+    /// A calibration file.
+    File(&'a Path),
+    /// Statistics collected from these texts during quantization.
+    Collect(&'a Path, &'a Collected),
 }
 
-impl<'a> Order<'a> {
-    /// A whole file, without calibration.
+impl<'a> Request<'a> {
+    /// A whole file without calibration.
     pub fn new(source: &'a Path, out: &'a Path, types: Types) -> Self {
-        Self { source, out, types, weighed: Weighed::Not, part: None, page: None }
+        Self { source, out, types, error_weights: ErrorWeights::None, part: None, page: None }
     }
 }
 
 /// Quantizes with a progress bar.
-pub fn make(compute: &Compute, order: &Order) -> Result<Report> {
-    let Order { source, out, types, weighed, part, page } = order;
+pub fn make(compute: &Compute, request: &Request) -> Result<Report> {
+    let Request { source, out, types, error_weights, part, page } = request;
     let mut opened = sources::open(source)?;
-    let calibration = match weighed {
-        Weighed::Not => None,
-        Weighed::By(file) => Some(Calibration::open(file, source, &mut opened.identity)?),
-        Weighed::Meanwhile(texts, collected) => {
-            Some(Calibration::stream(compute, order, texts, collected, &mut opened)?)
+    let calibration = match error_weights {
+        ErrorWeights::None => None,
+        ErrorWeights::File(file) => Some(Calibration::open(file, source, &mut opened.identity)?),
+        ErrorWeights::Collect(texts, collected) => {
+            Some(Calibration::stream(compute, request, texts, collected, &mut opened)?)
         }
     };
     let importance = calibration.as_ref().map(Calibration::importance);
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
-    let tokenizer = carried_metadata(source)?;
+    let tokenizer = inherited_metadata(source)?;
     let plan = match types {
         Types::Mixed(target, allocation) => {
             let material = Material { weights, identity, tokenizer: &tokenizer, importance };
             let survey = with_bars(|progress| Survey::new(&material, progress))?;
             survey.plan(&material, *target, *allocation)?
         }
-        Types::Uniform(ty, trunk) => Plan::with_trunk(weights.config(), *ty, *trunk),
+        Types::Uniform(ty, dense) => Plan::with_dense(weights.config(), *ty, *dense),
         Types::AsStored => Plan::as_stored(weights)?,
     };
     let job = Job { weights, identity, tokenizer: &tokenizer, importance, plan: &plan, out };
@@ -349,7 +356,7 @@ pub fn make(compute: &Compute, order: &Order) -> Result<Report> {
     Ok(report)
 }
 
-/// Does long work with a bar for each of its stages.
+/// Runs long work with a progress bar for each stage.
 pub fn with_bars<T>(work: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
     let mut bar: Option<(&str, Bar)> = None;
     work(&mut |progress: Progress| {
@@ -363,9 +370,9 @@ pub fn with_bars<T>(work: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
     })
 }
 
-/// What the file will say of its tokenizer, and of its origin where the source does: name, licence, authors. A
-/// checkpoint may come without a tokenizer; its file then runs with token ids only.
-pub fn carried_metadata(source: &Path) -> Result<Metadata> {
+/// Metadata that the file inherits: the tokenizer, and the origin (name, licence, authors) if the
+/// source states it. A checkpoint may lack a tokenizer; its file then runs with token ids only.
+pub fn inherited_metadata(source: &Path) -> Result<Metadata> {
     let mut metadata = Metadata::new();
     if source.is_dir() {
         if Tokenizer::is_in(source) {
@@ -373,15 +380,15 @@ pub fn carried_metadata(source: &Path) -> Result<Metadata> {
         }
     } else {
         let gguf = Gguf::open(source)?;
-        for (key, value) in gguf.metadata().iter().filter(|(key, _)| is_carried(key)) {
+        for (key, value) in gguf.metadata().iter().filter(|(key, _)| is_inherited(key)) {
             metadata.insert(key, value.clone());
         }
     }
     Ok(metadata)
 }
 
-/// Whether a key of one GGUF file holds for another made of it: not where it is about types and layout.
-fn is_carried(key: &str) -> bool {
+/// Whether a file made from another GGUF file inherits a key: not if it concerns types or layout.
+fn is_inherited(key: &str) -> bool {
     const OF_THE_FILE: [&str; 4] =
         ["architecture", "alignment", "file_type", "quantization_version"];
     match key.strip_prefix("general.") {
@@ -405,7 +412,7 @@ pub fn describe(out: &Path, report: &Report) -> String {
         size::count(report.parameters),
         report.expert_bits_per_weight,
         types(&report.expert_types),
-        types(&report.trunk_types),
+        types(&report.dense_types),
     );
     if report.resumed_parameters > 0 {
         let weights = size::count(report.resumed_parameters);

@@ -1,4 +1,5 @@
-//! `vaquita replay`: what policies would have hit and read on a recorded routing trace.
+//! `vaquita replay`: hits and reads that eviction policies would have had on a recorded routing
+//! trace.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `vaquita run`: one prompt, one answer.
+//! `vaquita run`: answers one prompt.
 
 use std::io::{self, IsTerminal, Read, Write, stderr, stdin};
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ pub fn run(compute: &Compute, mut args: Args) -> Result {
         None => {
             let mut text = String::new();
             stdin().read_to_string(&mut text)?;
-            // The newline that ends a line of a terminal or a file is not part of the question.
+            // The final newline of a line from a terminal or file is not part of the question.
             text.strip_suffix('\n').unwrap_or(&text).to_string()
         }
     };

@@ -1,4 +1,4 @@
-//! `vaquita tokenize`: how a text is cut.
+//! `vaquita tokenize`: splits a text into tokens.
 
 use std::io::{Read, Write, stdin, stdout};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `vaquita bench`: tokens per second, in the form that people know from llama.cpp's `llama-bench`.
+//! `vaquita bench`: tokens per second, in the format of llama.cpp's `llama-bench`.
 
 mod row;
 
@@ -62,12 +62,12 @@ enum Output {
     Csv,
 }
 
-/// What is timed.
+/// A test.
 #[derive(Clone, Copy)]
 enum Test {
-    /// Reading a prompt of so many tokens at once.
+    /// Processes a prompt of that many tokens.
     Prompt(usize),
-    /// Generating so many, one after the other.
+    /// Generates that many tokens, one by one.
     Generate(usize),
 }
 
@@ -143,7 +143,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Bytes of a file, or of the files in a folder.
+/// Bytes of a file, or of all files in a folder.
 fn bytes(path: &Path) -> Result<u64> {
     if !path.is_dir() {
         return Ok(vaquita_runtime::gguf::Gguf::open(path)?.file_bytes());
@@ -151,7 +151,7 @@ fn bytes(path: &Path) -> Result<u64> {
     Ok(vaquita_quantize::sources::open(path)?.identity.bytes)
 }
 
-/// Runs a test, once to warm up and then as often as asked.
+/// Runs a test once to warm up and then repeatedly.
 fn measure(
     row: &mut Row,
     session: &mut Session,
@@ -160,7 +160,7 @@ fn measure(
     energy: &Energy,
 ) -> Result<Sample> {
     let vocabulary = loaded.model.config().vocab_size as u32;
-    // Different tokens, so that experts are chosen as text would choose them.
+    // Distinct tokens, so that routing resembles that of text.
     let tokens: Vec<u32> = (0..(args.depth + test.tokens()) as u32)
         .map(|i| i.wrapping_mul(2_654_435_761) >> 7)
         .map(|token| token % vocabulary)

@@ -1,4 +1,4 @@
-//! Results of `bench`, and the forms they are printed in.
+//! Results of `bench` and their output formats.
 
 use serde::Serialize;
 use vaquita_runtime::measure::cost::Cost;
@@ -8,48 +8,48 @@ use crate::size;
 use crate::streamed::Streamed;
 use crate::terminal::table;
 
-/// One test's result.
+/// Result of a test.
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub model: String,
     /// Bytes of the file.
     pub size: u64,
-    /// Weights.
+    /// Number of weights.
     pub params: u64,
     pub threads: usize,
     pub isa: &'static str,
-    /// `pp256`, `tg64`, with `@ dN` at depth.
+    /// `pp256` or `tg64`, with ` @ dN` at a depth.
     pub test: String,
     pub avg_ts: f64,
     pub stddev_ts: f64,
     pub samples_ts: Vec<f64>,
-    /// Joules per token, over all repetitions; `null` where there is no meter.
+    /// Joules per token over all repetitions; `null` without a meter.
     pub joules_per_token: Option<f64>,
     pub peak_rss_bytes: Option<u64>,
-    /// Share of the experts that were in memory, where they are streamed.
+    /// Fraction of needed experts that were resident; `null` unless streamed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hit_rate: Option<f64>,
-    /// Bytes of experts read per token, where they are streamed.
+    /// Bytes of experts read per token; `null` unless streamed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_read_per_token: Option<f64>,
-    /// All that streaming cost; `null` where experts are mapped.
+    /// All figures of streaming; `null` if experts are mapped.
     pub streaming: Option<Streamed>,
-    /// What makes its answers other than the model's own.
+    /// Description of the lossy options in effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lossy: Option<String>,
-    /// What the energy figure is made of; `null` where there is none.
+    /// Details of the energy; `null` if it was not measured.
     pub energy: Option<Cost>,
-    /// Why there is none.
+    /// Reason why energy was not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub energy_unmeasured: Option<String>,
-    /// Readings of the meter during the repetitions.
+    /// Number of meter readings during the repetitions.
     pub energy_readings: u64,
-    /// At the end of the test.
+    /// Thermal state at the end of the test.
     pub thermal: ThermalState,
     pub memory: MemoryRow,
 }
 
-/// Memory at the end of a test, in bytes; `null` where the system does not say.
+/// Memory at the end of a test, in bytes; `null` where the system does not report it.
 #[derive(Debug, Default, Serialize)]
 pub struct MemoryRow {
     pub peak_rss_bytes: Option<u64>,
@@ -57,20 +57,20 @@ pub struct MemoryRow {
     pub pss_bytes: Option<u64>,
     pub anonymous_bytes: Option<u64>,
     pub file_backed_bytes: Option<u64>,
-    /// During the repetitions.
+    /// Page faults during the repetitions.
     pub major_page_faults: Option<u64>,
     pub minor_page_faults: Option<u64>,
-    /// What the model's parts take; `null` for a folder.
+    /// Memory of the model's parts; `null` for a folder.
     pub parts: Option<Parts>,
 }
 
-/// Memory that a model's parts take when all of it is used, in bytes.
+/// Memory of a model's parts when fully used, in bytes.
 #[derive(Debug, Serialize)]
 pub struct Parts {
     pub dense_bytes: u64,
     pub cache_bytes: u64,
     pub scratch_bytes: u64,
-    /// Of mapped experts, all; of streamed ones, what they may take.
+    /// Size of all mapped experts, or limit of streamed ones.
     pub experts_bytes: u64,
     /// Whether experts are streamed within a budget.
     pub streamed: bool,
@@ -82,7 +82,7 @@ fn or_unmeasured<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
     value.map_or(UNMEASURED.into(), show)
 }
 
-/// `1.234 ± 0.056`, without an interval where there is none.
+/// Formats `1.234 ± 0.056`; the interval is omitted if there is none.
 fn with_interval(value: f64, interval: Option<f64>) -> String {
     interval.map_or(format!("{value:.4}"), |interval| format!("{value:.4} ± {interval:.4}"))
 }
@@ -97,7 +97,7 @@ impl Row {
     }
 }
 
-/// The table that people know.
+/// A Markdown table in the style of llama-bench.
 pub fn markdown(rows: &[Row]) -> String {
     let mut text = String::from(
         "| model | size | params | threads | isa | test | t/s | J/token | peak memory |\n\
@@ -127,7 +127,7 @@ pub fn markdown(rows: &[Row]) -> String {
     text
 }
 
-/// What each test cost in energy and memory, for people.
+/// Energy and memory of each test, for people.
 pub fn costs(rows: &[Row]) -> String {
     let head = [
         "test",
@@ -189,7 +189,7 @@ pub fn costs(rows: &[Row]) -> String {
     text
 }
 
-/// A test's name, with what makes it another model's.
+/// Name of a test with the lossy options in effect.
 fn test(row: &Row) -> String {
     let lossy = row.lossy.as_ref().map(|lossy| format!(" ({lossy})"));
     format!("{}{}", row.test, lossy.unwrap_or_default())

@@ -10,7 +10,7 @@ use super::{Quantize, describe};
 use crate::failure::Result;
 use crate::size;
 
-/// What is to be done.
+/// Subcommands.
 #[derive(Subcommand)]
 pub enum Work {
     /// Quantize a model in parts, calibrating it first with --calibrate
@@ -37,7 +37,7 @@ pub struct Args {
     storage: Option<u64>,
 }
 
-/// Runs the command: manifests to stdout, what tasks need to stderr.
+/// Runs the command: prints manifests to stdout and the tasks' resources to stderr.
 pub fn run(args: &Args) -> Result {
     let workflow = args.quantize.workflow("vaquita".into())?;
     let steps = args.quantize.steps(&workflow)?;

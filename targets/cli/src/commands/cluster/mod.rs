@@ -1,4 +1,4 @@
-//! `vaquita cluster`: calibrating and quantizing on a cluster's own scheduler.
+//! `vaquita cluster`: calibrates and quantizes through a cluster's own scheduler.
 
 mod kubernetes;
 mod slurm;
@@ -11,12 +11,12 @@ use vaquita_calibration::cluster::{Estimate, Step, Weighing, Workflow};
 use vaquita_runtime::blocks::BlockType;
 
 use super::calibrate::{Collected, DEFAULT_PRODUCTS};
-use super::quantize::{PlanKind, TargetArgs, TrunkArgs, check_types, expert_type};
+use super::quantize::{DenseArgs, PlanKind, TargetArgs, check_types, expert_type};
 use crate::failure::{Failure, Result};
 use crate::size;
 use crate::terminal::table;
 
-/// Bytes of text that are a token, about.
+/// Bytes of text per token, approximately.
 const BYTES_PER_TOKEN: u64 = 3;
 
 /// Arguments of `cluster`.
@@ -36,7 +36,7 @@ enum Scheduler {
     Kubernetes(kubernetes::Work),
 }
 
-/// What is to be quantized, how, and in how many tasks.
+/// Model, quantization options and number of tasks.
 #[derive(clap::Args)]
 struct Quantize {
     /// A Hugging Face folder or a GGUF file, where all nodes see it
@@ -57,7 +57,7 @@ struct Quantize {
     #[arg(long, value_name = "PLAN", default_value = "uniform")]
     plan: PlanKind,
     #[command(flatten)]
-    trunk: TrunkArgs,
+    dense: DenseArgs,
     #[command(flatten)]
     target: TargetArgs,
     /// What `calibrate` found, to weigh errors by
@@ -78,7 +78,7 @@ struct Quantize {
 
 impl Quantize {
     fn workflow(&self, program: String) -> Result<Workflow> {
-        check_types(self.plan, self.ty, &self.trunk, &self.target)?;
+        check_types(self.plan, self.ty, &self.dense, &self.target)?;
         if self.plan == PlanKind::Frequency
             && self.calibration.is_none()
             && self.calibrate.is_none()
@@ -98,7 +98,7 @@ impl Quantize {
         if let Some(plan) = plan.filter(|_| self.plan != PlanKind::Uniform) {
             options.extend(["--plan".into(), plan.get_name().into()]);
         }
-        options.extend(self.trunk.words());
+        options.extend(self.dense.words());
         options.extend(self.target.words());
         let weighing = match (&self.calibration, &self.calibrate) {
             (Some(file), _) => Weighing::File(absolute(file)?),
@@ -131,7 +131,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     Ok(std::path::absolute(path)?)
 }
 
-/// Bytes of a file, or of the weights in a folder; 0 where they are not here.
+/// Bytes of a file, or of the weights in a folder; 0 if they are not on this machine.
 fn bytes_of(path: &Path) -> u64 {
     let of = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
     if !path.is_dir() {

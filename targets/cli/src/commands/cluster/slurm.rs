@@ -12,10 +12,10 @@ use super::{Quantize, describe};
 use crate::failure::{Failure, Result};
 use crate::terminal::Bar;
 
-/// Between two looks at journals and queue.
+/// Interval between two inspections of journals and queue.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// What is to be done.
+/// Subcommands.
 #[derive(Subcommand)]
 pub enum Work {
     /// Quantize a model in parts, calibrating it first with --calibrate

@@ -1,5 +1,5 @@
-//! All tokens through one layer, then through the next: what is in memory is one layer, the activations, and what is
-//! collected of that layer.
+//! Layer-streamed forward pass: runs all tokens through one layer before loading the next. In
+//! memory are one layer, the activations, and the statistics of that layer.
 
 use std::io;
 use std::ops::Range;
@@ -20,39 +20,40 @@ use vaquita_runtime::threads::Pool;
 
 use super::exact::{ExactExpert, ExactStatistics, OutOfRange};
 use super::file::CalibrationError;
-use super::states::States;
+use super::hidden_states::HiddenStates;
 use crate::{EvalError, subject};
 
 /// Bytes of hidden states above which they are kept in a file.
 pub const STATES_IN_MEMORY: usize = 256 << 20;
-/// Bytes of activations within a layer: more tokens side by side fetch each expert fewer times.
+/// Bytes of activations within a layer. With more tokens per batch, each expert is fetched fewer
+/// times.
 const SCRATCH: usize = 256 << 20;
 
-/// What reads texts.
-pub struct Reader {
-    /// The model.
+/// Everything needed to run texts through a model.
+pub struct Calibrator {
+    /// Weights of the model.
     pub weights: Arc<dyn Weights>,
-    /// Text to tokens.
+    /// Tokenizes texts.
     pub prompter: Prompter,
-    /// How it computes.
+    /// Session options.
     pub options: SessionOptions,
-    /// The threads.
+    /// Thread pool.
     pub pool: Arc<Pool>,
 }
 
-/// What is collected, and what for.
+/// Options of a forward pass.
 #[derive(Clone, Debug)]
-pub struct WalkOptions {
-    /// Inputs of a block of products; none are collected without.
+pub struct ForwardOptions {
+    /// Block width of products, in inputs; products are not collected if `None`.
     pub block: Option<usize>,
-    /// Where hidden states go that are too many for memory.
+    /// Folder for hidden states that are too large for memory.
     pub folder: PathBuf,
-    /// How many bytes are too many.
+    /// Limit on the hidden states in memory, in bytes.
     pub states_in_memory: usize,
 }
 
-impl WalkOptions {
-    /// For a calibration that ends in a file of that name.
+impl ForwardOptions {
+    /// Options for a calibration that ends in the file `out`.
     pub fn beside(out: &Path, block: Option<usize>) -> Self {
         let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new(".")).to_path_buf();
@@ -61,34 +62,39 @@ impl WalkOptions {
 }
 
 /// Texts on their way through a model.
-pub struct Walk {
+pub struct LayerwiseForward {
     model: Layerwise,
     options: SessionOptions,
     pool: Arc<Pool>,
     block: Option<usize>,
     folder: PathBuf,
-    states: States,
-    /// Where each document ends, in tokens of all.
+    states: HiddenStates,
+    /// End of each document, in tokens.
     ends: Vec<usize>,
     /// CRC-32 of the tokens of all parts' documents.
     checksum: u32,
     layers_done: usize,
 }
 
-impl Walk {
-    /// Cuts texts into tokens, each text after the begin-of-sentence token, and embeds them.
-    pub fn new(reader: Reader, texts: &[String], options: WalkOptions) -> Result<Self, EvalError> {
-        Self::of_part(reader, texts, None, options)
+impl LayerwiseForward {
+    /// Tokenizes texts, each after the begin-of-sentence token, and embeds them.
+    pub fn new(
+        calibrator: Calibrator,
+        texts: &[String],
+        options: ForwardOptions,
+    ) -> Result<Self, EvalError> {
+        Self::of_part(calibrator, texts, None, options)
     }
 
-    /// The same of a part's share of the documents: parts have about as many tokens each.
+    /// Tokenizes and embeds a part's share of the documents. Parts have about equal numbers of
+    /// tokens.
     pub fn of_part(
-        reader: Reader,
+        calibrator: Calibrator,
         texts: &[String],
         part: Option<Part>,
-        options: WalkOptions,
+        options: ForwardOptions,
     ) -> Result<Self, EvalError> {
-        let Reader { weights, prompter, options: session, pool } = reader;
+        let Calibrator { weights, prompter, options: session, pool } = calibrator;
         let model = Layerwise::new(weights.clone(), Arc::new(OneByOne { weights }));
         let model = model.map_err(in_model)?;
         let context = match session.context {
@@ -105,12 +111,12 @@ impl Walk {
         if let Some(part) = part {
             documents = shared(documents, part);
         }
-        let WalkOptions { block, folder, states_in_memory } = options;
+        let ForwardOptions { block, folder, states_in_memory } = options;
         let in_states = |source| EvalError::Io { path: folder.clone(), source };
         let tokens = documents.iter().map(Vec::len).sum();
         let width = model.config().hidden_size;
         let mut states =
-            States::new(tokens, width, &folder, states_in_memory).map_err(in_states)?;
+            HiddenStates::new(tokens, width, &folder, states_in_memory).map_err(in_states)?;
         let mut ends = Vec::with_capacity(documents.len());
         let mut end = 0;
         for document in &documents {
@@ -133,46 +139,47 @@ impl Walk {
         })
     }
 
-    /// The model's shape.
+    /// Configuration of the model.
     pub fn config(&self) -> &Config {
         self.model.config()
     }
 
-    /// Inputs of a block of products.
+    /// Block width of products, in inputs.
     pub fn block(&self) -> Option<usize> {
         self.block
     }
 
-    /// Tokens of all documents.
+    /// Number of tokens of all documents.
     pub fn tokens(&self) -> usize {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// A description of all that decides the statistics besides the source and the products: tokens of all parts, and
-    /// the cache's precision.
+    /// Description of everything besides source and products that determines the statistics: tokens
+    /// of all parts, and the cache's element type.
     pub(super) fn description(&self) -> String {
         format!("tokens crc32:{:08x}, cache {}", self.checksum, self.options.cache.name())
     }
 
-    /// Writes the hidden states to a file and gives their checksum.
+    /// Writes the hidden states to a file and returns their checksum.
     pub(super) fn save(&mut self, path: &Path) -> io::Result<u32> {
         self.states.save(path)
     }
 
-    /// Goes on after so many layers, with the hidden states of that file. Where it is damaged, nothing changes.
+    /// Resumes after that many layers with the hidden states of a file. If the file is damaged,
+    /// nothing changes.
     pub(super) fn resume(&mut self, layers: usize, path: &Path, checksum: u32) -> io::Result<()> {
         self.states.load(path, checksum)?;
         self.layers_done = layers;
         Ok(())
     }
 
-    /// The layer that comes next; `None` after the last.
+    /// The next layer; `None` after the last.
     pub fn next(&self) -> Option<LayerId> {
         (self.layers_done < self.config().num_hidden_layers).then_some(LayerId(self.layers_done))
     }
 
-    /// Takes all tokens through the next layer, and gives what its matrices saw. Progress is in tokens, one for each
-    /// layer that it passes.
+    /// Runs all tokens through the next layer and returns the statistics of its matrices. Progress
+    /// is in tokens, each counted once per layer.
     pub fn layer(
         &mut self,
         on_progress: &mut dyn FnMut(usize, usize),
@@ -182,7 +189,7 @@ impl Walk {
         sums.finish()
     }
 
-    /// The same without looking.
+    /// Runs all tokens through the next layer without collecting statistics.
     pub fn skip_layer(
         &mut self,
         on_progress: &mut dyn FnMut(usize, usize),
@@ -232,7 +239,7 @@ impl Walk {
         Ok(())
     }
 
-    /// What the output head sees, after the last layer.
+    /// Statistics of the output head, after the last layer.
     pub fn output(&mut self) -> Result<ExactStatistics, EvalError> {
         let sums = Sums::new(self.config(), self.block);
         let ctx = Compute::new(self.options.tier, &self.pool).watched_by(&sums);
@@ -245,7 +252,8 @@ impl Walk {
     }
 }
 
-/// A part's share of documents: one belongs where its middle is, in tokens of all.
+/// A part's share of documents: a document belongs to the part that contains its midpoint, in
+/// tokens.
 fn shared(documents: Vec<Vec<u32>>, part: Part) -> Vec<Vec<u32>> {
     let total: usize = documents.iter().map(Vec::len).sum();
     let share = part.share(total as u64);
@@ -262,7 +270,7 @@ pub(super) fn in_model(source: WeightsError) -> EvalError {
     EvalError::Session(ModelError::from(source).into())
 }
 
-/// Runs of tokens that are computed side by side.
+/// Ranges of tokens that are computed together.
 fn batches(tokens: usize, config: &Config) -> impl Iterator<Item = Range<usize>> + use<> {
     let outputs = (config.moe.num_experts_per_tok + 4) * config.hidden_size;
     let hidden = 4 * (config.intermediate_size + config.hidden_size);
@@ -270,7 +278,7 @@ fn batches(tokens: usize, config: &Config) -> impl Iterator<Item = Range<usize>>
     (0..tokens).step_by(batch).map(move |at| at..tokens.min(at + batch))
 }
 
-/// Experts that are fetched for one visit and let go of after it.
+/// Expert store that loads experts for one visit and drops them after it.
 struct OneByOne {
     weights: Arc<dyn Weights>,
 }
@@ -279,7 +287,7 @@ impl ExpertStore for OneByOne {
     fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError> {
         take(&[]);
         let config = self.weights.config();
-        // Some sources compute what they give out, which all threads can share.
+        // Some sources decode on loading, which all threads can share.
         for ids in visit.wanted().chunks(rayon::current_num_threads()) {
             let fetch = |id: &ExpertId| {
                 self.weights.expert(&config.family.expert(config, visit.layer, *id))
@@ -296,14 +304,14 @@ impl ExpertStore for OneByOne {
     }
 }
 
-/// Adds up what it sees. The sums are exact, so that they depend neither on threads, nor on how many tokens are computed
-/// side by side, nor on which documents come before.
+/// Accumulates observed inputs. The sums are exact, so they do not depend on threads, on the batch
+/// size, or on which documents came before.
 pub(super) struct Sums {
     experts: usize,
     found: Mutex<Found>,
 }
 
-/// Sums so far, and the matrix that has none.
+/// Sums so far, and the first matrix whose sums were out of range.
 #[derive(Default)]
 struct Found {
     statistics: ExactStatistics,

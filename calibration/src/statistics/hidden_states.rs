@@ -1,15 +1,16 @@
-//! The hidden states of all tokens between two layers: in memory, or in a file that has no name, where they are many.
+//! Hidden states of all tokens between two layers, in memory, or in an unlinked file if they are
+//! large.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 
-/// Tokens that are copied at a time.
+/// Number of tokens that are copied at a time.
 const AT_ONCE: usize = 1024;
 
-/// `[tokens, width]`, read and written a few tokens at a time.
-pub(super) struct States {
+/// Hidden states, `[tokens, width]`, read and written a few tokens at a time.
+pub(super) struct HiddenStates {
     tokens: usize,
     width: usize,
     place: Place,
@@ -20,8 +21,9 @@ enum Place {
     File(File),
 }
 
-impl States {
-    /// Zeros. Above `most_in_memory` bytes they are in a file in `folder`, which is gone when this is.
+impl HiddenStates {
+    /// Zeros. Above `most_in_memory` bytes they are kept in a file in `folder`, which is removed
+    /// when this is dropped.
     pub fn new(
         tokens: usize,
         width: usize,
@@ -39,7 +41,7 @@ impl States {
         Ok(Self { tokens, width, place })
     }
 
-    /// Those of some tokens.
+    /// The states of a range of tokens.
     pub fn read(&mut self, tokens: Range<usize>) -> io::Result<Vec<f32>> {
         let range = tokens.start * self.width..tokens.end * self.width;
         match &mut self.place {
@@ -54,7 +56,7 @@ impl States {
         }
     }
 
-    /// Writes all to a file, durably, and gives their checksum.
+    /// Writes all states to a file, durably, and returns their checksum.
     pub fn save(&mut self, path: &Path) -> io::Result<u32> {
         let mut hasher = crc32fast::Hasher::new();
         let mut out = File::create(path)?;
@@ -69,7 +71,8 @@ impl States {
         Ok(hasher.finalize())
     }
 
-    /// Reads all from such a file. An error, of the kind `InvalidData` where it is not what was written, changes nothing.
+    /// Reads all states from such a file. On an error, of kind `InvalidData` if the file is
+    /// damaged, nothing changes.
     pub fn load(&mut self, path: &Path, checksum: u32) -> io::Result<()> {
         let mut input = File::open(path)?;
         let bytes = self.tokens as u64 * self.width as u64 * 4;
@@ -89,7 +92,7 @@ impl States {
         Ok(())
     }
 
-    /// Changes those of the tokens from `first` on.
+    /// Replaces the states of the tokens from `first` on.
     pub fn write(&mut self, first: usize, states: &[f32]) -> io::Result<()> {
         let start = first * self.width;
         match &mut self.place {
@@ -104,7 +107,7 @@ impl States {
     }
 }
 
-/// Takes a checksum of what is written to it.
+/// Computes a checksum of the data written.
 struct Checksum(crc32fast::Hasher);
 
 impl Write for Checksum {

@@ -1,18 +1,22 @@
-//! Rounds rows with [`Feedback`]: group by group, each towards what the errors before it leave to be made good; then
-//! each group anew, now that the errors after it are known as well.
+//! LDLQ with refinement: quantizes rows under [`Feedback`]. Groups are quantized in order, each
+//! compensating the errors of the groups before it; then each group is requantized, now that the
+//! errors of the groups after it are known as well.
 //!
-//! The first way through a block cannot know what later columns will make good of, and with few bits they cannot make good
-//! of much. So it is gone through again: with the errors `f` of the other groups as they are, a group's errors `e` cost
+//! A single pass fixes each column before it is known how much of its error later columns can
+//! compensate; at few bits they can compensate little. We therefore add passes of coordinate
+//! descent: with the errors `f` of the other groups held fixed, the errors `e` of a group cost
 //!
 //! ```text
-//! e H e^T + 2 f H e^T = sum over k of D_k (e_k + sum over i < k of e_i U_ik + t_k)^2 - what does not depend on e
+//! e H e^T + 2 f H e^T = sum over k of D_k (e_k + sum over i < k of e_i U_ik + t_k)^2 + const
 //! ```
 //!
-//! with `U D U^T` the group's own part of `H` and `U D t` the products of `f` with its columns. So it is rounded as before,
-//! towards what is `t` away, and what is better than what was there stays.
+//! where `U D U^T` is the group's own part of `H` and `U D t` are the products of `f` with its
+//! columns. The group is thus quantized as before, toward a target shifted by `t`, and the new
+//! codes are kept only if the cost falls.
 //!
-//! Within a row each weight waits for the one before, so several rows go side by side, a lane each. Loops are written out, since
-//! closures would not be compiled for the processor's vectors.
+//! Within a row, each weight depends on the one before, so several rows are processed together, one
+//! per lane. Loops are written out, since closures would not be compiled with the tier's target
+//! features.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -20,73 +24,74 @@ use std::sync::LazyLock;
 use vaquita_runtime::blocks::GROUP;
 use vaquita_runtime::isa::{Isa, Kernel, Tier};
 
-use super::feedback::{Carry, Factors, Feedback};
+use super::feedback::{Factors, Feedback, Triangular};
 use super::search::{self, Grid, LANES, Lanes, Scales};
 
-/// How often a block is gone through again, at the most. Measured: more than two change next to nothing.
+/// Maximum number of refinement passes over a block. Measured: more than two change almost nothing.
 const ROUNDS: usize = 2;
 
-/// A cost below this part of what was there is no mere rounding.
-const BETTER: f32 = 0.9999;
+/// Ratio of the new to the old cost below which a change counts as an improvement rather than
+/// floating-point noise.
+const IMPROVEMENT: f32 = 0.9999;
 
 /// A group of each row.
 type GroupLanes = [Lanes; GROUP];
 
-/// What rows are rounded with. Measured: tables are looked up faster than in the widest vectors.
+/// Tier for quantization. Measured: table lookups are faster than with the widest vectors.
 static TIER: LazyLock<Tier> = LazyLock::new(|| Tier::from_name("avx2").unwrap_or_else(Tier::best));
 
-/// Rows that are rounded.
-pub(super) struct Rounded {
-    /// Scale bytes, by groups.
+/// Quantized rows.
+pub(super) struct QuantizedRows {
+    /// Scale bytes, by group.
     pub scales: Vec<[u8; LANES]>,
-    /// Codes, by groups and columns.
+    /// Codes, by group and column.
     pub codes: Vec<[[u8; LANES]; GROUP]>,
-    /// What is lost of the outputs, in units of the squared row scale.
+    /// Squared error of the outputs, in units of the squared row scale.
     pub error: [f64; LANES],
-    /// What would be lost if all weights were zero.
+    /// Energy: the squared error if all weights were zero.
     pub energy: [f64; LANES],
 }
 
-/// Rounds rows that are already divided by their scales; `values` are theirs by groups.
-pub(super) fn round(feedback: &Feedback, grid: &Grid, values: &[GroupLanes]) -> Rounded {
-    TIER.run(Round { feedback, grid, values })
+/// Quantizes rows that are already divided by their scales; `values` are their weights by group.
+pub(super) fn quantize(feedback: &Feedback, grid: &Grid, values: &[GroupLanes]) -> QuantizedRows {
+    TIER.run(Ldlq { feedback, grid, values })
 }
 
-/// It has nothing of any instruction set in it, but the compiler makes vectors of its loops, and each lane computes what
-/// it does alone.
-struct Round<'a> {
+/// Plain loops that auto-vectorize, wrapped in a `Kernel` only so that they are compiled with the
+/// tier's target features. Each lane computes the same as it would alone.
+struct Ldlq<'a> {
     feedback: &'a Feedback,
     grid: &'a Grid<'a>,
     values: &'a [GroupLanes],
 }
 
-impl Kernel for Round<'_> {
-    type Output = Rounded;
+impl Kernel for Ldlq<'_> {
+    type Output = QuantizedRows;
 
     #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> Rounded {
+    fn run<I: Isa>(self, _: I) -> QuantizedRows {
         let Self { feedback, grid, values } = self;
         let energy = energy(feedback, values);
-        Rounded { energy, ..rounded(feedback, grid, values) }
+        QuantizedRows { energy, ..quantized(feedback, grid, values) }
     }
 }
 
 #[inline(always)]
-fn rounded(feedback: &Feedback, grid: &Grid, values: &[GroupLanes]) -> Rounded {
-    let mut rows = Rounded {
+fn quantized(feedback: &Feedback, grid: &Grid, values: &[GroupLanes]) -> QuantizedRows {
+    let mut rows = QuantizedRows {
         scales: Vec::with_capacity(values.len()),
         codes: Vec::with_capacity(values.len()),
         error: [0.0; LANES],
         energy: [0.0; LANES],
     };
     let mut errors = vec![[0f32; LANES]; values.len() * GROUP];
-    let mut carried = errors.clone();
+    let mut compensation = errors.clone();
     for (group, values) in values.iter().enumerate() {
         let (first, importance) = (group * GROUP, feedback.importance(group));
         let mut wanted = *values;
-        for (wanted, carried) in wanted.iter_mut().zip(&carried[first..]) {
+        for (wanted, compensation) in wanted.iter_mut().zip(&compensation[first..]) {
             for lane in 0..LANES {
-                wanted[lane] += carried[lane];
+                wanted[lane] += compensation[lane];
             }
         }
         let mut bytes = [0; LANES];
@@ -97,9 +102,9 @@ fn rounded(feedback: &Feedback, grid: &Grid, values: &[GroupLanes]) -> Rounded {
             }
             bytes[lane] = search::choose(grid, &row, importance).byte;
         }
-        let carry = &feedback.carry_within(group);
-        let best = Group { grid, values, wanted: &wanted, importance, carry }.best(bytes);
-        carry_on(feedback, first, &best.errors, &mut carried);
+        let u = &feedback.u_within(group);
+        let best = Group { grid, values, wanted: &wanted, importance, u }.best(bytes);
+        propagate(feedback, first, &best.errors, &mut compensation);
         errors[first..][..GROUP].copy_from_slice(&best.errors);
         for lane in 0..LANES {
             rows.error[lane] += f64::from(best.cost[lane]);
@@ -117,14 +122,14 @@ fn rounded(feedback: &Feedback, grid: &Grid, values: &[GroupLanes]) -> Rounded {
     rows
 }
 
-/// Rounds each group of a block anew until none gets better, and adds up what is lost in the end.
+/// Requantizes each group of a block until none improves, and accumulates the final error.
 #[inline(always)]
 fn refine(
     feedback: &Feedback,
     grid: &Grid,
     block: Range<usize>,
     values: &[GroupLanes],
-    rows: &mut Rounded,
+    rows: &mut QuantizedRows,
     errors: &mut [Lanes],
 ) {
     let start = block.start * GROUP;
@@ -139,7 +144,7 @@ fn refine(
         for group in block.clone().filter(|group| feedback.importance(*group).is_some()) {
             let (first, factors) = (group * GROUP - start, feedback.within(group));
             let old: GroupLanes = *errors[first..].first_chunk().expect("groups lie in the block");
-            // f H: without what the group's own errors add to the sums.
+            // f H: the sums without the contribution of the group's own errors.
             let mut less = old;
             less.as_flattened_mut().iter_mut().for_each(|error| *error = -*error);
             let mut others: GroupLanes = *sums[first..].first_chunk().expect("as above");
@@ -153,16 +158,16 @@ fn refine(
                     wanted[lane] += shift[lane];
                 }
             }
-            let (importance, carry) = (Some(&factors.importance), &factors.carry);
+            let (importance, u) = (Some(&factors.importance), &factors.u);
             let (values, wanted) = (&values[group], &wanted);
-            let new = Group { grid, values, wanted, importance, carry }.best(rows.scales[group]);
+            let new = Group { grid, values, wanted, importance, u }.best(rows.scales[group]);
             let there = factors.cost(&old, &shift);
 
             let codes = new.codes(grid);
             let mut change = [[0f32; LANES]; GROUP];
             let mut better = false;
             for lane in 0..LANES {
-                if new.cost[lane] < there[lane] * BETTER {
+                if new.cost[lane] < there[lane] * IMPROVEMENT {
                     better = true;
                     rows.scales[group][lane] = new.bytes[lane];
                     for k in 0..GROUP {
@@ -195,16 +200,16 @@ fn refine(
 }
 
 impl Factors {
-    /// `t` of `U D t = others`.
+    /// Solves `U D t = others` for `t`.
     #[inline(always)]
     fn shift(&self, others: &GroupLanes) -> GroupLanes {
         let mut shift = *others;
         for k in (0..GROUP).rev() {
             let (before, after) = shift.split_at_mut(k + 1);
             let mut sum = [0f32; LANES];
-            for (carry, shift) in self.carry[k + 1..].iter().zip(after) {
+            for (row, shift) in self.u[k + 1..].iter().zip(after) {
                 for lane in 0..LANES {
-                    sum[lane] += carry[k] * shift[lane];
+                    sum[lane] += row[k] * shift[lane];
                 }
             }
             for (shift, sum) in before[k].iter_mut().zip(sum) {
@@ -217,13 +222,13 @@ impl Factors {
         shift
     }
 
-    /// What errors of the group cost, where `t` is `shift`.
+    /// Cost of a group's errors for a given `shift` (`t`).
     #[inline(always)]
     fn cost(&self, errors: &GroupLanes, shift: &GroupLanes) -> Lanes {
         let mut cost = [0f32; LANES];
         for k in 0..GROUP {
             let mut whole = shift[k];
-            add_products(&mut whole, &errors[..k], &self.carry[k]);
+            add_products(&mut whole, &errors[..k], &self.u[k]);
             for lane in 0..LANES {
                 let here = whole[lane] + errors[k][lane];
                 cost[lane] += here * here * self.importance[k];
@@ -233,12 +238,12 @@ impl Factors {
     }
 }
 
-/// A group of each row rounded with one scale.
+/// A group of each row, quantized with one scale per row.
 struct Trial {
     bytes: [u8; LANES],
-    /// Of the nearest values.
+    /// Places of the nearest values.
     places: [[u8; LANES]; GROUP],
-    /// Weights less what they are rounded to.
+    /// Weights minus quantized values.
     errors: GroupLanes,
     cost: Lanes,
 }
@@ -254,18 +259,18 @@ impl Trial {
     }
 }
 
-/// A group of each row, and what it is to be rounded by.
+/// A group of each row, with everything that its quantization depends on.
 struct Group<'a> {
     grid: &'a Grid<'a>,
     values: &'a GroupLanes,
-    /// The values, and what the errors of other groups leave to be made good.
+    /// Target: the values plus the compensation for errors of other groups.
     wanted: &'a GroupLanes,
     importance: Option<&'a [f32; GROUP]>,
-    carry: &'a Carry,
+    u: &'a Triangular,
 }
 
 impl Group<'_> {
-    /// Of each row's scale and its two neighbours the one that turns out best.
+    /// Tries each row's scale and its two neighbours, and keeps the best.
     #[inline(always)]
     fn best(&self, bytes: [u8; LANES]) -> Trial {
         let (mut below, mut above) = (bytes, bytes);
@@ -291,7 +296,7 @@ impl Group<'_> {
         best
     }
 
-    /// The group column by column under given scales.
+    /// Quantizes the group column by column with given scales.
     #[inline(always)]
     fn attempt(&self, bytes: [u8; LANES]) -> Trial {
         let scales = Scales::new(bytes);
@@ -303,7 +308,7 @@ impl Group<'_> {
         };
         for k in 0..GROUP {
             let mut wanted = self.wanted[k];
-            add_products(&mut wanted, &trial.errors[..k], &self.carry[k]);
+            add_products(&mut wanted, &trial.errors[..k], &self.u[k]);
             let (places, rounded) = scales.nearest(self.grid, &wanted);
             let importance = self.importance.map_or(1.0, |all| all[k]);
             for lane in 0..LANES {
@@ -317,19 +322,19 @@ impl Group<'_> {
     }
 }
 
-/// `w H w^T` of rows: what would be lost if all weights were zero.
+/// Energy `w H w^T` of rows: the squared error if all weights were zero.
 #[inline(always)]
 fn energy(feedback: &Feedback, values: &[GroupLanes]) -> [f64; LANES] {
-    let mut carried = vec![[0f32; LANES]; values.len() * GROUP];
+    let mut compensation = vec![[0f32; LANES]; values.len() * GROUP];
     let mut energy = [0f64; LANES];
     for (group, values) in values.iter().enumerate() {
-        carry_on(feedback, group * GROUP, values, &mut carried);
+        propagate(feedback, group * GROUP, values, &mut compensation);
         let importance = feedback.importance(group);
         let mut sum = [0f32; LANES];
         for (k, value) in values.iter().enumerate() {
             let importance = importance.map_or(1.0, |all| all[k]);
             for lane in 0..LANES {
-                let whole = value[lane] + carried[group * GROUP + k][lane];
+                let whole = value[lane] + compensation[group * GROUP + k][lane];
                 sum[lane] += whole * whole * importance;
             }
         }
@@ -340,17 +345,17 @@ fn energy(feedback: &Feedback, values: &[GroupLanes]) -> [f64; LANES] {
     energy
 }
 
-/// Adds what a group passes on to the columns after each of its own.
+/// Propagates the errors of a group to all later columns.
 #[inline(always)]
-fn carry_on(feedback: &Feedback, first: usize, from: &GroupLanes, to: &mut [Lanes]) {
+fn propagate(feedback: &Feedback, first: usize, from: &GroupLanes, to: &mut [Lanes]) {
     let end = feedback.block(first + GROUP - 1).end;
     for (col, to) in (first + 1..end).zip(&mut to[first + 1..end]) {
-        let (start, factors) = feedback.carry(first..col.min(first + GROUP), col);
+        let (start, factors) = feedback.u_column(first..col.min(first + GROUP), col);
         add_products(to, &from[start - first..], factors);
     }
 }
 
-/// Adds the sum of `from` times their factors, as far as both go.
+/// Adds the products of `from` with `factors`, up to the shorter of the two.
 #[inline(always)]
 fn add_products(to: &mut Lanes, from: &[Lanes], factors: &[f32]) {
     let mut sum = *to;
@@ -376,7 +381,7 @@ mod tests {
         let mut random = || 2.0 * lcg.unit() - 1.0;
         let mut hessian = Hessian::new(192, 128);
         for _ in 0..400 {
-            // Neighbours have much in common.
+            // Neighbouring columns are correlated.
             let mut last = 0.0;
             let x: Vec<f32> = (0..192)
                 .map(|_| {
@@ -394,8 +399,8 @@ mod tests {
                 let values: Vec<GroupLanes> = (0..6)
                     .map(|_| std::array::from_fn(|_| std::array::from_fn(|_| random())))
                     .collect();
-                error += round(&again, &grid, &values).error.iter().sum::<f64>();
-                before += round(&once, &grid, &values).error.iter().sum::<f64>();
+                error += quantize(&again, &grid, &values).error.iter().sum::<f64>();
+                before += quantize(&once, &grid, &values).error.iter().sum::<f64>();
             }
             assert!(error < before * 0.97, "{ty}: {error} of {before}");
         }

@@ -1,25 +1,26 @@
-//! The trunk: everything but the routed experts. Which types it gets, and how much its errors count.
+//! Dense weights (all but the routed experts): their types, and the sensitivity of the model to
+//! their errors.
 //!
-//! All figures here were measured on the reference model by encoding one tensor at a time
-//! (docs/measurements-quality.md, "The trunk").
+//! All values here were measured on the reference model by encoding one tensor at a time
+//! (docs/measurements-quality.md).
 
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::checkpoint::{Config, Role, TensorSpec};
 
-/// The types of the trunk's matrices. Vectors and routers are F32 in any case.
+/// Types of the dense matrices. Vectors and routers are always F32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trunk {
-    /// The output head. Its errors reach the logits undiminished.
+pub struct DenseTypes {
+    /// Output head, whose errors reach the logits undiminished.
     pub output: BlockType,
-    /// The projection to what attention caches: it is small, and every later token sees its errors.
+    /// Projection to the cached latent: it is small, and its errors affect every later token.
     pub latent: BlockType,
-    /// Everything else.
+    /// All other dense matrices.
     pub rest: BlockType,
 }
 
-impl Trunk {
-    /// What goes with experts of a type: e4 with e8 where it matters most, below experts of e4, e3 and e2; the type
-    /// itself otherwise.
+impl DenseTypes {
+    /// The types that go with experts of a type: e4, with e8 where it matters most, for experts of
+    /// e4, e3 and e2; otherwise the type itself.
     pub fn beside(experts: BlockType) -> Self {
         match experts {
             BlockType::E2 | BlockType::E3 | BlockType::E4 => {
@@ -29,12 +30,12 @@ impl Trunk {
         }
     }
 
-    /// One type for all of it.
+    /// One type for all dense matrices.
     pub fn all(ty: BlockType) -> Self {
         Self { output: ty, latent: ty, rest: ty }
     }
 
-    /// That of one tensor, whatever its width.
+    /// Type of one tensor, before width constraints.
     pub(super) fn of(&self, config: &Config, spec: &TensorSpec) -> BlockType {
         match kind(config, spec) {
             Kind::Plain => BlockType::F32,
@@ -45,7 +46,7 @@ impl Trunk {
     }
 }
 
-/// Parts of the trunk that bear errors differently.
+/// Classes of dense tensors with different sensitivities.
 enum Kind {
     Plain,
     Output,
@@ -58,7 +59,7 @@ enum Kind {
 fn kind(config: &Config, spec: &TensorSpec) -> Kind {
     match spec.role {
         Role::Vector | Role::Router => Kind::Plain,
-        // The MTP layer's copies of embedding and output head serve its drafts alone.
+        // The MTP layer's copies of embedding and output head serve only its drafts.
         _ if spec.name.contains(".nextn.") => Kind::Other,
         Role::Output => Kind::Output,
         // A tied embedding is the output head as well.
@@ -70,9 +71,9 @@ fn kind(config: &Config, spec: &TensorSpec) -> Kind {
     }
 }
 
-/// How much the relative squared error of a tensor counts, where that of an expert's projection that sees every
-/// token counts 1.
-pub(super) fn share(config: &Config, spec: &TensorSpec) -> f64 {
+/// Sensitivity weight: the cost of a tensor's relative squared error, compared with an expert's
+/// projection that processes every token.
+pub(super) fn sensitivity(config: &Config, spec: &TensorSpec) -> f64 {
     match kind(config, spec) {
         Kind::Plain => 0.0,
         Kind::Output => 300.0,
