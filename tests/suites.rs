@@ -139,6 +139,7 @@ fn judge(
                 wrong = true;
             }
             (false, true) => {
+                println!("{}: rejects {instance} under {}", file.display(), case.schema);
                 results.valid_rejected += 1;
                 wrong = true;
             }

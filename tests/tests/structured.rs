@@ -327,6 +327,43 @@ proptest! {
     }
 }
 
+/// A text that a schema asks for may look like the end of reasoning.
+#[test]
+fn tags_within_a_constrained_answer_are_text() {
+    let model = open_folder(&reference());
+    let tokenizer = &REFERENCE.tokenizer;
+    let rule = schema(json!({"const": {"a": "x</think>y<think>z"}}));
+    for reasoning_open in [false, true] {
+        let end = if reasoning_open { "" } else { "\n</think>\n\n" };
+        let prompt = format!("<｜User｜>What is 12 + 30?<｜Assistant｜><think>\n{end}");
+        let options = GenerationOptions {
+            sampling: SamplingOptions::greedy(),
+            max_tokens: Some(300),
+            reasoning_open,
+            grammar: Some(REFERENCE.compiler.compile(&rule).unwrap()),
+            ..GenerationOptions::default()
+        };
+        let prompt = tokenizer.encode(&prompt, true).unwrap();
+        let mut session =
+            Session::new(model.clone(), Arc::new(Pool::new(2)), SessionOptions::default());
+        let answer =
+            generate(
+                &mut session,
+                tokenizer,
+                &prompt,
+                &options,
+                &mut |_| ControlFlow::Continue(()),
+            )
+            .unwrap();
+        assert_eq!(answer.stop, StopReason::EndOfSentence);
+        assert_eq!(
+            serde_json::from_str::<Value>(&answer.answer).unwrap()["a"],
+            "x</think>y<think>z"
+        );
+        assert_eq!(answer.reasoning.is_empty(), !reasoning_open);
+    }
+}
+
 /// Two tools, one with typed arguments of every kind, one with none.
 fn tools() -> Tools {
     let place = json!({

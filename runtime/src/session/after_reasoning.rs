@@ -175,6 +175,10 @@ impl Constraint for AfterReasoning {
         Ok(())
     }
 
+    fn holds(&self) -> bool {
+        matches!(self.state(), State::Answer) && self.inner.holds()
+    }
+
     fn rollback(&mut self, tokens: usize) -> Result<(), ConstraintError> {
         let accepted = self.states.len() - 1;
         let kept = accepted

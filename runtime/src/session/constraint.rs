@@ -51,6 +51,10 @@ pub trait Constraint: Send {
     /// Takes the next token of the sequence, tokens that end it among them.
     fn accept(&mut self, token: u32) -> Result<(), ConstraintError>;
 
+    /// Whether the last token belongs to text that is held to the constraint: it is the answer's, even if it looks like a tag
+    /// of reasoning.
+    fn holds(&self) -> bool;
+
     /// Takes back the last `tokens` that were accepted.
     fn rollback(&mut self, tokens: usize) -> Result<(), ConstraintError>;
 }

@@ -219,6 +219,7 @@ pub fn generate(
         }
         if let Some(constraint) = &mut constraint {
             constraint.accept(token)?;
+            text.held = constraint.holds();
         }
         generation.tokens.push(token);
         let logprobs = options.logprobs.zip(model_logits);
@@ -284,6 +285,8 @@ struct Text<'a> {
     stops: StopStrings,
     splitter: ReasoningSplitter,
     parser: Option<ToolParser>,
+    /// The token that comes belongs to the answer, whatever it looks like.
+    held: bool,
     reasoning: String,
     answer: String,
     called: tools::Answer,
@@ -305,6 +308,7 @@ impl<'a> Text<'a> {
                 .calls
                 .as_ref()
                 .map(|calls| ToolParser::new(calls.format, calls.tools.clone(), tokenizer)),
+            held: false,
             called: tools::Answer::default(),
             raw: String::new(),
             reasoning: String::new(),
@@ -349,6 +353,14 @@ impl<'a> Text<'a> {
         let marker = self.parser.as_ref().and_then(|parser| {
             Some((parser.piece(token, &String::from_utf8_lossy(&piece))?, parser.format()))
         });
+        if self.held {
+            let text = match &marker {
+                Some((marker, _)) => self.stream.flush() + marker,
+                None => self.stream.push(&piece),
+            };
+            let parts = self.splitter.flush().into_iter();
+            return parts.chain([Part::Answer(text)]).collect();
+        }
         let Some((marker, format)) = marker else {
             return self.splitter.push(&self.stream.push(&piece));
         };

@@ -75,6 +75,10 @@ impl Constraint for Followed {
         Ok(())
     }
 
+    fn holds(&self) -> bool {
+        true
+    }
+
     fn rollback(&mut self, tokens: usize) -> Result<(), ConstraintError> {
         let accepted = self.accepted + self.ended;
         if tokens > accepted {

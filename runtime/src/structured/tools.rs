@@ -345,6 +345,10 @@ impl Constraint for Waiting {
         Ok(())
     }
 
+    fn holds(&self) -> bool {
+        self.is_inside()
+    }
+
     fn rollback(&mut self, tokens: usize) -> Result<(), ConstraintError> {
         let accepted = self.inside.len() - 1;
         let kept = accepted

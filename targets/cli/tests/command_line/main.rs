@@ -13,5 +13,6 @@ mod program;
 mod quantize;
 mod replay;
 mod run;
+mod structured;
 mod tokenize;
 mod usage;
