@@ -64,6 +64,8 @@ fn parts_in_any_order_become_the_undivided_file() {
     let [whole, out] = ["whole.gguf", "model.gguf"].map(|name| folder.path().join(name));
     let total = make(&source, BlockType::E2, None, &whole);
     let whole = fs::read(whole).unwrap();
+    // What a killed run of this output left is replaced.
+    fs::write(folder.path().join(".model.gguf.new"), "left by a kill").unwrap();
     for count in [2, 3, 7] {
         let (mut parts, weights) = parts(&source, count, folder.path());
         assert_eq!(weights.iter().sum::<u64>(), total);

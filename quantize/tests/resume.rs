@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use vaquita_quantize::export::{Export, export};
 use vaquita_quantize::sources::{self, Source};
 use vaquita_quantize::{
     Job, Plan, Progress, QuantizeError, Report, Stop, journal, quantize, quantize_until,
@@ -175,4 +176,19 @@ fn a_full_disk_loses_nothing() {
     let whole = whole.path().join("whole.gguf");
     write(&source, BlockType::E8, &whole, &mut |_| {}).unwrap();
     assert!(fs::read(&whole).unwrap() == fs::read(&out).unwrap());
+}
+
+#[test]
+fn an_export_on_a_full_disk_leaves_nothing_and_says_that_it_starts_over() {
+    let Some(disk) = SmallDisk::mount("256k") else {
+        eprintln!("skipped: this user may not mount a small file system");
+        return;
+    };
+    let Source { weights, identity } = &source();
+    let (tokenizer, out) = (Metadata::new(), disk.0.path().join("model.gguf"));
+    let (weights, ty) = (weights.as_ref(), BlockType::Q8_0);
+    let job = Export { weights, identity, tokenizer: &tokenizer, ty, out: &out };
+    let error = export(&job, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("is full") && error.contains("starts over"), "{error}");
+    assert!(files(disk.0.path()).is_empty());
 }

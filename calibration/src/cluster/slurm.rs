@@ -86,17 +86,18 @@ pub fn script(workflow: &Workflow, step: &Step, options: &Options) -> String {
     text.push_str(&format!(
         r#"[ ! -e "$out" ] || exit 0 # an earlier run made it
 
-# Runs the step in the background, so that SIGTERM can be passed on, and gives its exit code.
+# Runs the step in the background, so that SIGTERM can be passed on, and sets its exit code: {STOPPED} if it was stopped.
 make() {{ # FILE
-    stopped=
+    status={STOPPED}
+    [ -z "$stopped" ] || return
     "$vaquita" --threads {} {} -o "$1" &
     child=$!
     wait "$child"
     status=$?
-    [ -z "$stopped" ] || {{ wait "$child"; status=$?; }}
+    [ -z "$stopped" ] || {{ wait "$child" && status=0 || status={STOPPED}; }}
     child=
 }}
-child=
+stopped= child=
 trap 'stopped=1; [ -z "$child" ] || kill -TERM "$child"' TERM
 
 "#,

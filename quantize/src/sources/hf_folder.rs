@@ -55,6 +55,12 @@ impl HfFolder {
         &self.path
     }
 
+    /// Size of configuration and weights in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        let config = std::fs::metadata(self.path.join("config.json")).map_or(0, |file| file.len());
+        config + self.shards.bytes()
+    }
+
     /// Identity of the folder, for files made from it.
     pub fn identity(&self) -> Result<Identity, SourceError> {
         let mut files = vec![self.path.join("config.json")];

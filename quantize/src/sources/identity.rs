@@ -63,11 +63,9 @@ impl Identity {
             of_ends.combine(&head(file));
             of_ends.combine(&tail(file));
         }
-        let name = |hasher: crc32fast::Hasher| format!("crc32:{:08x}", hasher.finalize());
-        let absolute = source.canonicalize();
-        let source = file_name(absolute.as_deref().unwrap_or(source));
-        let (fingerprint, ends) = (name(whole), name(of_ends));
-        Ok(Self { name: source, bytes, fingerprint, ends, calibration: None, files })
+        let checksum = |hasher: crc32fast::Hasher| format!("crc32:{:08x}", hasher.finalize());
+        let (fingerprint, ends) = (checksum(whole), checksum(of_ends));
+        Ok(Self { name: name(source), bytes, fingerprint, ends, calibration: None, files })
     }
 
     /// Whether a file that records this fingerprint was made from this source, as far as the
@@ -75,6 +73,12 @@ impl Identity {
     pub fn is(&self, fingerprint: &str) -> bool {
         fingerprint == self.fingerprint || fingerprint == self.ends
     }
+}
+
+/// Name of a folder or file, however its path is written.
+pub fn name(source: &Path) -> String {
+    let absolute = source.canonicalize();
+    file_name(absolute.as_deref().unwrap_or(source))
 }
 
 /// Checksum of every `step`-th piece of [`SAMPLE_BYTES`] of a file.

@@ -19,7 +19,7 @@ mod shards;
 mod tests;
 
 pub use hf_folder::HfFolder;
-pub use identity::{Identity, READ_WHOLE};
+pub use identity::{Identity, READ_WHOLE, name};
 
 /// Error of opening a source.
 #[derive(Debug, thiserror::Error)]

@@ -127,6 +127,11 @@ impl Shards {
         self.tensors.keys().any(|name| name.starts_with(prefix))
     }
 
+    /// Size of the files in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.bytes.len() as u64).sum()
+    }
+
     /// Paths of the files.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.shards.iter().map(|shard| shard.path.clone()).collect()

@@ -4,15 +4,11 @@ use vaquita_quantize::Stop;
 
 use crate::failure::Result;
 
-/// A stop request made by SIGTERM. A second SIGTERM ends the process at once.
+/// A stop request made by SIGTERM. Further ones change nothing, since a scheduler may signal all processes of a task and
+/// its script may pass the signal on as well; Ctrl-C and SIGKILL end the process at once.
 pub fn on_sigterm() -> Result<Stop> {
     let stop = Stop::default();
     #[cfg(unix)]
-    {
-        use signal_hook::consts::SIGTERM;
-        const TERMINATED: i32 = 128 + SIGTERM;
-        signal_hook::flag::register_conditional_shutdown(SIGTERM, TERMINATED, stop.flag())?;
-        signal_hook::flag::register(SIGTERM, stop.flag())?;
-    }
+    signal_hook::flag::register(signal_hook::consts::SIGTERM, stop.flag())?;
     Ok(stop)
 }

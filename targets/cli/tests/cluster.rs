@@ -139,6 +139,25 @@ fn parts_made_by_scripts_are_the_undivided_file_and_lost_ones_alone_are_made_aga
 }
 
 #[test]
+fn manifests_are_written_to_standard_output() {
+    let kubernetes = |out: &str| {
+        let mut command = vaquita();
+        command.args(["cluster", "kubernetes", "quantize", "--tasks", "3", "--storage", "1GiB"]);
+        command.arg("--mount").arg(reference().parent().unwrap());
+        command.arg(reference()).arg("-o").arg(out);
+        command
+    };
+    let out = reference().with_file_name("model.gguf");
+    let text = String::from_utf8(success(&mut kubernetes(out.to_str().unwrap())).stdout).unwrap();
+    assert_eq!(text.matches("\nkind: Job\n").count(), 2);
+    assert!(text.contains("storage: 1024Mi") && text.contains("completions: 3"), "{text}");
+    assert!(!out.with_file_name("model.gguf.parts").exists(), "nothing is made here");
+    let output = kubernetes("/elsewhere/model.gguf").output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("/elsewhere/model.gguf is not below"), "{error}");
+}
+
+#[test]
 fn sigterm_ends_a_step_and_the_same_command_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -156,7 +175,10 @@ fn sigterm_ends_a_step_and_the_same_command_goes_on() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it was stopped");
         std::thread::sleep(Duration::from_millis(1));
     }
-    success(Command::new("kill").args(["-TERM", &child.id().to_string()]));
+    // A scheduler may signal the program as well as its script, which passes the signal on.
+    for _ in 0..2 {
+        success(Command::new("kill").args(["-TERM", &child.id().to_string()]));
+    }
     let output = child.wait_with_output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(75), "{error}");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use vaquita_quantize::container::{Inventory, expert_parameters};
 use vaquita_quantize::plan::{expert_layers, expert_specs};
-use vaquita_quantize::sources;
+use vaquita_quantize::sources::{self, HfFolder};
 use vaquita_runtime::checkpoint::config::AttentionConfig;
 use vaquita_runtime::checkpoint::gguf_weights::record_layout;
 use vaquita_runtime::checkpoint::{Config, GgufWeights, Projection, Verify, Weights, WeightsError};
@@ -136,8 +136,9 @@ pub fn run(args: Args) -> Result {
 
 /// Describes a checkpoint, which opens only if it runs.
 fn folder(path: &Path) -> Result<Summary> {
-    let source = sources::open(path)?;
-    let inventory = Inventory::new(source.weights.as_ref())?;
+    let source = HfFolder::open(path)?;
+    let inventory = Inventory::new(&source)?;
+    let file_bytes = source.file_bytes();
     let config = inventory.config;
     let tensors = inventory.tensors.iter().map(|spec| Tensor {
         name: spec.name.clone(),
@@ -148,11 +149,11 @@ fn folder(path: &Path) -> Result<Summary> {
     Ok(Summary {
         architecture: Some(config.family.architecture().into()),
         family: Some(config.family.name().into()),
-        name: Some(source.identity.name),
+        name: Some(sources::name(path)),
         runs: true,
-        file_bytes: source.identity.bytes,
+        file_bytes,
         parameters: inventory.parameters,
-        bits_per_weight: bits(source.identity.bytes, inventory.parameters),
+        bits_per_weight: bits(file_bytes, inventory.parameters),
         shape: Some(Shape::new(config)),
         tensors: tensors.collect(),
         ..Summary::default()

@@ -315,6 +315,7 @@ impl<'a> Request<'a> {
 /// Quantizes with a progress bar.
 pub fn make(compute: &Compute, request: &Request) -> Result<Report> {
     let Request { source, out, types, error_weights, part, page } = request;
+    let stop = stop::on_sigterm()?;
     let mut opened = sources::open(source)?;
     let calibration = match error_weights {
         ErrorWeights::None => None,
@@ -336,7 +337,6 @@ pub fn make(compute: &Compute, request: &Request) -> Result<Report> {
         Types::AsStored => Plan::as_stored(weights)?,
     };
     let job = Job { weights, identity, tokenizer: &tokenizer, importance, plan: &plan, out };
-    let stop = stop::on_sigterm()?;
     let report = with_bars(|progress| quantize_until(&job, *part, &stop, progress))?;
     if let Some(page) = page {
         let name = out.file_name().unwrap_or(out.as_os_str()).to_string_lossy();

@@ -148,7 +148,7 @@ fn bytes(path: &Path) -> Result<u64> {
     if !path.is_dir() {
         return Ok(vaquita_runtime::gguf::Gguf::open(path)?.file_bytes());
     }
-    Ok(vaquita_quantize::sources::open(path)?.identity.bytes)
+    Ok(vaquita_quantize::sources::HfFolder::open(path)?.file_bytes())
 }
 
 /// Runs a test once to warm up and then repeatedly.
