@@ -1,6 +1,7 @@
 //! Layer-streamed forward pass: runs all tokens through one layer before loading the next. In
 //! memory are one layer, the activations, and the statistics of that layer.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -8,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 use vaquita_quantize::Part;
+use vaquita_runtime::blocks::Matrix;
 use vaquita_runtime::checkpoint::{Config, Expert, ExpertId, LayerId, Weights, WeightsError};
 use vaquita_runtime::model::cache::LayerCache;
 use vaquita_runtime::model::layerwise::Layerwise;
 use vaquita_runtime::model::observer::{ExpertInputs, Observer};
-use vaquita_runtime::model::{Compute, ModelError};
-use vaquita_runtime::model::{ExpertStore, Take, Visit};
+use vaquita_runtime::model::{Arrivals, Compute, ExpertStore, ModelError, Visit};
 use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::session::{SessionError, SessionOptions};
 use vaquita_runtime::threads::Pool;
@@ -284,23 +285,61 @@ struct OneByOne {
 }
 
 impl ExpertStore for OneByOne {
-    fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError> {
-        take(&[]);
-        let config = self.weights.config();
-        // Some sources decode on loading, which all threads can share.
-        for ids in visit.wanted().chunks(rayon::current_num_threads()) {
-            let fetch = |id: &ExpertId| {
-                self.weights.expert(&config.family.expert(config, visit.layer, *id))
-            };
-            let experts: Vec<Expert> = ids.par_iter().map(fetch).collect::<Result<_, _>>()?;
-            for (id, expert) in ids.iter().zip(&experts) {
-                take(&[(*id, expert)]);
-                for matrix in [&expert.gate, &expert.up, &expert.down] {
-                    matrix.release();
-                }
-            }
+    fn fetch<'a>(&'a self, visit: &Visit) -> Result<Box<dyn Arrivals + 'a>, WeightsError> {
+        Ok(Box::new(Fetch {
+            weights: &*self.weights,
+            layer: visit.layer,
+            wanted: visit.wanted().into(),
+            read: VecDeque::new(),
+            handed_out: None,
+            first: true,
+        }))
+    }
+}
+
+/// The experts of one visit, handed out one at a time.
+struct Fetch<'a> {
+    weights: &'a dyn Weights,
+    layer: LayerId,
+    wanted: VecDeque<ExpertId>,
+    read: VecDeque<(ExpertId, Expert)>,
+    handed_out: Option<(ExpertId, Expert)>,
+    first: bool,
+}
+
+impl Fetch<'_> {
+    /// Gives the pages of the expert that was handed out back to the system.
+    fn release(&mut self) {
+        if let Some((_, expert)) = self.handed_out.take() {
+            [&expert.gate, &expert.up, &expert.down].into_iter().for_each(Matrix::release);
         }
-        Ok(())
+    }
+}
+
+impl Arrivals for Fetch<'_> {
+    fn next_ready(&mut self) -> Result<Option<Vec<(ExpertId, &Expert)>>, WeightsError> {
+        self.release();
+        if std::mem::take(&mut self.first) {
+            return Ok(Some(Vec::new()));
+        }
+        if self.read.is_empty() {
+            // Some sources compute their weights, which all threads can share.
+            let count = self.wanted.len().min(rayon::current_num_threads());
+            let ids: Vec<ExpertId> = self.wanted.drain(..count).collect();
+            let (weights, layer) = (self.weights, self.layer);
+            let config = weights.config();
+            let read =
+                |id: ExpertId| Ok((id, weights.expert(&config.family.expert(config, layer, id))?));
+            self.read = ids.into_par_iter().map(read).collect::<Result<_, WeightsError>>()?;
+        }
+        self.handed_out = self.read.pop_front();
+        Ok(self.handed_out.as_ref().map(|(id, expert)| vec![(*id, expert)]))
+    }
+}
+
+impl Drop for Fetch<'_> {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 

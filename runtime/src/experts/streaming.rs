@@ -17,9 +17,8 @@ use super::options::{BudgetError, OpenStoreError, StreamingOptions};
 use super::policies::ExpertKey;
 use super::prefetch::Recall;
 use crate::checkpoint::source::ByteSource;
-use crate::checkpoint::{ExpertId, GgufWeights, LayerId, WeightsError};
-use crate::model::Stats;
-use crate::model::{ExpertStore, Preference, Take, Visit};
+use crate::checkpoint::{Expert, ExpertId, GgufWeights, LayerId, WeightsError};
+use crate::model::{Arrivals, ExpertStore, Preference, Stats, Visit};
 
 /// Expert store that reads from a file within a memory budget.
 pub struct Streaming {
@@ -112,23 +111,11 @@ impl Drop for Streaming {
 }
 
 impl ExpertStore for Streaming {
-    fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError> {
-        let loader = &*self.loader;
-        let mut fetch = Fetch::begin(loader, visit)?;
-        let mut computing = |batch: &[Ready]| {
-            let since = Instant::now();
-            let experts = batch.iter().map(|(key, loaded)| (key.expert, &loaded.expert));
-            take(&experts.collect::<Vec<_>>());
-            Counters::add_time(&loader.counters.computing_ns, since.elapsed());
-        };
-        if !fetch.is_ready() {
-            computing(&[]);
-        }
-        while let Some(batch) = fetch.next()? {
-            computing(&batch);
-            batch.into_iter().for_each(|(_, loaded)| loader.release(loaded));
-        }
-        Ok(())
+    fn fetch<'a>(&'a self, visit: &Visit) -> Result<Box<dyn Arrivals + 'a>, WeightsError> {
+        let fetch = Fetch::begin(&self.loader, visit)?;
+        let first = !fetch.is_ready();
+        let computing = None;
+        Ok(Box::new(Arriving { loader: &self.loader, fetch, first, batch: Vec::new(), computing }))
     }
 
     fn wants_prefetch(&self, layer: LayerId) -> bool {
@@ -172,5 +159,45 @@ impl ExpertStore for Streaming {
         stats.resident_bytes = table.committed() as u64;
         stats.resident = table.residents() as u64;
         Some(stats)
+    }
+}
+
+/// A visit that is being served: the experts handed out last, and the fetch of the others.
+struct Arriving<'a> {
+    loader: &'a Loader,
+    fetch: Fetch<'a>,
+    /// Whether none was resident at first, and nothing was handed out yet.
+    first: bool,
+    batch: Vec<Ready>,
+    /// Time since which the caller computes with the batch.
+    computing: Option<Instant>,
+}
+
+impl Arriving<'_> {
+    /// Takes the batch back from the caller.
+    fn release(&mut self) {
+        if let Some(since) = self.computing.take() {
+            Counters::add_time(&self.loader.counters.computing_ns, since.elapsed());
+        }
+        self.batch.drain(..).for_each(|(_, loaded)| self.loader.release(loaded));
+    }
+}
+
+impl Arrivals for Arriving<'_> {
+    fn next_ready(&mut self) -> Result<Option<Vec<(ExpertId, &Expert)>>, WeightsError> {
+        self.release();
+        if !std::mem::take(&mut self.first) {
+            let Some(batch) = self.fetch.next()? else { return Ok(None) };
+            self.batch = batch;
+        }
+        self.computing = Some(Instant::now());
+        let experts = self.batch.iter().map(|(key, loaded)| (key.expert, &loaded.expert));
+        Ok(Some(experts.collect()))
+    }
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        self.release();
     }
 }

@@ -3,32 +3,32 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ModelError;
-use super::observer::{Observer, Watch};
-use crate::checkpoint::LayerId;
+use super::observer::{ExpertInputs, Observer, Watch};
+use crate::checkpoint::{ExpertId, LayerId};
 use crate::isa::Tier;
 use crate::kernels::Activations;
 use crate::threads::Pool;
 
-/// What a forward pass computes with.
+/// Resources of a forward pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Compute<'a> {
     /// The instruction set.
     pub tier: Tier,
     /// The threads.
     pub pool: &'a Pool,
-    /// Who sees the inputs of the matrices, if anybody.
+    /// Observer of the inputs of matrices.
     pub(crate) watch: Option<Watch<'a>>,
-    /// Set by whoever wants it to end: it does so before the next layer.
+    /// Ends the pass before the next layer once it is set.
     cancel: Option<&'a AtomicBool>,
 }
 
 impl<'a> Compute<'a> {
-    /// With nobody watching.
+    /// Without an observer.
     pub fn new(tier: Tier, pool: &'a Pool) -> Self {
         Self { tier, pool, watch: None, cancel: None }
     }
 
-    /// With someone who sees the inputs of the matrices.
+    /// With an observer of the inputs of matrices.
     pub fn watched_by(self, observer: &'a dyn Observer) -> Self {
         Self { watch: Some(Watch { observer, layer: None }), ..self }
     }
@@ -50,10 +50,17 @@ impl<'a> Compute<'a> {
         Self { watch, ..*self }
     }
 
-    /// Tells who watches what goes into some matrices.
-    pub(crate) fn observe(&self, names: &[&str], heads: usize, x: &Activations) {
+    /// Shows the observer the inputs of the matrix `name` of the layer, which has `heads` heads.
+    pub(super) fn observe(&self, name: &str, heads: usize, x: &Activations) {
         if let Some(watch) = &self.watch {
-            watch.matrices(names, heads, x);
+            watch.matrix(name, heads, x);
+        }
+    }
+
+    /// Shows the observer the inputs of a routed expert of the layer.
+    pub(super) fn observe_expert(&self, expert: ExpertId, inputs: &ExpertInputs) {
+        if let Some(Watch { observer, layer: Some(layer) }) = &self.watch {
+            observer.expert(*layer, expert, inputs);
         }
     }
 }

@@ -44,7 +44,6 @@ impl Gqa {
     ) -> Vec<f32> {
         let (tokens, past, head_dim) = (x.tokens(), cache.len(), self.shape.head_dim);
         let heads = self.shape.num_attention_heads;
-        ctx.observe(&["attn_q", "attn_k", "attn_v"], 1, x);
         let [mut queries, mut keys, values] =
             Linear::forward_all([&self.query, &self.key, &self.value], ctx, x);
         if let Some([query_norm, key_norm]) = &self.qk_norm {
@@ -79,7 +78,6 @@ impl Gqa {
         .run(ctx.tier, ctx.pool, &mut out);
 
         let out = Activations::new(ctx.tier, &out, heads * head_dim);
-        ctx.observe(&["attn_output"], 1, &out);
         self.output.forward(ctx, &out)
     }
 }

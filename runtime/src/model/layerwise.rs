@@ -67,7 +67,7 @@ impl Layerwise {
         let norm = Loader::new(&*self.weights).output_norm()?;
         let normed = rms_norm(ctx.tier, x, &norm, self.config().rms_norm_eps);
         let normed = Activations::new(ctx.tier, &normed, self.config().hidden_size);
-        ctx.observe(&["output"], 1, &normed);
+        ctx.observe("output", 1, &normed);
         Ok(())
     }
 }

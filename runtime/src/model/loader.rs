@@ -18,7 +18,7 @@ use crate::checkpoint::{LayerId, TensorSpec, Weights, WeightsError};
 pub(super) struct Loader<'a> {
     weights: &'a dyn Weights,
     specs: HashMap<String, TensorSpec>,
-    /// The matrices that were given out.
+    /// Matrices handed out.
     lent: RefCell<Vec<Matrix>>,
 }
 
@@ -30,7 +30,7 @@ impl<'a> Loader<'a> {
         Self { weights, specs, lent: RefCell::default() }
     }
 
-    /// Every matrix that was given out.
+    /// Every matrix handed out.
     pub fn into_lent(self) -> Vec<Matrix> {
         self.lent.into_inner()
     }
@@ -55,7 +55,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// By what the wavelengths of the rotary embedding grow.
+    /// Factors on the wavelengths of the rotary embedding.
     pub fn rope_factors(&self) -> Result<Option<Vec<f32>>, WeightsError> {
         Ok(self.find("rope_freqs.weight")?.map(|factors| factors.decode()))
     }
@@ -94,17 +94,13 @@ impl InLayer<'_> {
         Ok(self.optional(name)?.map(|vector| vector.decode()))
     }
 
-    fn linear(&self, name: &str) -> Result<Linear, WeightsError> {
+    fn linear(&self, name: &'static str) -> Result<Linear, WeightsError> {
         let weight = self.matrix(&format!("{name}.weight"))?;
-        Ok(Linear { weight, bias: self.optional_vector(&format!("{name}.bias"))? })
+        Ok(Linear { name, weight, bias: self.optional_vector(&format!("{name}.bias"))? })
     }
 
-    fn mlp(&self, suffix: &str) -> Result<Mlp, WeightsError> {
-        Ok(Mlp {
-            gate: self.matrix(&format!("ffn_gate{suffix}.weight"))?,
-            up: self.matrix(&format!("ffn_up{suffix}.weight"))?,
-            down: self.matrix(&format!("ffn_down{suffix}.weight"))?,
-        })
+    fn mlp(&self, [gate, up, down]: [&'static str; 3]) -> Result<Mlp, WeightsError> {
+        Ok(Mlp { gate: self.linear(gate)?, up: self.linear(up)?, down: self.linear(down)? })
     }
 
     fn mixer(&self) -> Result<Mixer, WeightsError> {
@@ -120,21 +116,21 @@ impl InLayer<'_> {
 
     fn mla(&self, shape: &MlaConfig) -> Result<Mla, WeightsError> {
         let query = match shape.q_lora_rank {
-            None => Query::Full(self.matrix("attn_q.weight")?),
+            None => Query::Full(self.linear("attn_q")?),
             Some(_) => Query::LowRank {
-                a: self.matrix("attn_q_a.weight")?,
+                a: self.linear("attn_q_a")?,
                 norm: self.vector("attn_q_a_norm.weight")?,
-                b: self.matrix("attn_q_b.weight")?,
+                b: self.linear("attn_q_b")?,
             },
         };
         Ok(Mla {
             shape: shape.clone(),
             query,
-            kv_a: self.matrix("attn_kv_a_mqa.weight")?,
+            kv_a: self.linear("attn_kv_a_mqa")?,
             kv_a_norm: self.vector("attn_kv_a_norm.weight")?,
-            k_b: self.matrix("attn_k_b.weight")?,
-            v_b: self.matrix("attn_v_b.weight")?,
-            output: self.matrix("attn_output.weight")?,
+            k_b: self.linear("attn_k_b")?,
+            v_b: self.linear("attn_v_b")?,
+            output: self.linear("attn_output")?,
         })
     }
 
@@ -162,16 +158,17 @@ impl InLayer<'_> {
         let (weights, taps) = (kernel.decode(), kernel.cols());
         let tap = |j: usize| weights.iter().skip(j).step_by(taps).copied().collect();
         Ok(ShortConv {
-            input: self.matrix("shortconv.in_proj.weight")?,
+            input: self.linear("shortconv.in_proj")?,
             taps: (0..taps).map(tap).collect(),
-            output: self.matrix("shortconv.out_proj.weight")?,
+            output: self.linear("shortconv.out_proj")?,
         })
     }
 
     fn feed_forward(&self) -> Result<FeedForward, WeightsError> {
         let config = self.loader.weights.config();
         if !config.is_moe(self.layer) {
-            return Ok(FeedForward::Dense(self.mlp("")?));
+            let mlp = self.mlp(["ffn_gate", "ffn_up", "ffn_down"])?;
+            return Ok(FeedForward::Dense(Box::new(mlp)));
         }
         let router = Router {
             weight: self.matrix("ffn_gate_inp.weight")?,
@@ -181,7 +178,7 @@ impl InLayer<'_> {
         let shared = match config.moe.shared_expert_intermediate_size {
             0 => None,
             _ => Some(Shared {
-                mlp: self.mlp("_shexp")?,
+                mlp: self.mlp(["ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"])?,
                 gate: self.optional("ffn_gate_inp_shexp.weight")?,
             }),
         };

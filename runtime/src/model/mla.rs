@@ -1,49 +1,49 @@
-//! Multi-head latent attention (DeepSeek-V2, section 2.1), absorbed: the key half of `kv_b_proj` is
-//! applied to the query and the value half to the result, so that attention runs over the compressed
-//! latents themselves and a cached position costs `kv_lora_rank + qk_rope_head_dim` numbers.
+//! Multi-head latent attention (DeepSeek-V2, section 2.1; equations are its), absorbed: the key half of
+//! `kv_b_proj` is applied to the query and the value half to the result, so that attention runs over
+//! the compressed latents themselves and a cached position costs `kv_lora_rank + qk_rope_head_dim`
+//! numbers.
 
 use super::Compute;
 use super::cache::LayerCache;
-use super::linear::project;
+use super::linear::Linear;
 use super::rope::Rope;
-use crate::blocks::Matrix;
 use crate::checkpoint::config::{Config, MlaConfig};
+use crate::kernels::Activations;
 use crate::kernels::attention::{CausalAttention, EntryLayout};
 use crate::kernels::vector::rms_norm;
-use crate::kernels::{Activations, matmul_per_head};
 
 /// The attention of one layer.
 #[derive(Clone, Debug)]
 pub struct Mla {
-    /// Its shape.
+    /// Dimensions.
     pub shape: MlaConfig,
-    /// The way to the queries.
+    /// Query projection.
     pub query: Query,
-    /// `kv_a_proj_with_mqa`: `[kv_lora_rank + qk_rope_head_dim, hidden_size]`
-    pub kv_a: Matrix,
+    /// `kv_a_proj_with_mqa`, `W_DKV` and `W_KR`: `[kv_lora_rank + qk_rope_head_dim, hidden_size]`
+    pub kv_a: Linear,
     /// `[kv_lora_rank]`
     pub kv_a_norm: Vec<f32>,
-    /// Key half of `kv_b_proj`, per head `[kv_lora_rank, qk_nope_head_dim]`.
-    pub k_b: Matrix,
-    /// Value half, per head `[v_head_dim, kv_lora_rank]`.
-    pub v_b: Matrix,
-    /// `[hidden_size, heads * v_head_dim]`
-    pub output: Matrix,
+    /// Key half of `kv_b_proj`, `W_UK` transposed: per head `[kv_lora_rank, qk_nope_head_dim]`.
+    pub k_b: Linear,
+    /// Value half, `W_UV`: per head `[v_head_dim, kv_lora_rank]`.
+    pub v_b: Linear,
+    /// `W_O`: `[hidden_size, heads * v_head_dim]`
+    pub output: Linear,
 }
 
-/// From the residual stream to `heads * (qk_nope_head_dim + qk_rope_head_dim)` query numbers.
+/// From the residual stream to queries, `[heads * (qk_nope_head_dim + qk_rope_head_dim)]`.
 #[derive(Clone, Debug)]
 pub enum Query {
-    /// At once (V2-Lite, Moonlight).
-    Full(Matrix),
+    /// `W_q`, full rank (V2-Lite, Moonlight).
+    Full(Linear),
     /// Through a low rank.
     LowRank {
-        /// `[q_lora_rank, hidden_size]`
-        a: Matrix,
+        /// `W_DQ`: `[q_lora_rank, hidden_size]`
+        a: Linear,
         /// `[q_lora_rank]`
         norm: Vec<f32>,
-        /// `[heads * head dim, q_lora_rank]`
-        b: Matrix,
+        /// `W_UQ` and `W_QR`: `[heads * head dim, q_lora_rank]`
+        b: Linear,
     },
 }
 
@@ -58,87 +58,92 @@ impl Mla {
         x: &Activations,
         cache: &mut LayerCache,
     ) -> Vec<f32> {
-        let mla = &self.shape;
-        let (tokens, past) = (x.tokens(), cache.len());
-        let width = mla.kv_lora_rank + mla.qk_rope_head_dim;
+        let (tokens, past, heads) = (x.tokens(), cache.len(), self.shape.num_attention_heads);
+        let MlaConfig { kv_lora_rank: rank, qk_rope_head_dim: pe, v_head_dim, .. } = self.shape;
 
-        // c_kv = norm(W_dkv x), k_pe = rope(W_kr x)
-        let (name, query) = match &self.query {
-            Query::Full(w) => ("attn_q", w),
-            Query::LowRank { a, .. } => ("attn_q_a", a),
+        // c_kv = W_DKV h and c_q = W_DQ h (9, 12), as one job
+        let first = match &self.query {
+            Query::Full(w) => w,
+            Query::LowRank { a, .. } => a,
         };
-        ctx.observe(&["attn_kv_a_mqa", name], 1, x);
-        let [mut entries, query] = project(ctx, [&self.kv_a, query], x);
-        for (t, entry) in entries.chunks_exact_mut(width).enumerate() {
-            let (latent, key) = entry.split_at_mut(mla.kv_lora_rank);
-            latent.copy_from_slice(&rms_norm(
-                ctx.tier,
-                latent,
-                &self.kv_a_norm,
-                config.rms_norm_eps,
-            ));
-            rope.rotate(key, past + t);
-        }
-        cache.push(&entries);
+        let [kv, q] = Linear::forward_all([&self.kv_a, first], ctx, x);
+        // q_c = W_UQ norm(c_q), q_r (13, 14)
+        let q = match &self.query {
+            Query::Full(_) => q,
+            Query::LowRank { norm, b, .. } => {
+                let c_q = rms_norm(ctx.tier, &q, norm, config.rms_norm_eps);
+                b.forward(ctx, &Activations::new(ctx.tier, &c_q, norm.len()))
+            }
+        };
+        // [norm(c_kv); k_r = RoPE(W_KR h)] (9, 15)
+        cache.push(&self.entries(ctx, config, rope, kv, past));
+        // [W_UK^T q_c; RoPE(q_r)] (10, 14, 16)
+        let queries = self.absorbed_queries(ctx, rope, q, past);
 
-        let queries = self.absorbed_queries(ctx, config, rope, query, past);
-        let mut latents = vec![0.0; tokens * mla.num_attention_heads * mla.kv_lora_rank];
-        CausalAttention {
+        // o = softmax(q k / sqrt(d_h + d_r)) c_kv (17, 18), before W_UV
+        let mut latents = vec![0.0; tokens * heads * rank];
+        let attention = CausalAttention {
             queries: &queries,
             entries: cache.entries(),
             past,
-            heads: mla.num_attention_heads,
+            heads,
             layout: EntryLayout {
-                width,
+                width: rank + pe,
                 key_value_heads: 1,
-                key_width: width,
+                key_width: rank + pe,
                 values_at: 0,
-                value_width: mla.kv_lora_rank,
+                value_width: rank,
             },
             scale: self.score_scale(config),
             window: None,
             sinks: None,
-        }
-        .run(ctx.tier, ctx.pool, &mut latents);
+        };
+        attention.run(ctx.tier, ctx.pool, &mut latents);
 
-        // o = W_o (W_uv latent)
-        let heads = mla.num_attention_heads;
-        let latents = Activations::new(ctx.tier, &latents, heads * mla.kv_lora_rank);
-        ctx.observe(&["attn_v_b"], heads, &latents);
-        let mut values = vec![0.0; tokens * heads * mla.v_head_dim];
-        matmul_per_head(ctx.tier, ctx.pool, &self.v_b, heads, &latents, &mut values);
-        let values = Activations::new(ctx.tier, &values, heads * mla.v_head_dim);
-        ctx.observe(&["attn_output"], 1, &values);
-        let [out] = project(ctx, [&self.output], &values);
-        out
+        // u = W_O (W_UV o) (11, 19)
+        let latents = Activations::new(ctx.tier, &latents, heads * rank);
+        let values = self.v_b.forward_per_head(ctx, heads, &latents);
+        self.output.forward(ctx, &Activations::new(ctx.tier, &values, heads * v_head_dim))
     }
 
-    /// Per token and head: the query in latent space, then its rotary part. `q` is the query, or what its low rank leaves.
-    fn absorbed_queries(
+    /// Cache entries `[tokens, kv_lora_rank + qk_rope_head_dim]` of `kv`, the outputs of `kv_a`: the
+    /// normalized latent and the rotated key that all heads share.
+    fn entries(
         &self,
         ctx: &Compute,
         config: &Config,
+        rope: &Rope,
+        mut kv: Vec<f32>,
+        past: usize,
+    ) -> Vec<f32> {
+        let rank = self.shape.kv_lora_rank;
+        for (t, entry) in kv.chunks_exact_mut(rank + self.shape.qk_rope_head_dim).enumerate() {
+            let (latent, key) = entry.split_at_mut(rank);
+            let normed = rms_norm(ctx.tier, latent, &self.kv_a_norm, config.rms_norm_eps);
+            latent.copy_from_slice(&normed);
+            rope.rotate(key, past + t);
+        }
+        kv
+    }
+
+    /// Queries over cache entries, `[tokens, heads, kv_lora_rank + qk_rope_head_dim]`, of `q`, `[tokens,
+    /// heads, qk_nope_head_dim + qk_rope_head_dim]`.
+    fn absorbed_queries(
+        &self,
+        ctx: &Compute,
         rope: &Rope,
         mut q: Vec<f32>,
         past: usize,
     ) -> Vec<f32> {
         let MlaConfig { num_attention_heads: heads, kv_lora_rank: rank, .. } = self.shape;
         let MlaConfig { qk_nope_head_dim: nope, qk_rope_head_dim: pe, .. } = self.shape;
-        if let Query::LowRank { norm, b, .. } = &self.query {
-            let low = rms_norm(ctx.tier, &q, norm, config.rms_norm_eps);
-            let low = Activations::new(ctx.tier, &low, norm.len());
-            ctx.observe(&["attn_q_b"], 1, &low);
-            [q] = project(ctx, [b], &low);
-        }
-        let tokens = q.len() / (heads * (nope + pe));
-        let mut q_nope = Vec::with_capacity(tokens * heads * nope);
+        let per_head = q.len() / (nope + pe);
+        let mut q_nope = Vec::with_capacity(per_head * nope);
         q.chunks_exact(nope + pe).for_each(|q| q_nope.extend_from_slice(&q[..nope]));
         let q_nope = Activations::new(ctx.tier, &q_nope, heads * nope);
-        ctx.observe(&["attn_k_b"], heads, &q_nope);
-        let mut q_latent = vec![0.0; tokens * heads * rank];
-        matmul_per_head(ctx.tier, ctx.pool, &self.k_b, heads, &q_nope, &mut q_latent);
+        let q_latent = self.k_b.forward_per_head(ctx, heads, &q_nope);
 
-        let mut queries = Vec::with_capacity(tokens * heads * (rank + pe));
+        let mut queries = Vec::with_capacity(per_head * (rank + pe));
         for (i, (latent, q)) in
             q_latent.chunks_exact(rank).zip(q.chunks_exact_mut(nope + pe)).enumerate()
         {
@@ -149,7 +154,7 @@ impl Mla {
         queries
     }
 
-    /// `1 / sqrt(head dim)`, with YaRN's temperature.
+    /// `1 / sqrt(d_h + d_r)` (18), with YaRN's temperature.
     fn score_scale(&self, config: &Config) -> f32 {
         let head_dim = self.shape.qk_nope_head_dim + self.shape.qk_rope_head_dim;
         config.rope.score_scale() / (head_dim as f32).sqrt()

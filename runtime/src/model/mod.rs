@@ -9,6 +9,7 @@
 //! Shapes, constants and weights come from [`crate::checkpoint`]. Threads, I/O and unsafe code are
 //! elsewhere.
 
+mod batch;
 pub mod cache;
 mod compute;
 mod error;
@@ -33,5 +34,5 @@ pub use compute::Compute;
 pub use error::ModelError;
 pub use resident::Resident;
 pub use stats::Stats;
-pub use store::{ExpertStore, Preference, Slot, Take, Visit};
+pub use store::{Arrivals, ExpertStore, Preference, Slot, Visit};
 pub use transformer::{Logits, Model};

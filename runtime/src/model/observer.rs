@@ -25,7 +25,7 @@ pub trait Observer: Send + Sync {
     fn expert(&self, layer: LayerId, expert: ExpertId, inputs: &ExpertInputs);
 }
 
-/// An observer and where in the model it looks.
+/// An observer and the layer that it sees.
 #[derive(Clone, Copy)]
 pub(crate) struct Watch<'a> {
     pub observer: &'a dyn Observer,
@@ -33,15 +33,13 @@ pub(crate) struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Reports the inputs of some of the layer's matrices, which have `heads` heads.
-    pub fn matrices(&self, names: &[&str], heads: usize, x: &Activations) {
-        for name in names {
-            let name = match self.layer {
-                Some(layer) => format!("blk.{}.{name}.weight", layer.0),
-                None => format!("{name}.weight"),
-            };
-            self.observer.matrix(&name, x.width / heads.max(1), &x.values);
-        }
+    /// Reports the inputs of a matrix of the layer, which has `heads` heads.
+    pub fn matrix(&self, name: &str, heads: usize, x: &Activations) {
+        let name = match self.layer {
+            Some(layer) => format!("blk.{}.{name}.weight", layer.0),
+            None => format!("{name}.weight"),
+        };
+        self.observer.matrix(&name, x.width / heads.max(1), &x.values);
     }
 }
 

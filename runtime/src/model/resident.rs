@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{ExpertStore, Take, Visit};
+use super::store::{Arrivals, ExpertStore, Visit};
 use crate::checkpoint::{Expert, ExpertId, LayerId, Weights, WeightsError};
 
 /// Experts as the weights have them.
@@ -36,9 +36,22 @@ impl Resident {
 }
 
 impl ExpertStore for Resident {
-    fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError> {
-        let get = |id| Ok((id, self.get(visit.layer, id)?));
-        take(&visit.wanted().into_iter().map(get).collect::<Result<Vec<_>, _>>()?);
-        Ok(())
+    fn fetch<'a>(&'a self, visit: &Visit) -> Result<Box<dyn Arrivals + 'a>, WeightsError> {
+        Ok(Box::new(All { store: self, layer: visit.layer, wanted: Some(visit.wanted()) }))
+    }
+}
+
+/// The experts of a visit, handed out at once.
+struct All<'a> {
+    store: &'a Resident,
+    layer: LayerId,
+    wanted: Option<Vec<ExpertId>>,
+}
+
+impl Arrivals for All<'_> {
+    fn next_ready(&mut self) -> Result<Option<Vec<(ExpertId, &Expert)>>, WeightsError> {
+        let Some(wanted) = self.wanted.take() else { return Ok(None) };
+        let get = |id| Ok((id, self.store.get(self.layer, id)?));
+        wanted.into_iter().map(get).collect::<Result<_, _>>().map(Some)
     }
 }

@@ -1,15 +1,14 @@
-//! The router: which experts a token visits, and with what weight (DeepSeek-V2, section 2.2; V3, section
-//! 2.1.2).
+//! The router: chooses and weighs the experts of a token (DeepSeek-V2, section 2.2; V3, section 2.1.2).
 
-use super::Preference;
-use super::store::Slot;
+use super::Compute;
+use super::linear::add_bias;
+use super::store::{Preference, Slot};
 use crate::blocks::Matrix;
 use crate::checkpoint::ExpertId;
 use crate::checkpoint::config::{MoeConfig, Scoring, TopkMethod};
 use crate::isa::Tier;
-use crate::kernels::vector::{AddScaled, Sigmoid, Softmax};
+use crate::kernels::vector::{Sigmoid, Softmax};
 use crate::kernels::{Activations, matmul};
-use crate::threads::Pool;
 
 /// The router of one layer.
 #[derive(Clone, Debug)]
@@ -27,25 +26,21 @@ impl Router {
     /// never the weights.
     pub fn route(
         &self,
-        tier: Tier,
-        pool: &Pool,
+        ctx: &Compute,
         config: &MoeConfig,
         x: &Activations,
         preference: Option<&Preference>,
     ) -> Vec<Slot> {
-        let n = config.n_routed_experts;
-        let mut scores = vec![0.0; x.tokens() * n];
-        matmul(tier, pool, &self.weight, x, &mut scores);
+        let mut logits = vec![0.0; x.tokens() * config.n_routed_experts];
+        matmul(ctx.tier, ctx.pool, &self.weight, x, &mut logits);
         if let Some(bias) = &self.bias {
-            for out in scores.chunks_exact_mut(n) {
-                tier.run(AddScaled { out, factor: 1.0, x: bias });
-            }
+            add_bias(ctx, bias, &mut logits);
         }
-        let choose = |scores: &mut [f32]| self.choose(tier, config, scores, preference);
-        scores.chunks_exact_mut(n).flat_map(choose).collect()
+        let choose = |logits: &mut [f32]| self.choose(ctx.tier, config, logits, preference);
+        logits.chunks_exact_mut(config.n_routed_experts).flat_map(choose).collect()
     }
 
-    /// The slots of one token from its logits.
+    /// The slots of one token from its logits, `[n_routed_experts]`.
     fn choose(
         &self,
         tier: Tier,
@@ -53,33 +48,37 @@ impl Router {
         logits: &mut [f32],
         preference: Option<&Preference>,
     ) -> Vec<Slot> {
+        // s_{i,t} = Softmax_i(u_t e_i), V2 equation 22; Sigmoid(u_t e_i), V3 equation 15
         match config.scoring_func {
             Scoring::Softmax => tier.run(Softmax(logits)),
             Scoring::Sigmoid => tier.run(Sigmoid(logits)),
         }
         let scores = &*logits;
+        // s_{i,t} + b_i: V3 equation 16
         let choice: Vec<f32> = match &self.correction {
             Some(bias) => scores.iter().zip(bias).map(|(score, bias)| score + bias).collect(),
             None => scores.to_vec(),
         };
+        // device- or node-limited routing: V2 section 2.2.2; V3 section 2.1.2
         let groups: Vec<usize> = match config.topk_method {
             TopkMethod::Greedy => (0..config.n_group).collect(),
             TopkMethod::GroupLimitedGreedy => best_groups(config, &choice, 1),
             TopkMethod::NoauxTc => best_groups(config, &choice, 2),
         };
         let per_group = config.n_routed_experts / config.n_group;
-        let mut candidates: Vec<usize> =
+        let mut chosen: Vec<usize> =
             groups.into_iter().flat_map(|g| g * per_group..(g + 1) * per_group).collect();
-        best_first(&mut candidates, &choice);
+        // Topk({s_{i,t}}, K_r): V2 equation 21, V3 equation 14
+        best_first(&mut chosen, &choice);
         if let Some(preference) = preference {
-            prefer(&mut candidates, &choice, config.num_experts_per_tok, preference);
+            prefer(&mut chosen, &choice, config.num_experts_per_tok, preference);
         }
-        candidates.truncate(config.num_experts_per_tok);
-
-        let sum: f32 = candidates.iter().map(|&e| scores[e]).sum();
+        chosen.truncate(config.num_experts_per_tok);
+        // g_{i,t}: V3 equation 13; V2 does not normalize
+        let sum: f32 = chosen.iter().map(|&e| scores[e]).sum();
         let norm = if config.norm_topk_prob { sum + 1e-20 } else { 1.0 };
         let weight = |e: usize| scores[e] / norm * config.routed_scaling_factor;
-        candidates.into_iter().map(|e| Slot { expert: ExpertId(e), weight: weight(e) }).collect()
+        chosen.into_iter().map(|e| Slot { expert: ExpertId(e), weight: weight(e) }).collect()
     }
 }
 

@@ -9,20 +9,20 @@
 
 use super::Compute;
 use super::cache::LayerCache;
-use crate::blocks::Matrix;
+use super::linear::Linear;
+use crate::kernels::Activations;
 use crate::kernels::vector::{AddProduct, Multiply};
-use crate::kernels::{Activations, matmul};
 
 /// The convolution of one layer.
 #[derive(Clone, Debug)]
 pub struct ShortConv {
     /// `[3 * hidden_size, hidden_size]`
-    pub input: Matrix,
-    /// What the oldest position in sight is multiplied with, and so on to the token itself:
-    /// `[conv_l_cache]` of `[hidden_size]`.
+    pub input: Linear,
+    /// Factors of each position in sight, the oldest first and the token itself last: `[conv_l_cache]`
+    /// of `[hidden_size]`.
     pub taps: Vec<Vec<f32>>,
     /// `[hidden_size, hidden_size]`
-    pub output: Matrix,
+    pub output: Linear,
 }
 
 impl ShortConv {
@@ -30,9 +30,7 @@ impl ShortConv {
     /// added.
     pub fn forward(&self, ctx: &Compute, x: &Activations, cache: &mut LayerCache) -> Vec<f32> {
         let (tokens, past, width) = (x.tokens(), cache.len(), x.width);
-        ctx.observe(&["shortconv.in_proj"], 1, x);
-        let mut projected = vec![0.0; tokens * 3 * width];
-        matmul(ctx.tier, ctx.pool, &self.input, x, &mut projected);
+        let mut projected = self.input.forward(ctx, x);
         for token in projected.chunks_exact_mut(3 * width) {
             let (b, h) = token.split_at_mut(2 * width);
             ctx.tier.run(Multiply { out: &mut b[..width], x: h });
@@ -54,9 +52,6 @@ impl ShortConv {
             ctx.tier.run(Multiply { out: y, x: gate });
         }
         let out = Activations::new(ctx.tier, &out, width);
-        ctx.observe(&["shortconv.out_proj"], 1, &out);
-        let mut y = vec![0.0; tokens * width];
-        matmul(ctx.tier, ctx.pool, &self.output, &out, &mut y);
-        y
+        self.output.forward(ctx, &out)
     }
 }

@@ -49,15 +49,25 @@ pub struct Preference {
     pub margin: f32,
 }
 
-/// Takes experts that are ready.
-pub type Take<'a> = &'a mut dyn FnMut(&[(ExpertId, &Expert)]);
+/// The experts of one visit, pulled as they become resident.
+pub trait Arrivals {
+    /// Resident experts that were not handed out yet, each expert of the visit once, with their weights;
+    /// `None` after the last. What was handed out before may be evicted from now on. Waits where none is
+    /// resident, but for the first call, which then hands out none: there may be work that needs no
+    /// routed expert.
+    ///
+    /// # Errors
+    /// Where an expert could not be had; some of them may have been handed out.
+    fn next_ready(&mut self) -> Result<Option<Vec<(ExpertId, &Expert)>>, WeightsError>;
+}
 
 /// Gives out experts. Several sequences may do so at the same time.
 pub trait ExpertStore: Send + Sync {
-    /// Gives `take` the experts that `visit` needs, each once, as many at a time as are ready.
-    /// Where none is at first, `take` gets none before the store waits: there may be work that
-    /// needs no expert. Where it fails, `take` has seen only some of them.
-    fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError>;
+    /// Begins to fetch the experts that `visit` needs.
+    ///
+    /// # Errors
+    /// Where an expert cannot be had.
+    fn fetch<'a>(&'a self, visit: &Visit) -> Result<Box<dyn Arrivals + 'a>, WeightsError>;
 
     /// Whether a prediction of the experts that `layer` will need is useful now.
     fn wants_prefetch(&self, _layer: LayerId) -> bool {

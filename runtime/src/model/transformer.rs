@@ -113,7 +113,7 @@ impl Model {
         };
         let normed = rms_norm(ctx.tier, &x[from..], &self.norm, self.config.rms_norm_eps);
         let normed = Activations::new(ctx.tier, &normed, width);
-        ctx.observe(&["output"], 1, &normed);
+        ctx.observe("output", 1, &normed);
         let mut logits = vec![0.0; normed.tokens() * self.config.vocab_size];
         matmul(ctx.tier, ctx.pool, &self.output, &normed, &mut logits);
         Ok(logits)
@@ -129,7 +129,7 @@ impl Model {
         if self.experts.wants_prefetch(LayerId(layer)) {
             let normed = rms_norm(ctx.tier, x, ffn_norm, self.config.rms_norm_eps);
             let normed = Activations::new(ctx.tier, &normed, self.config.hidden_size);
-            let slots = moe.router.route(ctx.tier, ctx.pool, &self.config.moe, &normed, None);
+            let slots = moe.router.route(ctx, &self.config.moe, &normed, None);
             let per_token = self.config.moe.num_experts_per_tok;
             self.experts.prefetch(&Visit { layer: LayerId(layer), slots: &slots, per_token });
         }

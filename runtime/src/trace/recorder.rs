@@ -10,7 +10,7 @@ use super::{COLUMNS, FIRST_LINE};
 use crate::checkpoint::{Config, ExpertId, LayerId, WeightsError};
 use crate::experts::ExpertIndex;
 use crate::experts::policies::ExpertKey;
-use crate::model::{ExpertStore, Preference, Stats, Take, Visit};
+use crate::model::{Arrivals, ExpertStore, Preference, Stats, Visit};
 
 /// A store that forwards to another one and records the visits.
 pub struct Recorder {
@@ -150,9 +150,9 @@ fn header(out: &mut dyn Write, name: &str, config: &Config, index: &ExpertIndex)
 }
 
 impl ExpertStore for Recorder {
-    fn for_each(&self, visit: &Visit, take: Take) -> Result<(), WeightsError> {
+    fn fetch<'a>(&'a self, visit: &Visit) -> Result<Box<dyn Arrivals + 'a>, WeightsError> {
         self.record(visit);
-        self.store.for_each(visit, take)
+        self.store.fetch(visit)
     }
 
     fn wants_prefetch(&self, layer: LayerId) -> bool {
