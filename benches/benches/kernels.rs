@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use vaquita_benches::{Int8Peak, matrix, read};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::isa::Tier;
-use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout};
+use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout, PAGE};
 use vaquita_runtime::kernels::cached::EntryFormat;
 use vaquita_runtime::kernels::{Activations, matmul};
 use vaquita_runtime::threads::Pool;
@@ -77,12 +77,13 @@ fn attention(c: &mut Criterion) {
     let formats = [("f16", EntryFormat::F16), ("q8", EntryFormat::Q8 { halves: 64 })];
     for tier in Tier::available().into_iter().skip_while(|tier| tier.name() == "scalar") {
         for (name, format) in formats {
-            let mut bytes = Vec::new();
-            (0..POSITIONS).for_each(|_| format.encode(&numbers, &mut bytes));
+            let mut page = Vec::new();
+            (0..PAGE).for_each(|_| format.encode(&numbers, &mut page));
+            let pages = vec![page; POSITIONS / PAGE];
             let mut out = vec![0.0; HEADS * 512];
             let attention = CausalAttention {
                 queries: &queries,
-                entries: Entries { format, bytes: &bytes },
+                entries: Entries { format, pages: &pages },
                 past: POSITIONS - 1,
                 heads: HEADS,
                 layout,

@@ -5,7 +5,7 @@ use vaquita_lcg::Lcg;
 use vaquita_runtime::blocks::coded::Packer;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
 use vaquita_runtime::isa::Tier;
-use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout};
+use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout, PAGE};
 use vaquita_runtime::kernels::cached::EntryFormat;
 use vaquita_runtime::kernels::vector::{
     AddProduct, AddScaled, ClampedSwiGlu, Exp, Multiply, RmsNorm, Sigmoid, Softmax, SwiGlu,
@@ -214,9 +214,11 @@ proptest! {
             format.encode(entry, &mut bytes);
             format.decode(&bytes[at..], entry);
         }
+        let pages: Vec<Vec<u8>> =
+            bytes.chunks(PAGE * format.bytes(width)).map(<[u8]>::to_vec).collect();
         let run = |tier: Tier, threads: usize| {
             let mut out = vec![0.0; tokens * heads * value_width];
-            let entries = Entries { format, bytes: &bytes };
+            let entries = Entries { format, pages: &pages };
             let attention = CausalAttention {
                 queries: &queries, entries, past, heads, layout, scale: 0.3, window,
                 sinks: sink.then_some(&sinks[..]),

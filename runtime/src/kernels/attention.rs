@@ -26,20 +26,36 @@ use crate::threads::Pool;
 /// Positions per block.
 pub const BLOCK: usize = 32;
 
-/// Cached entries, `[positions, width]`.
+/// Positions of a page of cached entries: a multiple of [`BLOCK`].
+pub const PAGE: usize = 2 * BLOCK;
+
+/// Cached entries, `[positions, width]`, in pages (paged attention: arXiv 2309.06180).
 #[derive(Clone, Copy, Debug)]
 pub struct Entries<'a> {
     /// Element format.
     pub format: EntryFormat,
-    /// Entries, one after the other.
-    pub bytes: &'a [u8],
+    /// Pages of [`PAGE`] entries; the last one may have fewer.
+    pub pages: &'a [Vec<u8>],
 }
 
-impl Entries<'_> {
-    /// The entries of a range of positions.
-    fn of(self, positions: Range<usize>, width: usize) -> Self {
-        let len = self.format.bytes(width);
-        Self { bytes: &self.bytes[positions.start * len..positions.end * len], ..self }
+impl<'a> Entries<'a> {
+    /// The entries of at most [`BLOCK`] positions, of `len` bytes each, in one piece: copied to `scratch`
+    /// where they lie in two pages, as they may under a sliding window.
+    #[inline(always)]
+    fn block<'s>(self, positions: Range<usize>, len: usize, scratch: &'s mut Vec<u8>) -> &'s [u8]
+    where
+        'a: 's,
+    {
+        let (page, from) = (positions.start / PAGE, positions.start % PAGE);
+        let here = positions.len().min(PAGE - from);
+        let first = &self.pages[page][from * len..(from + here) * len];
+        if here == positions.len() {
+            return first;
+        }
+        scratch.clear();
+        scratch.extend_from_slice(first);
+        scratch.extend_from_slice(&self.pages[page + 1][..(positions.len() - here) * len]);
+        scratch
     }
 }
 
@@ -108,7 +124,8 @@ impl CausalAttention<'_> {
             tier.run(Attend {
                 queries: &self.queries[query * key_width..][..heads * key_width],
                 key_width,
-                entries: self.entries.of(start..end, width),
+                entries: self.entries,
+                positions: start..end,
                 width,
                 key_at: pair * key_width,
                 value_at: values_at + pair * value_width,
@@ -128,6 +145,8 @@ struct Attend<'a> {
     key_width: usize,
     /// Entries, `[positions, width]`.
     entries: Entries<'a>,
+    /// Positions that the token sees.
+    positions: Range<usize>,
     /// Elements per entry.
     width: usize,
     /// Offset of the key in an entry.
@@ -168,14 +187,17 @@ impl Attend<'_> {
             queries.zip(self.out.chunks_exact_mut(value_width)).enumerate()
         {
             let sinks = self.sinks.map(|sinks| &sinks[head..head + 1]);
-            attend::<I, C, 1>(isa, Attend { queries, out, sinks, ..self });
+            let positions = self.positions.clone();
+            attend::<I, C, 1>(isa, Attend { queries, positions, out, sinks, ..self });
         }
     }
 }
 
 #[inline(always)]
 fn attend<I: Isa, C: Cached, const H: usize>(isa: I, call: Attend) {
-    let Attend { queries, key_width, entries, width, key_at, value_at, scale, sinks, out } = call;
+    let Attend { queries, key_width, entries, positions, width, key_at, value_at, scale, .. } =
+        call;
+    let (sinks, out) = (call.sinks, call.out);
     let entry_bytes = entries.format.bytes(width);
     let uniform = entries.format.uniform(width);
     let halves_at = entry_bytes - 2 * (width - uniform);
@@ -198,7 +220,10 @@ fn attend<I: Isa, C: Cached, const H: usize>(isa: I, call: Attend) {
     }
     out.fill(0.0);
 
-    for block in entries.bytes.chunks(BLOCK * entry_bytes) {
+    let mut scratch = Vec::new();
+    for start in positions.clone().step_by(BLOCK) {
+        let block = start..positions.end.min(start + BLOCK);
+        let block = entries.block(block, entry_bytes, &mut scratch);
         let mut scores = [[f32::NEG_INFINITY; BLOCK]; H];
         for (at, entry) in block.chunks_exact(entry_bytes).enumerate() {
             let mut dots = [isa.splat(0.0); H];

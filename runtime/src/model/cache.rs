@@ -1,10 +1,11 @@
-//! What a sequence leaves behind: per layer and position, what later tokens need of it. For MLA that is the
-//! latent and its rotary key, for grouped-query attention keys and values, for a short convolution the last few
-//! inputs.
+//! The state of a sequence: per layer and position, the entry that later tokens need. For MLA that is the
+//! latent and its rotary key, for grouped-query attention keys and values, for a short convolution the
+//! last few inputs. A layer grows by pages of [`PAGE`] positions and never copies one, so that the memory
+//! it takes is the memory that was planned.
 
 use crate::checkpoint::Config;
 use crate::checkpoint::config::{AttentionConfig, LayerType};
-use crate::kernels::attention::Entries;
+use crate::kernels::attention::{Entries, PAGE};
 use crate::kernels::cached::EntryFormat;
 
 /// Positions of a convolution that are kept besides those that the next token needs, so that a sequence can be
@@ -54,9 +55,10 @@ pub struct LayerCache {
     format: EntryFormat,
     /// Positions that the next token needs, where it does not need all.
     needed: Option<usize>,
-    /// Positions that are no longer kept.
+    /// Positions before the first page, which are no longer kept.
     dropped: usize,
-    data: Vec<u8>,
+    /// [`PAGE`] entries each, the last one as many as there are; all with the capacity of a whole page.
+    pages: Vec<Vec<u8>>,
 }
 
 impl KvCache {
@@ -78,7 +80,7 @@ impl KvCache {
 
     /// Bytes that the entries take.
     pub fn bytes(&self) -> usize {
-        self.layers.iter().map(|layer| layer.data.capacity()).sum()
+        self.layers.iter().map(LayerCache::capacity).sum()
     }
 
     /// Forgets positions from `len` on, and gives how many remain: `len`, or none where a layer no longer has what
@@ -130,10 +132,11 @@ fn entry_format(config: &Config, layer: usize, ty: CacheType) -> EntryFormat {
     }
 }
 
-/// Positions that a layer keeps of a sequence of `context` tokens that is read `chunk` tokens at a time.
+/// Positions that a layer has room for when a sequence of `context` tokens is read `chunk` tokens at a
+/// time: whole pages.
 pub fn kept_positions(config: &Config, layer: usize, context: usize, chunk: usize) -> usize {
-    let kept = needed_positions(config, layer).map(|needed| 2 * (needed + KEPT_FOR_CONV) + chunk);
-    context.min(kept.unwrap_or(context))
+    let kept = needed_positions(config, layer).map(|needed| needed + KEPT_FOR_CONV + PAGE + chunk);
+    context.min(kept.unwrap_or(context)).next_multiple_of(PAGE)
 }
 
 fn needed_positions(config: &Config, layer: usize) -> Option<usize> {
@@ -151,7 +154,7 @@ impl LayerCache {
             format: entry_format(config, layer, ty),
             needed: needed_positions(config, layer),
             dropped: 0,
-            data: Vec::new(),
+            pages: Vec::new(),
         }
     }
 
@@ -161,11 +164,19 @@ impl LayerCache {
     }
 
     fn kept(&self) -> usize {
-        self.data.len() / self.entry_bytes()
+        self.kept_bytes() / self.entry_bytes()
     }
 
     fn entry_bytes(&self) -> usize {
         self.format.bytes(self.width)
+    }
+
+    fn page_bytes(&self) -> usize {
+        PAGE * self.entry_bytes()
+    }
+
+    fn capacity(&self) -> usize {
+        self.pages.iter().map(Vec::capacity).sum()
     }
 
     /// Whether nothing is cached.
@@ -175,29 +186,57 @@ impl LayerCache {
 
     /// Adds positions, `[tokens, width]`.
     pub fn push(&mut self, entries: &[f32]) {
+        let page_bytes = self.page_bytes();
         for entry in entries.chunks_exact(self.width) {
-            self.format.encode(entry, &mut self.data);
+            if self.pages.last().is_none_or(|page| page.len() == page_bytes) {
+                self.pages.push(Vec::with_capacity(page_bytes));
+            }
+            let page = self.pages.last_mut().expect("there is a page with room");
+            self.format.encode(entry, page);
         }
     }
 
-    /// What the layer holds, to be taken back by [`LayerCache::restore`].
-    pub fn bytes(&self) -> &[u8] {
-        &self.data
+    /// Bytes of the kept entries.
+    pub fn kept_bytes(&self) -> usize {
+        let before = self.pages.len().saturating_sub(1) * self.page_bytes();
+        self.pages.last().map_or(0, |last| before + last.len())
     }
 
-    /// Takes back what [`LayerCache::bytes`] gave after `positions` positions; says whether the bytes are as many
-    /// as the next token needs.
-    pub fn restore(&mut self, positions: usize, bytes: Vec<u8>) -> bool {
-        self.data = bytes;
-        let kept = self.kept();
+    /// The kept entries, page by page, for [`LayerCache::restore`].
+    pub fn pages(&self) -> &[Vec<u8>] {
+        &self.pages
+    }
+
+    /// Replaces the entries by those after `positions` positions, of which `len` bytes were kept; `read`
+    /// fills one page at a time. Says whether the bytes are whole entries, and as many as the next token
+    /// needs; where they are not, nothing is read.
+    ///
+    /// # Errors
+    /// Those of `read`, after which the cache is incomplete.
+    pub fn restore<E>(
+        &mut self,
+        positions: usize,
+        len: usize,
+        mut read: impl FnMut(&mut [u8]) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let kept = len / self.entry_bytes();
         let needed = self.needed.map_or(positions, |needed| needed.min(positions));
-        self.dropped = positions.saturating_sub(kept);
-        self.data.len().is_multiple_of(self.entry_bytes()) && (needed..=positions).contains(&kept)
+        if !len.is_multiple_of(self.entry_bytes()) || !(needed..=positions).contains(&kept) {
+            return Ok(false);
+        }
+        (self.dropped, self.pages) = (positions - kept, Vec::new());
+        for at in (0..len).step_by(self.page_bytes()) {
+            let mut page = Vec::with_capacity(self.page_bytes());
+            page.resize(self.page_bytes().min(len - at), 0);
+            read(&mut page)?;
+            self.pages.push(page);
+        }
+        Ok(true)
     }
 
     /// All positions, for layers that keep all.
     pub fn entries(&self) -> Entries<'_> {
-        Entries { format: self.format, bytes: &self.data }
+        Entries { format: self.format, pages: &self.pages }
     }
 
     /// One position's entry, `[width]`.
@@ -205,19 +244,17 @@ impl LayerCache {
     /// # Panics
     /// Where the position is not kept.
     pub fn read(&self, position: usize, entry: &mut [f32]) {
-        let len = self.entry_bytes();
-        self.format.decode(&self.data[(position - self.dropped) * len..][..len], entry);
+        let (len, at) = (self.entry_bytes(), position - self.dropped);
+        self.format.decode(&self.pages[at / PAGE][at % PAGE * len..][..len], entry);
     }
 
-    /// Lets go of what no token to come will need. Not within a forward pass: it may have to be taken back.
+    /// Releases pages that no token to come will need. Not within a forward pass, which may have to be
+    /// rolled back.
     pub(crate) fn drop_old(&mut self) {
         let Some(needed) = self.needed else { return };
-        let keep = needed + KEPT_FOR_CONV;
-        let kept = self.kept();
-        if kept >= 2 * keep {
-            self.data.drain(..(kept - keep) * self.entry_bytes());
-            self.dropped += kept - keep;
-        }
+        let pages = self.kept().saturating_sub(needed + KEPT_FOR_CONV) / PAGE;
+        self.pages.drain(..pages);
+        self.dropped += pages * PAGE;
     }
 
     fn can_go_on_from(&self, len: usize) -> bool {
@@ -226,6 +263,94 @@ impl LayerCache {
 
     fn truncate(&mut self, len: usize) {
         self.dropped = self.dropped.min(len);
-        self.data.truncate((len - self.dropped) * self.entry_bytes());
+        let kept = len - self.dropped;
+        self.pages.truncate(kept.div_ceil(PAGE));
+        let len = kept * self.entry_bytes();
+        let before = self.pages.len().saturating_sub(1) * self.page_bytes();
+        if let Some(last) = self.pages.last_mut() {
+            last.truncate(len - before);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(needed: Option<usize>) -> LayerCache {
+        let format = EntryFormat::F16;
+        LayerCache { width: 8, format, needed, dropped: 0, pages: Vec::new() }
+    }
+
+    fn push(cache: &mut LayerCache, positions: std::ops::Range<usize>) {
+        positions.for_each(|position| cache.push(&[position as f32; 8]));
+    }
+
+    fn first_number(cache: &LayerCache, position: usize) -> usize {
+        let mut entry = [0.0; 8];
+        cache.read(position, &mut entry);
+        entry[0] as usize
+    }
+
+    #[test]
+    fn it_grows_by_pages_that_stay_where_they_are() {
+        let mut cache = layer(None);
+        push(&mut cache, 0..1);
+        let first = cache.pages[0].as_ptr();
+        for position in 1..10 * PAGE {
+            push(&mut cache, position..position + 1);
+            assert_eq!(cache.capacity(), cache.len().div_ceil(PAGE) * PAGE * 16);
+        }
+        assert_eq!(cache.pages[0].as_ptr(), first);
+        assert!((0..cache.len()).all(|position| first_number(&cache, position) == position));
+    }
+
+    #[test]
+    fn it_is_cut_anywhere_and_goes_on() {
+        for len in [0, 1, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE] {
+            let mut cache = layer(None);
+            push(&mut cache, 0..3 * PAGE);
+            cache.truncate(len);
+            assert_eq!((cache.len(), cache.kept_bytes()), (len, len * 16));
+            push(&mut cache, len..3 * PAGE + 5);
+            assert!((0..cache.len()).all(|position| first_number(&cache, position) == position));
+        }
+    }
+
+    #[test]
+    fn a_window_keeps_what_it_needs_and_little_more() {
+        let mut cache = layer(Some(3));
+        for position in 0..20 * PAGE {
+            cache.drop_old();
+            push(&mut cache, position..position + 1);
+            assert_eq!(cache.len(), position + 1);
+            let kept = cache.kept();
+            assert!(kept > 3 + KEPT_FOR_CONV || cache.dropped == 0, "{kept} kept at {position}");
+            assert!(kept <= 3 + KEPT_FOR_CONV + PAGE, "{kept} kept at {position}");
+            assert_eq!(first_number(&cache, position), position);
+        }
+    }
+
+    #[test]
+    fn pages_are_restored_as_they_were_and_other_lengths_are_refused() {
+        let mut cache = layer(None);
+        push(&mut cache, 0..PAGE + 7);
+        let bytes: Vec<u8> = cache.pages().concat();
+        let restore = |positions, len: usize| {
+            let (mut back, mut at) = (layer(None), 0);
+            let read = |page: &mut [u8]| {
+                page.copy_from_slice(&bytes[at..at + page.len()]);
+                at += page.len();
+                Ok::<_, ()>(())
+            };
+            back.restore(positions, len, read).unwrap().then_some(back)
+        };
+        let mut back = restore(PAGE + 7, bytes.len()).unwrap();
+        assert_eq!(back.pages, cache.pages);
+        push(&mut back, PAGE + 7..2 * PAGE);
+        assert_eq!(first_number(&back, 2 * PAGE - 1), 2 * PAGE - 1);
+        assert!(restore(PAGE + 8, bytes.len()).is_none());
+        assert!(restore(PAGE + 6, bytes.len()).is_none());
+        assert!(restore(PAGE + 7, bytes.len() - 1).is_none());
     }
 }

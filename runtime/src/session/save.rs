@@ -131,9 +131,9 @@ impl Session {
         }
         out.write_all(note)?;
         for layer in 0..layers {
-            let bytes = self.cache.layer(layer).bytes();
-            out.write_all(&(bytes.len() as u64).to_le_bytes())?;
-            out.write_all(bytes)?;
+            let layer = self.cache.layer(layer);
+            out.write_all(&(layer.kept_bytes() as u64).to_le_bytes())?;
+            layer.pages().iter().try_for_each(|page| out.write_all(page))?;
         }
         let checksum = out.hasher.finalize().to_le_bytes();
         let mut file = out.inner;
@@ -180,8 +180,9 @@ impl Session {
         let note = file.bytes(note)?;
         for layer in 0..cache.layers() {
             let len = file.u64()?;
-            let bytes = file.bytes(len)?;
-            if !cache.layer(layer).restore(tokens.len(), bytes) {
+            let bytes = usize::try_from(len).unwrap_or(usize::MAX);
+            let read = |page: &mut [u8]| file.read(page);
+            if !cache.layer(layer).restore(tokens.len(), bytes, read)? {
                 return Err(file.damaged(format!("{len} bytes in layer {layer}")));
             }
         }
@@ -255,11 +256,20 @@ impl<'a> Reader<'a> {
     }
 
     fn bytes(&mut self, len: u64) -> Result<Vec<u8>, SaveError> {
-        self.left = self.left.checked_sub(len).ok_or_else(|| self.damaged("it ends too soon"))?;
+        if len > self.left {
+            return Err(self.damaged("it ends too soon"));
+        }
         let mut bytes = vec![0; len as usize];
-        self.file.inner.read_exact(&mut bytes).map_err(|error| self.failed(error))?;
-        self.file.hasher.update(&bytes);
+        self.read(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> Result<(), SaveError> {
+        let left = self.left.checked_sub(bytes.len() as u64);
+        self.left = left.ok_or_else(|| self.damaged("it ends too soon"))?;
+        self.file.inner.read_exact(bytes).map_err(|error| self.failed(error))?;
+        self.file.hasher.update(bytes);
+        Ok(())
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], SaveError> {
