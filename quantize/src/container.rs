@@ -13,7 +13,7 @@ use vaquita_runtime::checkpoint::{
 };
 use vaquita_runtime::gguf::{ALIGNMENT_KEY, GgmlType, GgufError, GgufWriter, Metadata, TensorPlan};
 
-use crate::plan::{Plan, expert_layers, expert_specs};
+use crate::plan::types::{Plan, expert_layers, expert_specs};
 use crate::sources::Identity;
 
 /// `general.alignment`: every record starts on a page.

@@ -9,6 +9,7 @@
 pub mod container;
 pub mod convert;
 pub mod encoders;
+mod error;
 pub mod export;
 pub mod hessian;
 pub mod importance;
@@ -21,9 +22,11 @@ mod progress;
 pub mod report;
 pub mod sources;
 mod stop;
+mod verify;
 
+pub use error::QuantizeError;
 pub use parts::{JoinError, Part, join};
-pub use pipeline::{Job, QuantizeError, quantize, quantize_part, quantize_until};
+pub use pipeline::{Job, quantize, quantize_part, quantize_until};
 pub use plan::{Allocation, DenseTypes, Material, Plan, PlanError, Survey, Target, mixed};
 pub use progress::{Progress, Stage};
 pub use report::{LayerReport, Report, TensorReport};

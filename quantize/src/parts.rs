@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use vaquita_runtime::gguf::{Gguf, GgufError, GgufWriter, Metadata, TensorPlan};
 
 use crate::container::{self, CHECKSUMS_KEY, ContainerError, Item, Layout};
+use crate::error::QuantizeError;
 use crate::partial::PartialFile;
-use crate::pipeline::{QuantizeError, verify};
 use crate::progress::{Progress, Stage};
+use crate::verify::verify;
 
 const NUMBER_KEY: &str = "vaquita.part.number";
 const COUNT_KEY: &str = "vaquita.part.count";

@@ -7,14 +7,13 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 use vaquita_runtime::blocks::{BlockType, Matrix};
-use vaquita_runtime::checkpoint::gguf_weights::{OpenError, record_layout};
-use vaquita_runtime::checkpoint::{
-    ExpertSpec, GgufWeights, Projection, Verify, Weights, WeightsError,
-};
-use vaquita_runtime::gguf::{Gguf, GgufError, GgufWriter, Metadata};
+use vaquita_runtime::checkpoint::gguf_weights::record_layout;
+use vaquita_runtime::checkpoint::{ExpertSpec, Projection, Weights, WeightsError};
+use vaquita_runtime::gguf::{GgufError, GgufWriter, Metadata};
 
 use crate::container::{CHECKSUMS_KEY, ContainerError, Inventory, Item, Layout};
 use crate::encoders::{self, Distortion, EncodeError, Feedback, Guide};
+use crate::error::QuantizeError;
 use crate::importance::Importance;
 use crate::journal::{Entry, Journal};
 use crate::parts::Part;
@@ -23,122 +22,10 @@ use crate::progress::{Progress, Stage};
 use crate::report::Report;
 use crate::sources::Identity;
 use crate::stop::Stop;
+use crate::verify::verify;
 
 /// Number of weights that are encoded together before they are written; bounds memory.
 const WEIGHTS_AT_ONCE: u64 = 32 << 20;
-
-/// Error of making a file.
-#[derive(Debug, thiserror::Error)]
-pub enum QuantizeError {
-    /// The output would replace the source.
-    #[error("{out} is part of the source; choose another output file")]
-    OverSource {
-        /// The output.
-        out: PathBuf,
-    },
-    /// The output cannot be created.
-    #[error(
-        "cannot create a file for {out}: {source}; choose an output file in a folder that exists and can be written to"
-    )]
-    Create {
-        /// The output.
-        out: PathBuf,
-        /// The I/O error.
-        source: io::Error,
-    },
-    /// Another process holds the journal lock.
-    #[error("another process is making {out}; wait for it, or choose another output file")]
-    Busy {
-        /// The output.
-        out: PathBuf,
-    },
-    /// The disk is full; the work can be resumed.
-    #[error(
-        "the disk of {out} is full; the file takes {needed} bytes: free some and run the same command again, which goes on from here, or choose fewer bits or another disk"
-    )]
-    Full {
-        /// The output.
-        out: PathBuf,
-        /// Bytes of the whole file.
-        needed: u64,
-    },
-    /// The disk is full, and there is nothing to resume from.
-    #[error(
-        "the disk of {out} is full; the file takes {needed} bytes: free some, or choose fewer bits or another disk, and run the same command again, which starts over"
-    )]
-    NoRoom {
-        /// The output.
-        out: PathBuf,
-        /// Bytes of the whole file.
-        needed: u64,
-    },
-    /// Writing failed, and there is nothing to resume from.
-    #[error("writing {out}: {source}; the same command starts over")]
-    Unwritten {
-        /// The output.
-        out: PathBuf,
-        /// The I/O error.
-        source: io::Error,
-    },
-    /// The work was asked to stop.
-    #[error(
-        "{out} is not finished: stopped after a step, as asked; the same command goes on from here"
-    )]
-    Stopped {
-        /// The output.
-        out: PathBuf,
-    },
-    /// Writing failed.
-    #[error("writing {out}: {source}; the same command goes on from here")]
-    Write {
-        /// The output.
-        out: PathBuf,
-        /// The I/O error.
-        source: io::Error,
-    },
-    /// A weight cannot be encoded.
-    #[error("tensor {name}: {source}")]
-    Encode {
-        /// The tensor.
-        name: String,
-        /// The encoding error.
-        source: EncodeError,
-    },
-    /// Calibration during quantization failed.
-    #[error(transparent)]
-    Calibrate(Box<dyn std::error::Error + Send + Sync>),
-    /// Reading the source failed.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// The file cannot be laid out.
-    #[error(transparent)]
-    Container(#[from] ContainerError),
-    /// The container cannot be written or read back.
-    #[error(transparent)]
-    Gguf(#[from] GgufError),
-    /// The finished file does not open as a model.
-    #[error("the finished file is not sound: {0}")]
-    Open(#[from] OpenError),
-    /// The finished file differs from what was written.
-    #[error("{name} was written to {out} and reads back differently; check the disk")]
-    Verify {
-        /// The output.
-        out: PathBuf,
-        /// The tensor.
-        name: String,
-    },
-}
-
-impl QuantizeError {
-    /// The same error if there is nothing to resume from.
-    pub(crate) fn starts_over(self) -> Self {
-        match self {
-            Self::Full { out, needed } => Self::NoRoom { out, needed },
-            Self::Write { out, source } => Self::Unwritten { out, source },
-            other => other,
-        }
-    }
-}
 
 /// A file to be made.
 pub struct Job<'a> {
@@ -414,33 +301,4 @@ fn encode_expert(
         distortion += lost;
     }
     Ok((record, distortion))
-}
-
-/// Compares every tensor with what was written, and opens a whole file as a model.
-pub(crate) fn verify(
-    out: &Path,
-    partial: &Path,
-    checksums: &[u32],
-    whole: bool,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<(), QuantizeError> {
-    let differs = |name: &str| QuantizeError::Verify { out: out.to_path_buf(), name: name.into() };
-    if whole {
-        GgufWeights::open(partial, Verify::Never)?;
-    }
-    let gguf = Gguf::open(partial)?;
-    if gguf.metadata().u32s(CHECKSUMS_KEY)?.as_deref() != Some(checksums) {
-        return Err(differs(CHECKSUMS_KEY));
-    }
-    let total = gguf.tensors().iter().map(|tensor| tensor.len).sum();
-    let mut reporter = Progress { stage: Stage::Verifying, done: 0, total }.with(progress);
-    for (tensor, expected) in gguf.tensors().iter().zip(checksums) {
-        let bytes = gguf.bytes(tensor);
-        if crc32fast::hash(&bytes) != *expected {
-            return Err(differs(&tensor.name));
-        }
-        bytes.release();
-        reporter.add(tensor.len);
-    }
-    Ok(())
 }

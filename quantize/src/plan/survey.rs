@@ -16,8 +16,8 @@ use vaquita_runtime::checkpoint::{
 };
 use vaquita_runtime::gguf::Metadata;
 
+use super::error::PlanError;
 use super::knapsack::Choice;
-use super::mixed::PlanError;
 use super::{Plan, dense, expert_layers, expert_specs, fit};
 use crate::container::{self, ContainerError, Inventory};
 use crate::encoders::{self, Distortion, Guide, Sample};
