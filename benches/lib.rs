@@ -6,12 +6,12 @@ use vaquita_runtime::blocks::{BlockType, GROUP, Matrix, TILE_ROWS};
 use vaquita_runtime::isa::{Features, Isa, Kernel, TileSimd};
 use vaquita_runtime::threads::Pool;
 
-/// Weights whose codes are arbitrary, and indices into grids spread over all entries: speed does not
-/// depend on them otherwise. Plain numbers are all 0x3c3c..., which is an ordinary one in each type,
-/// and so are MXFP4's scales: denormals would be slow.
+/// Weights with arbitrary codes, and grid indices spread over all entries: speed does not depend on
+/// the values otherwise. Plain numbers are all 0x3c3c..., a normal number in each type, and so are
+/// MXFP4's scales: denormals would be slow.
 ///
 /// # Panics
-/// Where the type cannot have that shape.
+/// Panics if the type cannot have that shape.
 pub fn matrix(ty: BlockType, rows: usize, cols: usize) -> Matrix {
     let len = ty.byte_len(rows, cols).expect("the shape fits the type");
     let mut bytes = vec![0x3c; len];
@@ -24,7 +24,7 @@ pub fn matrix(ty: BlockType, rows: usize, cols: usize) -> Matrix {
     Matrix::new(ty, rows, cols, bytes.into()).expect("the length is right")
 }
 
-/// Reads all of `bytes` on all threads, and nothing else: what any decode is bounded by.
+/// Reads all of `bytes` on all threads and nothing else: the upper bound on decoding.
 pub fn read(pool: &Pool, bytes: &[u8]) {
     let chunk = bytes.len().div_ceil(pool.threads());
     pool.run(pool.threads(), &|i| {
@@ -34,16 +34,16 @@ pub fn read(pool: &Pool, bytes: &[u8]) {
     });
 }
 
-/// An instruction set's products of int8, with weights in registers and inputs in the nearest cache: what any prompt
-/// is bounded by.
+/// Peak rate of an instruction set's int8 products, with weights in registers and inputs in the L1
+/// cache: the upper bound on prompts.
 pub struct Int8Peak {
-    /// How often it goes round.
+    /// Number of iterations.
     pub rounds: usize,
 }
 
 impl Kernel for Int8Peak {
     const FEATURES: Features = Features::Products;
-    /// Operations, a multiplication and an addition each.
+    /// Operations; a multiplication and an addition count as two.
     type Output = usize;
 
     #[inline(always)]
@@ -64,7 +64,7 @@ impl Int8Peak {
         }
         let mut sums = [[wide.splat_i32(0); 2]; TOKENS / 2];
         for _ in 0..self.rounds {
-            // The compiler does not know that they stay the same.
+            // Prevents the compiler from treating the inputs as constant.
             let inputs = black_box(&inputs);
             for (sums, pair) in sums.iter_mut().zip(inputs.as_chunks::<2>().0) {
                 *sums = wide.dot_table_pair(*sums, &weights, [&pair[0], &pair[1]]);

@@ -1,4 +1,4 @@
-//! What the tests that cross crates share: where test data lies, and models opened from it.
+//! Helpers shared by tests that cross crates: locations of test data, and models opened from it.
 
 pub mod store;
 
@@ -89,7 +89,7 @@ pub fn goldens(path: &Path) -> Vec<Golden> {
     numbers.map(pair).collect()
 }
 
-/// The largest difference.
+/// Largest absolute difference.
 pub fn largest_error(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
@@ -109,12 +109,13 @@ pub fn mean_divergence(logits: &[f32], reference: &[f32], vocabulary: usize) -> 
     rows.map(divergence).sum::<f64>() / (logits.len() / vocabulary) as f64
 }
 
-/// The bits of floats, for comparisons that leave nothing out.
+/// The bits of floats, for exact comparisons.
 pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Quantizes a checkpoint into `out`, under a target where there is one, else with one type, and opens it.
+/// Quantizes a checkpoint into `out` and opens it, with a mixed plan if there is a target,
+/// otherwise with one type.
 pub fn quantized(source: &Path, out: &Path, ty: BlockType, target: Option<Target>) -> Arc<Model> {
     quantized_by(source, out, |material| match target {
         Some(target) => mixed(material, target, &mut |_| {}).expect("it can be reached"),

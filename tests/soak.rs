@@ -1,6 +1,7 @@
-//! A long run: the reference model generates with a quarter of its experts in memory, while the budget changes
-//! at random. Every token's logits must be those of the resident model, memory must stay within bounds and not
-//! grow. `cargo run --release -p vaquita-tests --example soak [TOKENS]` (20,000 unless said otherwise).
+//! A long run: the reference model generates with a quarter of its experts in memory, while the
+//! budget changes at random. Every token's logits must equal those of the resident model, and
+//! memory must stay within bounds and not grow. `cargo run --release -p vaquita-tests --example
+//! soak [TOKENS]` (20,000 by default).
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -19,11 +20,11 @@ use vaquita_runtime::threads::Pool;
 use vaquita_tests::store::{quantize_to, resident};
 use vaquita_tests::{bits, goldens, reference};
 
-/// Tokens of one answer: then the next one begins.
+/// Tokens per answer.
 const ANSWER: usize = 200;
 const WORKLOAD: Workload =
     Workload { context: ANSWER + 80, prefill_chunk: 32, cache: CacheType::F16, sessions: 1 };
-/// What the process may grow by once it has settled: allocator slack.
+/// Allowed growth of the process once it has settled: allocator slack.
 const SLACK: u64 = 8 << 20;
 
 /// xorshift64
@@ -98,7 +99,7 @@ fn main() -> ExitCode {
         }
         let now = resident_memory();
         if done >= tokens / 5 {
-            // Experts come and go with the budget; what is left must not grow.
+            // Resident experts vary with the budget; the rest of the process must not grow.
             let others = now.saturating_sub(store.stats().expect("figures").resident_bytes);
             let settled = *settled.get_or_insert(others);
             if others > settled + SLACK {

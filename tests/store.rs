@@ -1,5 +1,5 @@
-//! Models whose experts are streamed, for tests: files to stream from, and a source that fails or stalls on
-//! demand.
+//! Models with streamed experts for tests: files to stream from, and a source that fails or stalls
+//! on demand.
 
 use std::io;
 use std::path::Path;
@@ -18,7 +18,8 @@ use vaquita_runtime::model::Model;
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 
-/// Quantizes a checkpoint into `out`: all experts e4, or of several types where `bits` per weight are given.
+/// Quantizes a checkpoint into `out`: all experts e4, or mixed types if `bits` per weight are
+/// given.
 pub fn quantize_to(source: &Path, out: &Path, bits: Option<f64>) {
     let source = sources::open(source).expect("the checkpoint opens");
     let (weights, identity) = (source.weights.as_ref(), &source.identity);
@@ -35,26 +36,26 @@ pub fn quantize_to(source: &Path, out: &Path, bits: Option<f64>) {
     quantize(&job, &mut |_| {}).expect("the checkpoint is quantized");
 }
 
-/// The model with all experts at hand.
+/// The model with all experts resident.
 pub fn resident(file: &Path) -> Arc<Model> {
     let weights = GgufWeights::open(file, Verify::First).expect("the file opens");
     Arc::new(Model::load(Arc::new(weights)).expect("the file loads"))
 }
 
-/// What a streamed model is opened with.
+/// Settings of a streamed model.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// Bytes for experts; `None` for the least that is possible.
+    /// Memory for experts in bytes; `None` for the minimum.
     pub budget: Option<usize>,
-    /// What gives way.
+    /// Eviction policy.
     pub policy: PolicyKind,
-    /// Reads at the same time.
+    /// Parallel reads.
     pub lanes: usize,
-    /// Whether to guess.
+    /// When to prefetch.
     pub prefetch: PrefetchMode,
-    /// Reads past the page cache.
+    /// Whether to bypass the page cache.
     pub direct: bool,
-    /// When checksums are verified.
+    /// When to verify checksums.
     pub verify: Verify,
 }
 
@@ -79,7 +80,7 @@ pub struct Streamed {
     pub store: Arc<Streaming>,
 }
 
-/// Opens a file for streaming; reads go through what `wrap` makes of the files.
+/// Opens a file for streaming; reads go through the source that `wrap` makes of the files.
 pub fn streamed_through(
     file: &Path,
     setting: Setting,
@@ -118,7 +119,8 @@ pub fn session(model: &Arc<Model>, prefill_chunk: usize) -> Session {
     Session::new(model.clone(), Arc::new(Pool::new(2)), options)
 }
 
-/// The bits of all logits: of a prompt, which is fed in chunks, and of tokens fed one by one.
+/// The bits of all logits, for a prompt that is fed in chunks and for tokens that are fed one by
+/// one.
 pub fn run(model: &Arc<Model>, tokens: &[u32], prompt: usize) -> Vec<u32> {
     let mut session = session(model, 7);
     let mut logits = session.feed_all(&tokens[..prompt]).expect("the prompt is read");
@@ -128,21 +130,21 @@ pub fn run(model: &Arc<Model>, tokens: &[u32], prompt: usize) -> Vec<u32> {
     super::bits(&logits)
 }
 
-/// What a source does instead of a read.
+/// Behaviour of a source instead of a read.
 pub enum Fault {
-    /// It reads.
+    /// Reads normally.
     None,
-    /// It fails.
+    /// Fails.
     Error(io::ErrorKind),
-    /// It fails after a while.
+    /// Fails after a delay.
     SlowError(Duration, io::ErrorKind),
-    /// It takes longer.
+    /// Reads after a delay.
     Stall(Duration),
-    /// One bit of what it reads is wrong.
+    /// Flips one bit of the data read.
     Flip,
 }
 
-/// A source that does what a function of the read's number says.
+/// A source with a fault that is a function of the read's number.
 pub struct Faulty<F> {
     files: Arc<Files>,
     reads: std::sync::atomic::AtomicU64,
@@ -150,7 +152,7 @@ pub struct Faulty<F> {
 }
 
 impl<F: Fn(u64) -> Fault + Send + Sync> Faulty<F> {
-    /// Reads `files`, except where `fault` says otherwise.
+    /// Reads `files`, with the faults that `fault` returns.
     pub fn new(files: Arc<Files>, fault: F) -> Arc<Self> {
         Arc::new(Self { files, reads: Default::default(), fault })
     }

@@ -1,5 +1,5 @@
-//! One kernel of one type, as often as asked and nothing else: for counting instructions under emulation
-//! (`benches/arm/count.py`), where time means nothing.
+//! Runs one kernel of one type repeatedly and nothing else, to count instructions under emulation
+//! (`benches/arm/count.py`), where timings are meaningless.
 //!
 //! `one-kernel TYPE ROWS COLS TOKENS REPETITIONS`, on the best tier of the processor.
 

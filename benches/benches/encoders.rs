@@ -9,7 +9,7 @@ use vaquita_runtime::blocks::BlockType;
 const ROWS: usize = 256;
 const COLS: usize = 2048;
 
-/// Numbers spread like weights: sums of uniform ones.
+/// Numbers distributed like weights: sums of uniform ones.
 fn weights() -> Vec<f32> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut uniform = || {

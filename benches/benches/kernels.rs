@@ -1,5 +1,6 @@
-//! Matrix products of each block type, in weights per second, beside the rate at which plain reads go through
-//! the same bytes; products of int8; attention over caches. `--bin roofline` relates them to the machine's limits.
+//! Matrix products of each block type, in weights per second, compared with plain reads of the same
+//! bytes; int8 products; attention over caches. `--bin roofline` relates them to the machine's
+//! limits.
 //!
 //! `cargo bench -p vaquita-benches --bench kernels`
 
@@ -14,7 +15,7 @@ use vaquita_runtime::kernels::cached::EntryFormat;
 use vaquita_runtime::kernels::{Activations, matmul};
 use vaquita_runtime::threads::Pool;
 
-/// The shape of DeepSeek-V2-Lite's gate and up projections, eight experts of them.
+/// The shape of DeepSeek-V2-Lite's gate and up projections, for eight experts.
 const ROWS: usize = 8 * 1408;
 const COLS: usize = 2048;
 
@@ -37,7 +38,7 @@ fn products(c: &mut Criterion) {
     }
 }
 
-/// What any decode is bounded by: reading the bytes of an e4 matrix with all threads.
+/// Upper bound on decoding: all threads read the bytes of an e4 matrix.
 fn memory(c: &mut Criterion) {
     let weights = matrix(BlockType::E4, ROWS, COLS);
     let pool = Pool::new(Pool::default_threads());
@@ -46,7 +47,7 @@ fn memory(c: &mut Criterion) {
     group.bench_function("read", |b| b.iter(|| read(&pool, weights.data())));
 }
 
-/// What any prompt is bounded by: one thread's products of int8, in operations per second.
+/// Upper bound on prompts: int8 products of one thread, in operations per second.
 fn int8(c: &mut Criterion) {
     let rounds = 1 << 12;
     let mut group = c.benchmark_group("int8");
@@ -58,7 +59,7 @@ fn int8(c: &mut Criterion) {
     }
 }
 
-/// One token's heads over the latents of DeepSeek-V2-Lite, in cached numbers per second.
+/// One token's heads over the latents of DeepSeek-V2-Lite, in cached elements per second.
 fn attention(c: &mut Criterion) {
     const HEADS: usize = 16;
     const POSITIONS: usize = 4096;

@@ -1,9 +1,10 @@
-//! What each kernel reaches of what the machine has: decoding, of the rate at which memory is read; prompts, of the
-//! tier's products of int8. One table for every type and tier.
+//! Roofline: for decoding, each kernel's rate relative to the rate at which memory is read; for
+//! prompts, relative to the tier's peak rate of int8 products. One table for every type and tier.
 //!
 //! `cargo run --release -p vaquita-benches --bin roofline [THREADS [TYPE...]]`
 //!
-//! Weights for decoding take 256 MiB, more than caches hold. Those for prompts stay in a cache. Medians of 9 runs.
+//! Weights for decoding take 256 MiB, more than caches hold. Those for prompts stay in a cache.
+//! Medians of 9 runs.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -21,7 +22,7 @@ const ROWS: usize = 1408;
 const TOKENS: usize = 16;
 const RUNS: usize = 9;
 
-/// Seconds that it takes, after a run that does not count.
+/// Median duration in seconds, after a warm-up run.
 fn median(mut work: impl FnMut()) -> f64 {
     work();
     let mut times: Vec<f64> = (0..RUNS)
@@ -35,7 +36,7 @@ fn median(mut work: impl FnMut()) -> f64 {
     times[RUNS / 2]
 }
 
-/// Seconds of a product.
+/// Duration of a product in seconds.
 fn product(tier: Tier, pool: &Pool, ty: BlockType, rows: usize, tokens: usize) -> (f64, usize) {
     let weights = matrix(ty, rows, COLS);
     let x: Vec<f32> = (0..tokens * COLS).map(|i| (i % 17) as f32 - 8.0).collect();

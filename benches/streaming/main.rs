@@ -1,10 +1,11 @@
-//! Decodes with experts streamed from a file, and says how near it came to what storage and arithmetic allow.
+//! Decodes with experts streamed from a file, and compares the speed with the bounds of storage and
+//! arithmetic.
 //!
 //! `streaming FILE [--memory 3GiB] [--tokens 200] [--warm 50] [--policy reuse] [--lanes N] [--prefetch auto] [--rate MIB]`
 //!
-//! `--rate` slows reads down to so many MiB/s, to see what slower flash would give.
-//! Storage is probed first. Tokens are drawn at random, for a model of random weights routes them as variously
-//! as text. The figures are of the tokens after the first `--warm` ones.
+//! `--rate` limits reads to that many MiB/s, to simulate slower flash. Storage is probed first.
+//! Tokens are random, since a model with random weights routes them as variably as text. The
+//! figures cover the tokens after the first `--warm` ones.
 
 use std::io;
 use std::path::PathBuf;
@@ -74,7 +75,7 @@ fn args() -> Result<Args> {
     Ok(args)
 }
 
-/// xorshift64: the same tokens every time.
+/// xorshift64: the same tokens in every run.
 struct Tokens(u64, u64);
 
 impl Iterator for Tokens {
@@ -88,11 +89,11 @@ impl Iterator for Tokens {
     }
 }
 
-/// Files that answer at most at a given rate, all lanes together.
+/// Files whose reads are limited to a given rate, all lanes together.
 struct Paced {
     files: Arc<Files>,
     bytes_per_second: f64,
-    /// When the last read asked for will be done.
+    /// Time at which the last requested read is done.
     free: Mutex<Instant>,
 }
 
@@ -112,7 +113,7 @@ impl ByteSource for Paced {
 
 type Loaded = (Arc<Model>, Option<Arc<Streaming>>);
 
-/// Opens the model as [`open`] does, with reads slowed down.
+/// Opens the model as [`open`] does, with slowed reads.
 fn open_paced(args: &Args, options: &OpenOptions, plan: MemoryPlan, rate: f64) -> Result<Loaded> {
     let mut weights = GgufWeights::open(&args.file, options.verify)?;
     let files = Files::open(weights.gguf(), true).map_err(|(_, error)| error)?;

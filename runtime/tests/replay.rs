@@ -6,12 +6,12 @@ use proptest::prelude::*;
 use vaquita_runtime::checkpoint::{ExpertId, LayerId};
 use vaquita_runtime::experts::policies::{PolicyKind, Shape};
 use vaquita_runtime::trace::plot::{curves, svg};
-use vaquita_runtime::trace::replay::{Replay, ReplayError, Rule, replay};
+use vaquita_runtime::trace::replay::{EvictionRule, ReplayError, ReplayResult, replay};
 use vaquita_runtime::trace::{Trace, TraceVisit};
 
 const MIB: u64 = 1 << 20;
-const LRU: Rule = Rule::Policy(PolicyKind::Lru);
-const REUSE: Rule = Rule::Policy(PolicyKind::Reuse);
+const LRU: EvictionRule = EvictionRule::Policy(PolicyKind::Lru);
+const REUSE: EvictionRule = EvictionRule::Policy(PolicyKind::Reuse);
 
 fn excerpt(name: &str) -> Trace {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/traces");
@@ -23,7 +23,7 @@ fn cycle(trace: &Trace) -> u64 {
     trace.expert_bytes.chunks(trace.shape.experts).map(of_layer).sum()
 }
 
-fn run(trace: &Trace, rule: Rule, budget: u64) -> Replay {
+fn run(trace: &Trace, rule: EvictionRule, budget: u64) -> ReplayResult {
     replay(trace, rule, budget).unwrap()
 }
 
@@ -59,7 +59,7 @@ fn the_default_is_at_least_as_good_as_lru_and_never_better_than_the_optimum() {
         for tenths in [6, 8, 11, 12, 16, 20, 30, 50, 80, 150] {
             let budget = cycle(&trace) * tenths / 10;
             let [lru, ours, best] =
-                [LRU, REUSE, Rule::Belady].map(|rule| run(&trace, rule, budget).decode);
+                [LRU, REUSE, EvictionRule::Belady].map(|rule| run(&trace, rule, budget).decode);
             let at = format!("{name} at {} MiB", budget / MIB);
             assert!(ours.hits >= lru.hits, "{at}: {} against {}", ours.hits, lru.hits);
             assert!(ours.hits <= best.hits, "{at}: {} of {}", ours.hits, best.hits);
@@ -78,7 +78,7 @@ fn with_room_for_everything_each_expert_is_read_once_whatever_the_rule() {
         .collect();
     used.sort_unstable();
     used.dedup();
-    for rule in Rule::ALL {
+    for rule in EvictionRule::ALL {
         let run = run(&trace, rule, budget);
         let misses = [run.prefill, run.decode].map(|usage| usage.uses - usage.hits);
         assert_eq!(misses.iter().sum::<u64>(), used.len() as u64, "{}", rule.name());
@@ -161,15 +161,15 @@ proptest! {
             expert_bytes: vec![1; 24],
             visits: visits.collect(),
         };
-        let best = run(&trace, Rule::Belady, budget).decode.hits;
-        for rule in Rule::ALL {
+        let best = run(&trace, EvictionRule::Belady, budget).decode.hits;
+        for rule in EvictionRule::ALL {
             prop_assert!(run(&trace, rule, budget).decode.hits <= best, "{}", rule.name());
         }
     }
 
     #[test]
     fn more_memory_never_hurts_lru_and_the_optimum(trace in made_up(), budget in 2u64..23) {
-        for rule in [LRU, Rule::Belady] {
+        for rule in [LRU, EvictionRule::Belady] {
             let (less, more) = (run(&trace, rule, budget), run(&trace, rule, budget + 1));
             prop_assert!(less.decode.hits <= more.decode.hits, "{}", rule.name());
         }
@@ -180,12 +180,12 @@ proptest! {
 fn a_plot_has_a_rising_curve_for_every_rule() {
     let trace = excerpt("gptoss");
     let curves = curves(&trace).unwrap();
-    assert_eq!(curves.len(), Rule::ALL.len());
+    assert_eq!(curves.len(), EvictionRule::ALL.len());
     for curve in &curves {
         let rates: Vec<f64> = curve.points.iter().map(|point| point.1).collect();
         assert!(rates[0] < 0.3 && rates[rates.len() - 1] > 0.8, "{}", curve.rule.name());
     }
     let svg = svg(&curves);
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
-    assert_eq!(svg.matches("<polyline").count(), Rule::ALL.len());
+    assert_eq!(svg.matches("<polyline").count(), EvictionRule::ALL.len());
 }

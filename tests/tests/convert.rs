@@ -47,7 +47,7 @@ fn logits(model: &Arc<Model>, tokens: &[u32], chunk: usize) -> Vec<u32> {
     bits(&session.feed_all(tokens).unwrap())
 }
 
-/// Both files have one answer, at hand and streamed with as little memory as will do.
+/// Checks that both files give the same answer, mapped and streamed with the minimum of memory.
 fn answers_alike(source: &Path, made: &Path, tokens: &[u32]) {
     let expected = logits(&resident(source), tokens, tokens.len());
     for file in [source, made] {

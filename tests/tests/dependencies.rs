@@ -1,4 +1,4 @@
-//! What the runtime is built from: no C, so that a device needs nothing but Rust's own tools.
+//! Dependencies of the runtime: no C, so that a device build needs only Rust's own tools.
 
 use std::process::Command;
 

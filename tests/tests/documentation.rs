@@ -1,9 +1,9 @@
-//! The Markdown pages: their links lead somewhere, their prose is wrapped, and their words are plain.
+//! The Markdown pages: links resolve, prose is wrapped, and words are plain.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Columns that a line of prose takes at most.
+/// Maximum number of columns of a line of prose.
 const COLUMNS: usize = 100;
 
 /// Words that have a plainer one: "the caller", "again", "the same way", "at the same time", "evict".
@@ -22,7 +22,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The pages for readers, with their text.
+/// Pages for readers, with their text.
 fn pages() -> Vec<(PathBuf, String)> {
     let of = |folder: &str| fs::read_dir(root().join(folder)).unwrap();
     let paths = of("").chain(of("docs")).map(|entry| entry.unwrap().path());
@@ -84,7 +84,7 @@ fn prose_is_wrapped_and_plain() {
         for (number, line) in prose(&text) {
             let at = format!("{}:{number}", path.display());
             let is_prose = !line.starts_with(['|', '#', '!', '<']);
-            // A command or a link that fits no line stands on one of its own.
+            // A command or link that does not fit stands on a line of its own.
             let is_one_word = |line: &str| line.starts_with('`') || !line.contains(' ');
             let columns = line.chars().count();
             if is_prose && columns > COLUMNS && !is_one_word(line.trim_start_matches([' ', '-'])) {

@@ -1,4 +1,5 @@
-//! Files for llama.cpp: what is exported runs here as before, from stacks of experts, and there as here.
+//! Exported files for llama.cpp: they run here with the same answers from stacked experts, and in
+//! llama.cpp as well.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! Every family as a file: what a checkpoint becomes runs like the checkpoint, resident and streamed, whole and
-//! token by token, and at eight bits nearly so.
+//! Files of every family: a file made from a checkpoint runs like the checkpoint, resident and
+//! streamed, whole and token by token, and almost like it at eight bits.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -66,7 +66,7 @@ fn every_family_runs_from_a_file_resident_and_streamed_as_transformers_does() {
     }
 }
 
-/// The experts that a token visits.
+/// Records the experts that a token visits.
 #[derive(Default)]
 struct Visited(Mutex<Vec<(LayerId, ExpertId)>>);
 
@@ -95,9 +95,9 @@ fn routed(model: &Arc<Model>, tokens: &[u32]) -> Vec<Routed> {
     tokens.iter().map(&mut step).collect()
 }
 
-/// Random routers are often undecided, and then the least error sends a token to another expert, which changes what
-/// all later tokens see. Trained ones are decided (the reference model diverges by 2e-5). So only the tokens before
-/// the first that goes another way are compared.
+/// Random routers are often nearly indifferent, and then the smallest error routes a token to
+/// another expert, which changes all later tokens. Trained routers are decided (the reference model
+/// diverges by 2e-5). So only the tokens before the first with different routing are compared.
 #[test]
 fn eight_bits_are_nearly_full_precision_in_every_family() {
     let folder = tempfile::tempdir().unwrap();

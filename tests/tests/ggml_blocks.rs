@@ -1,5 +1,5 @@
-//! ggml's block types: decoded as the `gguf` Python package decodes them, and multiplied alike on every
-//! instruction set. tests/golden/blocks/make_blocks.py makes the vectors.
+//! ggml's block types, decoded like the `gguf` Python package and multiplied with the same bits on
+//! every instruction set. tests/golden/blocks/make_blocks.py makes the vectors.
 
 use safetensors::{Dtype, SafeTensors};
 use vaquita_runtime::blocks::{BlockType, Matrix};
@@ -17,7 +17,7 @@ fn stored(ty: BlockType) -> (Matrix, Vec<f32>) {
     stored_in("blocks", ty).unwrap()
 }
 
-/// The same from another file, which may have none of that type.
+/// The same from another file, which may have no blocks of that type.
 fn stored_in(file: &str, ty: BlockType) -> Option<(Matrix, Vec<f32>)> {
     let bytes = std::fs::read(golden("blocks").join(format!("{file}.safetensors"))).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -34,7 +34,7 @@ fn stored_in(file: &str, ty: BlockType) -> Option<(Matrix, Vec<f32>)> {
     Some((Matrix::new(ty, rows, cols, blocks.data().to_vec().into()).unwrap(), floats))
 }
 
-/// Bits, where all values that are not numbers count as the same.
+/// Bits, where all NaNs count as equal.
 fn bits_or_nan(values: &[f32]) -> Vec<Option<u32>> {
     values.iter().map(|value| (!value.is_nan()).then_some(value.to_bits())).collect()
 }
@@ -61,7 +61,7 @@ fn every_type_decodes_as_the_gguf_package_does() {
 
 #[test]
 fn blocks_at_the_limits_decode_as_the_gguf_package_does() {
-    // Zeros, ones, the largest and the least scales of both signs, infinite ones and what is not a number.
+    // Zeros, ones, the largest and smallest scales of both signs, infinities and NaN.
     for ty in ggml_types() {
         let (matrix, values) = stored_in("extremes", ty).unwrap();
         assert_eq!(bits_or_nan(&matrix.decode()), bits_or_nan(&values), "{ty}");
@@ -76,7 +76,7 @@ fn scales_that_are_not_numbers_make_weights_that_are_not() {
         match ty {
             // Exponents alone: the largest weight is beyond single precision.
             BlockType::Mxfp4 => assert!(ones.iter().all(|x| x.is_infinite())),
-            // 255 is a number all the same, and 127 counts as zero.
+            // 255 is a number as well, and 127 counts as zero.
             BlockType::Nvfp4 => {
                 assert!(ones.iter().all(|x| x.is_finite()));
                 let not = &matrix.decode()[6 * matrix.cols()..][..matrix.cols()];
@@ -167,7 +167,7 @@ fn one_input_alone_gives_its_weights() {
             for (col, products) in products.chunks(rows).enumerate() {
                 for (row, y) in products.iter().enumerate() {
                     let weight = values[row * cols + col];
-                    // Offsets round otherwise than in decoding.
+                    // Offsets are rounded differently than in decoding.
                     let slack = 127.0 * largest * 4.0 * f32::EPSILON;
                     assert!((y - 127.0 * weight).abs() <= slack, "{ty} {row} {col}: {y} {weight}");
                 }
@@ -186,7 +186,7 @@ fn a_product_is_that_of_the_decoded_weights() {
         for (row, y) in values.chunks(weights.cols()).zip(products) {
             let exact: f64 = row.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
             let size: f64 = row.iter().map(|w| f64::from(w.abs())).sum();
-            // An activation is off by half of a 127th of its group's largest, at most.
+            // The error of an activation is at most half of 1/127 of its group's largest.
             let slack = size * f64::from(largest) / 254.0 * 1.01;
             assert!((exact - f64::from(y)).abs() <= slack, "{ty}: {exact} {y}");
         }

@@ -1,5 +1,6 @@
-//! GGUF files in llama.cpp's ordinary layout, written by its own Python package, run like the checkpoint
-//! they were made from. tests/golden/gguf/make_deepseek2.py makes them. So do files as they were until 2025.
+//! GGUF files in llama.cpp's layout, written by its own Python package, run like the checkpoint
+//! that they were made from; so do files in the layout from before 2025.
+//! tests/golden/gguf/make_deepseek2.py makes them.
 
 use std::fs::File;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Checkpoints as they are, against the logits that Hugging Face transformers computes in float32.
+//! Unquantized checkpoints, compared with the logits of Hugging Face transformers in float32.
 
 use std::sync::Arc;
 

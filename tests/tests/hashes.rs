@@ -1,5 +1,5 @@
-//! The logits of quantized models as one number each: the same on every machine. x86-64 runs this natively, ARM
-//! under emulation (.ci/aarch64), and the expected numbers are these for all.
+//! Hashes of quantized models' logits, which are the same on every machine. x86-64 runs this
+//! natively, ARM under emulation (.ci/aarch64).
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use vaquita_runtime::threads::Pool;
 use vaquita_runtime::tokenizer::Tokenizer;
 use vaquita_tests::{golden, goldens, quantized, reference};
 
-/// Of V2-Lite, V2, V3 and Moonlight, each in e2, e3, e4, e8 and f16.
+/// Hashes of V2-Lite, V2, V3 and Moonlight, each in e2, e3, e4, e8 and f16.
 #[rustfmt::skip]
 const LOGITS: [u32; 20] = [
     0xe9a5_7c8e, 0x45cc_4b63, 0xb1cb_c77b, 0x5247_1826, 0x84ad_f055,
@@ -22,7 +22,7 @@ const LOGITS: [u32; 20] = [
     0xf44f_d8b8, 0x9fc3_cfca, 0x6bf6_67b0, 0xb45a_aa52, 0x64ef_227a,
     0x28b1_2015, 0xa442_88eb, 0x5661_8f16, 0x238d_7f55, 0x5475_ca2e,
 ];
-/// Of the reference model with mixed experts.
+/// Hash of the reference model with mixed experts.
 const REFERENCE: u32 = 0x7e4c_2a76;
 
 /// CRC-32 of the logits' bytes on this machine's best instruction set.

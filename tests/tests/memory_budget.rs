@@ -1,5 +1,4 @@
-//! A budget is for the whole process: what it decides, what it refuses, and how it changes while a model
-//! runs.
+//! A memory budget covers the whole process: plans, refusals, and changes while a model runs.
 
 use std::path::Path;
 
@@ -17,7 +16,7 @@ const WORKLOAD: Workload =
 
 fn open_within(file: &Path, bytes: u64) -> Result<Opened, OpenModelError> {
     let memory = Some(MemoryBudget::Bytes(bytes));
-    // As if the process had occupied nothing before, so that figures are the same every time.
+    // As if the process had occupied nothing before, so that results are reproducible.
     open_gguf(Gguf::open(file).unwrap(), &OpenOptions { memory, ..OpenOptions::new(WORKLOAD) }, 0)
 }
 
@@ -110,7 +109,7 @@ fn pressure_on_the_systems_memory_trims_and_calm_brings_the_budget_back() {
     std::fs::create_dir_all(pressure.parent().unwrap()).unwrap();
     let say = |some: &str, everyone: &str| {
         let text = format!("some avg10={some} avg60=0\nfull avg10={everyone} avg60=0\n");
-        // By rename, so that it is never read half written.
+        // By rename, so that it is never read half-written.
         let new = root.path().join("new");
         std::fs::write(&new, text).unwrap();
         std::fs::rename(new, &pressure).unwrap();

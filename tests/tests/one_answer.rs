@@ -1,5 +1,5 @@
-//! One answer, whatever runs it: the logits of quantized files are the same to the last bit for every
-//! chunking of the prompt, number of threads and instruction set.
+//! One answer: the logits of quantized files are bit-identical for every chunking of the prompt,
+//! number of threads and instruction set.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 use vaquita_tests::{bits, golden, goldens, quantized, quantized_by, reference};
 
-/// Compares every way to run a file with the scalar definition, token by token on one thread.
+/// Compares every way to run a file with the scalar tier, token by token on one thread.
 fn check(model: &Arc<Model>, tokens: &[u32]) {
     check_cached(model, tokens, CacheType::F16);
 }

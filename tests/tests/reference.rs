@@ -1,5 +1,5 @@
-//! The reference model, held to what transformers gets from it: texts, grades, perplexity. And what
-//! quantization may cost.
+//! The reference model compared with transformers (texts, grades, perplexity), and limits on the
+//! loss from quantization.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -17,7 +17,7 @@ use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::tokenizer::Tokenizer;
 use vaquita_tests::{open_folder, quantized, reference};
 
-/// What transformers gets: `figures.json`.
+/// Results of transformers: `figures.json`.
 const ACCURACY: f64 = 0.9225;
 const PERPLEXITY: f64 = 1.2892844676971436;
 const TOKENS: usize = 18770;

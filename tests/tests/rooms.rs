@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules at the root of `vaquita-runtime`, lowest first. A room imports only rooms before it.
 ///
-/// A new room goes behind the highest one that it imports, and into docs/architecture.md.
+/// A new room goes after the highest one that it imports, and into docs/architecture.md.
 const ROOMS: [&str; 20] = [
     "bytes",
     "host",
@@ -29,8 +29,8 @@ const ROOMS: [&str; 20] = [
     "app",
 ];
 
-/// Imports against the order that are allowed: a file that chooses among implementations in a registry. Pairs of a file
-/// below `runtime/src` and the room that it may import.
+/// Allowed imports against the order, for files that select an implementation from a registry:
+/// pairs of a file below `runtime/src` and the room that it may import.
 const DISPATCH: [(&str, &str); 0] = [];
 
 fn root() -> PathBuf {
@@ -51,7 +51,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Code without comments and without the test module, which stands last in a file.
+/// Code without comments and without the test module at the end of a file.
 fn product_code(text: &str) -> String {
     let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
     let lines = text[..end].lines();

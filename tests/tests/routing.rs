@@ -1,4 +1,4 @@
-//! What a store records of routing, and the modes that bend it.
+//! Routing traces, and the modes that change routing.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::opening::budget::{MemoryBudget, Workload};
 use vaquita_runtime::opening::{OpenModelError, OpenOptions, Opened, open_gguf};
 use vaquita_runtime::trace::Trace;
-use vaquita_runtime::trace::replay::{Rule, replay};
+use vaquita_runtime::trace::replay::{EvictionRule, replay};
 use vaquita_tests::store::{quantize_to, resident, run, session};
 use vaquita_tests::{bits, goldens, reference};
 
@@ -71,7 +71,8 @@ fn a_recorded_trace_replays_to_what_the_store_hit_and_read() {
         }
         opened.trace.as_ref().unwrap().finish().unwrap();
         let stats = opened.memory.store().unwrap().stats().unwrap();
-        let replayed = replay(&read(&trace), Rule::Policy(policy), stats.limit_bytes).unwrap();
+        let replayed =
+            replay(&read(&trace), EvictionRule::Policy(policy), stats.limit_bytes).unwrap();
         assert_eq!(replayed.tokens, fixture.tokens.len() as u64);
         assert_eq!(replayed.decode.uses, stats.uses, "{policy:?}");
         assert_eq!(replayed.decode.hits, stats.hits, "{policy:?}");

@@ -93,7 +93,7 @@ fn exactly_the_tokens_that_filters_keep_are_drawn() {
         let common = |token: &&u32| {
             (case.penalized[**token as usize] - best) / case.options.temperature > -4.0
         };
-        // A token that is this likely is missed by all draws once in 10^8.
+        // A token with this probability is missed by all draws once in 10^8 runs.
         let common: BTreeSet<u32> = case.kept.iter().filter(common).copied().collect();
         assert!(common.is_subset(&drawn), "{common:?} not in {drawn:?}");
     }

@@ -1,4 +1,4 @@
-//! Sessions in files: they go on as if nothing had been, and files that were touched are refused.
+//! Saved sessions continue with the same bits, and modified files are refused.
 
 use std::fs;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What happens when reads fail, stall or bring something else than was written: a clear error or a wait,
-//! never a wrong answer, and everyone else goes on.
+//! Reads that fail, stall or return wrong data: the result is an error or a wait, never a wrong
+//! answer, and other sessions continue.
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
@@ -35,7 +35,8 @@ fn fixture() -> Fixture {
     Fixture { _folder: folder, file, tokens, expected }
 }
 
-/// Where experts begin in a file: reads of them fail, those of the model's other tensors do not.
+/// Offset at which experts begin in a file: reads from there on fail, those of other tensors do
+/// not.
 fn first_expert(file: &Path) -> u64 {
     let gguf = vaquita_runtime::gguf::Gguf::open(file).unwrap();
     let of_experts = gguf.tensors().iter().filter(|tensor| tensor.name.contains("ffn_expert"));
@@ -86,7 +87,7 @@ fn a_read_that_still_fails_for_an_answer_that_is_over_fails_nobody_else() {
     failing.store(true, Ordering::Relaxed);
     session.feed(&rest[..1]).unwrap_err();
     failing.store(false, Ordering::Relaxed);
-    // The other lane is still at a read that began for the feed that failed.
+    // The other lane is still busy with a read that began for the failed feed.
     for &token in rest {
         logits.extend(session.feed(&[token]).unwrap());
     }

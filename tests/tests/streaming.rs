@@ -1,5 +1,5 @@
-//! Streamed experts change nothing in the answer: the bits of the logits are those of the model with all
-//! experts at hand, whatever the policy, the lanes, the budget and the guesses.
+//! Streaming experts does not change answers: logits are bit-identical to those of the model with
+//! all experts resident, for any policy, number of lanes, budget and prefetch mode.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn tokens_of(folder: &Path, count: usize) -> Vec<u32> {
     sequence.tokens.into_iter().take(count).collect()
 }
 
-/// Every setting worth a difference, on one file.
+/// Compares all relevant settings on one file.
 fn same_bits(file: &Path, tokens: &[u32], prompt: usize) {
     let expected = run(&resident(file), tokens, prompt);
     let least = streamed(file, Setting::default()).store.index().least_bytes();
@@ -126,7 +126,7 @@ fn a_warm_start_reads_the_most_popular_experts_and_changes_no_bit() {
     let least = streamed(&file, Setting::default()).store.index().least_bytes();
     let streamed = streamed(&file, Setting { budget: Some(2 * least), ..Setting::default() });
     let shape = streamed.store.index().shape;
-    // Of every layer the first expert is the most popular, then the second, and so on.
+    // In every layer, the first expert is the most popular, then the second, and so on.
     let share = |at: usize| 1.0 - (at % shape.experts) as f32 / shape.experts as f32;
     let shares: Vec<f32> = (0..shape.len()).map(share).collect();
     streamed.store.warm(&shares);
@@ -138,7 +138,7 @@ fn a_warm_start_reads_the_most_popular_experts_and_changes_no_bit() {
     }
     for layer in (0..shape.layers).map(LayerId) {
         let here = streamed.store.resident(layer).unwrap();
-        // Whatever is there has everything more popular beside it.
+        // If an expert is resident, so are all more popular ones.
         assert!(here.windows(2).all(|pair| pair[0] >= pair[1]), "{layer:?}: {here:?}");
     }
     assert!(run(&streamed.model, &tokens, 10) == expected);

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_are_kept_where_tokens_become_faster_and_dropped_where_they_do_not() {
+    fn prefetch_stays_on_only_if_tokens_become_faster() {
         assert!(settles(1000, 900));
         assert!(!settles(1000, 1000));
         assert!(!settles(900, 1000));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_whose_guesses_are_wrong_takes_a_pause_and_tries_again() {
+    fn a_layer_with_low_recall_pauses_and_tries_again() {
         let mut prefetcher = Prefetcher::new(PrefetchMode::Auto, 1);
         prefetcher.trial.settled = Some((true, usize::MAX));
         let layer = LayerId(0);

@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guess_takes_the_place_of_layers_that_are_done_and_of_no_other() {
+    fn a_prefetch_evicts_only_experts_of_layers_that_are_done() {
         let mut table = table(3);
         for layer in [1, 2, 3] {
             assert!(demand(&mut table, key(layer, 0)));
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_are_counted_by_what_became_of_them() {
+    fn prefetches_are_counted_by_their_outcome() {
         let mut table = table(2);
         assert!(prefetch(&mut table, key(1, 0)) && prefetch(&mut table, key(1, 1)));
         assert!(table.get(key(1, 0)).is_some() && table.get(key(1, 0)).is_some());

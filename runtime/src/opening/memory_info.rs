@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_that_does_not_say_is_not_guessed_at() {
+    fn memory_is_unknown_if_the_system_does_not_report_it() {
         assert_eq!(machine(&[("proc/meminfo", "MemTotal: many kB\n")]), None);
         assert_eq!(machine(&[]), None);
     }

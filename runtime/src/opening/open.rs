@@ -98,7 +98,7 @@ pub enum OpenModelError {
     #[error(transparent)]
     Model(#[from] ModelError),
     /// The margin of `prefer_resident` is not between 0 and 1.
-    #[error("experts in memory cannot be preferred within {found}; give a share between 0 and 1")]
+    #[error("the margin for resident experts is {found}; allowed: 0 to 1")]
     Margin {
         /// The value found.
         found: f32,

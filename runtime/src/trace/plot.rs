@@ -1,7 +1,7 @@
 //! Draws hit rate against memory budget as SVG, one curve per eviction policy.
 
 use super::Trace;
-use super::replay::{ReplayError, Rule, replay};
+use super::replay::{EvictionRule, ReplayError, replay};
 use crate::svg::Drawing;
 
 /// Height of the drawing.
@@ -13,7 +13,7 @@ const POINTS: u32 = 24;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
     /// The rule.
-    pub rule: Rule,
+    pub rule: EvictionRule,
     /// Budgets in bytes, with the hit rate during generation.
     pub points: Vec<(u64, f64)>,
 }
@@ -33,7 +33,7 @@ pub fn curves(trace: &Trace) -> Result<Vec<Curve>, ReplayError> {
         };
         Ok(Curve { rule, points: (0..=POINTS).map(point).collect::<Result<_, _>>()? })
     };
-    Rule::ALL.into_iter().map(curve).collect()
+    EvictionRule::ALL.into_iter().map(curve).collect()
 }
 
 /// Bytes of the largest visit during generation, and of all experts that the trace uses.

@@ -13,14 +13,14 @@ use crate::experts::policies::{Belady, ExpertKey, Policy, PolicyKind, victims};
 
 /// Eviction rule to replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
+pub enum EvictionRule {
     /// An online policy.
     Policy(PolicyKind),
     /// Belady's optimum, the upper bound, which knows the trace.
     Belady,
 }
 
-impl Rule {
+impl EvictionRule {
     /// All rules, the bound last.
     pub const ALL: [Self; 4] = [
         Self::Policy(PolicyKind::Lru),
@@ -90,7 +90,7 @@ impl Usage {
 
 /// Result of a replay.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Replay {
+pub struct ReplayResult {
     /// Usage by prompts.
     pub prefill: Usage,
     /// Usage by generated tokens.
@@ -99,7 +99,7 @@ pub struct Replay {
     pub tokens: u64,
 }
 
-impl Replay {
+impl ReplayResult {
     /// Mean number of bytes read per generated token.
     pub fn bytes_per_token(&self) -> f64 {
         self.decode.bytes_read as f64 / self.tokens.max(1) as f64
@@ -107,10 +107,10 @@ impl Replay {
 }
 
 /// Replays `trace` with `budget` bytes for experts.
-pub fn replay(trace: &Trace, rule: Rule, budget: u64) -> Result<Replay, ReplayError> {
+pub fn replay(trace: &Trace, rule: EvictionRule, budget: u64) -> Result<ReplayResult, ReplayError> {
     let mut run =
         Run { trace, policy: rule.build(trace), budget, resident: HashSet::new(), used: 0 };
-    let mut outcome = Replay {
+    let mut outcome = ReplayResult {
         prefill: Usage::default(),
         decode: Usage::default(),
         tokens: trace.decoded_tokens(),

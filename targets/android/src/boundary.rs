@@ -63,7 +63,7 @@ pub fn guard<'local, T: Default>(
     call: impl FnOnce(&mut JNIEnv<'local>) -> Result<T>,
 ) -> T {
     let result = catch_unwind(AssertUnwindSafe(|| call(env))).unwrap_or_else(|_| {
-        Err(Failure::Of("INTERNAL", "a mistake in vaquita; close what it happened to".into()))
+        Err(Failure::Of("INTERNAL", "internal error in vaquita; close the session or model".into()))
     });
     match result {
         Ok(value) => value,

@@ -20,72 +20,73 @@
 #include <stdint.h>
 
 /**
- * Version of this interface. It rises when programs must be compiled anew; structs may grow without that.
+ * Version of this interface. It increases when programs must be recompiled; structs may grow
+ * without that.
  */
 #define VAQUITA_ABI_VERSION 1
 
 /**
- * More of the prompt was read.
+ * Part of the prompt was processed.
  */
 #define VAQUITA_EVENT_PROMPT 0
 
 /**
- * A token was picked; its text may follow, now or with the next.
+ * A token was selected; its text may follow now or with the next token.
  */
 #define VAQUITA_EVENT_TOKEN 1
 
 /**
- * The model thinks: a piece of what stands between tags such as <think> and </think>.
+ * A piece of the model's reasoning, which is enclosed by tags such as <think> and </think>.
  */
 #define VAQUITA_EVENT_REASONING 2
 
 /**
- * The model answers: a piece of the answer.
+ * A piece of the answer.
  */
 #define VAQUITA_EVENT_ANSWER 3
 
 /**
- * All that came as the answer so far was reasoning: it ended with a tag that nothing had opened.
+ * All answer text so far was reasoning: it ended with a closing tag that had not been opened.
  */
 #define VAQUITA_EVENT_WAS_REASONING 4
 
 /**
- * The meter gives the power now, in watts.
+ * The meter returns the current power, in watts.
  */
 #define VAQUITA_METER_WATTS 0
 
 /**
- * The meter gives a counter, in joules, that does not go back.
+ * The meter returns a monotonic counter, in joules.
  */
 #define VAQUITA_METER_JOULES 1
 
 /**
- * Give back experts beyond one token's: the app is in the background.
+ * Release experts beyond one token's, because the app is in the background.
  */
 #define VAQUITA_TRIM_BACKGROUND 0
 
 /**
- * Give back all that is not needed to compute at all: the system is about to end processes.
+ * Release all that is not needed to compute, because the system is about to kill processes.
  */
 #define VAQUITA_TRIM_CRITICAL 1
 
 /**
- * All threads compute.
+ * Compute on all threads.
  */
 #define VAQUITA_THERMAL_NOMINAL 0
 
 /**
- * Three quarters of them, rounded up.
+ * Compute on three quarters of the threads, rounded up.
  */
 #define VAQUITA_THERMAL_FAIR 1
 
 /**
- * Half, rounded up.
+ * Compute on half of the threads, rounded up.
  */
 #define VAQUITA_THERMAL_SERIOUS 2
 
 /**
- * One.
+ * Compute on one thread.
  */
 #define VAQUITA_THERMAL_CRITICAL 3
 
@@ -95,7 +96,7 @@
 #define VAQUITA_STOP_END 0
 
 /**
- * A stop text came up.
+ * A stop string occurred.
  */
 #define VAQUITA_STOP_TEXT 1
 
@@ -110,22 +111,22 @@
 #define VAQUITA_STOP_CONTEXT_FULL 3
 
 /**
- * It was cancelled.
+ * The answer was cancelled.
  */
 #define VAQUITA_STOP_CANCELLED 4
 
 /**
- * It worked.
+ * Success.
  */
 #define VAQUITA_OK 0
 
 /**
- * An argument makes no sense: null, not UTF-8, out of range.
+ * An argument is invalid: null, not UTF-8, or out of range.
  */
 #define VAQUITA_ERROR_ARGUMENT 1
 
 /**
- * There is no such file.
+ * The file does not exist.
  */
 #define VAQUITA_ERROR_NOT_FOUND 2
 
@@ -135,7 +136,7 @@
 #define VAQUITA_ERROR_IO 3
 
 /**
- * A file is not what it should be: no model, or damaged, or another version's.
+ * A file is invalid: not a model, damaged, or of an unsupported version.
  */
 #define VAQUITA_ERROR_BAD_FILE 4
 
@@ -150,7 +151,7 @@
 #define VAQUITA_ERROR_CONTEXT_FULL 6
 
 /**
- * The conversation cannot be put into the model's chat template.
+ * The conversation cannot be rendered with the model's chat template.
  */
 #define VAQUITA_ERROR_TEMPLATE 7
 
@@ -160,12 +161,12 @@
 #define VAQUITA_ERROR_MODEL 8
 
 /**
- * The session is at work in another call, or the model has sessions that are open.
+ * The session is in use by another call, or the model has open sessions.
  */
 #define VAQUITA_ERROR_BUSY 9
 
 /**
- * A mistake in this library: close the session or the model that it happened to.
+ * Internal error of the library: close the session or model that it occurred in.
  */
 #define VAQUITA_ERROR_INTERNAL 10
 
@@ -180,7 +181,7 @@ typedef struct vaquita_model vaquita_model;
 typedef struct vaquita_session vaquita_session;
 
 /**
- * How an answer is generated. vaquita_generate_options_init() fills in the defaults.
+ * Generation options. vaquita_generate_options_init() sets the defaults.
  */
 typedef struct vaquita_generate_options {
   /**
@@ -188,87 +189,89 @@ typedef struct vaquita_generate_options {
    */
   size_t struct_size;
   /**
-   * At most so many tokens, the reasoning among them; 0: until the context is full.
+   * Maximum number of tokens, including reasoning; 0: until the context is full.
    */
   size_t max_tokens;
   /**
-   * 0 always takes the likeliest token. Default: 0.6.
+   * Sampling temperature; 0 is greedy decoding. Default: 0.6.
    */
   float temperature;
   /**
-   * Only the likeliest so many tokens; 0: all.
+   * Top-k sampling: keep the k most probable tokens; 0: all.
    */
   size_t top_k;
   /**
-   * The likeliest tokens that together have this probability. Default: 0.95.
+   * Top-p sampling: keep the most probable tokens up to this cumulative probability. Default:
+   * 0.95.
    */
   float top_p;
   /**
-   * Tokens at least so likely relative to the likeliest.
+   * Min-p sampling: keep tokens with at least this fraction of the highest probability.
    */
   float min_p;
   /**
-   * Penalty on tokens that were used lately; 1: none.
+   * Penalty on recent tokens; 1: none.
    */
   float repetition_penalty;
   /**
-   * The same seed gives the same answer.
+   * Random seed: the same seed gives the same answer.
    */
   uint64_t seed;
   /**
-   * Texts that end the answer; null where stop_count is 0.
+   * Strings that end the answer; null if stop_count is 0.
    */
   const char *const *stop;
   /**
-   * How many.
+   * Number of stop strings.
    */
   size_t stop_count;
 } vaquita_generate_options;
 
 /**
- * What happens while an answer is generated. It lives as long as the callback runs.
+ * An event during generation. It is valid until the callback returns.
  */
 typedef struct vaquita_event {
   /**
-   * VAQUITA_EVENT_*. Programs must let kinds pass that they do not know.
+   * VAQUITA_EVENT_*. Programs must ignore unknown kinds.
    */
   int32_t kind;
   /**
-   * The token.
+   * Token id.
    */
   uint32_t token;
   /**
-   * Whole characters in UTF-8, ended by a zero byte; empty where there is no text. The model may say zero bytes:
-   * what counts is text_length.
+   * Whole characters in UTF-8, terminated by a zero byte; empty if there is no text. The text
+   * may contain zero bytes itself, so use text_length.
    */
   const char *text;
   /**
-   * Bytes of the text.
+   * Length of the text in bytes.
    */
   size_t text_length;
   /**
-   * Tokens of the prompt read so far, and ...
+   * Number of prompt tokens processed so far.
    */
   size_t prompt_done;
   /**
-   * ... in all.
+   * Number of prompt tokens.
    */
   size_t prompt_total;
 } vaquita_event;
 
 /**
- * Takes events, in the thread that generates. 0 goes on, anything else ends the answer. It must not unwind.
+ * Receives events on the thread that generates. Returns 0 to continue; any other value ends the
+ * answer. It must not unwind.
  */
 typedef int32_t (*vaquita_on_event)(const struct vaquita_event *event, void *user_data);
 
 /**
- * Reads a meter. NaN or a negative number: it cannot be read, and that answer's energy is unmeasured. It must not
- * unwind.
+ * Reads a meter. Returns NaN or a negative number if it cannot be read, in which case the energy
+ * of the answer is unmeasured. It must not unwind.
  */
 typedef double (*vaquita_read_meter)(void *user_data);
 
 /**
- * How a model is opened. vaquita_model_options_init() fills in the defaults.
+ * Options for opening a model. vaquita_model_options_init() sets the defaults.
  */
 typedef struct vaquita_model_options {
   /**
@@ -276,31 +279,32 @@ typedef struct vaquita_model_options {
    */
   size_t struct_size;
   /**
-   * Memory of the whole process: "2GiB", "800M", "60%" or "auto". What does not fit is read from the file when it is
-   * needed. Null: no limit; the file is mapped and memory is left to the system.
+   * Memory budget of the whole process: "2GiB", "800M", "60%" or "auto". Experts that do not fit
+   * are read from the file on demand. Null: no limit; the file is mapped.
    */
   const char *memory;
   /**
-   * Tokens that a conversation may have; 0: the model's.
+   * Context size of a conversation in tokens; 0: the model's.
    */
   size_t context;
   /**
-   * Sessions at the same time that the memory budget is to hold; without a budget there is no limit.
+   * Number of concurrent sessions that the memory budget includes; no limit without a budget.
    */
   size_t sessions;
   /**
-   * Threads; 0: as many as there are cores.
+   * Number of threads; 0: one per core.
    */
   size_t threads;
   /**
-   * Numbers of the sessions' caches: "f16", or "q8", which takes about half the memory and costs a little precision.
-   * Null: "f16".
+   * Element type of the KV caches: "f16", or "q8", which takes about half the memory at a small
+   * loss of precision. Null: "f16".
    */
   const char *cache;
 } vaquita_model_options;
 
 /**
- * Where memory goes, in bytes; -1 where it is not measured, or no budget says it. Set struct_size before the call.
+ * Memory use in bytes; -1 for values that were not measured or that need a budget. Set struct_size
+ * before the call.
  */
 typedef struct vaquita_memory {
   /**
@@ -308,42 +312,42 @@ typedef struct vaquita_memory {
    */
   size_t struct_size;
   /**
-   * Resident memory of the process now.
+   * Resident memory of the process.
    */
   int64_t process;
   /**
-   * The most so far.
+   * Peak resident memory of the process.
    */
   int64_t process_peak;
   /**
-   * The budget.
+   * Memory budget.
    */
   int64_t budget;
   /**
-   * Planned for weights that are not routed experts.
+   * Planned for dense weights: all but the routed experts.
    */
   int64_t dense;
   /**
-   * Planned for the caches of all sessions.
+   * Planned for the KV caches of all sessions.
    */
   int64_t cache;
   /**
-   * Planned for what a chunk of a prompt computes with.
+   * Planned for the scratch memory of a prompt's chunk.
    */
   int64_t scratch;
   /**
-   * What streamed experts may take; -1 where the file is mapped.
+   * Limit on streamed experts; -1 if the file is mapped.
    */
   int64_t experts_limit;
   /**
-   * What they take now.
+   * Current memory of streamed experts.
    */
   int64_t experts;
 } vaquita_memory;
 
 /**
- * What an answer cost. A floating-point figure that was not measured is NaN: test it with isnan(). Set struct_size
- * before the call.
+ * Cost of an answer. A floating-point value that was not measured is NaN: test it with isnan().
+ * Set struct_size before the call.
  */
 typedef struct vaquita_stats {
   /**
@@ -351,19 +355,19 @@ typedef struct vaquita_stats {
    */
   size_t struct_size;
   /**
-   * Why the answer ended: VAQUITA_STOP_*.
+   * Reason why the answer ended: VAQUITA_STOP_*.
    */
   int32_t stop;
   /**
-   * Tokens of the prompt, the whole conversation.
+   * Number of prompt tokens, that is, of the whole conversation.
    */
   size_t prompt_tokens;
   /**
-   * Those that were in the cache already.
+   * Number of prompt tokens that were in the cache already.
    */
   size_t cached_tokens;
   /**
-   * Tokens generated.
+   * Number of generated tokens.
    */
   size_t tokens;
   /**
@@ -371,15 +375,15 @@ typedef struct vaquita_stats {
    */
   double first_token_seconds;
   /**
-   * Tokens of the prompt read per second.
+   * Prompt tokens processed per second.
    */
   double prompt_tokens_per_second;
   /**
-   * Tokens generated per second, after the first.
+   * Generated tokens per second, after the first.
    */
   double tokens_per_second;
   /**
-   * Joules until the first token, of all that the machine's meter, or the app's, covers.
+   * Joules until the first token, of everything that the meter covers.
    */
   double prompt_joules;
   /**
@@ -387,15 +391,16 @@ typedef struct vaquita_stats {
    */
   double joules_per_token;
   /**
-   * Share of streamed experts that were in memory when they were needed.
+   * Fraction of needed experts that were resident; NaN unless experts are streamed.
    */
   double hit_rate;
   /**
-   * Bytes of experts read from the file, by all sessions meanwhile; -1 where the file is mapped.
+   * Bytes of experts read from the file by all sessions during the answer; -1 if the file is
+   * mapped.
    */
   int64_t bytes_read;
   /**
-   * Bytes of this session's cache.
+   * Bytes of this session's KV cache.
    */
   size_t cache_bytes;
 } vaquita_stats;
@@ -405,17 +410,18 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * The library's `VAQUITA_ABI_VERSION`: a program whose header says another must not go on.
+ * `VAQUITA_ABI_VERSION` of the library. A program whose header has another version must not
+ * continue.
  */
 uint32_t vaquita_abi_version(void);
 
 /**
- * The library's version, such as "0.1.0".
+ * Version of the library, such as "0.1.0".
  */
 const char *vaquita_version(void);
 
 /**
- * Fills in the defaults. `struct_size` is sizeof(vaquita_generate_options).
+ * Sets the defaults. `struct_size` is sizeof(vaquita_generate_options).
  *
  * # Safety
  * `options` is null or points to `struct_size` writable bytes.
@@ -423,15 +429,15 @@ const char *vaquita_version(void);
 int32_t vaquita_generate_options_init(struct vaquita_generate_options *options, size_t struct_size);
 
 /**
- * Answers `user`, or what was said so far where it is null, and returns when the answer has ended; VAQUITA_OK also where
- * it was cancelled. `options` may be null.
+ * Generates an answer to `user`, or to the conversation so far if `user` is null, and returns when
+ * the answer has ended; VAQUITA_OK also if it was cancelled. `options` may be null.
  *
- * The answer goes into the conversation without its reasoning, also one that was cut short. Where the call fails, or was
- * cancelled before the model answered anything, the conversation is as it was.
+ * The answer is added to the conversation without its reasoning, even if it was cut short. If the
+ * call fails, or is cancelled before any answer text, the conversation is unchanged.
  *
  * # Safety
- * `session` is null or an open session, `user` null or a text, `options` null or a struct; `on_event` may be called with
- * `user_data`.
+ * `session` is null or an open session, `user` null or a string, `options` null or a struct;
+ * `on_event` may be called with `user_data`.
  */
 int32_t vaquita_session_generate(const struct vaquita_session *session,
                                  const char *user,
@@ -440,9 +446,11 @@ int32_t vaquita_session_generate(const struct vaquita_session *session,
                                  void *user_data);
 
 /**
- * From the next answer on, energy in vaquita_stats is measured with a meter of the app's own: `unit` is VAQUITA_METER_*.
- * `read` is called every tenth of a second for each session that generates, in threads of the library. It and `user_data` must stay good until the model is closed or has another meter, and the
- * answers that began before have ended. Null: the machine's own meter, if there is one.
+ * Measures the energy in vaquita_stats with the app's own meter, from the next answer on. `unit`
+ * is VAQUITA_METER_*. `read` is called every tenth of a second for each generating session, on
+ * threads of the library. `read` and `user_data` must stay valid until the model is closed or has
+ * another meter, and all answers that began before have ended. Null selects the machine's own
+ * meter, if there is one.
  *
  * # Safety
  * `model` is null or an open model; `read` and `user_data` as above.
@@ -453,7 +461,7 @@ int32_t vaquita_model_set_meter(const struct vaquita_model *model,
                                 void *user_data);
 
 /**
- * Fills in the defaults. `struct_size` is sizeof(vaquita_model_options).
+ * Sets the defaults. `struct_size` is sizeof(vaquita_model_options).
  *
  * # Safety
  * `options` is null or points to `struct_size` writable bytes.
@@ -461,17 +469,18 @@ int32_t vaquita_model_set_meter(const struct vaquita_model *model,
 int32_t vaquita_model_options_init(struct vaquita_model_options *options, size_t struct_size);
 
 /**
- * Opens a GGUF file. `options` may be null. The model is to be closed with vaquita_model_close().
+ * Opens a GGUF file. `options` may be null. Close the model with vaquita_model_close().
  *
  * # Safety
- * `path` is a text or null, `options` null or a struct, `model` null or a place for a pointer.
+ * `path` is a string or null, `options` null or a struct, `model` null or a writable pointer.
  */
 int32_t vaquita_model_open(const char *path,
                            const struct vaquita_model_options *options,
                            struct vaquita_model **model);
 
 /**
- * Closes a model. Null is nothing to close. VAQUITA_ERROR_BUSY, and the model stays open, while it has sessions.
+ * Closes a model. Passing null is a no-op. Returns VAQUITA_ERROR_BUSY, and leaves the model open,
+ * if it has open sessions.
  *
  * # Safety
  * `model` is null or an open model, which no other call uses.
@@ -479,17 +488,16 @@ int32_t vaquita_model_open(const char *path,
 int32_t vaquita_model_close(struct vaquita_model *model);
 
 /**
- * Changes the memory of the whole process, by the next layer, also while a session generates. A mapped model keeps
- * nothing of its own that it could give back: there it changes nothing.
+ * Changes the memory budget of the whole process. Takes effect by the next layer, also while a
+ * session generates. No effect on a mapped model, which holds no memory that it could release.
  *
  * # Safety
  * `model` is null or an open model.
  */
-int32_t vaquita_model_set_memory_budget(const struct vaquita_model *model,
-                                        uint64_t bytes);
+int32_t vaquita_model_set_memory_budget(const struct vaquita_model *model, uint64_t bytes);
 
 /**
- * Gives memory back until vaquita_model_set_memory_budget() says otherwise: `level` is VAQUITA_TRIM_*.
+ * Releases memory until the next vaquita_model_set_memory_budget(). `level` is VAQUITA_TRIM_*.
  *
  * # Safety
  * `model` is null or an open model.
@@ -497,18 +505,17 @@ int32_t vaquita_model_set_memory_budget(const struct vaquita_model *model,
 int32_t vaquita_model_trim(const struct vaquita_model *model, int32_t level);
 
 /**
- * Says how hot the device is, VAQUITA_THERMAL_*: from the next matrix product on, fewer threads compute. Answers stay
- * the same. `threads`, which may be null, gets their number.
+ * Reports the thermal state of the device, VAQUITA_THERMAL_*: fewer threads compute from the next
+ * matrix product on. Answers do not change. If `threads` is not null, it receives the number of
+ * threads.
  *
  * # Safety
- * `model` is null or an open model, `threads` null or a place for a number.
+ * `model` is null or an open model, `threads` null or a writable number.
  */
-int32_t vaquita_model_thermal_hint(const struct vaquita_model *model,
-                                   int32_t thermal,
-                                   size_t *threads);
+int32_t vaquita_model_thermal_hint(const struct vaquita_model *model, int32_t thermal, size_t *threads);
 
 /**
- * Says where memory goes.
+ * Reports memory use.
  *
  * # Safety
  * `model` is null or an open model, `memory` null or a struct that begins with its size.
@@ -516,24 +523,25 @@ int32_t vaquita_model_thermal_hint(const struct vaquita_model *model,
 int32_t vaquita_model_memory(const struct vaquita_model *model, struct vaquita_memory *memory);
 
 /**
- * Begins a conversation. The session is to be closed with vaquita_session_close().
+ * Starts a conversation. Close the session with vaquita_session_close().
  *
  * # Safety
- * `model` is null or an open model, `session` null or a place for a pointer.
+ * `model` is null or an open model, `session` null or a writable pointer.
  */
 int32_t vaquita_session_create(const struct vaquita_model *model, struct vaquita_session **session);
 
 /**
- * Closes a session. Null is nothing to close. VAQUITA_ERROR_BUSY, and the session stays open, while it generates.
+ * Closes a session. Passing null is a no-op. Returns VAQUITA_ERROR_BUSY, and leaves the session
+ * open, while it generates.
  *
  * # Safety
- * `session` is null or an open session; apart from one that generates, no other call uses it.
+ * `session` is null or an open session, which no other call uses, except one that generates.
  */
 int32_t vaquita_session_close(struct vaquita_session *session);
 
 /**
- * Ends what the session generates, before the next layer is computed. From any thread, also from the callback. Where
- * it generates nothing, nothing happens.
+ * Cancels generation before the next layer is computed. May be called from any thread, including
+ * the callback. No effect if the session does not generate.
  *
  * # Safety
  * `session` is null or an open session.
@@ -544,42 +552,42 @@ int32_t vaquita_session_cancel(const struct vaquita_session *session);
  * Sets the system prompt; an empty one removes it.
  *
  * # Safety
- * `session` is null or an open session, `system` null or a text.
+ * `session` is null or an open session, `system` null or a string.
  */
 int32_t vaquita_session_set_system(const struct vaquita_session *session, const char *system);
 
 /**
- * Sets the tools that the model may call: a list in JSON, as OpenAI's interface writes them; an empty text removes
- * them. Calls come in the answer, in the words that the model was taught; what a tool returns is a message of "tool".
+ * Sets the tools that the model may call: a JSON list in OpenAI's format; an empty string removes
+ * them. Calls appear in the answer, in the model's own format; the result of a tool is a message
+ * with the role "tool".
  *
  * # Safety
- * `session` is null or an open session, `tools` null or a text.
+ * `session` is null or an open session, `tools` null or a string.
  */
-int32_t vaquita_session_set_tools(const struct vaquita_session *session,
-                                  const char *tools);
+int32_t vaquita_session_set_tools(const struct vaquita_session *session, const char *tools);
 
 /**
- * Sets variables of the model's chat template, in place of those that were set: an object in JSON, such as
- * {"enable_thinking": false}; an empty text removes them.
+ * Replaces the variables of the model's chat template: a JSON object, such as {"enable_thinking":
+ * false}; an empty string removes them.
  *
  * # Safety
- * `session` is null or an open session, `variables` null or a text.
+ * `session` is null or an open session, `variables` null or a string.
  */
 int32_t vaquita_session_set_template_variables(const struct vaquita_session *session, const char *variables);
 
 /**
- * Adds a message without an answer: earlier turns, or what a tool returned. `role` is "system", "user", "assistant" or
- * "tool".
+ * Adds a message without generating an answer: an earlier turn, or the result of a tool. `role` is
+ * "system", "user", "assistant" or "tool".
  *
  * # Safety
- * `session` is null or an open session, `role` and `content` null or texts.
+ * `session` is null or an open session, `role` and `content` null or strings.
  */
 int32_t vaquita_session_add_message(const struct vaquita_session *session,
                                     const char *role,
                                     const char *content);
 
 /**
- * Forgets what was said, but for the system prompt and the tools.
+ * Resets the conversation, except for the system prompt and the tools.
  *
  * # Safety
  * `session` is null or an open session.
@@ -587,24 +595,25 @@ int32_t vaquita_session_add_message(const struct vaquita_session *session,
 int32_t vaquita_session_reset(const struct vaquita_session *session);
 
 /**
- * Writes the conversation and its cache to a file, so that it goes on later without being read again.
+ * Saves the conversation and its cache to a file, so that it can continue later without being
+ * processed again.
  *
  * # Safety
- * `session` is null or an open session, `path` null or a text.
+ * `session` is null or an open session, `path` null or a string.
  */
 int32_t vaquita_session_save(const struct vaquita_session *session, const char *path);
 
 /**
- * Goes on with a saved conversation of the same model, in place of this one; where that fails, this one stays.
+ * Replaces the conversation by a saved one of the same model. If this fails, the conversation is
+ * unchanged.
  *
  * # Safety
- * `session` is null or an open session, `path` null or a text.
+ * `session` is null or an open session, `path` null or a string.
  */
-int32_t vaquita_session_restore(const struct vaquita_session *session,
-                                const char *path);
+int32_t vaquita_session_restore(const struct vaquita_session *session, const char *path);
 
 /**
- * What the session's last answer cost. VAQUITA_ERROR_ARGUMENT where there was none.
+ * Cost of the session's last answer. VAQUITA_ERROR_ARGUMENT if there is none.
  *
  * # Safety
  * `session` is null or an open session, `stats` null or a struct that begins with its size.
@@ -612,7 +621,7 @@ int32_t vaquita_session_restore(const struct vaquita_session *session,
 int32_t vaquita_session_stats(const struct vaquita_session *session, struct vaquita_stats *stats);
 
 /**
- * What went wrong in the last call of this thread that failed; valid until the next that fails.
+ * Message of the last failed call of this thread; valid until the next one that fails.
  */
 const char *vaquita_last_error(void);
 

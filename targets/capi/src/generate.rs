@@ -1,4 +1,4 @@
-//! Answers, piece by piece.
+//! Generation of answers, piece by piece.
 
 use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
@@ -15,65 +15,67 @@ use crate::session::Session;
 use crate::stats::Stats;
 use crate::status::{Failure, Result, guard};
 
-/// More of the prompt was read.
+/// Part of the prompt was processed.
 pub const VAQUITA_EVENT_PROMPT: i32 = 0;
-/// A token was picked; its text may follow, now or with the next.
+/// A token was selected; its text may follow now or with the next token.
 pub const VAQUITA_EVENT_TOKEN: i32 = 1;
-/// The model thinks: a piece of what stands between tags such as <think> and </think>.
+/// A piece of the model's reasoning, which is enclosed by tags such as <think> and </think>.
 pub const VAQUITA_EVENT_REASONING: i32 = 2;
-/// The model answers: a piece of the answer.
+/// A piece of the answer.
 pub const VAQUITA_EVENT_ANSWER: i32 = 3;
 
-/// All that came as the answer so far was reasoning: it ended with a tag that nothing had opened.
+/// All answer text so far was reasoning: it ended with a closing tag that had not been opened.
 pub const VAQUITA_EVENT_WAS_REASONING: i32 = 4;
 
 /// Maximum number of stop texts per call.
 const MAX_STOPS: usize = 64;
 
-/// What happens while an answer is generated. It lives as long as the callback runs.
+/// An event during generation. It is valid until the callback returns.
 #[repr(C)]
 pub struct Event {
-    /// VAQUITA_EVENT_*. Programs must let kinds pass that they do not know.
+    /// VAQUITA_EVENT_*. Programs must ignore unknown kinds.
     pub kind: i32,
-    /// The token.
+    /// Token id.
     pub token: u32,
-    /// Whole characters in UTF-8, ended by a zero byte; empty where there is no text. The model may say zero bytes:
-    /// what counts is text_length.
+    /// Whole characters in UTF-8, terminated by a zero byte; empty if there is no text. The text
+    /// may contain zero bytes itself, so use text_length.
     pub text: *const c_char,
-    /// Bytes of the text.
+    /// Length of the text in bytes.
     pub text_length: usize,
-    /// Tokens of the prompt read so far, and ...
+    /// Number of prompt tokens processed so far.
     pub prompt_done: usize,
-    /// ... in all.
+    /// Number of prompt tokens.
     pub prompt_total: usize,
 }
 
-/// Takes events, in the thread that generates. 0 goes on, anything else ends the answer. It must not unwind.
+/// Receives events on the thread that generates. Returns 0 to continue; any other value ends the
+/// answer. It must not unwind.
 pub type OnEvent = Option<unsafe extern "C" fn(event: *const Event, user_data: *mut c_void) -> i32>;
 
-/// How an answer is generated. vaquita_generate_options_init() fills in the defaults.
+/// Generation options. vaquita_generate_options_init() sets the defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct GenerateOptions {
     /// sizeof(vaquita_generate_options).
     pub struct_size: usize,
-    /// At most so many tokens, the reasoning among them; 0: until the context is full.
+    /// Maximum number of tokens, including reasoning; 0: until the context is full.
     pub max_tokens: usize,
-    /// 0 always takes the likeliest token. Default: 0.6.
+    /// Sampling temperature; 0 is greedy decoding. Default: 0.6.
     pub temperature: f32,
-    /// Only the likeliest so many tokens; 0: all.
+    /// Top-k sampling: keep the k most probable tokens; 0: all.
     pub top_k: usize,
-    /// The likeliest tokens that together have this probability. Default: 0.95.
+    /// Top-p sampling: keep the most probable tokens up to this cumulative probability. Default:
+    /// 0.95.
     pub top_p: f32,
-    /// Tokens at least so likely relative to the likeliest.
+    /// Min-p sampling: keep tokens with at least this fraction of the highest probability.
     pub min_p: f32,
-    /// Penalty on tokens that were used lately; 1: none.
+    /// Penalty on recent tokens; 1: none.
     pub repetition_penalty: f32,
-    /// The same seed gives the same answer.
+    /// Random seed: the same seed gives the same answer.
     pub seed: u64,
-    /// Texts that end the answer; null where stop_count is 0.
+    /// Strings that end the answer; null if stop_count is 0.
     pub stop: *const *const c_char,
-    /// How many.
+    /// Number of stop strings.
     pub stop_count: usize,
 }
 
@@ -129,7 +131,7 @@ impl GenerateOptions {
     }
 }
 
-/// Fills in the defaults. `struct_size` is sizeof(vaquita_generate_options).
+/// Sets the defaults. `struct_size` is sizeof(vaquita_generate_options).
 ///
 /// # Safety
 /// `options` is null or points to `struct_size` writable bytes.
@@ -142,15 +144,15 @@ pub unsafe extern "C" fn vaquita_generate_options_init(
     guard(|| unsafe { init(options, struct_size) })
 }
 
-/// Answers `user`, or what was said so far where it is null, and returns when the answer has ended; VAQUITA_OK also where
-/// it was cancelled. `options` may be null.
+/// Generates an answer to `user`, or to the conversation so far if `user` is null, and returns when
+/// the answer has ended; VAQUITA_OK also if it was cancelled. `options` may be null.
 ///
-/// The answer goes into the conversation without its reasoning, also one that was cut short. Where the call fails, or was
-/// cancelled before the model answered anything, the conversation is as it was.
+/// The answer is added to the conversation without its reasoning, even if it was cut short. If the
+/// call fails, or is cancelled before any answer text, the conversation is unchanged.
 ///
 /// # Safety
-/// `session` is null or an open session, `user` null or a text, `options` null or a struct; `on_event` may be called with
-/// `user_data`.
+/// `session` is null or an open session, `user` null or a string, `options` null or a struct;
+/// `on_event` may be called with `user_data`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_generate(
     session: *const Session,
@@ -198,7 +200,7 @@ fn tell(happened: Happened, call: impl Fn(&Event) -> ControlFlow<()>) -> Control
             call(&Event { kind: VAQUITA_EVENT_PROMPT, prompt_done, prompt_total, ..nothing })
         }
         Happened::Token(token) => call(&Event { kind: VAQUITA_EVENT_TOKEN, token, ..nothing }),
-        // The options that C has do not ask for them.
+        // The C options do not request these events.
         Happened::Logprobs(_) | Happened::Call(_) => ControlFlow::Continue(()),
         Happened::Reasoning(text) => with_text(VAQUITA_EVENT_REASONING, text),
         Happened::Answer(text) => with_text(VAQUITA_EVENT_ANSWER, text),

@@ -14,16 +14,18 @@ mod status;
 
 use std::ffi::{CStr, c_char};
 
-/// Version of this interface. It rises when programs must be compiled anew; structs may grow without that.
+/// Version of this interface. It increases when programs must be recompiled; structs may grow
+/// without that.
 pub const VAQUITA_ABI_VERSION: u32 = 1;
 
-/// The library's `VAQUITA_ABI_VERSION`: a program whose header says another must not go on.
+/// `VAQUITA_ABI_VERSION` of the library. A program whose header has another version must not
+/// continue.
 #[unsafe(no_mangle)]
 pub extern "C" fn vaquita_abi_version() -> u32 {
     VAQUITA_ABI_VERSION
 }
 
-/// The library's version, such as "0.1.0".
+/// Version of the library, such as "0.1.0".
 #[unsafe(no_mangle)]
 pub extern "C" fn vaquita_version() -> *const c_char {
     const VERSION: &CStr =

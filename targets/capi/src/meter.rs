@@ -10,13 +10,13 @@ use crate::arguments::reference;
 use crate::model::Model;
 use crate::status::{Failure, guard};
 
-/// The meter gives the power now, in watts.
+/// The meter returns the current power, in watts.
 pub const VAQUITA_METER_WATTS: i32 = 0;
-/// The meter gives a counter, in joules, that does not go back.
+/// The meter returns a monotonic counter, in joules.
 pub const VAQUITA_METER_JOULES: i32 = 1;
 
-/// Reads a meter. NaN or a negative number: it cannot be read, and that answer's energy is unmeasured. It must not
-/// unwind.
+/// Reads a meter. Returns NaN or a negative number if it cannot be read, in which case the energy
+/// of the answer is unmeasured. It must not unwind.
 pub type ReadMeter = Option<unsafe extern "C" fn(user_data: *mut c_void) -> f64>;
 
 /// A callback with its user data.
@@ -52,9 +52,11 @@ impl Callback {
     }
 }
 
-/// From the next answer on, energy in vaquita_stats is measured with a meter of the app's own: `unit` is VAQUITA_METER_*.
-/// `read` is called every tenth of a second for each session that generates, in threads of the library. It and `user_data` must stay good until the model is closed or has another meter, and the
-/// answers that began before have ended. Null: the machine's own meter, if there is one.
+/// Measures the energy in vaquita_stats with the app's own meter, from the next answer on. `unit`
+/// is VAQUITA_METER_*. `read` is called every tenth of a second for each generating session, on
+/// threads of the library. `read` and `user_data` must stay valid until the model is closed or has
+/// another meter, and all answers that began before have ended. Null selects the machine's own
+/// meter, if there is one.
 ///
 /// # Safety
 /// `model` is null or an open model; `read` and `user_data` as above.

@@ -13,18 +13,18 @@ use vaquita_runtime::opening::budget::MemoryBudget;
 use crate::arguments::{Versioned, give, given, optional_text, reference, text};
 use crate::status::{Failure, Result, VAQUITA_ERROR_BUSY, guard};
 
-/// Give back experts beyond one token's: the app is in the background.
+/// Release experts beyond one token's, because the app is in the background.
 pub const VAQUITA_TRIM_BACKGROUND: i32 = 0;
-/// Give back all that is not needed to compute at all: the system is about to end processes.
+/// Release all that is not needed to compute, because the system is about to kill processes.
 pub const VAQUITA_TRIM_CRITICAL: i32 = 1;
 
-/// All threads compute.
+/// Compute on all threads.
 pub const VAQUITA_THERMAL_NOMINAL: i32 = 0;
-/// Three quarters of them, rounded up.
+/// Compute on three quarters of the threads, rounded up.
 pub const VAQUITA_THERMAL_FAIR: i32 = 1;
-/// Half, rounded up.
+/// Compute on half of the threads, rounded up.
 pub const VAQUITA_THERMAL_SERIOUS: i32 = 2;
-/// One.
+/// Compute on one thread.
 pub const VAQUITA_THERMAL_CRITICAL: i32 = 3;
 
 /// A model.
@@ -32,23 +32,23 @@ pub struct Model {
     pub(crate) inner: Arc<AppModel>,
 }
 
-/// How a model is opened. vaquita_model_options_init() fills in the defaults.
+/// Options for opening a model. vaquita_model_options_init() sets the defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ModelOptions {
     /// sizeof(vaquita_model_options).
     pub struct_size: usize,
-    /// Memory of the whole process: "2GiB", "800M", "60%" or "auto". What does not fit is read from the file when it is
-    /// needed. Null: no limit; the file is mapped and memory is left to the system.
+    /// Memory budget of the whole process: "2GiB", "800M", "60%" or "auto". Experts that do not fit
+    /// are read from the file on demand. Null: no limit; the file is mapped.
     pub memory: *const c_char,
-    /// Tokens that a conversation may have; 0: the model's.
+    /// Context size of a conversation in tokens; 0: the model's.
     pub context: usize,
-    /// Sessions at the same time that the memory budget is to hold; without a budget there is no limit.
+    /// Number of concurrent sessions that the memory budget includes; no limit without a budget.
     pub sessions: usize,
-    /// Threads; 0: as many as there are cores.
+    /// Number of threads; 0: one per core.
     pub threads: usize,
-    /// Numbers of the sessions' caches: "f16", or "q8", which takes about half the memory and costs a little precision.
-    /// Null: "f16".
+    /// Element type of the KV caches: "f16", or "q8", which takes about half the memory at a small
+    /// loss of precision. Null: "f16".
     pub cache: *const c_char,
 }
 
@@ -64,27 +64,28 @@ impl Default for ModelOptions {
     }
 }
 
-/// Where memory goes, in bytes; -1 where it is not measured, or no budget says it. Set struct_size before the call.
+/// Memory use in bytes; -1 for values that were not measured or that need a budget. Set struct_size
+/// before the call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Memory {
     /// sizeof(vaquita_memory).
     pub struct_size: usize,
-    /// Resident memory of the process now.
+    /// Resident memory of the process.
     pub process: i64,
-    /// The most so far.
+    /// Peak resident memory of the process.
     pub process_peak: i64,
-    /// The budget.
+    /// Memory budget.
     pub budget: i64,
-    /// Planned for weights that are not routed experts.
+    /// Planned for dense weights: all but the routed experts.
     pub dense: i64,
-    /// Planned for the caches of all sessions.
+    /// Planned for the KV caches of all sessions.
     pub cache: i64,
-    /// Planned for what a chunk of a prompt computes with.
+    /// Planned for the scratch memory of a prompt's chunk.
     pub scratch: i64,
-    /// What streamed experts may take; -1 where the file is mapped.
+    /// Limit on streamed experts; -1 if the file is mapped.
     pub experts_limit: i64,
-    /// What they take now.
+    /// Current memory of streamed experts.
     pub experts: i64,
 }
 
@@ -97,7 +98,7 @@ fn bytes(measured: Option<u64>) -> i64 {
     measured.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1)
 }
 
-/// Fills in the defaults. `struct_size` is sizeof(vaquita_model_options).
+/// Sets the defaults. `struct_size` is sizeof(vaquita_model_options).
 ///
 /// # Safety
 /// `options` is null or points to `struct_size` writable bytes.
@@ -125,10 +126,10 @@ pub(crate) unsafe fn init<T: Versioned + Default>(into: *mut T, struct_size: usi
     unsafe { give(into, &T::default()) }
 }
 
-/// Opens a GGUF file. `options` may be null. The model is to be closed with vaquita_model_close().
+/// Opens a GGUF file. `options` may be null. Close the model with vaquita_model_close().
 ///
 /// # Safety
-/// `path` is a text or null, `options` null or a struct, `model` null or a place for a pointer.
+/// `path` is a string or null, `options` null or a struct, `model` null or a writable pointer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_model_open(
     path: *const c_char,
@@ -166,7 +167,8 @@ pub unsafe extern "C" fn vaquita_model_open(
     })
 }
 
-/// Closes a model. Null is nothing to close. VAQUITA_ERROR_BUSY, and the model stays open, while it has sessions.
+/// Closes a model. Passing null is a no-op. Returns VAQUITA_ERROR_BUSY, and leaves the model open,
+/// if it has open sessions.
 ///
 /// # Safety
 /// `model` is null or an open model, which no other call uses.
@@ -189,8 +191,8 @@ pub unsafe extern "C" fn vaquita_model_close(model: *mut Model) -> i32 {
     })
 }
 
-/// Changes the memory of the whole process, by the next layer, also while a session generates. A mapped model keeps
-/// nothing of its own that it could give back: there it changes nothing.
+/// Changes the memory budget of the whole process. Takes effect by the next layer, also while a
+/// session generates. No effect on a mapped model, which holds no memory that it could release.
 ///
 /// # Safety
 /// `model` is null or an open model.
@@ -200,7 +202,7 @@ pub unsafe extern "C" fn vaquita_model_set_memory_budget(model: *const Model, by
     guard(|| Ok(unsafe { reference(model, "model") }?.inner.set_memory_budget(bytes)?))
 }
 
-/// Gives memory back until vaquita_model_set_memory_budget() says otherwise: `level` is VAQUITA_TRIM_*.
+/// Releases memory until the next vaquita_model_set_memory_budget(). `level` is VAQUITA_TRIM_*.
 ///
 /// # Safety
 /// `model` is null or an open model.
@@ -218,11 +220,12 @@ pub unsafe extern "C" fn vaquita_model_trim(model: *const Model, level: i32) -> 
     })
 }
 
-/// Says how hot the device is, VAQUITA_THERMAL_*: from the next matrix product on, fewer threads compute. Answers stay
-/// the same. `threads`, which may be null, gets their number.
+/// Reports the thermal state of the device, VAQUITA_THERMAL_*: fewer threads compute from the next
+/// matrix product on. Answers do not change. If `threads` is not null, it receives the number of
+/// threads.
 ///
 /// # Safety
-/// `model` is null or an open model, `threads` null or a place for a number.
+/// `model` is null or an open model, `threads` null or a writable number.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_model_thermal_hint(
     model: *const Model,
@@ -250,7 +253,7 @@ pub unsafe extern "C" fn vaquita_model_thermal_hint(
     })
 }
 
-/// Says where memory goes.
+/// Reports memory use.
 ///
 /// # Safety
 /// `model` is null or an open model, `memory` null or a struct that begins with its size.

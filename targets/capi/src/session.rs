@@ -35,10 +35,10 @@ impl Session {
     }
 }
 
-/// Begins a conversation. The session is to be closed with vaquita_session_close().
+/// Starts a conversation. Close the session with vaquita_session_close().
 ///
 /// # Safety
-/// `model` is null or an open model, `session` null or a place for a pointer.
+/// `model` is null or an open model, `session` null or a writable pointer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_create(
     model: *const Model,
@@ -57,10 +57,11 @@ pub unsafe extern "C" fn vaquita_session_create(
     })
 }
 
-/// Closes a session. Null is nothing to close. VAQUITA_ERROR_BUSY, and the session stays open, while it generates.
+/// Closes a session. Passing null is a no-op. Returns VAQUITA_ERROR_BUSY, and leaves the session
+/// open, while it generates.
 ///
 /// # Safety
-/// `session` is null or an open session; apart from one that generates, no other call uses it.
+/// `session` is null or an open session, which no other call uses, except one that generates.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_close(session: *mut Session) -> i32 {
     guard(|| {
@@ -76,8 +77,8 @@ pub unsafe extern "C" fn vaquita_session_close(session: *mut Session) -> i32 {
     })
 }
 
-/// Ends what the session generates, before the next layer is computed. From any thread, also from the callback. Where
-/// it generates nothing, nothing happens.
+/// Cancels generation before the next layer is computed. May be called from any thread, including
+/// the callback. No effect if the session does not generate.
 ///
 /// # Safety
 /// `session` is null or an open session.
@@ -93,7 +94,7 @@ pub unsafe extern "C" fn vaquita_session_cancel(session: *const Session) -> i32 
 /// Sets the system prompt; an empty one removes it.
 ///
 /// # Safety
-/// `session` is null or an open session, `system` null or a text.
+/// `session` is null or an open session, `system` null or a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_set_system(
     session: *const Session,
@@ -108,11 +109,12 @@ pub unsafe extern "C" fn vaquita_session_set_system(
     })
 }
 
-/// Sets the tools that the model may call: a list in JSON, as OpenAI's interface writes them; an empty text removes
-/// them. Calls come in the answer, in the words that the model was taught; what a tool returns is a message of "tool".
+/// Sets the tools that the model may call: a JSON list in OpenAI's format; an empty string removes
+/// them. Calls appear in the answer, in the model's own format; the result of a tool is a message
+/// with the role "tool".
 ///
 /// # Safety
-/// `session` is null or an open session, `tools` null or a text.
+/// `session` is null or an open session, `tools` null or a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_set_tools(
     session: *const Session,
@@ -125,11 +127,11 @@ pub unsafe extern "C" fn vaquita_session_set_tools(
     })
 }
 
-/// Sets variables of the model's chat template, in place of those that were set: an object in JSON, such as
-/// {"enable_thinking": false}; an empty text removes them.
+/// Replaces the variables of the model's chat template: a JSON object, such as {"enable_thinking":
+/// false}; an empty string removes them.
 ///
 /// # Safety
-/// `session` is null or an open session, `variables` null or a text.
+/// `session` is null or an open session, `variables` null or a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_set_template_variables(
     session: *const Session,
@@ -143,11 +145,11 @@ pub unsafe extern "C" fn vaquita_session_set_template_variables(
     })
 }
 
-/// Adds a message without an answer: earlier turns, or what a tool returned. `role` is "system", "user", "assistant" or
-/// "tool".
+/// Adds a message without generating an answer: an earlier turn, or the result of a tool. `role` is
+/// "system", "user", "assistant" or "tool".
 ///
 /// # Safety
-/// `session` is null or an open session, `role` and `content` null or texts.
+/// `session` is null or an open session, `role` and `content` null or strings.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_add_message(
     session: *const Session,
@@ -163,7 +165,7 @@ pub unsafe extern "C" fn vaquita_session_add_message(
     })
 }
 
-/// Forgets what was said, but for the system prompt and the tools.
+/// Resets the conversation, except for the system prompt and the tools.
 ///
 /// # Safety
 /// `session` is null or an open session.
@@ -176,10 +178,11 @@ pub unsafe extern "C" fn vaquita_session_reset(session: *const Session) -> i32 {
     })
 }
 
-/// Writes the conversation and its cache to a file, so that it goes on later without being read again.
+/// Saves the conversation and its cache to a file, so that it can continue later without being
+/// processed again.
 ///
 /// # Safety
-/// `session` is null or an open session, `path` null or a text.
+/// `session` is null or an open session, `path` null or a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_save(session: *const Session, path: *const c_char) -> i32 {
     guard(|| {
@@ -189,10 +192,11 @@ pub unsafe extern "C" fn vaquita_session_save(session: *const Session, path: *co
     })
 }
 
-/// Goes on with a saved conversation of the same model, in place of this one; where that fails, this one stays.
+/// Replaces the conversation by a saved one of the same model. If this fails, the conversation is
+/// unchanged.
 ///
 /// # Safety
-/// `session` is null or an open session, `path` null or a text.
+/// `session` is null or an open session, `path` null or a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vaquita_session_restore(
     session: *const Session,

@@ -11,45 +11,46 @@ use crate::status::{Failure, guard};
 
 /// The model ended the answer.
 pub const VAQUITA_STOP_END: i32 = 0;
-/// A stop text came up.
+/// A stop string occurred.
 pub const VAQUITA_STOP_TEXT: i32 = 1;
 /// max_tokens were generated.
 pub const VAQUITA_STOP_LENGTH: i32 = 2;
 /// The context is full.
 pub const VAQUITA_STOP_CONTEXT_FULL: i32 = 3;
-/// It was cancelled.
+/// The answer was cancelled.
 pub const VAQUITA_STOP_CANCELLED: i32 = 4;
 
-/// What an answer cost. A floating-point figure that was not measured is NaN: test it with isnan(). Set struct_size
-/// before the call.
+/// Cost of an answer. A floating-point value that was not measured is NaN: test it with isnan().
+/// Set struct_size before the call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Stats {
     /// sizeof(vaquita_stats).
     pub struct_size: usize,
-    /// Why the answer ended: VAQUITA_STOP_*.
+    /// Reason why the answer ended: VAQUITA_STOP_*.
     pub stop: i32,
-    /// Tokens of the prompt, the whole conversation.
+    /// Number of prompt tokens, that is, of the whole conversation.
     pub prompt_tokens: usize,
-    /// Those that were in the cache already.
+    /// Number of prompt tokens that were in the cache already.
     pub cached_tokens: usize,
-    /// Tokens generated.
+    /// Number of generated tokens.
     pub tokens: usize,
     /// Seconds from the call to the first token.
     pub first_token_seconds: f64,
-    /// Tokens of the prompt read per second.
+    /// Prompt tokens processed per second.
     pub prompt_tokens_per_second: f64,
-    /// Tokens generated per second, after the first.
+    /// Generated tokens per second, after the first.
     pub tokens_per_second: f64,
-    /// Joules until the first token, of all that the machine's meter, or the app's, covers.
+    /// Joules until the first token, of everything that the meter covers.
     pub prompt_joules: f64,
     /// Joules per token after the first.
     pub joules_per_token: f64,
-    /// Share of streamed experts that were in memory when they were needed.
+    /// Fraction of needed experts that were resident; NaN unless experts are streamed.
     pub hit_rate: f64,
-    /// Bytes of experts read from the file, by all sessions meanwhile; -1 where the file is mapped.
+    /// Bytes of experts read from the file by all sessions during the answer; -1 if the file is
+    /// mapped.
     pub bytes_read: i64,
-    /// Bytes of this session's cache.
+    /// Bytes of this session's KV cache.
     pub cache_bytes: usize,
 }
 
@@ -87,7 +88,7 @@ impl Stats {
     }
 }
 
-/// What the session's last answer cost. VAQUITA_ERROR_ARGUMENT where there was none.
+/// Cost of the session's last answer. VAQUITA_ERROR_ARGUMENT if there is none.
 ///
 /// # Safety
 /// `session` is null or an open session, `stats` null or a struct that begins with its size.

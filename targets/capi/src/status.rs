@@ -6,27 +6,27 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use vaquita_runtime::app::{AppError, ErrorKind};
 
-/// It worked.
+/// Success.
 pub const VAQUITA_OK: i32 = 0;
-/// An argument makes no sense: null, not UTF-8, out of range.
+/// An argument is invalid: null, not UTF-8, or out of range.
 pub const VAQUITA_ERROR_ARGUMENT: i32 = 1;
-/// There is no such file.
+/// The file does not exist.
 pub const VAQUITA_ERROR_NOT_FOUND: i32 = 2;
 /// A file cannot be read or written.
 pub const VAQUITA_ERROR_IO: i32 = 3;
-/// A file is not what it should be: no model, or damaged, or another version's.
+/// A file is invalid: not a model, damaged, or of an unsupported version.
 pub const VAQUITA_ERROR_BAD_FILE: i32 = 4;
 /// The memory budget is too small.
 pub const VAQUITA_ERROR_MEMORY: i32 = 5;
 /// The conversation is longer than the context.
 pub const VAQUITA_ERROR_CONTEXT_FULL: i32 = 6;
-/// The conversation cannot be put into the model's chat template.
+/// The conversation cannot be rendered with the model's chat template.
 pub const VAQUITA_ERROR_TEMPLATE: i32 = 7;
 /// The model failed.
 pub const VAQUITA_ERROR_MODEL: i32 = 8;
-/// The session is at work in another call, or the model has sessions that are open.
+/// The session is in use by another call, or the model has open sessions.
 pub const VAQUITA_ERROR_BUSY: i32 = 9;
-/// A mistake in this library: close the session or the model that it happened to.
+/// Internal error of the library: close the session or model that it occurred in.
 pub const VAQUITA_ERROR_INTERNAL: i32 = 10;
 
 /// Error of a call.
@@ -73,7 +73,7 @@ pub fn guard(call: impl FnOnce() -> Result) -> i32 {
     let result = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-        Err(Failure::new(VAQUITA_ERROR_INTERNAL, format!("a mistake in libvaquita: {text}")))
+        Err(Failure::new(VAQUITA_ERROR_INTERNAL, format!("internal error in libvaquita: {text}")))
     });
     let Err(failure) = result else { return VAQUITA_OK };
     let message: Vec<u8> = failure.message.bytes().filter(|byte| *byte != 0).collect();
@@ -81,7 +81,7 @@ pub fn guard(call: impl FnOnce() -> Result) -> i32 {
     failure.status
 }
 
-/// What went wrong in the last call of this thread that failed; valid until the next that fails.
+/// Message of the last failed call of this thread; valid until the next one that fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn vaquita_last_error() -> *const c_char {
     LAST.with(|last| last.borrow().as_ptr())
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(guard(|| panic!("no {}", "way")), VAQUITA_ERROR_INTERNAL);
         // SAFETY: the message belongs to this thread, on which no call fails in between.
         let message = unsafe { CStr::from_ptr(vaquita_last_error()) };
-        assert_eq!(message.to_str(), Ok("a mistake in libvaquita: no way"));
+        assert_eq!(message.to_str(), Ok("internal error in libvaquita: no way"));
         assert_eq!(guard(|| Ok(())), VAQUITA_OK);
     }
 

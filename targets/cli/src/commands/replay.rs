@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use vaquita_runtime::trace::Trace;
 use vaquita_runtime::trace::plot::{curves, svg};
-use vaquita_runtime::trace::replay::{Rule, replay};
+use vaquita_runtime::trace::replay::{EvictionRule, replay};
 
 use crate::failure::Result;
 use crate::files::write_whole;
@@ -24,7 +24,7 @@ pub struct Args {
     budget: Vec<u64>,
     /// Replay only this policy: lru, lfu, reuse, belady (the optimum) [default: all]
     #[arg(long = "rule", value_name = "POLICY", value_parser = rule)]
-    rule: Option<Rule>,
+    rule: Option<EvictionRule>,
     /// Plot hit rate over memory as SVG, for every policy
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
@@ -33,9 +33,9 @@ pub struct Args {
     json: bool,
 }
 
-fn rule(name: &str) -> std::result::Result<Rule, String> {
-    Rule::from_name(name)
-        .ok_or_else(|| format!("allowed: {}", Rule::ALL.map(Rule::name).join(", ")))
+fn rule(name: &str) -> std::result::Result<EvictionRule, String> {
+    EvictionRule::from_name(name)
+        .ok_or_else(|| format!("allowed: {}", EvictionRule::ALL.map(EvictionRule::name).join(", ")))
 }
 
 #[derive(Serialize)]
@@ -49,7 +49,7 @@ struct Row {
 /// Runs the command.
 pub fn run(args: Args) -> Result {
     let trace = Trace::read(&args.trace)?;
-    let rules = args.rule.map_or(Rule::ALL.to_vec(), |rule| vec![rule]);
+    let rules = args.rule.map_or(EvictionRule::ALL.to_vec(), |rule| vec![rule]);
     let mut rows = Vec::new();
     for budget_bytes in args.budget {
         for rule in &rules {
