@@ -1,6 +1,8 @@
 //! CPU cores, grouped into clusters of equal speed. A thread on a slow core delays all others at
 //! each barrier, so work belongs on the fastest cluster.
 
+use std::marker::PhantomData;
+
 use serde::Serialize;
 
 use crate::host::Host;
@@ -98,13 +100,61 @@ pub fn fastest(clusters: &[Cluster], allowed: &[usize]) -> Vec<usize> {
     cores
 }
 
-/// The cores of this machine to compute on, and whether slower ones are excluded; `None` if the
-/// system does not report them.
-pub fn of_this_machine() -> Option<(Vec<usize>, bool)> {
-    let allowed = allowed()?;
-    let fastest = fastest(&clusters(&Host::live()), &allowed);
-    let slower = fastest.len() < allowed.len();
-    Some((fastest, slower))
+/// Which cores compute. The default is the policy of all programs: one thread per core of the
+/// fastest cluster, bound to that cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoreOptions {
+    /// Number of threads; 0 takes one per core.
+    pub threads: usize,
+    /// Cores to bind the threads to; `None` takes those of the fastest cluster.
+    pub cores: Option<Vec<usize>>,
+}
+
+/// Number of threads and the cores that they are bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Number of threads, at least 1.
+    pub threads: usize,
+    /// Cores, ascending; `None` leaves the choice to the system.
+    pub cores: Option<Vec<usize>>,
+}
+
+impl CoreOptions {
+    /// Chooses for a machine on which the process may use the `allowed` cores; `None`: the system
+    /// does not say. Threads stay unbound where no core is slower than the others, or where there
+    /// are to be more threads than fast cores.
+    pub fn assign(&self, host: &Host, allowed: Option<&[usize]>) -> Assignment {
+        let or_given = |default: usize| match self.threads {
+            0 => default.max(1),
+            threads => threads,
+        };
+        if let Some(cores) = &self.cores {
+            return Assignment { threads: or_given(cores.len()), cores: Some(cores.clone()) };
+        }
+        let Some(allowed) = allowed else {
+            let all = std::thread::available_parallelism().map_or(1, |n| n.get());
+            return Assignment { threads: or_given(all), cores: None };
+        };
+        let cores = fastest(&clusters(host), allowed);
+        let threads = or_given(cores.len());
+        let bound = cores.len() < allowed.len() && threads <= cores.len();
+        Assignment { threads, cores: bound.then_some(cores) }
+    }
+
+    /// Chooses for this machine.
+    pub fn assign_here(&self) -> Assignment {
+        self.assign(&Host::live(), allowed().as_deref())
+    }
+}
+
+/// Threads cannot be bound to the cores that were asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the system allows these cores: {allowed:?}; threads were to run on {found:?}")]
+pub struct CoresRefused {
+    /// The cores that were asked for.
+    pub found: Vec<usize>,
+    /// The cores that this thread may run on.
+    pub allowed: Vec<usize>,
 }
 
 /// Parses a list of cores such as `0-3,6`, or a mask such as `0xf0`.
@@ -159,6 +209,37 @@ pub fn keep_to(cores: &[usize]) -> bool {
     }
 }
 
+/// The calling thread is bound to cores; dropping this restores its earlier mask.
+#[derive(Debug)]
+#[must_use = "the thread is released when this is dropped"]
+pub struct Binding {
+    before: Vec<usize>,
+    /// Masks are those of one thread.
+    _thread: PhantomData<*const ()>,
+}
+
+impl Binding {
+    /// Binds the calling thread; `None` where the system does not do so.
+    pub fn new(cores: &[usize]) -> Option<Self> {
+        // Dropped where the system refuses, which takes back a mask that it cut.
+        let binding = Self { before: allowed()?, _thread: PhantomData };
+        (binding.before == cores || keep_to(cores)).then_some(binding)
+    }
+
+    /// Leaves the thread bound.
+    pub fn for_good(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Binding {
+    fn drop(&mut self) {
+        if allowed().as_ref() != Some(&self.before) {
+            keep_to(&self.before);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +283,18 @@ mod tests {
         assert_eq!(fastest(&found, &[0, 1, 2, 3, 4, 5, 6, 7]), [4, 5, 6, 7]);
         assert_eq!(fastest(&found, &[0, 1, 7]), [7], "the little ones are too slow for it");
         assert_eq!(fastest(&[], &[2, 3]), [2, 3]);
+    }
+
+    #[test]
+    fn a_binding_ends_with_its_guard_and_a_refused_one_changes_nothing() {
+        let Some(before) = allowed() else { return }; // no masks on this system
+        let first = &before[..1];
+        let binding = Binding::new(first).expect("a thread may give up cores");
+        assert_eq!(allowed().as_deref(), Some(first));
+        drop(binding);
+        assert_eq!(allowed().as_ref(), Some(&before));
+        assert!(Binding::new(&[before[0], MOST_CORES - 1]).is_none());
+        assert_eq!(allowed().as_ref(), Some(&before));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::cores;
+use crate::cores::{Assignment, Binding, CoreOptions, CoresRefused, allowed};
 
 /// Iterations of the spin loop before a worker parks: some tens of microseconds. Few under Miri,
 /// which interprets each of them.
@@ -21,6 +21,8 @@ pub struct Pool {
     /// Serializes jobs when several sessions share the pool.
     turn: Mutex<()>,
     workers: Vec<JoinHandle<()>>,
+    /// The cores that the workers are bound to.
+    cores: Option<Vec<usize>>,
 }
 
 #[derive(Default)]
@@ -75,13 +77,34 @@ impl Pool {
                 builder.spawn(move || work(&shared, i)).ok() // fewer threads are slower, not wrong
             })
             .collect();
-        Self { shared, turn: Mutex::new(()), workers }
+        Self { shared, turn: Mutex::new(()), workers, cores: None }
     }
 
-    /// Creates a pool bound to `cores`: binds the calling thread, whose mask the workers inherit.
-    /// `None` if the system does not support it.
+    /// Creates a pool whose workers are bound to `cores`; `None` if the system refuses. The calling
+    /// thread is not bound: see [`Pool::bind_caller`].
     pub fn on(cores: &[usize], threads: usize) -> Option<Self> {
-        cores::keep_to(cores).then(|| Self::new(threads))
+        let _binding = Binding::new(cores)?; // workers inherit it
+        let mut pool = Self::new(threads);
+        pool.cores = Some(cores.to_vec());
+        Some(pool)
+    }
+
+    /// A pool on the cores of this machine that are best, unless `options` name others. Cores that
+    /// the system refuses are an error only if they were named.
+    pub fn open(options: &CoreOptions) -> Result<Self, CoresRefused> {
+        let Assignment { threads, cores } = options.assign_here();
+        let Some(found) = cores else { return Ok(Self::new(threads)) };
+        match Self::on(&found, threads) {
+            Some(pool) => Ok(pool),
+            None if options.cores.is_none() => Ok(Self::new(threads)),
+            None => Err(CoresRefused { found, allowed: allowed().unwrap_or_default() }),
+        }
+    }
+
+    /// Binds the calling thread, which takes part in every job that it runs, to the workers' cores.
+    /// `None` where they are not bound, or where the system refuses.
+    pub fn bind_caller(&self) -> Option<Binding> {
+        Binding::new(self.cores.as_deref()?)
     }
 
     /// Number of cores that are available to this process.
@@ -311,18 +334,22 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_pool_keeps_all_its_threads_to_its_cores() {
-        // In a thread of its own, whose mask stays narrowed.
-        let bound = std::thread::spawn(|| {
-            let core = cores::allowed().unwrap()[0];
-            let pool = Pool::on(&[core], 3).unwrap();
-            let barrier = std::sync::Barrier::new(3);
-            pool.run(3, &|_| {
-                barrier.wait(); // so that each thread has one
-                assert_eq!(cores::allowed().unwrap(), [core]);
-            });
-            assert!(Pool::on(&[cores::MOST_CORES - 1], 1).is_none(), "there is no such core");
+        let before = allowed().unwrap();
+        let core = before[0];
+        let pool = Pool::on(&[core], 3).unwrap();
+        assert_eq!(allowed().unwrap(), before, "the calling thread is free");
+        let binding = pool.bind_caller().unwrap();
+        let barrier = std::sync::Barrier::new(3);
+        pool.run(3, &|_| {
+            barrier.wait(); // so that each thread has one
+            assert_eq!(allowed().unwrap(), [core]);
         });
-        bound.join().unwrap();
+        drop(binding);
+        assert_eq!(allowed().unwrap(), before);
+        let missing = vec![crate::cores::MOST_CORES - 1];
+        let options = CoreOptions { threads: 1, cores: Some(missing.clone()) };
+        let refused = Pool::open(&options).err().unwrap();
+        assert_eq!(refused, CoresRefused { found: missing, allowed: before });
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::model::Stats;
 use crate::session::Session;
 use crate::session::chat::Message;
 use crate::session::generate::{Calls, Event, Generation, GenerationOptions, StopReason, generate};
+use crate::session::prompt::Prompt;
 use crate::session::save::SaveError;
 use crate::session::tools::offer::Tools;
 use crate::session::tools::{Call, Replay};
@@ -27,6 +28,8 @@ pub struct Turn {
     pub generation: Generation,
     /// From the call to the first token; `None` where there was none.
     pub first_token: Option<Duration>,
+    /// Joules of the whole answer; `None` where there is no meter.
+    pub joules: Option<f64>,
     /// Joules until the first token; `None` where there is no meter.
     pub prompt_joules: Option<f64>,
     /// Joules per token after that; `None` where there is no meter, or no further token.
@@ -114,6 +117,11 @@ impl Conversation {
         self.canceller.clone()
     }
 
+    /// The context: prompt and answer together, in tokens.
+    pub fn context(&self) -> usize {
+        self.session.context()
+    }
+
     /// What was said so far; answers without their reasoning.
     pub fn messages(&self) -> &[Message] {
         &self.said.messages
@@ -151,9 +159,15 @@ impl Conversation {
     pub fn set_template_variables(&mut self, json: &str) -> Result<(), AppError> {
         let none = json.trim().is_empty();
         let json = if none { "{}" } else { json };
-        self.said.variables = serde_json::from_str(json)
+        let variables = serde_json::from_str(json)
             .map_err(|error| AppError::Variables { problem: error.to_string() })?;
+        self.set_variables(variables);
         Ok(())
+    }
+
+    /// Sets variables of the model's template in place of those that were set.
+    pub fn set_variables(&mut self, variables: Map<String, Value>) {
+        self.said.variables = variables;
     }
 
     /// How calls of the tools are read from answers, for [`GenerationOptions::calls`]. Answers with calls then go into the
@@ -209,7 +223,7 @@ impl Conversation {
         let _generating = self.canceller.enter();
         let before = self.said.messages.len();
         self.said.messages.extend(user.map(|text| Message::new("user", text)));
-        let turn = self.generate(options, on_event);
+        let turn = self.prompt().and_then(|prompt| self.generate(&prompt, options, on_event));
         match &turn {
             Ok(Turn { generation, .. }) if !is_void(generation) => {
                 // DeepSeek's usage notes: a turn goes into the history without its reasoning.
@@ -221,24 +235,43 @@ impl Conversation {
         turn
     }
 
-    fn generate(
+    /// Continues `text` as it is, without the template. Neither text nor answer goes into the
+    /// conversation.
+    pub fn complete(
         &mut self,
+        text: &str,
         options: &GenerationOptions,
         on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Turn, AppError> {
-        if self.said.messages.is_empty() {
+        let _generating = self.canceller.enter();
+        let prompt = self.model.prompter.raw(text)?;
+        self.generate(&prompt, options, on_event)
+    }
+
+    /// The conversation so far, with the assistant to speak next.
+    fn prompt(&self) -> Result<Prompt, AppError> {
+        let Said { messages, tools, variables, replay } = &self.said;
+        if messages.is_empty() {
             return Err(AppError::Nothing);
         }
+        let prompter = &self.model.prompter;
+        Ok(prompter.chat_replaying(messages, tools.as_ref(), variables, replay)?)
+    }
+
+    fn generate(
+        &mut self,
+        prompt: &Prompt,
+        options: &GenerationOptions,
+        on_event: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Turn, AppError> {
         let start = Instant::now();
+        let _binding = self.model.loaded.pool.bind_caller();
         let streaming = self.model.streaming();
         let energy = self.model.sampler();
-        let prompter = &self.model.prompter;
-        let Said { messages, tools, variables, replay } = &self.said;
-        let prompt = prompter.chat_replaying(messages, tools.as_ref(), variables, replay)?;
         let options =
             GenerationOptions { reasoning_open: prompt.reasoning_open, ..options.clone() };
         let (mut first_token, mut prompt_joules) = (None, None);
-        let tokenizer = prompter.tokenizer();
+        let tokenizer = self.model.prompter.tokenizer();
         let generation =
             generate(&mut self.session, tokenizer, &prompt.tokens, &options, &mut |event| {
                 if matches!(event, Event::Token(_)) && first_token.is_none() {
@@ -249,11 +282,13 @@ impl Conversation {
             })
             .map_err(AppError::from)?;
         let further = generation.tokens.len().saturating_sub(1) as f64;
-        let decode_joules = energy.joules().zip(prompt_joules).map(|(all, prompt)| all - prompt);
+        let joules = energy.joules();
+        let decode_joules = joules.zip(prompt_joules).map(|(all, prompt)| all - prompt);
         let after = self.model.streaming();
         Ok(Turn {
             generation,
             first_token,
+            joules,
             prompt_joules,
             joules_per_token: decode_joules
                 .filter(|_| further > 0.0)
@@ -269,14 +304,15 @@ impl Conversation {
         Ok(self.session.save(path, self.fingerprint(path)?, &note)?)
     }
 
-    fn fingerprint(&self, path: &Path) -> Result<u64, SaveError> {
-        let fingerprint = self.model.identity.fingerprint();
-        fingerprint.map_err(|source| SaveError::Model { path: path.into(), source })
+    fn fingerprint(&self, path: &Path) -> Result<u64, AppError> {
+        let identity = self.model.identity.as_ref().ok_or(AppError::NoFile)?;
+        let fingerprint = identity.fingerprint();
+        Ok(fingerprint.map_err(|source| SaveError::Model { path: path.into(), source })?)
     }
 
     /// Goes on with a saved conversation in place of this one. Where it fails, this one is as it was.
     pub fn restore(&mut self, path: &Path) -> Result<(), AppError> {
-        let mut read = self.model.session();
+        let mut read = self.model.loaded.session();
         let note = read.restore(path, self.fingerprint(path)?)?;
         let said = serde_json::from_slice(&note).map_err(|error| SaveError::Damaged {
             path: path.into(),

@@ -1,17 +1,24 @@
-//! What an app embeds: a model file opened with all that is needed to talk to it, conversations that any thread can
-//! cancel, and what they cost. The C library and the bindings for phones are thin layers over this.
+//! The interface for programs: a model opened with everything that is needed to talk to it,
+//! conversations that any thread can cancel, and their cost. The command line, the C library and the
+//! bindings for phones are thin layers over this.
 //!
-//! [`AppModel`] is a model; [`Conversation`] is one dialogue with it.
+//! [`LoadedModel`] is a model with its threads; [`AppModel`] adds a tokenizer and a template;
+//! [`Conversation`] is one dialogue.
 
 mod conversation;
+mod loaded;
 mod model;
+mod options;
 
 use std::io;
 
 pub use conversation::{Canceller, Conversation, Generating, Turn};
-pub use model::{AppModel, MemoryUse, MeterMaker, ModelOptions, Thermal};
+pub use loaded::LoadedModel;
+pub use model::{AppModel, MemoryUse, MeterMaker, Thermal};
+pub use options::ModelOptions;
 
 use crate::checkpoint::gguf_weights::OpenError;
+use crate::cores::CoresRefused;
 use crate::gguf::GgufError;
 use crate::opening::OpenModelError;
 use crate::opening::budget::{BudgetTextError, TooSmall};
@@ -67,6 +74,12 @@ pub enum AppError {
     /// A memory budget cannot be read.
     #[error(transparent)]
     Budget(#[from] BudgetTextError),
+    /// Threads cannot be bound to the cores that were asked for.
+    #[error(transparent)]
+    Cores(#[from] CoresRefused),
+    /// A saved conversation belongs to a file, and the model was loaded from elsewhere.
+    #[error("conversations with a model that is not a GGUF file cannot be saved or restored")]
+    NoFile,
     /// The context is longer than the model's.
     #[error("the context is to be {found} tokens; this model takes up to {allowed}")]
     Context {
@@ -143,6 +156,7 @@ impl AppError {
             },
             Self::Generate(_) => ErrorKind::Model,
             Self::Context { .. } | Self::Role { .. } | Self::Tools { .. } => ErrorKind::Argument,
+            Self::Cores(_) | Self::NoFile => ErrorKind::Argument,
             Self::Variables { .. } | Self::Call { .. } | Self::Nothing => ErrorKind::Argument,
         }
     }

@@ -4,44 +4,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{AppError, Conversation};
+use super::{AppError, Conversation, LoadedModel, ModelOptions};
 use crate::checkpoint::gguf_weights::OpenError;
-use crate::gguf::{Gguf, GgufError, Identity};
+use crate::gguf::{GgufError, Identity};
 use crate::host::Host;
 use crate::measure::memory::{self, Memory};
 use crate::measure::meter::Meter;
 use crate::measure::sampler::MeterSampler;
-use crate::model::Model;
 use crate::model::Stats;
-use crate::model::cache::CacheType;
-use crate::opening::budget::{MemoryBudget, Workload};
-use crate::opening::memory_info::MemoryInfo;
-use crate::opening::{MemoryControl, OpenModelError, OpenOptions, TrimLevel, open_gguf};
+use crate::opening::{OpenModelError, TrimLevel};
 use crate::session::prompt::Prompter;
-use crate::session::{Session, SessionOptions};
-use crate::threads::Pool;
 use crate::tokenizer::Tokenizer;
-
-/// How a model is opened.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ModelOptions {
-    /// Memory of the whole process; `None` maps the file and leaves memory to the system.
-    pub memory: Option<MemoryBudget>,
-    /// Tokens that a conversation may have; 0 takes the model's.
-    pub context: usize,
-    /// Conversations at the same time that the memory budget is to hold.
-    pub sessions: usize,
-    /// Threads; 0 takes as many as there are cores.
-    pub threads: usize,
-    /// Precision of the caches.
-    pub cache: CacheType,
-}
-
-impl Default for ModelOptions {
-    fn default() -> Self {
-        Self { memory: None, context: 0, sessions: 1, threads: 0, cache: CacheType::F16 }
-    }
-}
 
 /// Makes the meter of an answer.
 pub type MeterMaker = Arc<dyn Fn() -> Box<dyn Meter> + Send + Sync>;
@@ -80,74 +53,61 @@ pub struct MemoryUse {
 
 /// A model with its tokenizer, its template and its threads.
 pub struct AppModel {
-    pub(super) model: Arc<Model>,
+    pub(super) loaded: LoadedModel,
     pub(super) prompter: Prompter,
-    pub(super) identity: Identity,
-    memory: Arc<MemoryControl>,
-    pool: Arc<Pool>,
-    options: SessionOptions,
+    /// Identity of the file, to which saved conversations belong; `None` without one.
+    pub(super) identity: Option<Identity>,
     meter: Mutex<Option<MeterMaker>>,
-    /// Most conversations at the same time, where a budget was planned for them.
-    limit: Option<usize>,
     live: AtomicUsize,
 }
 
 impl AppModel {
     /// Opens a GGUF file.
     pub fn open(path: &Path, options: &ModelOptions) -> Result<Arc<Self>, AppError> {
-        let process = MemoryInfo::read(&Host::live()).map_or(0, |machine| machine.process);
-        let sessions = options.sessions.max(1);
-        let ModelOptions { context, cache, .. } = *options;
-        let session = SessionOptions { context, cache, ..SessionOptions::default() };
-        let workload = Workload {
-            context: session.context,
-            prefill_chunk: session.prefill_chunk,
-            cache: session.cache,
-            sessions,
-        };
-        let gguf =
-            Gguf::open(path).map_err(|error| OpenModelError::from(OpenError::from(error)))?;
-        let tokenizer = Arc::new(Tokenizer::from_metadata(gguf.metadata())?);
+        let (loaded, weights) = LoadedModel::open(path, options)?;
+        let gguf = weights.gguf();
+        let tokenizer = Tokenizer::from_metadata(gguf.metadata())?;
         let io = |source| OpenError::from(GgufError::Io { path: path.into(), source });
         let identity = gguf.identity().map_err(|error| OpenModelError::from(io(error)))?;
-        let open = OpenOptions { memory: options.memory, ..OpenOptions::new(workload) };
-        let opened = open_gguf(gguf, &open, process)?;
-        let config = opened.model.config();
-        let prompter = Prompter::for_model(tokenizer, config)?;
-        let allowed = config.max_position_embeddings;
-        if options.context > allowed {
-            return Err(AppError::Context { found: options.context, allowed });
-        }
-        let prompter = prompter.within(if context == 0 { allowed } else { context });
-        let threads = match options.threads {
-            0 => Pool::default_threads(),
-            threads => threads,
+        Self::with(loaded, tokenizer, Some(identity))
+    }
+
+    /// A model that was loaded from elsewhere, with its tokenizer. Its conversations cannot be saved.
+    pub fn new(loaded: LoadedModel, tokenizer: Tokenizer) -> Result<Arc<Self>, AppError> {
+        Self::with(loaded, tokenizer, None)
+    }
+
+    fn with(
+        loaded: LoadedModel,
+        tokenizer: Tokenizer,
+        identity: Option<Identity>,
+    ) -> Result<Arc<Self>, AppError> {
+        let prompter = Prompter::for_model(Arc::new(tokenizer), loaded.model.config())?;
+        let prompter = match loaded.options.context {
+            0 => prompter,
+            context => prompter.within(context),
         };
-        Ok(Arc::new(Self {
-            model: opened.model,
-            prompter,
-            identity,
-            limit: opened.memory.plan().map(|_| sessions),
-            memory: opened.memory,
-            pool: Arc::new(Pool::new(threads)),
-            options: session,
-            meter: Mutex::new(None),
-            live: AtomicUsize::new(0),
-        }))
+        let (meter, live) = (Mutex::new(None), AtomicUsize::new(0));
+        Ok(Arc::new(Self { loaded, prompter, identity, meter, live }))
+    }
+
+    /// The model and its threads.
+    pub fn loaded(&self) -> &LoadedModel {
+        &self.loaded
+    }
+
+    /// Makes its prompts.
+    pub fn prompter(&self) -> &Prompter {
+        &self.prompter
     }
 
     /// Begins a conversation.
     pub fn conversation(self: &Arc<Self>) -> Result<Conversation, AppError> {
-        let limit = self.limit.unwrap_or(usize::MAX);
+        let limit = self.loaded.sessions.unwrap_or(usize::MAX);
         let one_more = |live: usize| (live < limit).then_some(live + 1);
         let taken = self.live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         taken.map_err(|_| AppError::Sessions { limit })?;
-        Ok(Conversation::new(self.clone(), self.session()))
-    }
-
-    /// An empty session.
-    pub(super) fn session(&self) -> Session {
-        Session::new(self.model.clone(), self.pool.clone(), self.options.clone())
+        Ok(Conversation::new(self.clone(), self.loaded.session()))
     }
 
     /// A conversation is over.
@@ -163,24 +123,24 @@ impl AppModel {
     /// Changes the memory of the whole process; it takes effect by the next layer, also while an answer is generated.
     /// A mapped model keeps nothing of its own that it could give back: there it changes nothing.
     pub fn set_memory_budget(&self, bytes: u64) -> Result<(), AppError> {
-        Ok(self.memory.set_memory_budget(bytes)?)
+        Ok(self.loaded.memory.set_memory_budget(bytes)?)
     }
 
     /// Gives experts' memory back, until [`AppModel::set_memory_budget`] says otherwise.
     pub fn trim(&self, level: TrimLevel) {
-        self.memory.trim(level);
+        self.loaded.memory.trim(level);
     }
 
     /// Computes with fewer threads while the device is hot; answers stay the same to the last bit. Gives the number.
     pub fn thermal_hint(&self, thermal: Thermal) -> usize {
-        let threads = self.pool.threads();
-        self.pool.set_limit(match thermal {
+        let threads = self.loaded.pool.threads();
+        self.loaded.pool.set_limit(match thermal {
             Thermal::Nominal => threads,
             Thermal::Fair => (threads * 3).div_ceil(4),
             Thermal::Serious => threads.div_ceil(2),
             Thermal::Critical => 1,
         });
-        self.pool.active()
+        self.loaded.pool.active()
     }
 
     /// From the next answer on, energy is measured with a meter of the app's own; `None`: with the machine's.
@@ -199,13 +159,12 @@ impl AppModel {
 
     /// What the expert store did so far, where experts are streamed.
     pub fn streaming(&self) -> Option<Stats> {
-        self.memory.store()?;
-        self.model.experts().stats()
+        self.loaded.streaming()
     }
 
     /// Where memory goes.
     pub fn memory(&self) -> MemoryUse {
-        let plan = self.memory.plan();
+        let plan = self.loaded.memory.plan();
         MemoryUse {
             process: memory::current(),
             budget: plan.map(|plan| plan.budget),

@@ -27,6 +27,11 @@ impl MemoryControl {
         Self { plan: Mutex::new(plan), store }
     }
 
+    /// Control over a model that keeps all its weights, without a budget.
+    pub(crate) fn unlimited() -> Self {
+        Self::new(None, None)
+    }
+
     /// The current plan; `None` without a budget.
     pub fn plan(&self) -> Option<MemoryPlan> {
         *self.plan.lock().unwrap_or_else(PoisonError::into_inner)

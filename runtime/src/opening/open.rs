@@ -42,6 +42,9 @@ pub struct OpenOptions {
 }
 
 impl OpenOptions {
+    /// Default of [`OpenOptions::lanes`].
+    pub const LANES: usize = 3;
+
     /// Defaults for a workload, without a budget.
     pub fn new(workload: Workload) -> Self {
         Self {
@@ -49,7 +52,7 @@ impl OpenOptions {
             workload,
             verify: Verify::default(),
             policy: PolicyKind::default(),
-            lanes: 3,
+            lanes: Self::LANES,
             prefetch: PrefetchMode::default(),
             direct: true,
             trace: None,

@@ -54,6 +54,7 @@ pub extern "system" fn Java_dev_vaquita_Native_open<'local>(
             sessions: count(sessions, "sessions")?,
             threads: count(threads, "threads")?,
             cache: cache?,
+            ..ModelOptions::default()
         };
         let model: Model = AppModel::open(Path::new(&path), &options)?;
         Ok(Box::into_raw(Box::new(model)) as jlong)

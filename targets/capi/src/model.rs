@@ -160,6 +160,7 @@ pub unsafe extern "C" fn vaquita_model_open(
             sessions: given.sessions,
             threads: given.threads,
             cache,
+            ..vaquita_runtime::app::ModelOptions::default()
         };
         let inner = AppModel::open(Path::new(path), &options)?;
         *out = Box::into_raw(Box::new(Model { inner }));

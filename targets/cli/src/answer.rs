@@ -7,14 +7,12 @@ use std::sync::{Arc, OnceLock};
 
 use clap::Args;
 use serde_json::{Value, json};
+use vaquita_runtime::app::Conversation;
 use vaquita_runtime::measure::memory::{self, Faults};
-use vaquita_runtime::measure::sampler::MeterSampler;
 use vaquita_runtime::model::Stats;
 use vaquita_runtime::opening::budget::MemoryPlan;
-use vaquita_runtime::session::Session;
 use vaquita_runtime::session::constraint::Grammar;
-use vaquita_runtime::session::generate::{Event, Generation, GenerationOptions, generate};
-use vaquita_runtime::session::prompt::Prompt;
+use vaquita_runtime::session::generate::{Event, Generation, GenerationOptions};
 use vaquita_runtime::session::sampler::SamplingOptions;
 use vaquita_runtime::session::sampler::logprobs::{Logprob, Logprobs};
 use vaquita_runtime::tokenizer::Tokenizer;
@@ -86,7 +84,7 @@ impl Sampling {
         }
     }
 
-    fn options(&self, reasoning_open: bool, tokenizer: &Tokenizer) -> Result<GenerationOptions> {
+    fn options(&self, tokenizer: &Tokenizer) -> Result<GenerationOptions> {
         let sampling = SamplingOptions {
             temperature: self.temp,
             top_k: self.top_k,
@@ -100,7 +98,6 @@ impl Sampling {
             sampling: self.penalties.options(sampling, tokenizer)?,
             max_tokens: self.max_tokens,
             stop: self.stop.clone(),
-            reasoning_open,
             grammar: self.grammar.clone(),
             logprobs: self.logprobs,
             ..GenerationOptions::default()
@@ -136,25 +133,30 @@ pub struct Answer {
     pub lossy: Option<String>,
 }
 
+/// What is to be answered.
+pub enum Input<'a> {
+    /// The conversation's next turn.
+    Turn(&'a str),
+    /// Text to continue, without the template.
+    Raw(&'a str),
+}
+
 /// Generates an answer and, unless `quiet`, prints it as it is generated. Ctrl-C ends it.
 pub fn stream(
-    session: &mut Session,
+    conversation: &mut Conversation,
     bundle: &Bundle,
-    prompt: &Prompt,
+    input: Input,
     sampling: &Sampling,
     quiet: bool,
 ) -> Result<Answer> {
-    let tokenizer = bundle.prompter.tokenizer();
-    let before = bundle.loaded.streaming();
     let faults = memory::faults();
     let interrupted = interrupted()?;
     interrupted.store(false, Ordering::Relaxed);
-    let energy = MeterSampler::auto();
     let mut bar = Some(Bar::new("reading"));
     let mut printer = Printer::new(sampling.hide_thinking);
     let mut failed = None;
-    let options = sampling.options(prompt.reasoning_open, tokenizer)?;
-    let generation = generate(session, tokenizer, &prompt.tokens, &options, &mut |event| {
+    let options = sampling.options(bundle.prompter().tokenizer())?;
+    let mut on_event = |event: Event| {
         match event {
             Event::Prompt { done, total } => {
                 if let Some(bar) = &mut bar {
@@ -172,20 +174,24 @@ pub fn stream(
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
-    });
+    };
+    let turn = match input {
+        Input::Turn(text) => conversation.answer(Some(text), &options, &mut on_event),
+        Input::Raw(text) => conversation.complete(text, &options, &mut on_event),
+    };
     let ended = printer.end();
     if let Some(error) = failed {
         return Err(error.into());
     }
     ended?;
-    let after = bundle.loaded.streaming();
+    let turn = turn?;
     Ok(Answer {
-        generation: generation?,
-        joules: energy.joules(),
-        streaming: after.zip(before).map(|(after, before)| after.since(&before)),
-        plan: bundle.loaded.plan(),
+        generation: turn.generation,
+        joules: turn.joules,
+        streaming: turn.streaming,
+        plan: bundle.loaded().memory.plan(),
         faults: memory::faults().zip(faults).map(|(after, before)| after.since(&before)),
-        lossy: bundle.loaded.lossy.clone(),
+        lossy: bundle.loaded().lossy.clone(),
     })
 }
 

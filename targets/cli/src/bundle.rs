@@ -6,21 +6,17 @@ use std::sync::Arc;
 use vaquita_calibration::Subject;
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::sources::HfFolder;
+use vaquita_runtime::app::{AppModel, Conversation, LoadedModel, ModelOptions};
 use vaquita_runtime::experts::ExpertIndex;
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::model::cache::CacheType;
-use vaquita_runtime::model::{ExpertStore, Stats};
-use vaquita_runtime::opening;
 use vaquita_runtime::opening::budget::{Footprint, MemoryPlan};
-use vaquita_runtime::opening::pressure::PressureWatch;
-use vaquita_runtime::opening::{MemoryControl, OpenOptions};
+use vaquita_runtime::session::Session;
 use vaquita_runtime::session::prompt::Prompter;
-use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::tokenizer::Tokenizer;
-use vaquita_runtime::trace::Recorder;
 
-use crate::compute::Compute;
+use crate::compute::{Compute, stay_with};
 use crate::failure::{Failure, Result};
 
 /// Opens the tokenizer of a model. A GGUF file does not need weights for this.
@@ -38,43 +34,34 @@ pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
 
 /// A model that is ready to run.
 pub struct Loaded {
-    /// The model.
-    pub model: Arc<Model>,
-    /// Session options.
-    pub options: SessionOptions,
+    /// The model and its threads.
+    pub loaded: LoadedModel,
     /// Number of weights.
     pub parameters: u64,
-    /// Description of the lossy options in effect.
-    pub lossy: Option<String>,
     /// Memory footprint, if the model is a file.
     pub footprint: Option<Footprint>,
-    memory: Option<Arc<MemoryControl>>,
-    trace: Option<Arc<Recorder>>,
-    /// Releases memory under system pressure for as long as this lives.
-    _pressure: Option<PressureWatch>,
 }
 
 impl Loaded {
-    /// Statistics of the expert store; `None` unless experts are streamed within a memory budget.
-    pub fn streaming(&self) -> Option<Stats> {
-        self.memory.as_ref()?.store()?.stats()
+    /// A session; this thread computes with it.
+    pub fn session(&self) -> Session {
+        stay_with(&self.loaded.pool);
+        self.loaded.session()
     }
 
     /// Division of the memory budget, if there is one.
     pub fn plan(&self) -> Option<MemoryPlan> {
-        self.memory.as_ref()?.plan()
-    }
-
-    /// A session on all threads.
-    pub fn session(&self, compute: &Compute) -> Result<Session> {
-        Ok(Session::new(self.model.clone(), compute.pool()?, self.options.clone()))
+        self.loaded.memory.plan()
     }
 
     /// Completes the routing trace, if one was requested.
     pub fn finish(&self) -> Result {
-        let Some(trace) = &self.trace else { return Ok(()) };
-        trace.finish().map_err(|error| Failure::Error(format!("--trace: {error}")))
+        finish(&self.loaded)
     }
+}
+
+fn finish(loaded: &LoadedModel) -> Result {
+    loaded.finish_trace().map_err(|error| Failure::Error(format!("--trace: {error}")))
 }
 
 /// Loads a model for `sessions` concurrent sequences. A folder is the full-precision reference, so
@@ -82,66 +69,43 @@ impl Loaded {
 pub fn load(compute: &Compute, path: &Path, sessions: usize) -> Result<Loaded> {
     exists(path)?;
     let cache = if path.is_dir() { CacheType::F32 } else { CacheType::F16 };
-    let options = compute.session(cache)?;
-    let loaded = if path.is_dir() {
-        if let Some(option) = compute.file_option() {
-            let message = format!("{option} is for files: quantize the folder first");
-            return Err(Failure::Usage(message));
-        }
-        let weights = HfFolder::open(path)?;
-        let parameters = Inventory::new(&weights)?.parameters;
-        let model = Arc::new(Model::load(Arc::new(weights))?);
-        let (lossy, footprint, memory, trace) = (None, None, None, None);
-        Loaded { model, options, parameters, lossy, footprint, memory, trace, _pressure: None }
-    } else {
-        if compute.has_trace() && sessions > 1 {
-            let message = "--trace records one sequence at a time: use it with run, chat or bench";
-            return Err(Failure::Usage(message.into()));
-        }
-        let open = compute.open(&options, sessions);
-        load_file(path, options, &open, compute.yields_memory())?
-    };
-    let most = loaded.model.config().max_position_embeddings;
-    let found = loaded.options.context;
-    if found > most {
-        return Err(Failure::Usage(format!("--context is {found}; this model takes up to {most}")));
+    let options = compute.model(cache, sessions)?;
+    match path.is_dir() {
+        true => load_folder(compute, path, &options),
+        false => load_file(compute, path, &options),
     }
-    Ok(loaded)
 }
 
-fn load_file(
-    path: &Path,
-    options: SessionOptions,
-    open: &OpenOptions,
-    yields_memory: bool,
-) -> Result<Loaded> {
-    let opened = opening::open(path, open)?;
-    let memory = opened.memory;
-    let pressure = yields_memory.then(|| PressureWatch::start(memory.clone())).flatten();
-    if yields_memory && pressure.is_none() && memory.store().is_some() {
+fn load_folder(compute: &Compute, path: &Path, options: &ModelOptions) -> Result<Loaded> {
+    if let Some(option) = compute.file_option() {
+        let message = format!("{option} is for files: quantize the folder first");
+        return Err(Failure::Usage(message));
+    }
+    let weights = HfFolder::open(path)?;
+    let parameters = Inventory::new(&weights)?.parameters;
+    let model = Arc::new(Model::load(Arc::new(weights))?);
+    Ok(Loaded { loaded: LoadedModel::new(model, options)?, parameters, footprint: None })
+}
+
+fn load_file(compute: &Compute, path: &Path, options: &ModelOptions) -> Result<Loaded> {
+    if compute.has_trace() && options.sessions > 1 {
+        let message = "--trace records one sequence at a time: use it with run, chat or bench";
+        return Err(Failure::Usage(message.into()));
+    }
+    let (loaded, weights) = LoadedModel::open(path, options)?;
+    if options.yield_memory && !loaded.yields_memory() && loaded.memory.store().is_some() {
         eprintln!("--yield-memory: this system does not say how short of memory it is");
     }
-    let index = ExpertIndex::find(&opened.weights).ok();
-    let footprint =
-        index.and_then(|index| Footprint::of(&opened.weights, &index, &open.workload, 0).ok());
-    Ok(Loaded {
-        model: opened.model,
-        options,
-        parameters: Inventory::new(opened.weights.as_ref())?.parameters,
-        lossy: open.lossy(),
-        footprint,
-        memory: Some(memory),
-        trace: opened.trace,
-        _pressure: pressure,
-    })
+    let workload = options.file().workload;
+    let index = ExpertIndex::find(&weights).ok();
+    let footprint = index.and_then(|index| Footprint::of(&weights, &index, &workload, 0).ok());
+    let parameters = Inventory::new(weights.as_ref())?.parameters;
+    Ok(Loaded { loaded, parameters, footprint })
 }
 
 /// A model with its tokenizer and chat template.
 pub struct Bundle {
-    /// The model.
-    pub loaded: Loaded,
-    /// Renders and tokenizes prompts.
-    pub prompter: Prompter,
+    app: Arc<AppModel>,
 }
 
 impl Bundle {
@@ -152,31 +116,46 @@ impl Bundle {
 
     /// Opens a file or folder for as many concurrent sequences as there are threads.
     pub fn open_for_all_threads(compute: &Compute, path: &Path) -> Result<Self> {
-        let mut bundle = Self::open_for(compute, path, compute.all_threads())?;
-        if compute.prefers_resident() {
-            // Preferring resident experts applies to single tokens, so evaluate as during
-            // generation.
-            bundle.loaded.options.prefill_chunk = 1;
-        }
-        Ok(bundle)
+        Self::open_for(compute, path, compute.all_threads())
     }
 
     fn open_for(compute: &Compute, path: &Path, sessions: usize) -> Result<Self> {
-        let loaded = load(compute, path, sessions)?;
-        let tokenizer = Arc::new(open_tokenizer(path)?);
-        let prompter = Prompter::for_model(tokenizer, loaded.model.config())
+        let loaded = load(compute, path, sessions)?.loaded;
+        let app = AppModel::new(loaded, open_tokenizer(path)?)
             .map_err(|error| Failure::Error(format!("{}: {error}", path.display())))?;
-        let prompter = match loaded.options.context {
-            0 => prompter,
-            context => prompter.within(context),
-        };
-        Ok(Self { loaded, prompter })
+        Ok(Self { app })
+    }
+
+    /// The model and its threads.
+    pub fn loaded(&self) -> &LoadedModel {
+        self.app.loaded()
+    }
+
+    /// Text to tokens.
+    pub fn prompter(&self) -> &Prompter {
+        self.app.prompter()
+    }
+
+    /// A conversation; this thread computes it.
+    pub fn conversation(&self) -> Result<Conversation> {
+        stay_with(&self.loaded().pool);
+        Ok(self.app.conversation()?)
+    }
+
+    /// Completes the routing trace, where one was asked for.
+    pub fn finish(&self) -> Result {
+        finish(self.loaded())
     }
 
     /// The subject of evaluations. The bundle must outlive it for memory pressure to be watched.
-    pub fn subject(&self) -> Subject {
-        let (model, prompter) = (self.loaded.model.clone(), self.prompter.clone());
-        Subject { model, prompter, options: self.loaded.options.clone() }
+    pub fn subject(&self, compute: &Compute) -> Subject {
+        let mut options = self.loaded().options.clone();
+        if compute.prefers_resident() {
+            // Preferring resident experts applies to single tokens, so evaluate as during
+            // generation.
+            options.prefill_chunk = 1;
+        }
+        Subject { model: self.loaded().model.clone(), prompter: self.prompter().clone(), options }
     }
 }
 

@@ -5,15 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
+use vaquita_runtime::app::ModelOptions;
 use vaquita_runtime::checkpoint::Verify;
-use vaquita_runtime::cores;
+use vaquita_runtime::cores::{self, CoreOptions};
 use vaquita_runtime::experts::PrefetchMode;
 use vaquita_runtime::experts::policies::PolicyKind;
 use vaquita_runtime::isa::Tier;
 use vaquita_runtime::model::cache::CacheType;
-use vaquita_runtime::opening::OpenOptions;
-use vaquita_runtime::opening::budget::{MemoryBudget, Workload};
-use vaquita_runtime::session::SessionOptions;
+use vaquita_runtime::opening::budget::MemoryBudget;
 use vaquita_runtime::threads::Pool;
 
 use crate::failure::{Failure, Result};
@@ -110,26 +109,33 @@ fn prefetch(name: &str) -> std::result::Result<PrefetchMode, String> {
     PrefetchMode::from_name(name).ok_or_else(|| "allowed: auto, on, off".into())
 }
 
+/// Binds this thread to a pool's cores for the rest of the command.
+pub fn stay_with(pool: &Pool) {
+    if let Some(binding) = pool.bind_caller() {
+        binding.for_good();
+    }
+}
+
 impl Compute {
-    /// Options for opening a file for `sessions` concurrent sequences.
-    pub fn open(&self, session: &SessionOptions, sessions: usize) -> OpenOptions {
-        let workload = Workload {
-            context: session.context,
-            prefill_chunk: session.prefill_chunk,
-            cache: session.cache,
-            sessions,
-        };
-        OpenOptions {
+    /// Options for opening a model for `sessions` concurrent sequences.
+    pub fn model(&self, default_cache: CacheType, sessions: usize) -> Result<ModelOptions> {
+        Ok(ModelOptions {
             memory: self.memory.or(self.default_memory),
+            context: self.context.map_or(0, NonZero::get),
+            sessions,
+            threads: self.threads.map_or(0, NonZero::get),
+            cores: self.cpu_mask.clone().map(|CpuMask(cores)| cores),
+            cache: self.cache.unwrap_or(default_cache),
+            tier: self.tier()?,
             verify: self.verify(),
             policy: self.policy,
             lanes: self.lanes.get(),
             prefetch: self.prefetch,
+            yield_memory: self.yield_memory,
             trace: self.trace.clone(),
             prefer_resident: self.route_prefer_resident,
             active_experts: self.active_experts.map(NonZero::get),
-            ..OpenOptions::new(workload)
-        }
+        })
     }
 
     /// The same options for a reference model: without lossy options, and not within the memory
@@ -150,11 +156,6 @@ impl Compute {
         self.trace.is_some()
     }
 
-    /// Whether memory is released while the system is short of it.
-    pub fn yields_memory(&self) -> bool {
-        self.yield_memory
-    }
-
     /// The first given option that applies to model files only.
     pub fn file_option(&self) -> Option<&'static str> {
         let given = [
@@ -166,13 +167,14 @@ impl Compute {
         given.into_iter().find_map(|(name, given)| given.then_some(name))
     }
 
+    fn cores(&self) -> CoreOptions {
+        let cores = self.cpu_mask.clone().map(|CpuMask(cores)| cores);
+        CoreOptions { threads: self.threads.map_or(0, NonZero::get), cores }
+    }
+
     /// Number of decoding threads.
     pub fn threads(&self) -> usize {
-        let cores = || match &self.cpu_mask {
-            Some(CpuMask(cores)) => cores.len(),
-            None => cores::of_this_machine().map_or_else(Pool::default_threads, |(c, _)| c.len()),
-        };
-        self.threads.map_or_else(cores, NonZero::get)
+        self.cores().assign_here().threads
     }
 
     /// Number of threads for work without barriers, where slow cores help.
@@ -183,21 +185,11 @@ impl Compute {
         }
     }
 
-    /// The pool of decoding threads, bound to the fastest cores unless more threads than those are
-    /// requested.
+    /// The pool of decoding threads; this thread is bound to their cores.
     pub fn pool(&self) -> Result<Arc<Pool>> {
-        let threads = self.threads();
-        if let Some(CpuMask(cores)) = &self.cpu_mask {
-            let refused = || {
-                let allowed = cores::allowed().unwrap_or_default();
-                Failure::Error(format!("--cpu-mask: the system allows these cores: {allowed:?}"))
-            };
-            return Ok(Arc::new(Pool::on(cores, threads).ok_or_else(refused)?));
-        }
-        let fast =
-            cores::of_this_machine().filter(|(cores, slower)| *slower && threads <= cores.len());
-        let pool = fast.and_then(|(cores, _)| Pool::on(&cores, threads));
-        Ok(Arc::new(pool.unwrap_or_else(|| Pool::new(threads))))
+        let pool = Pool::open(&self.cores())?;
+        stay_with(&pool);
+        Ok(Arc::new(pool))
     }
 
     /// Makes rayon use all threads.
@@ -227,12 +219,5 @@ impl Compute {
             VerifyWhen::First => Verify::First,
             VerifyWhen::Always => Verify::Always,
         }
-    }
-
-    /// Session options; the cache has the given type unless another was requested.
-    pub fn session(&self, default_cache: CacheType) -> Result<SessionOptions> {
-        let context = self.context.map_or(0, NonZero::get);
-        let cache = self.cache.unwrap_or(default_cache);
-        Ok(SessionOptions { context, cache, tier: self.tier()?, ..SessionOptions::default() })
     }
 }

@@ -68,8 +68,8 @@ impl Structure {
     /// enforced.
     pub fn grammar(&self, bundle: &Bundle) -> Result<Option<Arc<dyn Grammar>>> {
         let Some(rule) = self.rule()? else { return Ok(None) };
-        let tokenizer = bundle.prompter.tokenizer();
-        let ends = end_tokens(tokenizer, &bundle.loaded.model.config().eos_token_ids);
+        let tokenizer = bundle.prompter().tokenizer();
+        let ends = end_tokens(tokenizer, &bundle.loaded().model.config().eos_token_ids);
         let compiled = Compiler::new(tokenizer, &ends).and_then(|compiler| compiler.compile(&rule));
         compiled.map(Some).map_err(|error| Failure::Usage(error.to_string()))
     }

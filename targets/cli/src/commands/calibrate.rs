@@ -139,7 +139,12 @@ pub fn calibrator(compute: &Compute, path: &Path, source: &Source) -> Result<Cal
     let weights = source.weights.clone();
     let prompter = Prompter::for_model(Arc::new(open_tokenizer(path)?), weights.config())
         .map_err(|error| Failure::Error(format!("{}: {error}", path.display())))?;
-    Ok(Calibrator { weights, prompter, options: compute.session(cache)?, pool: compute.pool()? })
+    Ok(Calibrator {
+        weights,
+        prompter,
+        options: compute.model(cache, 1)?.session(),
+        pool: compute.pool()?,
+    })
 }
 
 /// Runs the command.

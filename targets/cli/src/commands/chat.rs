@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
-use vaquita_runtime::session::chat::Message;
 use vaquita_runtime::session::generate::StopReason;
 
-use crate::answer::{Sampling, stream};
+use crate::answer::{self, Sampling, stream};
 use crate::bundle::Bundle;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
@@ -83,42 +82,37 @@ impl Input {
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
     let bundle = Bundle::open(compute, &args.model)?;
-    let mut session = bundle.loaded.session(compute)?;
+    let mut conversation = bundle.conversation()?;
+    conversation.set_system(args.system.as_deref().unwrap_or_default());
+    conversation.set_variables(args.template.variables(bundle.prompter())?);
     let mut input = Input::new()?;
     if matches!(input, Input::Editor(_)) {
         writeln!(io::stdout(), "{} · /help for commands, Ctrl-D to leave", args.model.display())?;
     }
-    let beginning: Vec<Message> =
-        args.system.iter().map(|text| Message::new("system", text)).collect();
-    let mut messages = beginning.clone();
-    let variables = args.template.variables(&bundle.prompter)?;
     let mut last = None;
     while let Some(line) = input.line()? {
         match line.trim() {
             "" => continue,
             "/exit" | "/quit" => break,
             "/help" => writeln!(io::stdout(), "{HELP}")?,
-            "/reset" => messages = beginning.clone(),
+            "/reset" => conversation.reset(),
             "/stats" => writeln!(io::stdout(), "{}", last.as_deref().unwrap_or("no answer yet"))?,
             command if command.starts_with('/') => {
                 writeln!(io::stdout(), "{command}: no such command\n{HELP}")?
             }
             _ => {
-                messages.push(Message::new("user", line));
-                let prompt = bundle.prompter.chat_with(&messages, None, &variables)?;
-                let answer = stream(&mut session, &bundle, &prompt, &args.sampling, false)?;
+                let turn = answer::Input::Turn(&line);
+                let answer = stream(&mut conversation, &bundle, turn, &args.sampling, false)?;
                 if answer.generation.stop == StopReason::ContextFull {
                     writeln!(
                         io::stdout(),
                         "(the context of {} tokens is full: /reset)",
-                        session.context()
+                        conversation.context()
                     )?;
                 }
                 last = Some(answer.summary());
-                // DeepSeek's usage notes: a turn goes into the history without its reasoning.
-                messages.push(Message::new("assistant", answer.generation.answer));
             }
         }
     }
-    bundle.loaded.finish()
+    bundle.finish()
 }

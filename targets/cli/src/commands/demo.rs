@@ -8,11 +8,10 @@ use serde::Deserialize;
 use vaquita_calibration::tasks::{Question, grade};
 use vaquita_quantize::{Allocation, DenseTypes, Target};
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::session::chat::Message;
 
 use super::eval::with_bar;
 use super::quantize::{Request, Types, make};
-use crate::answer::{Sampling, stream};
+use crate::answer::{Input, Sampling, stream};
 use crate::bundle::Bundle;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
@@ -101,7 +100,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let mut rows = vec![heads.map(String::from).to_vec()];
     for (name, path, report) in &models {
         let bundle = Bundle::open_for_all_threads(compute, path)?;
-        let subject = bundle.subject();
+        let subject = bundle.subject(compute);
         let grades = with_bar("answering", |bar| Ok(grade(&subject, graded, bar)?))?;
         let measured = measure(compute, path, &asked[0].question)?;
         let (bytes, bits) = match report {
@@ -132,11 +131,12 @@ pub fn run(compute: &Compute, args: Args) -> Result {
 /// Asks the questions and shows the model's reasoning and answers.
 fn ask(compute: &Compute, file: &Path, questions: &[&Question]) -> Result {
     let bundle = Bundle::open(compute, file)?;
-    let mut session = bundle.loaded.session(compute)?;
+    let mut conversation = bundle.conversation()?;
     for question in questions {
         writeln!(io::stdout(), "\n> {}", question.question.replace('\n', "\n> "))?;
-        let prompt = bundle.prompter.chat(&[Message::new("user", &question.question)], None)?;
-        let answer = stream(&mut session, &bundle, &prompt, &Sampling::greedy(256), false)?;
+        conversation.reset();
+        let turn = Input::Turn(&question.question);
+        let answer = stream(&mut conversation, &bundle, turn, &Sampling::greedy(256), false)?;
         let right = answer.generation.answer.trim() == question.answer;
         writeln!(io::stdout(), "({})", if right { "right" } else { "wrong" })?;
     }

@@ -112,7 +112,7 @@ fn model(
     host: &Host,
     rates: Rates,
 ) -> Result<ModelFindings> {
-    let options = compute.session(CacheType::F16)?;
+    let options = compute.model(CacheType::F16, 1)?.session();
     let workload = |context| Workload {
         context,
         prefill_chunk: options.prefill_chunk,

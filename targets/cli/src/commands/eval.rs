@@ -125,11 +125,11 @@ impl Comparison {
             }
             let reference = ReferenceFile::open(&self.reference)?;
             let bundle = Bundle::open_for_all_threads(compute, &self.model)?;
-            let subject = bundle.subject();
+            let subject = bundle.subject(compute);
             let result = with_bar("comparing", |bar| {
                 Ok(divergence_from_file(&subject, &reference, limit, bar)?)
             })?;
-            return Ok((result, bundle.loaded.lossy));
+            return Ok((result, bundle.loaded().lossy.clone()));
         }
         let Some(text) = &self.text else {
             let message = "--text is needed where the reference is a model".into();
@@ -138,12 +138,12 @@ impl Comparison {
         let mut texts = read_documents(text)?;
         texts.truncate(limit);
         let bundle = Bundle::open_for_all_threads(compute, &self.model)?;
-        let subject = bundle.subject();
+        let subject = bundle.subject(compute);
         let exact = compute.for_reference();
-        let reference = Bundle::open_for_all_threads(&exact, &self.reference)?.subject();
+        let reference = Bundle::open_for_all_threads(&exact, &self.reference)?.subject(&exact);
         let result =
             with_bar("comparing", |bar| Ok(divergence(&subject, &reference, &texts, bar)?))?;
-        Ok((result, bundle.loaded.lossy))
+        Ok((result, bundle.loaded().lossy.clone()))
     }
 }
 
@@ -162,17 +162,17 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         What::Logits { model, tokens, chunk, out } => logits(compute, &model, &tokens, chunk, &out),
         What::Perplexity { model, text } => {
             let bundle = Bundle::open_for_all_threads(compute, &model)?;
-            let subject = bundle.subject();
+            let subject = bundle.subject(compute);
             let result = with_bar("reading", |bar| Ok(perplexity(&subject, &text.read()?, bar)?))?;
             let rows = [
                 ("perplexity", format!("{:.5}", result.perplexity)),
                 ("tokens", result.tokens.to_string()),
             ];
-            print(text.json, bundle.loaded.lossy, &result, &rows)
+            print(text.json, bundle.loaded().lossy.clone(), &result, &rows)
         }
         What::Reference { model, out, text } => {
             let bundle = Bundle::open_for_all_threads(compute, &model)?;
-            let subject = bundle.subject();
+            let subject = bundle.subject(compute);
             let name = Identity::new(&model, Vec::new())?.name;
             let texts = text.read()?;
             let written = with_bar("reading", |bar| {
@@ -184,7 +184,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
                 ("tokens", written.tokens.to_string()),
                 ("perplexity", format!("{:.5}", written.perplexity)),
             ];
-            print(text.json, bundle.loaded.lossy, &written, &rows)
+            print(text.json, bundle.loaded().lossy.clone(), &written, &rows)
         }
         What::Kld(comparison) => {
             let as_json = comparison.json;
@@ -205,7 +205,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         }
         What::Tasks { model, questions, limit, json } => {
             let bundle = Bundle::open_for_all_threads(compute, &model)?;
-            let subject = bundle.subject();
+            let subject = bundle.subject(compute);
             let mut questions = Question::read(&questions)?;
             questions.truncate(limit.map_or(usize::MAX, NonZero::get));
             let grades = with_bar("answering", |bar| Ok(grade(&subject, &questions, bar)?))?;
@@ -214,7 +214,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
                 rows.push((task, format!("{right}/{asked}")));
             }
             rows.push(("accuracy", format!("{:.2}%", grades.accuracy * 100.0)));
-            print(json, bundle.loaded.lossy, &grades, &rows)
+            print(json, bundle.loaded().lossy.clone(), &grades, &rows)
         }
     }
 }
@@ -263,13 +263,13 @@ fn logits(
     chunk: Option<NonZero<usize>>,
     out: &Path,
 ) -> Result {
-    let mut loaded = bundle::load(compute, path, 1)?;
-    let chunk = chunk.map_or(loaded.options.prefill_chunk, NonZero::get);
-    loaded.options.prefill_chunk = chunk;
-    let mut session = loaded.session(compute)?;
+    let mut bundle = bundle::load(compute, path, 1)?;
+    let options = &mut bundle.loaded.options;
+    options.prefill_chunk = chunk.map_or(options.prefill_chunk, NonZero::get);
+    let mut session = bundle.session();
     let logits = session.feed_all(tokens)?;
     let bytes: Vec<u8> = logits.iter().flat_map(|logit| logit.to_le_bytes()).collect();
-    let shape = vec![tokens.len(), loaded.model.config().vocab_size];
+    let shape = vec![tokens.len(), session.model().config().vocab_size];
     let view = TensorView::new(Dtype::F32, shape, &bytes)?;
     let file = safetensors::serialize([("logits", view)], None::<HashMap<String, String>>)?;
     write_whole(out, &file)

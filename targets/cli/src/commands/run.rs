@@ -3,9 +3,7 @@
 use std::io::{self, IsTerminal, Read, Write, stderr, stdin};
 use std::path::PathBuf;
 
-use vaquita_runtime::session::chat::Message;
-
-use crate::answer::{Sampling, stream};
+use crate::answer::{Input, Sampling, stream};
 use crate::bundle::Bundle;
 use crate::compute::Compute;
 use crate::failure::Result;
@@ -50,21 +48,15 @@ pub fn run(compute: &Compute, mut args: Args) -> Result {
             text.strip_suffix('\n').unwrap_or(&text).to_string()
         }
     };
-    let prompt = if args.raw {
-        bundle.prompter.raw(&text)?
-    } else {
-        let system = args.system.map(|text| Message::new("system", text));
-        let messages: Vec<Message> =
-            system.into_iter().chain([Message::new("user", text)]).collect();
-        let variables = args.template.variables(&bundle.prompter)?;
-        bundle.prompter.chat_with(&messages, None, &variables)?
-    };
-    let mut session = bundle.loaded.session(compute)?;
-    let answer = stream(&mut session, &bundle, &prompt, &args.sampling, args.json)?;
+    let mut conversation = bundle.conversation()?;
+    conversation.set_system(args.system.as_deref().unwrap_or_default());
+    conversation.set_variables(args.template.variables(bundle.prompter())?);
+    let input = if args.raw { Input::Raw(&text) } else { Input::Turn(&text) };
+    let answer = stream(&mut conversation, &bundle, input, &args.sampling, args.json)?;
     if args.json {
         writeln!(io::stdout(), "{}", answer.json())?;
     } else if stderr().is_terminal() {
         eprintln!("\n{}", answer.summary());
     }
-    bundle.loaded.finish()
+    bundle.finish()
 }

@@ -94,7 +94,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         return Err(Failure::Usage("nothing to measure: -p, -n and -r are 0".into()));
     }
     let loaded = bundle::load(compute, &args.model, 1)?;
-    let mut session = loaded.session(compute)?;
+    let mut session = loaded.session();
     let energy = args.energy.start()?;
     let (mut rows, mut marks) = (Vec::new(), Vec::new());
     for test in tests {
@@ -118,7 +118,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             hit_rate: None,
             bytes_read_per_token: None,
             streaming: None,
-            lossy: loaded.lossy.clone(),
+            lossy: loaded.loaded.lossy.clone(),
         };
         let begin = measure(&mut row, &mut session, &loaded, (test, &args), &energy)?;
         marks.push((begin, row.test.clone()));
@@ -159,7 +159,7 @@ fn measure(
     (test, args): (Test, &Args),
     energy: &Energy,
 ) -> Result<Sample> {
-    let vocabulary = loaded.model.config().vocab_size as u32;
+    let vocabulary = loaded.loaded.model.config().vocab_size as u32;
     // Distinct tokens, so that routing resembles that of text.
     let tokens: Vec<u32> = (0..(args.depth + test.tokens()) as u32)
         .map(|i| i.wrapping_mul(2_654_435_761) >> 7)
@@ -176,7 +176,7 @@ fn measure(
     bar.set(0, args.repetitions as u64);
     let throttling = Throttling::read(&energy.host);
     let (readings, faults) = (sampler.readings(), memory::faults());
-    let streaming = loaded.streaming();
+    let streaming = loaded.loaded.streaming();
     let (mut intervals, mut first, mut elapsed) = (Vec::new(), None, Duration::ZERO);
     for repetition in 1..=args.repetitions {
         session.truncate(args.depth);
@@ -190,7 +190,7 @@ fn measure(
         row.samples_ts.push(test.tokens() as f64 / time.as_secs_f64());
         bar.set(repetition as u64, args.repetitions as u64);
     }
-    if let (Some(after), Some(before)) = (loaded.streaming(), streaming) {
+    if let (Some(after), Some(before)) = (loaded.loaded.streaming(), streaming) {
         let tokens = test.tokens() * args.repetitions;
         let streamed = Streamed::new(&after.since(&before), tokens, elapsed);
         row.hit_rate = streamed.hit_rate;

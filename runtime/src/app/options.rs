@@ -1,0 +1,105 @@
+//! Options of a model, for every program that opens one.
+
+use std::path::PathBuf;
+
+use crate::checkpoint::Verify;
+use crate::cores::CoreOptions;
+use crate::experts::PrefetchMode;
+use crate::experts::policies::PolicyKind;
+use crate::isa::Tier;
+use crate::model::cache::CacheType;
+use crate::opening::OpenOptions;
+use crate::opening::budget::{MemoryBudget, Workload};
+use crate::session::SessionOptions;
+
+/// How a model is opened.
+#[derive(Clone, Debug)]
+pub struct ModelOptions {
+    /// Memory of the whole process; `None` maps the file and leaves memory to the system.
+    pub memory: Option<MemoryBudget>,
+    /// Tokens that a conversation may have; 0 takes the model's.
+    pub context: usize,
+    /// Conversations at the same time that the memory budget is to hold.
+    pub sessions: usize,
+    /// Threads; 0 takes one per core of the fastest cluster.
+    pub threads: usize,
+    /// Cores to bind the threads to; `None` takes those of the fastest cluster.
+    pub cores: Option<Vec<usize>>,
+    /// Precision of the caches.
+    pub cache: CacheType,
+    /// Instruction set.
+    pub tier: Tier,
+    /// When checksums are verified.
+    pub verify: Verify,
+    /// Eviction policy of streamed experts.
+    pub policy: PolicyKind,
+    /// Parallel reads of streamed experts.
+    pub lanes: usize,
+    /// Whether to prefetch experts of the next layer.
+    pub prefetch: PrefetchMode,
+    /// Whether to shrink the expert cache while the system is short of memory (Linux, with a budget).
+    pub yield_memory: bool,
+    /// File to record routing in ([`crate::trace`]), for one sequence at a time.
+    pub trace: Option<PathBuf>,
+    /// Lossy: see [`OpenOptions::prefer_resident`].
+    pub prefer_resident: Option<f32>,
+    /// Lossy: see [`OpenOptions::active_experts`].
+    pub active_experts: Option<usize>,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self {
+            memory: None,
+            context: 0,
+            sessions: 1,
+            threads: 0,
+            cores: None,
+            cache: CacheType::F16,
+            tier: Tier::best(),
+            verify: Verify::default(),
+            policy: PolicyKind::default(),
+            lanes: OpenOptions::LANES,
+            prefetch: PrefetchMode::default(),
+            yield_memory: false,
+            trace: None,
+            prefer_resident: None,
+            active_experts: None,
+        }
+    }
+}
+
+impl ModelOptions {
+    /// The cores to compute on.
+    pub fn cores(&self) -> CoreOptions {
+        CoreOptions { threads: self.threads, cores: self.cores.clone() }
+    }
+
+    /// The options of sessions.
+    pub fn session(&self) -> SessionOptions {
+        let Self { context, cache, tier, .. } = *self;
+        SessionOptions { context, cache, tier, ..SessionOptions::default() }
+    }
+
+    /// The options of the file.
+    pub fn file(&self) -> OpenOptions {
+        let session = self.session();
+        let workload = Workload {
+            context: session.context,
+            prefill_chunk: session.prefill_chunk,
+            cache: session.cache,
+            sessions: self.sessions.max(1),
+        };
+        OpenOptions {
+            memory: self.memory,
+            verify: self.verify,
+            policy: self.policy,
+            lanes: self.lanes,
+            prefetch: self.prefetch,
+            trace: self.trace.clone(),
+            prefer_resident: self.prefer_resident,
+            active_experts: self.active_experts,
+            ..OpenOptions::new(workload)
+        }
+    }
+}
