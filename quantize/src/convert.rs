@@ -12,14 +12,14 @@ use vaquita_runtime::checkpoint::{GgufWeights, Verify, Weights};
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
     /// The source is a checkpoint.
-    #[error("{path} is a folder, and convert takes a GGUF file: `vaquita quantize` takes folders")]
+    #[error("{path} is a folder; only a GGUF file can be rearranged: quantize the folder")]
     Folder {
         /// The folder.
         path: PathBuf,
     },
     /// The experts are stored as records already.
     #[error(
-        "{path} has its experts in records already; with --type, convert makes a smaller file of it"
+        "{path} has its experts in records already; only quantizing it makes a smaller file"
     )]
     ExpertMajor {
         /// The file.
@@ -27,7 +27,7 @@ pub enum ConvertError {
     },
     /// There are no experts to rearrange.
     #[error(
-        "{path} has no routed experts to rearrange and runs as it is; with --type, convert makes a smaller file of it"
+        "{path} has no routed experts to rearrange and runs as it is; only quantizing it makes a smaller file"
     )]
     Dense {
         /// The file.

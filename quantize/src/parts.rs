@@ -100,7 +100,7 @@ impl Layout {
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// The file is not a part.
-    #[error("{path} is not a part of a file: `quantize --part` makes such")]
+    #[error("{path} is not a part of a file")]
     NotAPart {
         /// The file.
         path: PathBuf,
@@ -126,7 +126,7 @@ pub enum JoinError {
         number: usize,
     },
     /// Parts are missing.
-    #[error("of {count} parts these are missing: {missing}; make them with `quantize --part`")]
+    #[error("of {count} parts these are missing: {missing}; make them first")]
     Missing {
         /// Total number of parts.
         count: usize,
@@ -134,7 +134,7 @@ pub enum JoinError {
         missing: String,
     },
     /// A part is damaged.
-    #[error("{path} is damaged: {what}; make it again with `quantize --part`")]
+    #[error("{path} is damaged: {what}; make this part again")]
     Damaged {
         /// The part.
         path: PathBuf,

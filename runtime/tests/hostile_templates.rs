@@ -70,13 +70,13 @@ fn render(name: &str, source: &str) -> Result<String, ChatError> {
 
 fn refused(name: &str, source: &str) {
     let error = render(name, source).expect_err(name).to_string();
-    assert!(error.contains("--raw") && error.len() < 3000, "{name}: {error}");
+    assert!(error.contains("without it") && error.len() < 3000, "{name}: {error}");
 }
 
 fn bounded(name: &str, source: &str) {
     if let Err(error) = render(name, source) {
         let error = error.to_string();
-        assert!(error.contains("--raw") && error.len() < 3000, "{name}: {error}");
+        assert!(error.contains("without it") && error.len() < 3000, "{name}: {error}");
     }
 }
 

@@ -50,7 +50,7 @@ fn a_budget_decides_between_mapping_streaming_and_refusing() {
     let Err(error) = open_within(&file, footprint.dense) else { panic!("dense weights alone fit") };
     let error = error.to_string();
     assert!(error.contains("model.gguf") && error.contains("needs at least"), "{error}");
-    assert!(error.contains("cache for 64 tokens") && error.contains("raise --memory"), "{error}");
+    assert!(error.contains("cache for 64 tokens") && error.contains("raise the budget"), "{error}");
 }
 
 #[test]

@@ -47,18 +47,18 @@ pub enum ReferenceError {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The file is not a reference file.
-    #[error("not a reference file; `eval reference` makes one")]
+    #[error("not a reference file")]
     Magic,
     /// The version is not supported.
     #[error(
-        "version {found} of reference files; this program reads version {VERSION}: make it again with `eval reference`"
+        "version {found} of reference files; this program reads version {VERSION}: write it again"
     )]
     Version {
         /// The version found.
         found: u32,
     },
     /// The file is damaged.
-    #[error("the file is damaged: {found}; make it again with `eval reference`")]
+    #[error("the file is damaged: {found}; write it again")]
     Damaged {
         /// The problem.
         found: String,

@@ -37,7 +37,7 @@ pub enum BudgetTextError {
         found: String,
     },
     /// The system does not report its memory.
-    #[error("this system does not say how much memory it has; give --memory in bytes, like 2GiB")]
+    #[error("this system does not say how much memory it has; give the budget in bytes, like 2GiB")]
     Unknown,
 }
 
@@ -154,7 +154,7 @@ impl fmt::Display for TooSmall {
             "program and scratch {:.2}; ",
             show(self.footprint.process + self.footprint.scratch)
         )?;
-        write!(f, "raise --memory, or lower --context")
+        write!(f, "raise the budget, or lower the context")
     }
 }
 
@@ -317,7 +317,7 @@ mod tests {
             error,
             "512.00 MiB of memory are too few: this model needs at least 928.00 MiB: dense 512.00, \
              cache for 4096 tokens 128.00, one token's experts 256.00, program and scratch 32.00; \
-             raise --memory, or lower --context"
+             raise the budget, or lower the context"
         );
         let floor = footprint().floor();
         assert!(footprint().plan(floor - 1).is_err());

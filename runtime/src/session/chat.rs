@@ -114,7 +114,7 @@ pub enum ChatError {
     },
     /// The template does not know how to say how much to think.
     #[error(
-        "the chat template cannot say that thinking is to be {found}; {}; --template-var sets any variable",
+        "the chat template cannot say that thinking is to be {found}; {}; variables of the template can be set directly",
         if allowed.is_empty() { "it has no switch for it".into() } else { format!("it knows: {allowed}") }
     )]
     Think {
@@ -132,7 +132,7 @@ pub enum ChatError {
         found: String,
     },
     /// The template is wrong, or refuses the conversation.
-    #[error("the chat template failed: {message}; --raw gives the prompt to the model as it is")]
+    #[error("the chat template failed: {message}; a text can be continued without it")]
     Template {
         /// What went wrong.
         message: String,
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn a_template_that_is_wrong_is_refused_when_it_is_read() {
         let error = ChatTemplate::new("{% if %}").unwrap_err();
-        assert!(error.to_string().contains("--raw"), "{error}");
+        assert!(error.to_string().contains("without it"), "{error}");
         assert!(matches!(ChatTemplate::new(" ".repeat(2 << 20)), Err(ChatError::TooLong { .. })));
     }
 

@@ -57,7 +57,8 @@ pub enum SessionError {
     Model(#[from] ModelError),
     /// The sequence would become too long.
     #[error(
-        "the context of {limit} tokens is full: {needed} are needed; start anew, or raise --context"
+        "the context of {limit} tokens is full: {needed} are needed; start a new conversation, or open \
+         the model with a longer context"
     )]
     ContextFull {
         /// Tokens that fit.

@@ -21,14 +21,15 @@ pub struct Prompt {
 #[derive(Debug, thiserror::Error)]
 pub enum PromptError {
     /// The model has no chat template.
-    #[error("this model has no chat template; --raw gives the prompt to the model as it is")]
+    #[error("this model has no chat template: it continues texts, but holds no conversations")]
     NoTemplate,
     /// The template failed.
     #[error(transparent)]
     Chat(#[from] ChatError),
     /// More than fits.
     #[error(
-        "the context of {most} tokens is full: the prompt has more; start anew, or raise --context"
+        "the context of {most} tokens is full: the prompt has more; start a new conversation, or open \
+         the model with a longer context"
     )]
     TooLong {
         /// Tokens that fit.

@@ -62,7 +62,7 @@ pub enum CalibrationError {
         source: std::io::Error,
     },
     /// The file is not complete safetensors.
-    #[error("{path} is not a whole calibration file ({source}); make it again with `calibrate`")]
+    #[error("{path} is not a whole calibration file ({source}); calibrate again")]
     Container {
         /// The file.
         path: PathBuf,
@@ -70,13 +70,13 @@ pub enum CalibrationError {
         source: safetensors::SafeTensorError,
     },
     /// The file is not a part of a calibration.
-    #[error("{path} is not a part of a calibration: `calibrate --part` makes such")]
+    #[error("{path} is not a part of a calibration")]
     NotAPart {
         /// The file.
         path: PathBuf,
     },
     /// A part is damaged.
-    #[error("{path} is damaged: {found}; make it again with `calibrate --part`")]
+    #[error("{path} is damaged: {found}; make this part again")]
     DamagedPart {
         /// The part.
         path: PathBuf,
@@ -104,7 +104,7 @@ pub enum CalibrationError {
         number: usize,
     },
     /// Parts are missing.
-    #[error("of {count} parts these are missing: {missing}; make them with `calibrate --part`")]
+    #[error("of {count} parts these are missing: {missing}; make them first")]
     MissingParts {
         /// Total number of parts.
         count: usize,
@@ -148,7 +148,7 @@ pub enum CalibrationError {
         source: OutOfRange,
     },
     /// The contents are not those of a calibration file.
-    #[error("{path}: {found}; make it again with `calibrate`")]
+    #[error("{path}: {found}; calibrate again")]
     Content {
         /// The file.
         path: PathBuf,
