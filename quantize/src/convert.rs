@@ -18,9 +18,7 @@ pub enum ConvertError {
         path: PathBuf,
     },
     /// The experts are stored as records already.
-    #[error(
-        "{path} has its experts in records already; only quantizing it makes a smaller file"
-    )]
+    #[error("{path} has its experts in records already; only quantizing it makes a smaller file")]
     ExpertMajor {
         /// The file.
         path: PathBuf,

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::checkpoint::gguf_weights::OpenError;
 use crate::checkpoint::{GgufWeights, Verify};
-use crate::cores::{self, Cluster};
+use crate::cores::{self, Cluster, CoreOptions};
 use crate::experts::ExpertIndex;
 use crate::gguf::Gguf;
 use crate::host::Host;
@@ -63,6 +63,7 @@ impl Report {
         let clusters = cores::clusters(host);
         let all = || clusters.iter().flat_map(|cluster| cluster.cores.clone()).collect();
         let allowed = host.is_live().then(cores::allowed).flatten().unwrap_or_else(all);
+        let decode = CoreOptions::default().assign(host, Some(&allowed));
         let machine = MemoryInfo::read(host);
         let memory_bytes = host.read("proc/meminfo").ok().and_then(|text| total_memory(&text));
         let limit = machine.map(|machine| machine.total);
@@ -72,7 +73,7 @@ impl Report {
             processor: processor(host),
             architecture: std::env::consts::ARCH,
             tiers: Tier::available().into_iter().map(Tier::name).collect(),
-            decode_cores: cores::fastest(&clusters, &allowed),
+            decode_cores: decode.cores.unwrap_or(allowed),
             clusters,
             memory_bytes,
             memory_limit_bytes: limit.filter(|limit| memory_bytes.is_some_and(|all| *limit < all)),

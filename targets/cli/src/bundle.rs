@@ -18,6 +18,7 @@ use vaquita_runtime::tokenizer::Tokenizer;
 
 use crate::compute::{Compute, stay_with};
 use crate::failure::{Failure, Result};
+use crate::hints::in_words;
 
 /// Opens the tokenizer of a model. A GGUF file does not need weights for this.
 pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
@@ -122,7 +123,7 @@ impl Bundle {
     fn open_for(compute: &Compute, path: &Path, sessions: usize) -> Result<Self> {
         let loaded = load(compute, path, sessions)?.loaded;
         let app = AppModel::new(loaded, open_tokenizer(path)?)
-            .map_err(|error| Failure::Error(format!("{}: {error}", path.display())))?;
+            .map_err(|error| Failure::Error(format!("{}: {}", path.display(), in_words(&error))))?;
         Ok(Self { app })
     }
 

@@ -119,12 +119,13 @@ pub fn stay_with(pool: &Pool) {
 impl Compute {
     /// Options for opening a model for `sessions` concurrent sequences.
     pub fn model(&self, default_cache: CacheType, sessions: usize) -> Result<ModelOptions> {
+        let cores = self.cores();
         Ok(ModelOptions {
             memory: self.memory.or(self.default_memory),
             context: self.context.map_or(0, NonZero::get),
             sessions,
-            threads: self.threads.map_or(0, NonZero::get),
-            cores: self.cpu_mask.clone().map(|CpuMask(cores)| cores),
+            threads: cores.threads,
+            cores: cores.cores,
             cache: self.cache.unwrap_or(default_cache),
             tier: self.tier()?,
             verify: self.verify(),
@@ -219,5 +220,29 @@ impl Compute {
             VerifyWhen::First => Verify::First,
             VerifyWhen::Always => Verify::Always,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        compute: Compute,
+    }
+
+    #[test]
+    fn without_options_cores_are_chosen_as_in_apps() {
+        let Line { compute } = Line::parse_from(["vaquita"]);
+        let app = ModelOptions::default().cores();
+        assert_eq!(compute.cores(), app);
+        assert_eq!(compute.model(CacheType::F16, 1).unwrap().cores(), app);
+        let Line { compute } = Line::parse_from(["vaquita", "--cpu-mask", "4-6", "--threads", "2"]);
+        let given = CoreOptions { threads: 2, cores: Some(vec![4, 5, 6]) };
+        assert_eq!(compute.model(CacheType::F16, 1).unwrap().cores(), given);
     }
 }

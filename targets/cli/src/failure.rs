@@ -8,6 +8,9 @@ use vaquita_calibration::EvalError;
 use vaquita_calibration::cluster::STOPPED;
 use vaquita_calibration::statistics::CalibrationError;
 use vaquita_quantize::QuantizeError;
+use vaquita_runtime::app::AppError;
+
+use crate::hints::in_words;
 
 /// Reason of a failure.
 #[derive(Debug)]
@@ -50,9 +53,12 @@ impl<E: Error + 'static> From<E> for Failure {
             return Self::BrokenPipe;
         }
         if was_stopped(any) {
-            Self::Stopped(error.to_string())
-        } else {
-            Self::Error(error.to_string())
+            return Self::Stopped(error.to_string());
+        }
+        let message = in_words(&error);
+        match any.downcast_ref() {
+            Some(AppError::Context { .. }) => Self::Usage(message),
+            _ => Self::Error(message),
         }
     }
 }

@@ -7,6 +7,7 @@ mod compute;
 mod energy;
 mod failure;
 mod files;
+mod hints;
 mod penalties;
 mod size;
 mod stop;

@@ -2,11 +2,12 @@
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
-use vaquita_runtime::session::chat::variable;
+use vaquita_runtime::session::chat::{ChatError, variable};
 use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::session::thinking;
 
 use crate::failure::{Failure, Result};
+use crate::hints::in_words;
 
 /// Options of the chat template.
 #[derive(Args, Clone, Debug, Default)]
@@ -42,14 +43,14 @@ impl From<Think> for thinking::Think {
 impl Template {
     /// The variables for a model's template.
     pub fn variables(&self, prompter: &Prompter) -> Result<Map<String, Value>> {
-        let usage = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
+        let usage = |error: ChatError| Failure::Usage(in_words(&error));
         let mut variables = Map::new();
         if let (Some(think), Some(template)) = (self.think, prompter.template()) {
             let think = thinking::Think::from(think).variables(template);
-            variables.extend(think.map_err(|error| usage(&error))?);
+            variables.extend(think.map_err(usage)?);
         }
         for text in &self.template_var {
-            let (name, value) = variable(text).map_err(|error| usage(&error))?;
+            let (name, value) = variable(text).map_err(usage)?;
             variables.insert(name, value);
         }
         Ok(variables)

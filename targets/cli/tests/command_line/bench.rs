@@ -123,6 +123,9 @@ fn cores_can_be_chosen_and_unknown_ones_are_refused() {
         assert_eq!(rows[0]["threads"], 1);
     }
     let error = failure(vaquita(bench).arg(reference()).args(["--cpu-mask", "1000"]), 1);
-    assert!(error.contains("--cpu-mask: the system allows these cores"), "{error}");
+    assert!(
+        error.contains("the system allows these cores") && error.contains("--cpu-mask"),
+        "{error}"
+    );
     failure(vaquita(bench).arg(reference()).args(["--cpu-mask", "fast"]), 2);
 }

@@ -4,6 +4,10 @@ use std::fs;
 
 use serde_json::Value;
 
+use vaquita_runtime::app::ModelOptions;
+use vaquita_runtime::cores::clusters;
+use vaquita_runtime::host::Host;
+
 use crate::program::{failure, json, quantize, reference, root, success, vaquita};
 
 #[test]
@@ -34,4 +38,19 @@ fn the_doctor_advises_on_a_model_for_this_machine_and_a_recorded_one() {
     failure(vaquita(["doctor", "--no-storage", "nothing.gguf"]).current_dir(&folder), 1);
     let text = success(vaquita(["doctor", "--storage", "/nowhere"]).current_dir(&folder));
     assert!(text.contains("unmeasured: /nowhere:"), "{text}");
+}
+
+/// A phone of four little, four middle and one prime core; a board of four little and four big ones.
+#[test]
+fn apps_and_the_program_compute_on_the_same_cores() {
+    for (recording, cores) in [("phone-cores", vec![4, 5, 6, 7, 8]), ("board", vec![4, 5, 6, 7])] {
+        let recording = root().join(format!("runtime/tests/meters/{recording}.json"));
+        let host = Host::recorded(&fs::read_to_string(&recording).unwrap()).unwrap();
+        let all: Vec<usize> = clusters(&host).into_iter().flat_map(|c| c.cores).collect();
+        let app = ModelOptions::default().cores().assign(&host, Some(&all));
+        assert_eq!((app.threads, app.cores.as_ref()), (cores.len(), Some(&cores)));
+        let mut doctor = vaquita(["doctor", "--no-storage", "--json"]);
+        let found = json(doctor.env("VAQUITA_RECORDING", &recording));
+        assert_eq!(found["decode_cores"], serde_json::json!(cores));
+    }
 }
