@@ -11,6 +11,7 @@ use crate::statistics::CalibrationError;
 
 /// Error of an evaluation.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EvalError {
     /// A file cannot be read.
     #[error("{path}: {source}")]

@@ -25,6 +25,7 @@ const GGML_I8: GgmlType = GgmlType(24);
 
 /// Error of laying out a file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ContainerError {
     /// A type that cannot hold a shape, or a size that overflows.
     #[error("the file cannot be laid out: {found}")]

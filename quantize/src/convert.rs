@@ -10,6 +10,7 @@ use vaquita_runtime::checkpoint::{GgufWeights, Verify, Weights};
 
 /// Reason not to convert a source.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConvertError {
     /// The source is a checkpoint.
     #[error("{path} is a folder; only a GGUF file can be rearranged: quantize the folder")]

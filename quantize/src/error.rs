@@ -12,6 +12,7 @@ use crate::encoders::EncodeError;
 
 /// Error of making a file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum QuantizeError {
     /// The output would replace the source.
     #[error("{out} is part of the source; choose another output file")]

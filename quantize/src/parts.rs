@@ -98,6 +98,7 @@ impl Layout {
 
 /// Error of joining parts.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum JoinError {
     /// The file is not a part.
     #[error("{path} is not a part of a file")]

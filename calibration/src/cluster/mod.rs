@@ -30,6 +30,7 @@ pub const MAX_TASKS: usize = 1024;
 
 /// Why there is no workflow.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ClusterError {
     /// A file cannot be read or written.
     #[error("{path}: {source}")]

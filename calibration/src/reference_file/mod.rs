@@ -42,6 +42,7 @@ const MAX_NAME_BYTES: usize = 4096;
 
 /// Error of a reference file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReferenceError {
     /// Reading or writing failed.
     #[error("{0}")]

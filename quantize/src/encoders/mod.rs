@@ -24,6 +24,7 @@ pub use rows::{Rows, Sample, Slice};
 
 /// Error of encoding weights.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum EncodeError {
     /// A type that can be read but not written.
     #[error("{ty} is read, but not written; choose e4, e3, e2, e8 or f16")]

@@ -25,6 +25,7 @@ impl std::fmt::Display for Target {
 
 /// Error of making a plan.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlanError {
     /// No assignment of types makes the file small enough.
     #[error(

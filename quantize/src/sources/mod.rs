@@ -23,6 +23,7 @@ pub use identity::{Identity, READ_WHOLE, name};
 
 /// Error of opening a source.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SourceError {
     /// Reading failed.
     #[error("{path}: {source}")]

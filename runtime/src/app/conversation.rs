@@ -72,6 +72,7 @@ impl Canceller {
 
 /// A call that generates.
 #[derive(Debug)]
+#[must_use = "cancels count until this is dropped"]
 pub struct Generating(Canceller);
 
 impl Drop for Generating {

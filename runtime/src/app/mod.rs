@@ -52,6 +52,7 @@ pub enum ErrorKind {
 
 /// Why something failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AppError {
     /// The model cannot be opened.
     #[error(transparent)]

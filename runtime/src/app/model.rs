@@ -63,7 +63,8 @@ pub struct AppModel {
 
 impl AppModel {
     /// Opens a GGUF file.
-    pub fn open(path: &Path, options: &ModelOptions) -> Result<Arc<Self>, AppError> {
+    pub fn open(path: impl AsRef<Path>, options: &ModelOptions) -> Result<Arc<Self>, AppError> {
+        let path = path.as_ref();
         let (loaded, weights) = LoadedModel::open(path, options)?;
         let gguf = weights.gguf();
         let tokenizer = Tokenizer::from_metadata(gguf.metadata())?;

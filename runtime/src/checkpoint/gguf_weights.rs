@@ -38,6 +38,7 @@ pub enum Verify {
 
 /// Error of opening a file as a model.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// The file is not valid GGUF.
     #[error(transparent)]

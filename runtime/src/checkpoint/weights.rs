@@ -9,6 +9,7 @@ use crate::blocks::{Matrix, MatrixError};
 
 /// Error of loading weights.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WeightsError {
     /// The tensor is missing.
     #[error("{path}: tensor {name} is missing")]

@@ -122,7 +122,10 @@ impl<'a> Fetch<'a> {
             }
             let since = Instant::now();
             let waited = self.wait();
-            Counters::add_time(&self.loader.counters.waiting_ns, since.elapsed());
+            let elapsed = since.elapsed();
+            Counters::add_time(&self.loader.counters.waiting_ns, elapsed);
+            #[cfg(feature = "tracing")]
+            tracing::debug!(layer = self.layer.0, ?elapsed, "layer waited for experts");
             waited?;
         }
         let count = if self.todo.is_empty() { self.ready.len() } else { 1 };

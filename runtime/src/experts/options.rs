@@ -36,6 +36,7 @@ pub struct BudgetError {
 
 /// Error of opening a store.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenStoreError {
     /// The budget is too small.
     #[error(transparent)]

@@ -149,8 +149,8 @@ impl Prefetcher {
     }
 
     /// Compares a layer's pending prediction with the experts that it needed.
-    pub fn judge(&mut self, layer: LayerId, needed: &[ExpertId]) {
-        let Some(layer) = self.layers.get_mut(layer.0) else { return };
+    pub fn judge(&mut self, id: LayerId, needed: &[ExpertId]) {
+        let Some(layer) = self.layers.get_mut(id.0) else { return };
         layer.pause = layer.pause.saturating_sub(1);
         let Some(prediction) = layer.pending.take() else { return };
         for (rank, (expert, missing)) in self.ranks.iter_mut().zip(&prediction) {
@@ -166,6 +166,8 @@ impl Prefetcher {
         if layer.recent.needed >= JUDGED {
             if layer.recent.share().is_some_and(|share| share < LEAST_RECALL) {
                 layer.pause = PAUSE;
+                #[cfg(feature = "tracing")]
+                tracing::debug!(layer = id.0, visits = PAUSE, "prefetch paused: low recall");
             }
             layer.recent = Recall::default();
         }
@@ -213,7 +215,12 @@ impl Trial {
         side.push(now.duration_since(last));
         if self.with.len() >= TRIAL_TOKENS {
             let [without, with] = [&mut self.without, &mut self.with].map(|times| median(times));
-            self.settled = Some((with < without * (1.0 - LEAST_GAIN), SETTLED_TOKENS));
+            let pays = with < without * (1.0 - LEAST_GAIN);
+            #[cfg(feature = "tracing")]
+            if !pays {
+                tracing::debug!(without, with, tokens = SETTLED_TOKENS, "prefetch turned off");
+            }
+            self.settled = Some((pays, SETTLED_TOKENS));
             self.without.clear();
             self.with.clear();
         }

@@ -205,6 +205,8 @@ impl Table {
         };
         for key in victims {
             if let Some(resident) = self.resident.remove(&key) {
+                #[cfg(feature = "tracing")]
+                tracing::trace!(?key, layer = now.0, "expert evicted");
                 self.counts.evictions += 1;
                 self.counts.prefetched_wasted += u64::from(resident.unused_prefetch);
                 self.recycle(resident.loaded);

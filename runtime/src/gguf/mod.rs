@@ -30,6 +30,7 @@ const VERSION: u32 = 3;
 
 /// Error of reading or writing a file. Every message names the file and the location in it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GgufError {
     /// Reading or writing failed.
     #[error("{path}: {source}")]

@@ -22,6 +22,7 @@ use serde::Deserialize;
 
 /// Error of parsing a recording.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecordingError {
     /// Invalid JSON, or not the format described above.
     #[error("not a recording of a machine: {0}")]

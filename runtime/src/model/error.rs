@@ -4,6 +4,7 @@ use crate::checkpoint::WeightsError;
 
 /// Why a model could not be loaded or run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// Weights could not be had.
     #[error(transparent)]

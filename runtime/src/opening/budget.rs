@@ -29,6 +29,7 @@ pub enum MemoryBudget {
 
 /// Error of parsing or resolving a memory budget.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BudgetTextError {
     /// The text is not a budget.
     #[error("{found:?} is not a memory budget; write it like 2GiB, 800M, 60% or auto")]

@@ -82,6 +82,7 @@ impl OpenOptions {
 
 /// Error of opening a model.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenModelError {
     /// The file is not a model that can run.
     #[error(transparent)]
@@ -210,6 +211,14 @@ fn load(
     };
     let store = trace.clone().map_or(store, |recorder| recorder);
     let model = Arc::new(Model::with_experts(&*weights, store)?);
+    #[cfg(feature = "tracing")]
+    tracing::info!(
+        path = %weights.gguf().path().display(),
+        budget_bytes = memory.plan().map(|plan| plan.budget),
+        expert_bytes = memory.plan().and_then(|plan| plan.experts),
+        streamed = memory.store().is_some(),
+        "model opened"
+    );
     Ok(Opened { model, weights, memory: Arc::new(memory), trace })
 }
 

@@ -84,6 +84,7 @@ impl Judge {
 }
 
 /// Watches the system's memory pressure and adjusts a model's budget, until dropped.
+#[must_use = "memory is watched until this is dropped"]
 pub struct PressureWatch {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,

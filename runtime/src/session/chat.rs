@@ -105,6 +105,7 @@ impl Message {
 
 /// Why a conversation cannot be rendered.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ChatError {
     /// The template is too long.
     #[error("the chat template has {found} bytes; allowed: {MAX_TEMPLATE}")]

@@ -11,6 +11,7 @@ use crate::tokenizer::Tokenizer;
 
 /// Why a constraint cannot go on. The answer ends there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConstraintError {
     /// No token is allowed, not even one that ends the answer.
     #[error("the grammar and the logit bias leave no token: loosen one of them")]

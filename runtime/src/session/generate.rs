@@ -159,6 +159,7 @@ fn rate(tokens: usize, time: Duration) -> Option<f64> {
 
 /// Why an answer could not be generated.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GenerateError {
     /// The session failed.
     #[error(transparent)]

@@ -51,6 +51,7 @@ impl Default for SessionOptions {
 
 /// Why a session cannot go on.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionError {
     /// The model failed.
     #[error(transparent)]

@@ -19,6 +19,7 @@ pub struct Prompt {
 
 /// Why there is no prompt.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PromptError {
     /// The model has no chat template.
     #[error("this model has no chat template: it continues texts, but holds no conversations")]
@@ -91,6 +92,7 @@ impl Prompter {
     }
 
     /// The same for prompts of at most so many tokens; longer ones are refused before they take memory.
+    #[must_use]
     pub fn within(self, context: usize) -> Self {
         Self { most: context, ..self }
     }

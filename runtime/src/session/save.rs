@@ -20,6 +20,7 @@ pub const MAX_NOTE: u64 = 64 << 20;
 
 /// Why a session cannot be saved or restored.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SaveError {
     /// The file cannot be written or read.
     #[error("{path}: {source}")]

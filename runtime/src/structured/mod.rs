@@ -44,6 +44,7 @@ pub enum Rule {
 
 /// Why an answer cannot be held to a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum StructuredError {
     /// A keyword of a JSON schema cannot be enforced.
     #[error("{path}: {problem}")]

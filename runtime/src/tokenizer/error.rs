@@ -6,6 +6,7 @@ use crate::gguf::GgufError;
 
 /// What is wrong with a tokenizer. Messages name the key, what was found and what is allowed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TokenizerError {
     /// Reading a file failed.
     #[error("{path}: {source}")]

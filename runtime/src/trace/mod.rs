@@ -37,6 +37,7 @@ pub(super) const FIRST_LINE: &str = "# route_trace v1";
 
 /// Error of reading a trace.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TraceError {
     /// The file cannot be read.
     #[error("{path}: {source}")]

@@ -55,6 +55,7 @@ impl EvictionRule {
 
 /// Error of a replay.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReplayError {
     /// The experts of one token in one layer do not fit.
     #[error(

@@ -292,7 +292,7 @@ typedef struct vaquita_model_options {
    */
   size_t sessions;
   /**
-   * Number of threads; 0: one per core.
+   * Number of threads; 0: one per core of the fastest cluster, bound to it.
    */
   size_t threads;
   /**

@@ -45,7 +45,7 @@ pub struct ModelOptions {
     pub context: usize,
     /// Number of concurrent sessions that the memory budget includes; no limit without a budget.
     pub sessions: usize,
-    /// Number of threads; 0: one per core.
+    /// Number of threads; 0: one per core of the fastest cluster, bound to it.
     pub threads: usize,
     /// Element type of the KV caches: "f16", or "q8", which takes about half the memory at a small
     /// loss of precision. Null: "f16".

@@ -52,6 +52,7 @@ impl Origin {
 
 /// Error of writing or reading a calibration file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CalibrationError {
     /// Reading or writing failed.
     #[error("{path}: {source}")]

@@ -17,6 +17,7 @@ pub use options::{MAX_BIASES, SamplingOptions};
 
 /// Why tokens cannot be picked.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SamplerError {
     /// An option is out of range.
     #[error("{option} is {found}; allowed: {allowed}")]

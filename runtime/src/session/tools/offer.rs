@@ -11,6 +11,7 @@ pub const MAX_NAME: usize = 128;
 
 /// Why an offer is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum OfferError {
     /// It has another shape.
     #[error("{path}: {problem}")]

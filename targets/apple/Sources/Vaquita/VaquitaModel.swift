@@ -12,7 +12,7 @@ public final class VaquitaModel: @unchecked Sendable {
     ///     against an app's limit on iOS.
     ///   - context: tokens that a conversation may have; 0: the model's.
     ///   - sessions: at the same time, that the memory budget is to hold.
-    ///   - threads: 0: as many as there are cores.
+    ///   - threads: 0: one per core of the fastest cluster, bound to it.
     public init(path: String, memory: String? = nil, context: Int = 0, sessions: Int = 1, threads: Int = 0) throws {
         guard vaquita_abi_version() == UInt32(VAQUITA_ABI_VERSION) else {
             throw VaquitaError(kind: .internal, description: "the library and its header are of different versions")

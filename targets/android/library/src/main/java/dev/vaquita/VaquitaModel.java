@@ -13,7 +13,7 @@ public final class VaquitaModel implements AutoCloseable {
         /** Sessions at the same time that the memory budget is to hold. */
         public int sessions = 1;
 
-        /** Threads; 0: as many as there are cores. */
+        /** Threads; 0: one per core of the fastest cluster, bound to it. */
         public int threads = 0;
 
         /**
