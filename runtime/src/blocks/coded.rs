@@ -1,4 +1,4 @@
-//! The layout that e2, e3, e4 and e8 share.
+//! Layout of e2, e3, e4 and e8.
 //!
 //! A weight is `row_scale * group_scale * table[code]` (e8: `row_scale * group_scale * code`).
 //! In bytes, all little-endian:
@@ -11,23 +11,25 @@
 //!   codes     per group of 32 columns: 8 rows x 32 codes, see the file of each type
 //! ```
 //!
-//! Within a group, codes are ordered so that 32 consecutive ones are 8 rows x 4 columns: what one
-//! 256-bit register holds, and what one `vpdpbusd`, or two `sdot`, multiply with 4 activations.
-//! A row is a lane: its sum runs over the groups in order and needs no final reduction.
+//! Within a group, codes are ordered so that 32 consecutive ones are 8 rows x 4 columns: the
+//! contents of one 256-bit register, which one `vpdpbusd`, or two `sdot`, multiply with 4
+//! activations. A row is a lane: its sum runs over the groups in order and needs no final
+//! reduction.
 //!
-//! A scale byte is a small float, sign 1, exponent 4, mantissa 3, without zero, infinities or NaN:
-//! `(-1)^s * 2^(e - 15) * (1 + m / 8)`. Powers of two are exact, so MXFP4 repacks losslessly; the sign
-//! lets a lopsided table be used either way round. Rows beyond the last are padding and hold zeros.
+//! A scale byte is a small float with sign 1, exponent 4, mantissa 3, without zero, infinities or
+//! NaN: `(-1)^s * 2^(e - 15) * (1 + m / 8)`. Powers of two are exact, so MXFP4 repacks losslessly;
+//! the sign lets an asymmetric table be used in both orientations. Rows beyond the last are padding
+//! and hold zeros.
 
 use super::{BlockType, GROUP, Matrix, MatrixError, TILE_ROWS, e2, e3, e4, e8};
 use crate::isa::scalar::decode_scale;
 
 /// Bytes before the row scales.
 pub const HEADER_BYTES: usize = 64;
-/// Largest magnitude of a table entry: four products with an int8 then fit 16 bits.
+/// Largest magnitude of a table entry: the sum of four products with int8 then fits 16 bits.
 pub const TABLE_LIMIT: i8 = 64;
 
-/// Where things are in the bytes of a coded matrix.
+/// Offsets and sizes within the bytes of a coded matrix.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// Groups along a row.
@@ -47,7 +49,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of `rows` x `cols` weights, or `None` where the type cannot hold them.
+    /// The layout of `rows` x `cols` weights; `None` if the type cannot hold them.
     pub fn new(ty: BlockType, rows: usize, cols: usize) -> Option<Self> {
         let bits = ty.code_bits()?;
         if rows == 0 || cols == 0 || !cols.is_multiple_of(GROUP) {
@@ -76,7 +78,7 @@ impl Layout {
     }
 }
 
-/// The scale byte whose value is nearest to `scale`, ties to the smaller magnitude.
+/// The scale byte whose value is nearest to `scale`; ties go to the smaller magnitude.
 pub fn encode_scale(scale: f32) -> u8 {
     let magnitude = scale.abs();
     let mut best = 0u8;
@@ -91,12 +93,12 @@ pub fn encode_scale(scale: f32) -> u8 {
 /// The largest value of a scale byte.
 pub const MAX_SCALE: f32 = 1.875;
 
-/// The table in the header.
+/// Reads the table in the header.
 pub fn table(data: &[u8]) -> [i8; 16] {
     std::array::from_fn(|i| data[i] as i8)
 }
 
-/// Refuses a table that could overflow a kernel's 16-bit sums.
+/// Rejects a table that could overflow a kernel's 16-bit sums.
 pub(super) fn check_table(ty: BlockType, data: &[u8]) -> Result<(), MatrixError> {
     match table(data).into_iter().find(|entry| !(-TABLE_LIMIT..=TABLE_LIMIT).contains(entry)) {
         Some(found) => Err(MatrixError::Table { ty, found }),
@@ -167,8 +169,8 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// A matrix of zeros with the given table (ignored by e8), or `None` where the type cannot
-    /// hold the shape.
+    /// A matrix of zeros with the given table (ignored by e8); `None` if the type cannot hold the
+    /// shape.
     pub fn new(ty: BlockType, rows: usize, cols: usize, table: &[i8; 16]) -> Option<Self> {
         let layout = Layout::new(ty, rows, cols)?;
         let mut data = vec![0; layout.byte_len];
@@ -178,8 +180,8 @@ impl Packer {
         Some(Self { ty, layout, data })
     }
 
-    /// Sets one row: `codes` has one per column (e8: the bits of an i8), `scales` one byte per group.
-    /// Each row is set once.
+    /// Sets one row: `codes` has one per column (e8: the bits of an i8), `scales` one byte per
+    /// group. Each row is set once.
     pub fn set_row(&mut self, row: usize, row_scale: f32, scales: &[u8], codes: &[u8]) {
         self.data[HEADER_BYTES + row * 4..][..4].copy_from_slice(&row_scale.to_le_bytes());
         for (group, (scale, codes)) in scales.iter().zip(codes.chunks_exact(GROUP)).enumerate() {

@@ -1,5 +1,5 @@
-//! e3: 3-bit codes. A group is the two low bits as in e2 (64 bytes), then 32 bytes of high bits: bit
-//! `s` of byte `4r + i` belongs to row `r` and column `4s + i`.
+//! e3: 3-bit codes. A group is the two low bits as in e2 (64 bytes), then 32 bytes of high bits:
+//! bit `s` of byte `4r + i` belongs to row `r` and column `4s + i`.
 
 use super::e2;
 

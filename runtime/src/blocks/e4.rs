@@ -1,5 +1,5 @@
-//! e4: 4-bit codes. A group is four runs of 32 bytes; byte `4r + i` of run `j` holds row `r`'s codes
-//! of column `8j + i` (low half) and `8j + 4 + i` (high half).
+//! e4: 4-bit codes. A group is four runs of 32 bytes; byte `4r + i` of run `j` holds row `r`'s
+//! codes of column `8j + i` (low half) and `8j + 4 + i` (high half).
 
 fn place(r: usize, k: usize) -> (usize, usize) {
     (k / 8 * 32 + r * 4 + k % 4, k / 4 % 2 * 4)

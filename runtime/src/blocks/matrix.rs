@@ -1,9 +1,9 @@
-//! A matrix of weights: a block type, a shape and the bytes.
+//! A matrix of weights: block type, shape and bytes.
 
 use super::{BlockType, coded, ggml, plain};
 use crate::bytes::Bytes;
 
-/// Why bytes are not the matrix they are said to be.
+/// Error of interpreting bytes as a matrix.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum MatrixError {
     /// The type cannot hold the shape.
@@ -18,7 +18,7 @@ pub enum MatrixError {
         /// Input columns.
         cols: usize,
     },
-    /// The number of bytes is not what type and shape need.
+    /// The number of bytes does not match type and shape.
     #[error("{rows} x {cols} weights of {ty} take {expected} bytes, found {found}")]
     Extent {
         /// The block type.
@@ -32,7 +32,7 @@ pub enum MatrixError {
         /// Bytes given.
         found: usize,
     },
-    /// An entry of the value table is beyond what kernels can add without overflow.
+    /// An entry of the value table could overflow kernels' sums.
     #[error("the value table of a {ty} matrix holds {found}; entries lie between -64 and 64")]
     Table {
         /// The block type.
@@ -52,7 +52,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Takes `data` as a matrix of `ty`.
+    /// Interprets `data` as a matrix of type `ty`.
     pub fn new(ty: BlockType, rows: usize, cols: usize, data: Bytes) -> Result<Self, MatrixError> {
         let expected = ty.byte_len(rows, cols).ok_or(MatrixError::Shape { ty, rows, cols })?;
         if data.len() != expected {
@@ -64,41 +64,41 @@ impl Matrix {
         Ok(Self { ty, rows, cols, data })
     }
 
-    /// A matrix of F32 weights from their values, row-major.
+    /// A matrix of F32 weights from row-major values.
     pub fn from_f32(rows: usize, cols: usize, values: &[f32]) -> Result<Self, MatrixError> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self::new(BlockType::F32, rows, cols, bytes.into())
     }
 
-    /// The block type.
+    /// Block type.
     pub fn block_type(&self) -> BlockType {
         self.ty
     }
 
-    /// Outputs.
+    /// Number of outputs.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Inputs.
+    /// Number of inputs.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// The bytes, laid out as the block type says.
+    /// The bytes, in the layout of the block type.
     pub fn data(&self) -> &[u8] {
         &self.data
     }
 
-    /// Says that the weights are not needed soon: see [`Bytes::release`].
+    /// Advises that the weights are not needed soon: see [`Bytes::release`].
     pub fn release(&self) {
         self.data.release();
     }
 
-    /// Decodes one row into `out`, which has `cols` places.
+    /// Decodes one row into `out`, which has `cols` elements.
     ///
     /// # Panics
-    /// Where `row` is not a row or `out` has another length.
+    /// Panics if `row` is out of range or `out` has another length.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows && out.len() == self.cols, "row {row} of {}", self.rows);
         if self.ty.is_coded() {
@@ -110,7 +110,7 @@ impl Matrix {
         }
     }
 
-    /// All weights, decoded, row-major.
+    /// Decodes all weights, row-major.
     pub fn decode(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.rows * self.cols];
         for (row, out) in values.chunks_exact_mut(self.cols).enumerate() {

@@ -1,9 +1,8 @@
-//! Block types: how a matrix of weights is laid out in bytes, one file per type, and the registry.
+//! Block types: layouts of weight matrices in bytes, one file per type, and the registry.
 //!
 //! Plain types (F32, F16, BF16) are row-major, as in a checkpoint. Coded types (e2, e3, e4, e8) are
-//! stored as the kernels read them: [`coded`] says how. [`ggml`]'s types are read as others' files hold them,
-//! and never written. Decoding here is the definition that every
-//! kernel is held to.
+//! stored in the order in which kernels read them; see [`coded`]. [`ggml`]'s types are read from
+//! other programs' files and never written. Decoding here is the reference for every kernel.
 
 pub mod coded;
 mod e2;
@@ -16,12 +15,12 @@ mod plain;
 
 pub use matrix::{Matrix, MatrixError};
 
-/// Weights that share one scale, along a row.
+/// Number of weights along a row that share one scale.
 pub const GROUP: usize = 32;
-/// Rows that are stored together, so that one load feeds all of them.
+/// Number of rows that are stored together, so that one load serves all of them.
 pub const TILE_ROWS: usize = 8;
 
-/// How the weights of a matrix are stored.
+/// Storage type of a matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum BlockType {
@@ -92,7 +91,7 @@ pub enum BlockType {
 }
 
 impl BlockType {
-    /// The types that the quantizer writes, narrow ones first.
+    /// Types that the quantizer writes, smallest first.
     pub const WRITTEN: [Self; 7] =
         [Self::E2, Self::E3, Self::E4, Self::E8, Self::F16, Self::BF16, Self::F32];
 
@@ -132,7 +131,7 @@ impl BlockType {
         Self::Q2_0,
     ];
 
-    /// The name used in files, options and reports.
+    /// Name in files, options and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -170,7 +169,7 @@ impl BlockType {
         }
     }
 
-    /// The type of that name.
+    /// The type with that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|ty| ty.name() == name)
     }
@@ -180,17 +179,17 @@ impl BlockType {
         Self::ALL.into_iter().find(|ty| *ty as u8 == id)
     }
 
-    /// Whether this is one of our coded types: tiles of codes, with scales per group and row.
+    /// Whether this is a coded type: tiles of codes, with scales per group and row.
     pub fn is_coded(self) -> bool {
         self.code_bits().is_some()
     }
 
-    /// Whether this is a plain number.
+    /// Whether this is a floating-point type.
     pub fn is_plain(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::BF16)
     }
 
-    /// Bits of one code, for our coded types.
+    /// Bits per code of a coded type.
     pub fn code_bits(self) -> Option<usize> {
         match self {
             Self::E2 => Some(2),
@@ -201,8 +200,8 @@ impl BlockType {
         }
     }
 
-    /// Bytes of a matrix of this type, or `None` where the shape does not fit the type (columns
-    /// of a coded type must be a multiple of 32, of ggml's K types of 256) or the product overflows.
+    /// Bytes of a matrix of this type; `None` if the shape does not fit the type (columns of a
+    /// coded type must be a multiple of 32, of ggml's K types of 256) or the product overflows.
     pub fn byte_len(self, rows: usize, cols: usize) -> Option<usize> {
         match self {
             Self::F32 => rows.checked_mul(cols)?.checked_mul(4),

@@ -4,12 +4,12 @@ use half::{bf16, f16};
 
 use super::{BlockType, Matrix};
 
-/// A half-precision number as a single one. `half` asks each time whether the processor has an instruction for it, and has
-/// code for those that do not: much, where kernels inline it.
+/// Converts half to single precision. The `half` crate checks for a hardware instruction on each
+/// call and includes a software fallback, which is too much code for kernels to inline.
 #[inline(always)]
 pub(super) fn half_to_f32(half: u16) -> f32 {
     let (sign, magnitude) = (u32::from(half & 0x8000) << 16, u32::from(half & 0x7fff) << 13);
-    // Exponents have 112 less than an f32's; what is infinite or no number has all bits of it.
+    // Exponents are 112 less than an f32's; infinities and NaN have all exponent bits set.
     let value = f32::from_bits(magnitude) * f32::from_bits((127 + 112) << 23);
     let finite = half & 0x7c00 != 0x7c00;
     f32::from_bits(sign | if finite { value.to_bits() } else { magnitude | 0x7f80_0000 })

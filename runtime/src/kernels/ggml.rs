@@ -1,4 +1,4 @@
-//! Products with ggml's block types, which are stored row by row.
+//! Matrix products with ggml's block types, which are stored row by row.
 //!
 //! ```text
 //! for each tile of 8 rows, a lane per row
@@ -8,29 +8,29 @@
 //!     out = acc
 //! ```
 //!
-//! Some columns of a tile are unpacked at a time, for several tokens, and by code that every type
-//! shares multiplied while they are in the first cache.
+//! A range of columns of a tile is unpacked for several tokens, and multiplied by code that all
+//! types share while it is in the L1 cache.
 
 use std::iter::zip;
 use std::ops::Range;
 
 use super::activations::{BLOCK, HALF, Halves};
 use super::matmul::{Inputs, Tiles, subarray};
-use crate::blocks::ggml::{Block, Bytes, Codes, TileGroup, WithBlock, with_block};
+use crate::blocks::ggml::{Block, BlockBytes, CodeRange, TileGroup, WithBlock, with_block};
 use crate::blocks::{GROUP, TILE_ROWS};
 use crate::isa::MOST_TILES;
 use crate::isa::{Features, Isa, Kernel, Tier, TileSimd};
 
-/// Groups of columns that are unpacked at a time: those of two long blocks.
+/// Number of groups of columns that are unpacked at a time: two blocks of 256.
 const GROUPS: usize = 16;
 
-/// Tokens that share what is unpacked.
+/// Maximum number of tokens that share unpacked weights.
 const TOKENS: usize = 64;
 
-/// What rows of a tile sum up to, by token and tile.
+/// Sums of a tile's rows, by token and tile.
 type Sums = [[[f32; TILE_ROWS]; MOST_TILES]; TOKENS];
 
-/// Multiplies some tiles with all tokens.
+/// Multiplies a range of tiles with all tokens.
 pub(super) fn multiply(tier: Tier, all: &Tiles) {
     let tokens = all.x.tokens();
     let columns = all.weights.cols() / GROUP;
@@ -38,7 +38,7 @@ pub(super) fn multiply(tier: Tier, all: &Tiles) {
     let mut sums = [[[0.0; TILE_ROWS]; MOST_TILES]; TOKENS];
     let mut tile = all.tiles.start;
     while tile < all.tiles.end {
-        // One token alone waits for memory, which gives one run of bytes faster than two.
+        // A single token is bound by memory, which reads one sequential stream faster than two.
         let input_at = |tile| all.input_at(tile * TILE_ROWS);
         let both = tokens > 1 && tile + 1 < all.tiles.end && input_at(tile) == input_at(tile + 1);
         let tiles = tile..tile + 1 + usize::from(both);
@@ -56,7 +56,7 @@ pub(super) fn multiply(tier: Tier, all: &Tiles) {
             }
             for (token, sums) in tokens.zip(&sums) {
                 let rows = all.rows(tiles.clone());
-                // SAFETY: rows of these tiles belong to this task alone.
+                // SAFETY: only this task writes the rows of these tiles.
                 let out =
                     unsafe { all.out.slice(token * all.weights.rows() + rows.start, rows.len()) };
                 out.copy_from_slice(&sums.as_flattened()[..rows.len()]);
@@ -66,7 +66,7 @@ pub(super) fn multiply(tier: Tier, all: &Tiles) {
     }
 }
 
-/// Unpacks some columns of a tile. Rows that it lacks are taken to be as its last one.
+/// Unpacks a range of columns of a tile. Missing rows of a partial tile repeat the last row.
 struct Unpack<'a> {
     all: &'a Tiles<'a>,
     tile: usize,
@@ -106,7 +106,8 @@ impl<I: Isa> WithBlock for OnIsa<'_, I> {
         }
         let alone = all.x.tokens() == 1;
         for (at, groups) in groups.chunks_exact_mut(of_block).enumerate() {
-            // As much of the next tile: rows are too short for the processor to guess what follows.
+            // Prefetch the same columns of the next tile: rows are too short for the hardware
+            // prefetcher.
             if alone {
                 let ahead = TILE_ROWS * ((tile + 1) * row_blocks + first + at);
                 let ahead = blocks.as_ptr().wrapping_add(ahead).cast::<u8>();
@@ -120,7 +121,7 @@ impl<I: Isa> WithBlock for OnIsa<'_, I> {
             for (block, row) in blocks.iter_mut().zip(rows) {
                 *block = &row[at];
             }
-            if I::SCALAR && B::CODES != Codes::Unsigned {
+            if I::SCALAR && B::CODES != CodeRange::Unsigned {
                 define::<B>(blocks, groups);
             } else {
                 B::tile(isa, blocks, groups);
@@ -129,8 +130,8 @@ impl<I: Isa> WithBlock for OnIsa<'_, I> {
     }
 }
 
-/// [`Block::tile`] by its definition, [`Block::group`]: the same numbers where codes are signed,
-/// since there are no offsets to round. Vector code is held to this.
+/// [`Block::tile`] computed by the reference, [`Block::group`]: the same numbers for signed codes,
+/// which have no offsets to round. Vector code is tested against this.
 fn define<B: Block>(rows: [&B::Bytes; TILE_ROWS], groups: &mut [TileGroup]) {
     for (index, tile) in groups.iter_mut().enumerate() {
         for (row, block) in rows.iter().enumerate() {
@@ -145,7 +146,7 @@ fn define<B: Block>(rows: [&B::Bytes; TILE_ROWS], groups: &mut [TileGroup]) {
     }
 }
 
-/// Adds the products of some columns of tiles with some tokens.
+/// Accumulates the products of a range of columns of tiles with some tokens.
 struct Multiply<'a> {
     all: &'a Tiles<'a>,
     tiles: Range<usize>,
@@ -159,16 +160,16 @@ struct Multiply<'a> {
 struct Kind;
 
 impl WithBlock for Kind {
-    type Output = (bool, Codes);
-    fn with<B: Block>(self) -> (bool, Codes) {
+    type Output = (bool, CodeRange);
+    fn with<B: Block>(self) -> (bool, CodeRange) {
         (B::HALVES, B::CODES)
     }
 }
 
-/// [`Codes`] as parameters of a function.
-const UNSIGNED: u8 = Codes::Unsigned as u8;
-const SMALL: u8 = Codes::Small as u8;
-const SIGNED: u8 = Codes::Signed as u8;
+/// [`CodeRange`] as const parameters of a function.
+const UNSIGNED: u8 = CodeRange::Unsigned as u8;
+const SMALL: u8 = CodeRange::Small as u8;
+const SIGNED: u8 = CodeRange::Signed as u8;
 
 impl Kernel for Multiply<'_> {
     const FEATURES: Features = Features::Dots;
@@ -177,16 +178,16 @@ impl Kernel for Multiply<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         match with_block(self.all.weights.block_type(), Kind) {
-            Some((true, Codes::Small)) => self.read::<I, true, SMALL>(isa),
+            Some((true, CodeRange::Small)) => self.read::<I, true, SMALL>(isa),
             Some((true, _)) => self.read::<I, true, UNSIGNED>(isa),
-            Some((_, Codes::Small)) => self.read::<I, false, SMALL>(isa),
-            Some((_, Codes::Signed)) => self.read::<I, false, SIGNED>(isa),
+            Some((_, CodeRange::Small)) => self.read::<I, false, SMALL>(isa),
+            Some((_, CodeRange::Signed)) => self.read::<I, false, SIGNED>(isa),
             _ => self.read::<I, false, UNSIGNED>(isa),
         }
     }
 }
 
-/// What a tile sees of `T` tokens, by groups: the inputs, and the sums of their halves.
+/// Inputs of a tile for `T` tokens, by group, with the sums of their halves.
 type Seen<'a, const T: usize> = (Inputs<'a, T>, &'a [Halves<T>]);
 
 impl Multiply<'_> {
@@ -201,7 +202,7 @@ impl Multiply<'_> {
         }
     }
 
-    /// The tiles from the `at`-th on that go side by side, with all tokens.
+    /// Multiplies the tiles of one register, from index `at`, with all tokens.
     #[inline(always)]
     fn tiles<W: TileSimd, const HALVES: bool, const CODES: u8>(&mut self, wide: W, at: usize) {
         let (x, tile) = (&self.all.x, self.tiles.start + at);
@@ -225,7 +226,7 @@ impl Multiply<'_> {
         }
     }
 
-    /// Tiles with `T` tokens of a block of `B`, from `token` on.
+    /// Multiplies tiles with `T` tokens from a block of `B`, starting at `token`.
     #[inline(always)]
     fn run_batch<
         W: TileSimd,

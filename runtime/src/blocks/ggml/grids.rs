@@ -1,9 +1,8 @@
-//! The grids of ggml's IQ types: what an index stands for is eight weights (IQ1, IQ2) or four
-//! (IQ3).
+//! Grids of ggml's IQ types: an index represents eight weights (IQ1, IQ2) or four (IQ3).
 //!
-//! `grids/make_grids.py` writes the files, where numbers of two or four bits index the values named
-//! here. They are expanded to a byte per weight at first use, on the heap: 33 KiB of all types
-//! together, against 9 KiB in the program.
+//! `grids/make_grids.py` writes the files, in which two- or four-bit numbers index the values
+//! listed here. They are expanded to a byte per weight on first use, on the heap: 33 KiB for all
+//! types together, compared with 9 KiB in the program.
 
 use std::sync::LazyLock;
 
@@ -12,7 +11,7 @@ pub(super) type Grid<const N: usize, const W: usize> = LazyLock<Box<[[u8; W]; N]
 
 /// Values of IQ2's grids.
 const TWO_BITS: [i8; 3] = [8, 25, 43];
-/// Values of IQ1's grid, eight times as large, so that an eighth more or less is an integer.
+/// Values of IQ1's grid, times eight, so that the shift by an eighth is an integer.
 const TERNARY: [i8; 3] = [-8, 0, 8];
 
 pub(super) static IQ2_XXS: Grid<256, 8> =
@@ -28,7 +27,7 @@ pub(super) static IQ3_S: Grid<512, 4> =
 pub(super) static IQ1: Grid<2048, 8> =
     LazyLock::new(|| expand(include_bytes!("grids/iq1.bin"), &TERNARY));
 
-/// Entries of `16 / W` bits per weight.
+/// Expands entries of `16 / W` bits per weight.
 fn expand<const N: usize, const W: usize>(packed: &[u8], values: &[i8]) -> Box<[[u8; W]; N]> {
     let bits = 16 / W;
     assert_eq!(packed.len(), 2 * N, "an entry has 16 bits");
@@ -40,7 +39,7 @@ fn expand<const N: usize, const W: usize>(packed: &[u8], values: &[i8]) -> Box<[
     grid
 }
 
-/// 32 weights of a grid's entries, negated where `signs` has bits.
+/// 32 weights from a grid's entries, negated where `signs` has bits set.
 pub(super) fn signed<const W: usize, const E: usize>(
     entries: [&[u8; W]; E],
     signs: [u8; 4],
@@ -51,7 +50,7 @@ pub(super) fn signed<const W: usize, const E: usize>(
     })
 }
 
-/// Signs of eight weights of which an even number are negative, from the first seven.
+/// Sign bits of eight weights, an even number of which are negative, from the first seven.
 pub(super) fn even(sevens: u8) -> u8 {
     sevens | (sevens.count_ones() as u8 & 1) << 7
 }

@@ -2,16 +2,16 @@
 //! 256. 1.75 bits.
 
 use super::grids::IQ1;
-use super::tile::{eight, eighths, numbers, some};
-use super::{Block, Codes, GROUP, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{eight, eighths, numbers, subarray};
+use super::{Block, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
-/// 32 times the low eight bits of an index, 32 times four bits: its high three, and whether an
-/// eighth is taken away; four times 16 bits: scales of two groups, and four bits of the f16 scale
+/// 32 times the low eight bits of an index; 32 times four bits: the high three bits, and whether an
+/// eighth is subtracted; four times 16 bits: scales of two groups, and four bits of the f16 scale
 /// of scales.
 pub struct Iq1M;
 
-/// An entry of the grid: the low bits of its index, and of a half's eight bits the `j`-th four.
+/// The grid entry for the low bits of an index and the `j`-th four bits of a half-group's eight.
 #[inline(always)]
 fn entry(grid: &[[u8; 8]; 2048], low: u8, high: u8, j: usize) -> &[u8; 8] {
     &grid[usize::from(low) | usize::from(high) << (8 - 4 * j) & 0x700]
@@ -28,7 +28,7 @@ impl Block for Iq1M {
     type Bytes = [u8; 56];
     const WEIGHTS: usize = 256;
     const HALVES: bool = true;
-    const CODES: Codes = Codes::Small;
+    const CODES: CodeRange = CodeRange::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 56], index: usize) -> Group {
@@ -40,7 +40,7 @@ impl Block for Iq1M {
         });
         let at = 48 + 2 * (index / 2);
         let word = u16::from_le_bytes([block[at], block[at + 1]]) >> (6 * (index % 2));
-        // Weights are eighths, so that scales are an eighth of ggml's.
+        // Weights are in eighths, so scales are an eighth of ggml's.
         let d = half_at(&scale_of_scales(block), 0);
         let scales = [word, word >> 3].map(|word| d * f32::from(2 * (word & 7) + 1) * 0.125);
         Group { codes, scales, offsets: [0.0; 2] }
@@ -55,8 +55,8 @@ impl Block for Iq1M {
         }
         let [a, b, c, d, e, f, g, h] = &parts;
         let d = isa.mul(isa.load_halves([a, b, c, d, e, f, g, h]), isa.splat(0.125));
-        // Of each four groups 32 bits: two words of four scales, at bits 0, 3, 6 and 9.
-        let words = isa.transpose_eights(some::<8, 56>(rows, 48));
+        // 32 bits per four groups: two words of four scales, at bits 0, 3, 6 and 9.
+        let words = isa.transpose_eights(subarray::<8, 56>(rows, 48));
         for (four, (groups, words)) in
             groups.as_chunks_mut::<4>().0.iter_mut().zip(words).enumerate()
         {
@@ -65,7 +65,7 @@ impl Block for Iq1M {
             let third = numbers(isa, isa.shift_and::<6>(words, 3));
             let third_above = numbers(isa, isa.shift_and::<0>(words, 1));
             let fourth = numbers(isa, isa.shift_and::<1>(words, 7));
-            let high = isa.transpose_eights(some::<8, 56>(rows, 32 + 8 * four));
+            let high = isa.transpose_eights(subarray::<8, 56>(rows, 32 + 8 * four));
             for (i, group) in groups.iter_mut().enumerate() {
                 // The bytes of the word.
                 let (low, upper) = (i / 2 * 2, i / 2 * 2 + 1);
@@ -93,8 +93,8 @@ impl Block for Iq1M {
                         isa.repeat::<3>(also),
                     ],
                 };
-                let low = some::<4, 56>(rows, 16 * four + 4 * i);
-                let high = some::<2, 56>(rows, 32 + 8 * four + 2 * i);
+                let low = subarray::<4, 56>(rows, 16 * four + 4 * i);
+                let high = subarray::<2, 56>(rows, 32 + 8 * four + 2 * i);
                 for j in 0..4 {
                     let mut entries = [&grid[0]; TILE_ROWS];
                     for (place, (low, high)) in entries.iter_mut().zip(low.iter().zip(high)) {

@@ -1,16 +1,16 @@
-//! IQ1_S: entries of a ternary grid of 2048, all an eighth more or less, a 3-bit scale per 32, an
-//! f16 per 256. 1.5625 bits.
+//! IQ1_S: entries of a ternary grid of 2048, shifted by an eighth, a 3-bit scale per 32, an f16 per
+//! 256. 1.5625 bits.
 
 use super::grids::IQ1;
-use super::tile::{eight, eighths, halves, sixteen, some};
-use super::{Block, Codes, GROUP, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{eight, eighths, halves, sixteen, subarray};
+use super::{Block, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
-/// f16 scale, 32 times the low eight bits of an index, per group 16 bits: four times the high three
-/// bits, the scale, and whether an eighth is taken away.
+/// f16 scale; 32 times the low eight bits of an index; per group 16 bits: four times the high three
+/// bits, the scale, and whether an eighth is subtracted.
 pub struct Iq1S;
 
-/// An entry of the grid: the low bits of its index, and of the group's 16 bits the `j`-th three.
+/// The grid entry for the low bits of an index and the `j`-th three bits of the group's 16.
 #[inline(always)]
 fn entry(grid: &[[u8; 8]; 2048], low: u8, word: [u8; 2], j: usize) -> &[u8; 8] {
     let high = usize::from(u16::from_le_bytes(word)) >> (3 * j) & 7;
@@ -20,14 +20,14 @@ fn entry(grid: &[[u8; 8]; 2048], low: u8, word: [u8; 2], j: usize) -> &[u8; 8] {
 impl Block for Iq1S {
     type Bytes = [u8; 50];
     const WEIGHTS: usize = 256;
-    const CODES: Codes = Codes::Small;
+    const CODES: CodeRange = CodeRange::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 50], index: usize) -> Group {
         let word = [block[34 + 2 * index], block[35 + 2 * index]];
         let entries =
             std::array::from_fn::<_, 4, _>(|j| entry(&IQ1, block[2 + 4 * index + j], word, j));
-        // Weights are eighths, so that the scale is an eighth of ggml's.
+        // Weights are in eighths, so the scale is an eighth of ggml's.
         let eighth = if word[1] >> 7 == 1 { -1 } else { 1 };
         let codes = std::array::from_fn::<_, GROUP, _>(|i| entries[i / 8][i % 8] as i8 + eighth);
         let scale = half_at(block, 0) * f32::from(2 * (word[1] >> 4 & 7) + 1) * 0.125;
@@ -46,8 +46,8 @@ impl Block for Iq1S {
             let less = isa.shift_and::<7>(words, 1);
             let less = [isa.repeat::<1>(less), isa.repeat::<3>(less)];
             for (i, group) in pair.iter_mut().enumerate() {
-                let low = some::<4, 50>(rows, 2 + 8 * two + 4 * i);
-                let words = some::<2, 50>(rows, 34 + 4 * two + 2 * i);
+                let low = subarray::<4, 50>(rows, 2 + 8 * two + 4 * i);
+                let words = subarray::<2, 50>(rows, 34 + 4 * two + 2 * i);
                 let eighth = eighths(isa, less[i]);
                 for j in 0..4 {
                     let mut entries = [&grid[0]; TILE_ROWS];

@@ -2,16 +2,15 @@
 //! bits.
 
 use super::grids::{IQ2_S, signed};
-use super::tile::{eight, halves, odd_numbers, sixteen, some};
-use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{eight, halves, odd_numbers, sixteen, subarray};
+use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, 32 times the low eight bits of an index, 32 bytes of signs, 32 times the high two
 /// bits, 16 scales.
 pub struct Iq2S;
 
-/// An entry of the grid: the low bits of its index, and of the group's four pairs of high bits the
-/// `j`-th.
+/// The grid entry for the low bits of an index and the `j`-th pair of the group's high bits.
 #[inline(always)]
 fn entry(grid: &[[u8; 8]; 1024], low: u8, high: u8, j: usize) -> &[u8; 8] {
     &grid[usize::from(low) | usize::from(high) << (8 - 2 * j) & 0x300]
@@ -21,7 +20,7 @@ impl Block for Iq2S {
     type Bytes = [u8; 82];
     const WEIGHTS: usize = 256;
     const HALVES: bool = true;
-    const CODES: Codes = Codes::Small;
+    const CODES: CodeRange = CodeRange::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 82], index: usize) -> Group {
@@ -43,9 +42,9 @@ impl Block for Iq2S {
             groups.as_chunks_mut::<4>().0.iter_mut().zip([low, high]).enumerate()
         {
             let (scales, signs) = (odd_numbers(isa, both), sixteen(isa, rows, 34 + 16 * four));
-            let high = some::<4, 82>(rows, 66 + 4 * four);
+            let high = subarray::<4, 82>(rows, 66 + 4 * four);
             for (i, (group, signs)) in groups.iter_mut().zip(signs).enumerate() {
-                let low = some::<4, 82>(rows, 2 + 16 * four + 4 * i);
+                let low = subarray::<4, 82>(rows, 2 + 16 * four + 4 * i);
                 let mut codes = [[signs; 2]; 4];
                 for (j, codes) in codes.iter_mut().enumerate() {
                     let mut entries = [&grid[0]; TILE_ROWS];

@@ -2,8 +2,8 @@
 //! bits.
 
 use super::grids::{IQ2_XS, even, signed};
-use super::tile::{eight, even_signs, halves, odd_numbers, sixteen, some};
-use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{eight, even_signs, halves, odd_numbers, sixteen, subarray};
+use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, 32 times an index of nine bits and seven signs, 16 scales.
@@ -13,7 +13,7 @@ impl Block for Iq2Xs {
     type Bytes = [u8; 74];
     const WEIGHTS: usize = 256;
     const HALVES: bool = true;
-    const CODES: Codes = Codes::Small;
+    const CODES: CodeRange = CodeRange::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 74], index: usize) -> Group {
@@ -39,7 +39,7 @@ impl Block for Iq2Xs {
             let scales = odd_numbers(isa, both);
             for (i, group) in groups.iter_mut().enumerate() {
                 let at = 2 + 32 * four + 8 * i;
-                let words = some::<8, 74>(rows, at);
+                let words = subarray::<8, 74>(rows, at);
                 let [first, second] = isa.transpose_eights(words);
                 // The sevens are the upper bits of odd bytes.
                 let first = even_signs(isa, isa.shift_and::<1>(first, 127));

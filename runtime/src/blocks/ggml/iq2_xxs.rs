@@ -2,8 +2,8 @@
 //! bits.
 
 use super::grids::{IQ2_XXS, even, signed};
-use super::tile::{eight, even_signs, halves, sixteen, some};
-use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{eight, even_signs, halves, sixteen, subarray};
+use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale; per group four indices, and in 32 bits four times seven signs and the scale.
@@ -12,7 +12,7 @@ pub struct Iq2Xxs;
 impl Block for Iq2Xxs {
     type Bytes = [u8; 66];
     const WEIGHTS: usize = 256;
-    const CODES: Codes = Codes::Small;
+    const CODES: CodeRange = CodeRange::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 66], index: usize) -> Group {
@@ -32,7 +32,7 @@ impl Block for Iq2Xxs {
         for (two, pair) in groups.as_chunks_mut::<2>().0.iter_mut().enumerate() {
             let [_, first, _, second] = sixteen(isa, rows, 2 + 16 * two);
             for (i, (group, word)) in pair.iter_mut().zip([first, second]).enumerate() {
-                let indices = some::<4, 66>(rows, 2 + 16 * two + 8 * i);
+                let indices = subarray::<4, 66>(rows, 2 + 16 * two + 8 * i);
                 let mut codes = [[word; 2]; 4];
                 for (j, codes) in codes.iter_mut().enumerate() {
                     let mut entries = [&grid[0]; TILE_ROWS];

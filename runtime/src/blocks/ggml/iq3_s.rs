@@ -1,15 +1,15 @@
 //! IQ3_S: entries of a grid of 512, a sign each, a 4-bit scale per 32, an f16 per 256. 3.4375 bits.
 
 use super::grids::{IQ3_S, signed};
-use super::tile::{eight, halves, odd_numbers, sixteen, some};
-use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{eight, halves, odd_numbers, sixteen, subarray};
+use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, 64 times the low eight bits of an index, 64 ninth bits, 32 bytes of signs, eight
 /// scales.
 pub struct Iq3S;
 
-/// An entry of the grid: the low bits of its index, and of the group's eight ninth bits the `j`-th.
+/// The grid entry for the low bits of an index and the `j`-th of the group's ninth bits.
 #[inline(always)]
 fn entry(grid: &[[u8; 4]; 512], low: u8, high: u8, j: usize) -> &[u8; 4] {
     &grid[usize::from(low) | usize::from(high) << (8 - j) & 0x100]
@@ -18,7 +18,7 @@ fn entry(grid: &[[u8; 4]; 512], low: u8, high: u8, j: usize) -> &[u8; 4] {
 impl Block for Iq3S {
     type Bytes = [u8; 110];
     const WEIGHTS: usize = 256;
-    const CODES: Codes = Codes::Small;
+    const CODES: CodeRange = CodeRange::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 110], index: usize) -> Group {
@@ -38,9 +38,9 @@ impl Block for Iq3S {
         let scales = odd_numbers(isa, scales);
         for (four, groups) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let (high, signs) =
-                (some::<4, 110>(rows, 66 + 4 * four), sixteen(isa, rows, 74 + 16 * four));
+                (subarray::<4, 110>(rows, 66 + 4 * four), sixteen(isa, rows, 74 + 16 * four));
             for (i, (group, signs)) in groups.iter_mut().zip(signs).enumerate() {
-                let low = some::<8, 110>(rows, 2 + 32 * four + 8 * i);
+                let low = subarray::<8, 110>(rows, 2 + 32 * four + 8 * i);
                 let mut codes = [[signs; 2]; 4];
                 for (j, codes) in codes.as_flattened_mut().iter_mut().enumerate() {
                     let mut entries = [&grid[0]; TILE_ROWS];

@@ -2,8 +2,8 @@
 //! bits.
 
 use super::grids::{IQ3_XXS, even, signed};
-use super::tile::{eight, even_signs, halves, sixteen, some};
-use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{eight, even_signs, halves, sixteen, subarray};
+use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, 64 indices, per group 32 bits: four times seven signs and the scale.
@@ -12,7 +12,7 @@ pub struct Iq3Xxs;
 impl Block for Iq3Xxs {
     type Bytes = [u8; 98];
     const WEIGHTS: usize = 256;
-    const CODES: Codes = Codes::Small;
+    const CODES: CodeRange = CodeRange::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 98], index: usize) -> Group {
@@ -32,7 +32,7 @@ impl Block for Iq3Xxs {
         for (four, groups) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let words = sixteen(isa, rows, 66 + 16 * four);
             for (i, (group, word)) in groups.iter_mut().zip(words).enumerate() {
-                let indices = some::<8, 98>(rows, 2 + 32 * four + 8 * i);
+                let indices = subarray::<8, 98>(rows, 2 + 32 * four + 8 * i);
                 let mut codes = [[word; 2]; 4];
                 for (j, codes) in codes.as_flattened_mut().iter_mut().enumerate() {
                     let mut entries = [&grid[0]; TILE_ROWS];

@@ -1,10 +1,10 @@
 //! IQ4_NL: codes into a table of 16, a scale per 32. 4.5 bits.
 
 use super::tile::{bits, halves, looked_up, sixteen};
-use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at, nibbles};
+use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at, nibbles};
 use crate::isa::Isa;
 
-/// The values that codes stand for.
+/// Values of the codes.
 pub(super) const TABLE: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
@@ -14,7 +14,7 @@ pub struct Iq4Nl;
 impl Block for Iq4Nl {
     type Bytes = [u8; 18];
     const WEIGHTS: usize = 32;
-    const CODES: Codes = Codes::Signed;
+    const CODES: CodeRange = CodeRange::Signed;
 
     #[inline(always)]
     fn group(block: &[u8; 18], _: usize) -> Group {

@@ -2,7 +2,7 @@
 
 use super::iq4_nl::TABLE;
 use super::tile::{bits, eight, halves, looked_up, numbers, sixteen};
-use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at, nibbles};
+use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at, nibbles};
 use crate::isa::Isa;
 
 /// f16 scale, the high two bits of 8 scales, their low four, 128 bytes of codes.
@@ -11,7 +11,7 @@ pub struct Iq4Xs;
 impl Block for Iq4Xs {
     type Bytes = [u8; 136];
     const WEIGHTS: usize = 256;
-    const CODES: Codes = Codes::Signed;
+    const CODES: CodeRange = CodeRange::Signed;
 
     #[inline(always)]
     fn group(block: &[u8; 136], index: usize) -> Group {

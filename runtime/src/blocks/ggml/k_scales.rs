@@ -4,7 +4,7 @@ use super::tile::{halves, numbers, sixteen};
 use super::{TILE_ROWS, TileGroup};
 use crate::isa::Isa;
 
-/// Scale and minimum of group `index`, from the 12 bytes that hold eight of each.
+/// Scale and minimum of group `index`, from the 12 bytes that contain eight of each.
 #[inline(always)]
 pub(super) fn scale_and_min(bytes: &[u8], index: usize) -> (u8, u8) {
     if index < 4 {
@@ -15,7 +15,7 @@ pub(super) fn scale_and_min(bytes: &[u8], index: usize) -> (u8, u8) {
     }
 }
 
-/// Sets the factors of groups of eight blocks that begin as Q4_K's.
+/// Sets the scales and offsets of the eight groups of a block that begins like Q4_K's.
 #[inline(always)]
 pub(super) fn set_scales<I: Isa, const N: usize>(
     isa: I,

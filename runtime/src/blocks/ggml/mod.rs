@@ -1,8 +1,10 @@
-//! ggml's block types, as ordinary GGUF files hold them: row-major, blocks of 32 or 256 weights along a row.
+//! ggml's block types, as in ordinary GGUF files: row-major, in blocks of 32 or 256 weights along a
+//! row.
 //!
-//! Each type says how a group of 32 weights becomes integers with a scale and an offset per half: of one row, which is the
-//! definition, and of eight rows at a time in vectors. The rest, decoding here and products in `kernels::ggml`, is the same
-//! for all of them. Values are those of the `gguf` Python package, bit for bit.
+//! Each type defines how a group of 32 weights becomes integers with a scale and an offset per
+//! half: for one row, which is the reference, and for eight rows at a time in vector code.
+//! Everything else, decoding here and products in `kernels::ggml`, is shared by all types. Values
+//! are bit-identical to those of the `gguf` Python package.
 
 use super::{BlockType, GROUP, Matrix, TILE_ROWS, plain};
 use crate::isa::Isa;
@@ -65,30 +67,31 @@ pub use tq2_0::Tq2_0;
 /// 32 weights: `weight[i] = scales[i / 16] * codes[i] - offsets[i / 16]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Group {
-    /// Integers.
+    /// Integer codes.
     pub codes: [i8; GROUP],
-    /// One per half.
+    /// Scale of each half.
     pub scales: [f32; 2],
-    /// One per half; zero for types without.
+    /// Offset of each half; zero for types without offsets.
     pub offsets: [f32; 2],
 }
 
-/// 32 columns of eight rows: `weight = scale * code + offset`, where rows have one of each per half.
+/// 32 columns of eight rows: `weight = scale * code + offset`, with a scale and an offset per row
+/// and half.
 ///
-/// Aligned as vectors are, which are slower where they span two lines of the cache.
+/// Aligned like vectors, since loads across cache lines are slower.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub struct TileGroup {
-    /// Integers: four columns of eight rows, eight times. See [`Block::CODES`].
+    /// Integer codes: eight times four columns of eight rows. See [`Block::CODES`].
     pub codes: [[u8; 4 * TILE_ROWS]; GROUP / 4],
-    /// One per half and row; those of the first half are all that count where [`Block::HALVES`] is not set.
+    /// Scales per half and row; only the first half is used unless [`Block::HALVES`] is set.
     pub scales: [[f32; TILE_ROWS]; 2],
-    /// Likewise; none that count of types with signed codes.
+    /// Offsets per half and row, in the same way; unused for types with signed codes.
     pub offsets: [[f32; TILE_ROWS]; 2],
 }
 
 impl TileGroup {
-    /// Nothing yet.
+    /// A group before it is filled.
     pub const EMPTY: Self = Self {
         codes: [[0; 4 * TILE_ROWS]; GROUP / 4],
         scales: [[0.0; TILE_ROWS]; 2],
@@ -97,58 +100,59 @@ impl TileGroup {
 }
 
 /// The bytes of a block.
-pub trait Bytes: Copy {
-    /// Whole blocks.
+pub trait BlockBytes: Copy {
+    /// Splits bytes into whole blocks.
     fn blocks(bytes: &[u8]) -> &[Self];
 }
 
-impl<const N: usize> Bytes for [u8; N] {
+impl<const N: usize> BlockBytes for [u8; N] {
     #[inline(always)]
     fn blocks(bytes: &[u8]) -> &[Self] {
         bytes.as_chunks().0
     }
 }
 
-/// The range of a type's codes, and how a tile stores them. Where codes are signed, there are no offsets.
+/// Range of a type's codes, and how a tile stores them. Signed codes have no offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Codes {
+pub enum CodeRange {
     /// From 0 to 63.
     Unsigned,
-    /// From -64 to 64, with [`Isa::TABLE_BIAS`] added: the products cost no more than those of unsigned codes.
+    /// From -64 to 64, with [`TABLE_BIAS`](crate::isa::TileSimd::TABLE_BIAS) added: products cost
+    /// no more than those of unsigned codes.
     Small,
     /// From -127 to 127.
     Signed,
 }
 
-/// How a type's blocks are read.
+/// Reads the blocks of a type.
 pub trait Block {
-    /// A block.
-    type Bytes: Bytes;
-    /// Weights of a block, a multiple of 32.
+    /// Bytes of a block.
+    type Bytes: BlockBytes;
+    /// Weights per block, a multiple of 32.
     const WEIGHTS: usize;
-    /// Whether the halves of a group have scales and offsets of their own.
+    /// Whether the halves of a group have separate scales and offsets.
     const HALVES: bool = false;
-    /// The range of codes, and how [`tile`](Self::tile) stores them.
-    const CODES: Codes = Codes::Unsigned;
+    /// Range of the codes, and how [`tile`](Self::tile) stores them.
+    const CODES: CodeRange = CodeRange::Unsigned;
 
-    /// One group of a block.
+    /// Decodes one group of a block.
     fn group(block: &Self::Bytes, index: usize) -> Group;
 
-    /// A block of each of eight rows, by groups, of which there are as many as a block has. The same weights as
-    /// [`group`](Self::group)'s, but for the rounding of offsets: codes are as they are stored.
+    /// Decodes one block of each of eight rows into its groups. The weights equal those of
+    /// [`group`](Self::group) except for the rounding of offsets.
     fn tile<I: Isa>(isa: I, rows: [&Self::Bytes; TILE_ROWS], groups: &mut [TileGroup]);
 }
 
-/// Something that is done for a type that is known only at run time.
+/// An operation on a type that is known only at run time.
 pub trait WithBlock {
-    /// What it gives.
+    /// Result.
     type Output;
-    /// Does it.
+    /// Performs the operation.
     fn with<B: Block>(self) -> Self::Output;
 }
 
-/// Does something for one of ggml's types; `None` for others.
+/// Performs an operation for one of ggml's types; `None` for other types.
 #[inline(always)]
 pub fn with_block<W: WithBlock>(ty: BlockType, work: W) -> Option<W::Output> {
     Some(match ty {
@@ -181,8 +185,8 @@ pub fn with_block<W: WithBlock>(ty: BlockType, work: W) -> Option<W::Output> {
     })
 }
 
-/// Bytes of a matrix of one of ggml's types; `None` for others, for rows that are no whole number of blocks,
-/// and where the product overflows.
+/// Bytes of a matrix of one of ggml's types; `None` for other types, for rows that are not a whole
+/// number of blocks, and on overflow.
 pub(super) fn byte_len(ty: BlockType, rows: usize, cols: usize) -> Option<usize> {
     struct Len(usize, usize);
     impl WithBlock for Len {
@@ -221,13 +225,13 @@ pub(super) fn decode_row(matrix: &Matrix, row: usize, out: &mut [f32]) {
     debug_assert!(known.is_some(), "{} is none of ggml's types", matrix.block_type());
 }
 
-/// A half-precision number at `at`.
+/// The half-precision number at offset `at`.
 #[inline(always)]
 fn half_at(block: &[u8], at: usize) -> f32 {
     plain::half_to_f32(u16::from_le_bytes([block[at], block[at + 1]]))
 }
 
-/// The low halves of 16 bytes, then the high ones.
+/// The low nibbles of 16 bytes, then the high ones.
 #[inline(always)]
 fn nibbles(bytes: &[u8]) -> [u8; GROUP] {
     let bytes: &[u8; 16] = bytes[..16].as_array().expect("sixteen bytes");

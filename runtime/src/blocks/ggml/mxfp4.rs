@@ -1,7 +1,7 @@
 //! MXFP4: the OCP microscaling format, 4-bit floats with a power of two per 32. 4.25 bits.
 
 use super::tile::{bits, sixteen, small};
-use super::{Block, Codes, Group, TILE_ROWS, TileGroup, nibbles};
+use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, nibbles};
 use crate::isa::Isa;
 
 /// The values of e2m1, doubled.
@@ -13,7 +13,7 @@ pub struct Mxfp4;
 impl Block for Mxfp4 {
     type Bytes = [u8; 17];
     const WEIGHTS: usize = 32;
-    const CODES: Codes = Codes::Small;
+    const CODES: CodeRange = CodeRange::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 17], _: usize) -> Group {
@@ -31,7 +31,7 @@ impl Block for Mxfp4 {
         let codes = sixteen(isa, rows, 1);
         groups[0].set_codes(isa, 0, small(isa, &TABLE, bits::<I, 0>(isa, codes, 15)));
         groups[0].set_codes(isa, 1, small(isa, &TABLE, bits::<I, 4>(isa, codes, 15)));
-        // 2^(e - 128) as a product of two powers, since it may be below what exponents hold.
+        // 2^(e - 128) as a product of two powers, since it may be below the range of an exponent.
         let [exponent, ..] = sixteen(isa, rows, 0);
         let half = isa.to_f32(isa.byte::<0>(isa.shift_and::<1>(exponent, 127)));
         let rest = isa.sub(isa.to_f32(isa.byte::<0>(exponent)), half);

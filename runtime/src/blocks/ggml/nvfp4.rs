@@ -2,15 +2,15 @@
 
 use super::mxfp4::TABLE;
 use super::tile::{bits, numbers, sixteen, small};
-use super::{Block, Codes, GROUP, Group, TILE_ROWS, TileGroup};
+use super::{Block, CodeRange, GROUP, Group, TILE_ROWS, TileGroup};
 use crate::isa::Isa;
 
-/// Four scales, e4m3 without a sign, and for each eight bytes of codes: the low halves of all, then
-/// the high ones.
+/// Four scales, e4m3 without a sign, and for each scale eight bytes of codes: the low nibbles of
+/// all, then the high ones.
 pub struct Nvfp4;
 
-/// Half of a scale, since the values of the table are doubled. The eighth bit does not count, but
-/// for what is no number: 127 is 0, 255 is 480.
+/// Half of a scale, since the values of the table are doubled. The eighth bit is ignored except for
+/// NaN: 127 is 0, 255 is 480.
 fn half_scale(byte: u8) -> f32 {
     let (exponent, mantissa) = (i32::from(byte >> 3 & 15), f32::from(byte & 7));
     match exponent {
@@ -24,7 +24,7 @@ impl Block for Nvfp4 {
     type Bytes = [u8; 36];
     const WEIGHTS: usize = 64;
     const HALVES: bool = true;
-    const CODES: Codes = Codes::Small;
+    const CODES: CodeRange = CodeRange::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 36], index: usize) -> Group {
@@ -47,7 +47,7 @@ impl Block for Nvfp4 {
         for (scale, (exponent, mantissa)) in
             scales.iter_mut().zip(exponents.into_iter().zip(mantissas))
         {
-            // The least exponent is that of 1, without the leading bit.
+            // The smallest exponent equals that of 1, without the leading bit.
             let leading = isa.mul(isa.min(exponent, one), isa.splat(8.0));
             let power = isa.sub(isa.max(exponent, one), isa.splat(11.0));
             let number = isa.min(isa.abs(isa.sub(*scale, isa.splat(127.0))), one);

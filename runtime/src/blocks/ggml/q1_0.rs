@@ -1,16 +1,16 @@
 //! Q1_0: a sign each, a scale per 128. 1.125 bits.
 
 use super::tile::{halves, sixteen};
-use super::{Block, Codes, GROUP, Group, TILE_ROWS, TileGroup, half_at};
+use super::{Block, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
-/// f16 scale, 16 bytes of signs: a bit that is set is plus.
+/// f16 scale, 16 bytes of signs: a set bit means plus.
 pub struct Q1_0;
 
 impl Block for Q1_0 {
     type Bytes = [u8; 18];
     const WEIGHTS: usize = 128;
-    const CODES: Codes = Codes::Small;
+    const CODES: CodeRange = CodeRange::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 18], index: usize) -> Group {
@@ -24,7 +24,7 @@ impl Block for Q1_0 {
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 18]; TILE_ROWS], groups: &mut [TileGroup]) {
         let (d, bits) = (halves(isa, rows, 0), sixteen(isa, rows, 2));
-        // Minus one, and two more where a bit is set.
+        // Minus one, plus two where a bit is set.
         let minus = isa.splat_bytes((I::TABLE_BIAS - 1) as u8);
         for (group, bits) in groups.iter_mut().zip(bits) {
             let masks = [

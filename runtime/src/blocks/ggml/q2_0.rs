@@ -1,7 +1,7 @@
 //! Q2_0: 2-bit integers less 1, a scale per 64. 2.25 bits.
 
 use super::tile::{halves, less_one, sixteen};
-use super::{Block, Codes, GROUP, Group, TILE_ROWS, TileGroup, half_at};
+use super::{Block, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, 16 bytes of codes, four neighbours in each.
@@ -10,7 +10,7 @@ pub struct Q2_0;
 impl Block for Q2_0 {
     type Bytes = [u8; 18];
     const WEIGHTS: usize = 64;
-    const CODES: Codes = Codes::Small;
+    const CODES: CodeRange = CodeRange::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 18], index: usize) -> Group {

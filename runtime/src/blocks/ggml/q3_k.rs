@@ -24,7 +24,7 @@ impl Block for Q3K {
             half_at(block, 108) * (i32::from(low | high << 4) - 32) as f32
         };
         Group {
-            // A third bit that is set takes nothing away.
+            // A set third bit means that 4 is not subtracted.
             codes: std::array::from_fn(|i| (low[i] + (high[i] << 2)) as i8 - 4),
             scales: [scale(2 * index), scale(2 * index + 1)],
             offsets: [0.0; 2],

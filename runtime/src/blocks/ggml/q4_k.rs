@@ -5,8 +5,8 @@ use super::tile::{bits, eight, sixteen};
 use super::{Block, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
-/// f16 scale of scales and of minima, 12 bytes of both, 128 bytes of codes: the low halves of 32 bytes are one
-/// group, the high halves the next.
+/// f16 scale of scales and of minima, 12 bytes of both, 128 bytes of codes: the low halves of 32
+/// bytes are one group, the high halves the next.
 pub struct Q4K;
 
 impl Block for Q4K {

@@ -14,7 +14,7 @@ impl Block for Q6K {
 
     #[inline(always)]
     fn group(block: &[u8; 210], index: usize) -> Group {
-        // Of each half block: four groups, whose low bits are in 64 bytes, high bits in 32.
+        // Per half block: four groups with low bits in 64 bytes and high bits in 32.
         let (half, place) = (index / 4, index % 4);
         let low = field(&block[64 * half + 32 * (place % 2)..], 4 * (place / 2), 15);
         let high = field(&block[128 + 32 * half..], 2 * place, 3);

@@ -1,7 +1,7 @@
 //! Q8_0: 8-bit integers, a scale per 32. 8.5 bits.
 
 use super::tile::{halves, sixteen};
-use super::{Block, Codes, Group, TILE_ROWS, TileGroup, half_at};
+use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, 32 integers.
@@ -10,7 +10,7 @@ pub struct Q8_0;
 impl Block for Q8_0 {
     type Bytes = [u8; 34];
     const WEIGHTS: usize = 32;
-    const CODES: Codes = Codes::Signed;
+    const CODES: CodeRange = CodeRange::Signed;
 
     #[inline(always)]
     fn group(block: &[u8; 34], _: usize) -> Group {

@@ -1,38 +1,38 @@
-//! What the types' vector code has in common: eight rows at a time.
+//! Vector code that the types share, for eight rows at a time.
 
 use super::{TILE_ROWS, TileGroup};
 use crate::isa::{Isa, TileSimd};
 
-/// Four registers of four columns of eight rows.
+/// Sixteen bytes of each of eight rows, four columns per register.
 pub(super) type Sixteen<I> = [<I as TileSimd>::U8; 4];
 
-/// Sixteen bytes of each block, from `at` on, by fours.
+/// Loads sixteen bytes of each block from offset `at`.
 #[inline(always)]
 pub(super) fn sixteen<I: Isa, const N: usize>(
     isa: I,
     rows: [&[u8; N]; TILE_ROWS],
     at: usize,
 ) -> Sixteen<I> {
-    isa.transpose(some(rows, at))
+    isa.transpose(subarray(rows, at))
 }
 
-/// The half-precision number at `at` of each block.
+/// Loads the half-precision number at `at` of each block.
 #[inline(always)]
 pub(super) fn halves<I: Isa, const N: usize>(
     isa: I,
     rows: [&[u8; N]; TILE_ROWS],
     at: usize,
 ) -> I::F32 {
-    isa.load_halves(some(rows, at))
+    isa.load_halves(subarray(rows, at))
 }
 
-/// The groups of a block of 256 weights.
+/// The eight groups of a block of 256 weights.
 #[inline(always)]
 pub(super) fn eight(groups: &mut [TileGroup]) -> &mut [TileGroup; 8] {
     groups.first_chunk_mut().expect("a block of 256 has eight groups")
 }
 
-/// `byte >> SHIFT & mask` of each.
+/// `byte >> SHIFT & mask` of each byte.
 #[inline(always)]
 pub(super) fn bits<I: Isa, const SHIFT: i32>(isa: I, bytes: Sixteen<I>, mask: u8) -> Sixteen<I> {
     let mut fields = bytes;
@@ -42,7 +42,7 @@ pub(super) fn bits<I: Isa, const SHIFT: i32>(isa: I, bytes: Sixteen<I>, mask: u8
     fields
 }
 
-/// Those bits of `mask` that are in `from << SHIFT`, the others from `codes`.
+/// The bits of `mask` from `from << SHIFT`, the others from `codes`.
 #[inline(always)]
 pub(super) fn insert<I: Isa, const SHIFT: i32>(
     isa: I,
@@ -57,10 +57,10 @@ pub(super) fn insert<I: Isa, const SHIFT: i32>(
     all
 }
 
-/// The signed bytes that codes below 16 stand for.
+/// Table lookup of signed bytes by codes below 16.
 #[inline(always)]
 pub(super) fn looked_up<I: Isa>(isa: I, table: &[i8; 16], codes: Sixteen<I>) -> Sixteen<I> {
-    // What a table has added to its entries is taken from them first; bytes wrap around.
+    // The bias that a table adds to its entries is subtracted first; bytes wrap around.
     let mut entries = *table;
     for entry in &mut entries {
         *entry = entry.wrapping_sub(I::TABLE_BIAS as i8);
@@ -73,8 +73,8 @@ pub(super) fn looked_up<I: Isa>(isa: I, table: &[i8; 16], codes: Sixteen<I>) -> 
     values
 }
 
-/// The numbers below 65 that codes below 16 stand for, as [`Codes::Small`](super::Codes::Small)
-/// stores them.
+/// Table lookup of numbers below 65 by codes below 16, stored as
+/// [`CodeRange::Small`](super::CodeRange::Small).
 #[inline(always)]
 pub(super) fn small<I: Isa>(isa: I, table: &[i8; 16], codes: Sixteen<I>) -> Sixteen<I> {
     let table = isa.table(table);
@@ -85,9 +85,9 @@ pub(super) fn small<I: Isa>(isa: I, table: &[i8; 16], codes: Sixteen<I>) -> Sixt
     values
 }
 
-/// `N` bytes of each block, from `at` on.
+/// `N` bytes of each block from offset `at`.
 #[inline(always)]
-pub(super) fn some<const N: usize, const B: usize>(
+pub(super) fn subarray<const N: usize, const B: usize>(
     rows: [&[u8; B]; TILE_ROWS],
     at: usize,
 ) -> [&[u8; N]; TILE_ROWS] {
@@ -98,7 +98,7 @@ pub(super) fn some<const N: usize, const B: usize>(
     bytes
 }
 
-/// The numbers that the bytes of each row are, unsigned.
+/// Converts the unsigned bytes of each row to floats.
 #[inline(always)]
 pub(super) fn numbers<I: Isa>(isa: I, bytes: I::U8) -> [I::F32; 4] {
     [
@@ -109,8 +109,7 @@ pub(super) fn numbers<I: Isa>(isa: I, bytes: I::U8) -> [I::F32; 4] {
     ]
 }
 
-/// `2 n + 1` of the numbers `n` that the lower halves of each row's bytes are, then of the upper
-/// ones.
+/// `2 n + 1` for the numbers `n` in the low nibbles of each row's bytes, then in the high ones.
 #[inline(always)]
 pub(super) fn odd_numbers<I: Isa>(isa: I, bytes: I::U8) -> [[I::F32; 4]; 2] {
     let low = numbers(isa, isa.shift_and::<0>(bytes, 15));
@@ -121,10 +120,10 @@ pub(super) fn odd_numbers<I: Isa>(isa: I, bytes: I::U8) -> [[I::F32; 4]; 2] {
     both
 }
 
-/// Signs of eight weights in each byte, of which an even number are set, from the first seven.
+/// Sign bits of eight weights per byte, an even number of which are set, from the first seven.
 #[inline(always)]
 pub(super) fn even_signs<I: Isa>(isa: I, sevens: I::U8) -> I::U8 {
-    // The eighth bit where a number below 16 has an odd number of bits; two of them add up to none.
+    // Sets the eighth bit for numbers below 16 with an odd number of bits; two of them cancel.
     const ODD: [i8; 16] = {
         let mut odd = [0; 16];
         let mut number = 0;
@@ -139,7 +138,7 @@ pub(super) fn even_signs<I: Isa>(isa: I, sevens: I::U8) -> I::U8 {
     isa.add_bytes(sevens, isa.add_bytes(low, high))
 }
 
-/// Codes below 65 less one, as [`Codes::Small`](super::Codes::Small) stores them.
+/// CodeRange below 65 minus one, stored as [`CodeRange::Small`](super::CodeRange::Small).
 #[inline(always)]
 pub(super) fn less_one<I: Isa>(isa: I, codes: Sixteen<I>) -> Sixteen<I> {
     let minus = isa.splat_bytes((I::TABLE_BIAS - 1) as u8);
@@ -150,15 +149,15 @@ pub(super) fn less_one<I: Isa>(isa: I, codes: Sixteen<I>) -> Sixteen<I> {
     less
 }
 
-/// 1 where a byte is 0, -1 where it is 1, as [`Codes::Small`](super::Codes::Small) stores them.
+/// 1 where a byte is 0, -1 where it is 1, stored as [`CodeRange::Small`](super::CodeRange::Small).
 #[inline(always)]
 pub(super) fn eighths<I: Isa>(isa: I, less: I::U8) -> I::U8 {
     isa.lookup(isa.table(&[1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), less)
 }
 
 impl TileGroup {
-    /// Sets [small](super::Codes::Small) codes, eight columns after eight, negated where masks are
-    /// set.
+    /// Sets [small](super::CodeRange::Small) codes, eight columns at a time, negated where masks
+    /// are set.
     #[inline(always)]
     pub(super) fn set_negated<I: Isa>(
         &mut self,
@@ -173,8 +172,8 @@ impl TileGroup {
         }
     }
 
-    /// Sets [small](super::Codes::Small) codes, eight columns after eight, negated where each row's
-    /// 32 bits are set.
+    /// Sets [small](super::CodeRange::Small) codes, eight columns at a time, negated where bits of
+    /// each row's 32 are set.
     #[inline(always)]
     pub(super) fn set_signed<I: Isa>(&mut self, isa: I, codes: [[I::U8; 2]; 4], signs: I::U8) {
         let masks = [
@@ -186,7 +185,7 @@ impl TileGroup {
         self.set_negated(isa, codes, masks);
     }
 
-    /// Sets the codes of eight columns, the `at`-th, to the sums of `codes` and `by`.
+    /// Sets the codes of the `at`-th eight columns to the sums of `codes` and `by`.
     #[inline(always)]
     pub(super) fn set_moved<I: Isa>(&mut self, isa: I, at: usize, codes: [I::U8; 2], by: I::U8) {
         for (to, codes) in self.codes[2 * at..][..2].iter_mut().zip(codes) {
@@ -202,15 +201,15 @@ impl TileGroup {
         }
     }
 
-    /// Sets the codes of both halves: the lower halves of sixteen bytes, then the upper ones.
+    /// Sets the codes of both halves: the low nibbles of sixteen bytes, then the high ones.
     #[inline(always)]
     pub(super) fn set_nibbles<I: Isa>(&mut self, isa: I, bytes: Sixteen<I>) {
         self.set_codes(isa, 0, bits::<I, 0>(isa, bytes, 15));
         self.set_codes(isa, 1, bits::<I, 4>(isa, bytes, 15));
     }
 
-    /// Sets what one half is multiplied with, and what is added. Of types without halves of their
-    /// own, the first.
+    /// Sets the scale and the offset of one half; of the first half only, for types without
+    /// separate halves.
     #[inline(always)]
     pub(super) fn set_factors<I: Isa>(
         &mut self,

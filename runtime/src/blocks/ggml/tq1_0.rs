@@ -1,19 +1,19 @@
 //! TQ1_0: ternary weights, five in a byte, a scale per 256. 1.6875 bits.
 
 use super::tile::{Sixteen, eight, halves, less_one, sixteen};
-use super::{Block, Codes, GROUP, Group, TILE_ROWS, TileGroup, half_at};
+use super::{Block, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
-/// 48 bytes of five digits, four bytes of four, an f16 scale. A byte is a fraction in base 3 whose
+/// 48 bytes of five digits, four bytes of four, an f16 scale. A byte is a fraction in base 3, whose
 /// first digit is the integer part of three times the byte, in units of 256.
 pub struct Tq1_0;
 
-/// The first digit of a fraction.
+/// First digit of a fraction.
 fn digit(byte: u8) -> u8 {
     ((u16::from(byte) * 3) >> 8) as u8
 }
 
-/// The digit of each byte's fraction, 0 to 2, and the fraction without it.
+/// The first digit (0 to 2) of each byte's fraction, and the remaining fraction.
 #[inline(always)]
 fn next<I: Isa>(isa: I, bytes: Sixteen<I>) -> [Sixteen<I>; 2] {
     let (mut digits, mut rest) = (bytes, bytes);
@@ -29,7 +29,7 @@ fn next<I: Isa>(isa: I, bytes: Sixteen<I>) -> [Sixteen<I>; 2] {
 impl Block for Tq1_0 {
     type Bytes = [u8; 54];
     const WEIGHTS: usize = 256;
-    const CODES: Codes = Codes::Small;
+    const CODES: CodeRange = CodeRange::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 54], index: usize) -> Group {
@@ -66,7 +66,7 @@ impl Block for Tq1_0 {
             last[place / 2].set_codes(isa, place % 2, less_one(isa, digits));
             bytes = rest;
         }
-        // Four bytes of each row, of which the digits are four columns each.
+        // Four bytes of each row, whose digits are four columns each.
         let [.., mut bytes] = sixteen(isa, rows, 36);
         let mut columns = [bytes; 4];
         for digits in &mut columns {

@@ -1,16 +1,16 @@
 //! TQ2_0: ternary weights in 2 bits, a scale per 256. 2.0625 bits.
 
 use super::tile::{bits, eight, halves, less_one, sixteen};
-use super::{Block, Codes, Group, TILE_ROWS, TileGroup, field, half_at};
+use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
-/// 64 bytes of codes, which are one more than weights, and an f16 scale.
+/// 64 bytes of codes, which are the weights plus one, and an f16 scale.
 pub struct Tq2_0;
 
 impl Block for Tq2_0 {
     type Bytes = [u8; 66];
     const WEIGHTS: usize = 256;
-    const CODES: Codes = Codes::Small;
+    const CODES: CodeRange = CodeRange::Small;
 
     #[inline(always)]
     fn group(block: &[u8; 66], index: usize) -> Group {
