@@ -1,5 +1,6 @@
 //! A Hugging Face folder as a source of weights: `config.json` and safetensors.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -7,7 +8,8 @@ use safetensors::Dtype;
 use serde_json::Value as Json;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
 use vaquita_runtime::bytes::Bytes;
-use vaquita_runtime::checkpoint::families::{ConfigError, config_from_hf};
+use vaquita_runtime::checkpoint::accounting::account;
+use vaquita_runtime::checkpoint::families::{ConfigError, config_from_hf, text_config};
 use vaquita_runtime::checkpoint::{
     Config, Expert, ExpertId, ExpertSpec, HfExpert, HfTensor, LayerId, Projection, TensorSpec,
     Weights, WeightsError,
@@ -15,6 +17,9 @@ use vaquita_runtime::checkpoint::{
 
 use super::shards::{Shards, Stored};
 use super::{Identity, SourceError, fp8, rearrange};
+
+/// The output head.
+const OUTPUT: &str = "lm_head.weight";
 
 const ALLOWED: &str = "F32, F16, BF16 and F8_E4M3 with block scales";
 
@@ -37,16 +42,25 @@ impl HfFolder {
         let json: Json = serde_json::from_slice(&text)
             .map_err(|source| SourceError::Json { path: config_path.clone(), source })?;
         let in_config = |source| SourceError::Config { path: config_path.clone(), source };
+        check_method(&json).map_err(in_config)?;
         let mut config = config_from_hf(&json).map_err(in_config)?;
         let block = block_size(&json).map_err(in_config)?;
-        let shards = Shards::open(&path)?;
+        let mut shards = Shards::open(&path)?;
+        let towers = shards.use_usual_names();
+        let wraps = !std::ptr::eq(text_config(&json), &json);
+        // Where the configuration does not say whether the output head is the embedding, the head does.
+        if !states_ties(&json) {
+            config.tie_word_embeddings = shards.get(OUTPUT).is_none();
+        }
         // transformers does not save MTP layers, but leaves their number in the configuration.
         let layers = config.num_hidden_layers..config.num_layers_stored();
         let stored =
             layers.take_while(|layer| shards.has_prefix(&format!("model.layers.{layer}.")));
         config.num_nextn_predict_layers = stored.count();
         let folder = Self { path, config, block, shards };
-        folder.check()?;
+        let mut used = folder.check()?;
+        used.extend(towers.into_iter().filter(|_| wraps));
+        folder.check_unused(&used)?;
         Ok(folder)
     }
 
@@ -68,12 +82,16 @@ impl HfFolder {
         Identity::new(&self.path, files)
     }
 
-    fn check(&self) -> Result<(), WeightsError> {
+    /// Checks that every tensor of the model is there; returns the names of all that are used.
+    fn check(&self) -> Result<HashSet<String>, WeightsError> {
         let config = &self.config;
+        let mut used = HashSet::new();
         for spec in config.family.tensors(config) {
             let Some((name, shape)) = stored_as(&spec) else { continue };
             if self.shards.get(name).is_some() || !spec.optional {
-                self.stored(name, &shape)?;
+                let (_, scales) = self.stored(name, &shape)?;
+                used.extend(scales.map(|_| format!("{name}_scale_inv")));
+                used.insert(name.into());
             }
         }
         for layer in (0..config.num_layers_stored()).filter(|layer| config.is_moe(*layer)) {
@@ -83,18 +101,51 @@ impl HfFolder {
                     HfExpert::Separate(names) => {
                         for (name, projection) in names.iter().zip(Projection::ALL) {
                             let (rows, cols) = spec.shape(projection);
-                            self.stored(name, &[rows, cols])?;
+                            let (_, scales) = self.stored(name, &[rows, cols])?;
+                            used.extend(scales.map(|_| format!("{name}_scale_inv")));
+                            used.insert(name.clone());
                         }
                     }
                     HfExpert::Stacked(prefix) => {
                         for (name, shape) in stacks(prefix, &spec) {
-                            self.stack(&name, shape)?;
+                            match self.stack(&name, shape)? {
+                                Stack::Plain(..) => used.insert(name),
+                                Stack::Mxfp4 { .. } => {
+                                    used.insert(format!("{name}_blocks"));
+                                    used.insert(format!("{name}_scales"))
+                                }
+                            };
                         }
                     }
                 }
             }
         }
-        Ok(())
+        Ok(used)
+    }
+
+    /// Refuses tensors that the model does not use.
+    fn check_unused(&self, used: &HashSet<String>) -> Result<(), WeightsError> {
+        let tied = self.config.tie_word_embeddings && self.head_is_embedding();
+        account(&self.path, self.shards.names(), |name| {
+            used.contains(name) || (tied && name == OUTPUT) || self.is_uncounted_mtp(name)
+        })
+    }
+
+    /// Whether the output head that a tied checkpoint holds nevertheless is its embedding.
+    fn head_is_embedding(&self) -> bool {
+        let bytes = |name| self.shards.get(name).map(|stored| stored.bytes);
+        let [head, embedding] = [OUTPUT, "model.embed_tokens.weight"].map(bytes);
+        let same = head.is_some() && head.as_deref() == embedding.as_deref();
+        head.into_iter().chain(embedding).for_each(|bytes| bytes.release());
+        same
+    }
+
+    /// Whether a tensor belongs to a multi-token-prediction layer that the configuration does not count.
+    fn is_uncounted_mtp(&self, name: &str) -> bool {
+        let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
+        let Some(layer) = layer.and_then(|layer| layer.parse::<usize>().ok()) else { return false };
+        let projection = format!("model.layers.{layer}.eh_proj.weight");
+        layer >= self.config.num_layers_stored() && self.shards.get(&projection).is_some()
     }
 
     fn missing(&self, name: &str) -> WeightsError {
@@ -361,6 +412,33 @@ fn to_f32(stored: &Stored) -> Vec<f32> {
             fours.map(|bytes| f32::from_le_bytes(*bytes)).collect()
         }
     }
+}
+
+/// Whether `config.json` says whether the output head is the embedding, under any name of the key.
+fn states_ties(json: &Json) -> bool {
+    let states = |json: &Json, key: &str| json.get(key).is_some_and(|value| !value.is_null());
+    let names = ["tie_word_embeddings", "tie_embedding"];
+    [json, text_config(json)].iter().any(|json| names.iter().any(|key| states(json, key)))
+}
+
+/// Refuses checkpoints whose weights are quantized by a method that is not read.
+fn check_method(json: &Json) -> Result<(), ConfigError> {
+    const READ: [&str; 2] = ["fp8", "mxfp4"];
+    let allowed = || format!("{} or none: use the unquantized checkpoint", READ.join(", "));
+    for json in [json, text_config(json)] {
+        let Some(quantization) = json.get("quantization_config").filter(|q| !q.is_null()) else {
+            if let Some(found) = json.get("quantization").filter(|q| q.is_object()) {
+                return Err(ConfigError::value("quantization (of MLX)", found, allowed()));
+            }
+            continue;
+        };
+        if let Some(method) = quantization.get("quant_method").and_then(Json::as_str)
+            && !READ.contains(&method)
+        {
+            return Err(ConfigError::value("quantization_config.quant_method", method, allowed()));
+        }
+    }
+    Ok(())
 }
 
 /// `quantization_config.weight_block_size`, by default 128 x 128.

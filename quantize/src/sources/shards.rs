@@ -122,6 +122,48 @@ impl Shards {
         Some(Stored { path: &shard.path, dtype: entry.dtype, shape: &entry.shape, bytes })
     }
 
+    /// The names of all tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Gives the language model's tensors their usual names where they are below another prefix than
+    /// `model.` (`language_model.model.`, `model.language_model.`, or none). Returns the names of tensors
+    /// outside of it, such as those of a tower that sees.
+    pub fn use_usual_names(&mut self) -> Vec<String> {
+        const USUAL: &str = "model.";
+        let embedding = |name: &&String| {
+            let layer = name.starts_with("layers.") || name.contains(".layers.");
+            !layer && (name.ends_with(".embed_tokens.weight") || *name == "embed_tokens.weight")
+        };
+        let prefix = |name: &String| name.trim_end_matches("embed_tokens.weight").to_string();
+        let mut prefixes: Vec<String> = self.tensors.keys().filter(embedding).map(prefix).collect();
+        prefixes.sort_unstable();
+        let prefix = match &prefixes[..] {
+            [prefix] => prefix.clone(),
+            _ => USUAL.into(),
+        };
+        let usual = |name: &str| match name.strip_prefix(&prefix) {
+            _ if name.ends_with(".lm_head.weight") => Some("lm_head.weight".into()),
+            _ if name == "lm_head.weight" => Some(name.into()),
+            Some(rest) => Some(format!("{USUAL}{rest}")),
+            None => None,
+        };
+        let stored = std::mem::take(&mut self.tensors);
+        let free = |usual: &String, name: &String| usual == name || !stored.contains_key(usual);
+        let names: Vec<Option<String>> =
+            stored.keys().map(|name| usual(name).filter(|usual| free(usual, name))).collect();
+        let mut towers = Vec::new();
+        for ((name, entry), usual) in stored.into_iter().zip(names) {
+            let name = usual.unwrap_or_else(|| {
+                towers.push(name.clone());
+                name
+            });
+            self.tensors.insert(name, entry);
+        }
+        towers
+    }
+
     /// Whether any tensor's name has that prefix.
     pub fn has_prefix(&self, prefix: &str) -> bool {
         self.tensors.keys().any(|name| name.starts_with(prefix))

@@ -29,6 +29,8 @@ pub struct Config {
     pub rope: RopeConfig,
     /// Width of the feed-forward of layers without experts.
     pub intermediate_size: usize,
+    /// Biases of that feed-forward.
+    pub mlp_bias: Bias,
     /// Activation between gate, up and down.
     pub activation: Activation,
     /// The mixture of experts.
@@ -55,10 +57,12 @@ pub struct GroupedConfig {
     pub num_key_value_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Whether the query, key and value projections have biases.
-    pub qkv_bias: bool,
-    /// Whether the output projection has a bias.
-    pub output_bias: bool,
+    /// Biases of the projections to queries, keys and values.
+    pub qkv_bias: Bias,
+    /// Bias of the output projection.
+    pub output_bias: Bias,
+    /// Limit to which queries, keys and values are cut off, either way (OLMo).
+    pub clip_qkv: Option<f32>,
     /// Norms of queries and keys.
     pub qk_norm: QkNorm,
     /// Whether each head has a sink: a logit that receives attention but has no value (arXiv
@@ -70,6 +74,17 @@ pub struct GroupedConfig {
     pub conv_l_cache: usize,
     /// Token mixer of each layer.
     pub layer_types: Vec<LayerType>,
+}
+
+/// Whether matrices have biases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bias {
+    /// They have none.
+    None,
+    /// Each matrix has one.
+    Required,
+    /// The configuration does not say: a matrix has one where its tensor is stored.
+    IfStored,
 }
 
 /// Scope of the normalization of queries and keys, before they are rotated.
@@ -161,6 +176,11 @@ pub struct RopeConfig {
 pub enum RopeScaling {
     /// No scaling.
     None,
+    /// All frequencies are divided by a factor (position interpolation, arXiv 2306.15595).
+    Linear {
+        /// How much longer the context became.
+        factor: f32,
+    },
     /// YaRN.
     Yarn(YarnConfig),
     /// Llama 3.1's method. Files contain its factors as a tensor, so the network never uses these
@@ -196,6 +216,8 @@ pub struct YarnConfig {
     pub mscale: f32,
     /// Scale of the attention's temperature.
     pub mscale_all_dim: f32,
+    /// Factor on the rotated vectors, where a checkpoint states one instead of leaving it to `mscale`.
+    pub attention_factor: Option<f32>,
     /// Whether the bounds of the ramp between kept and interpolated frequencies are rounded to
     /// whole dimensions.
     pub truncate: bool,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::accounting::{GgufNames, account};
 use super::families::{ConfigError, config_from_gguf};
 use super::source::ByteSource;
 use super::{
@@ -51,6 +52,9 @@ pub enum OpenError {
         /// The problem.
         source: ConfigError,
     },
+    /// Its tensors are not those of its configuration.
+    #[error(transparent)]
+    Tensors(#[from] WeightsError),
     /// The `vaquita.*` metadata is invalid.
     #[error("{path}: {key} {problem}")]
     Layout {
@@ -99,7 +103,9 @@ impl GgufWeights {
             let problem = format!("says that this is only part {part} of a file: `join` the parts");
             return Err(OpenError::Layout { path, key: "vaquita.part.number".into(), problem });
         }
-        let mut config = config_from_gguf(gguf.metadata())
+        let mut names = gguf.tensors().iter().map(|info| info.name.as_str());
+        let corrects = names.any(|name| name.ends_with("exp_probs_b.bias"));
+        let mut config = config_from_gguf(gguf.metadata(), corrects)
             .map_err(|source| OpenError::Config { path: path.clone(), source })?;
         // Published files leave out the output head if it is tied to the embedding.
         if gguf.metadata().get("vaquita.tie_word_embeddings").is_none() {
@@ -113,6 +119,9 @@ impl GgufWeights {
                 return Err(OpenError::Layout { path, key: "vaquita.version".into(), problem });
             }
         };
+        let known = GgufNames::new(&config, layout.is_some());
+        let stored = gguf.tensors().iter().map(|info| info.name.as_str());
+        account(&path, stored, |name| known.contain(name))?;
         let names = gguf.tensors().iter().enumerate().map(|(i, info)| (info.name.clone(), i));
         let by_name = names.collect();
         let verified = gguf.tensors().iter().map(|_| AtomicBool::new(false)).collect();

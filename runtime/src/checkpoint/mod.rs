@@ -6,6 +6,7 @@
 //! [`gguf_records`] (one expert at a time, read through a [`source`]), or from a checkpoint folder
 //! through the quantizer's sources.
 
+pub mod accounting;
 pub mod config;
 pub mod families;
 pub mod gguf_records;

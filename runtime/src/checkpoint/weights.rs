@@ -19,6 +19,17 @@ pub enum WeightsError {
         /// The tensor.
         name: String,
     },
+    /// Tensors that the configured network does not use.
+    #[error(
+        "{path}: the model has no use for {names}: its configuration contradicts its tensors, or this version does not know it and would compute wrong numbers",
+        names = super::accounting::listed(names)
+    )]
+    Unused {
+        /// The file or folder.
+        path: PathBuf,
+        /// The tensors.
+        names: Vec<String>,
+    },
     /// The shape of the tensor differs from the configuration.
     #[error("{path}: tensor {name} has shape {found:?}, the configuration says {expected:?}")]
     Shape {

@@ -44,11 +44,16 @@ impl Gqa {
     ) -> Vec<f32> {
         let (tokens, past, head_dim) = (x.tokens(), cache.len(), self.shape.head_dim);
         let heads = self.shape.num_attention_heads;
-        let [mut queries, mut keys, values] =
+        let [mut queries, mut keys, mut values] =
             Linear::forward_all([&self.query, &self.key, &self.value], ctx, x);
         if let Some([query_norm, key_norm]) = &self.qk_norm {
             queries = rms_norm(ctx.tier, &queries, query_norm, config.rms_norm_eps);
             keys = rms_norm(ctx.tier, &keys, key_norm, config.rms_norm_eps);
+        }
+        if let Some(limit) = self.shape.clip_qkv {
+            for x in [&mut queries, &mut keys, &mut values] {
+                x.iter_mut().for_each(|x| *x = x.clamp(-limit, limit));
+            }
         }
         rotate(rope, &mut queries, [tokens, head_dim], past);
         rotate(rope, &mut keys, [tokens, head_dim], past);

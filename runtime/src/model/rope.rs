@@ -21,6 +21,9 @@ impl Rope {
         }
         let (inverse_frequencies, magnitude) = match &config.scaling {
             RopeScaling::None | RopeScaling::Llama3(_) => (base, 1.0),
+            RopeScaling::Linear { factor } => {
+                (base.iter().map(|frequency| frequency / f64::from(*factor)).collect(), 1.0)
+            }
             RopeScaling::Yarn(yarn) => {
                 (yarn_frequencies(yarn, theta, dim, &base), yarn.rotation_magnitude())
             }
@@ -112,7 +115,9 @@ impl RopeConfig {
 impl YarnConfig {
     /// Factor on the rotated vectors.
     fn rotation_magnitude(&self) -> f32 {
-        if self.mscale != 0.0 && self.mscale_all_dim != 0.0 {
+        if let Some(factor) = self.attention_factor {
+            factor
+        } else if self.mscale != 0.0 && self.mscale_all_dim != 0.0 {
             mscale(self.factor, self.mscale) / mscale(self.factor, self.mscale_all_dim)
         } else {
             mscale(self.factor, 1.0)
@@ -161,6 +166,7 @@ mod tests {
             beta_slow: 1.0,
             mscale: 1.0,
             mscale_all_dim: 1.0,
+            attention_factor: None,
             truncate: true,
         };
         let plain = Rope::new(&config(true), 64, None).inverse_frequencies;

@@ -25,14 +25,15 @@ impl Family for DeepSeekV2 {
         mla_moe::ARCHITECTURE
     }
 
-    fn matches_gguf(&self, metadata: &Metadata) -> bool {
-        !mla_moe::has_sigmoid_scores(metadata)
+    fn matches_gguf(&self, metadata: &Metadata, corrects: bool) -> bool {
+        !mla_moe::has_sigmoid_scores(metadata, corrects)
     }
 
     fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {
         let reader = ConfigReader(json);
         let topk_method = match reader.str("topk_method")?.unwrap_or("greedy") {
-            "greedy" => TopkMethod::Greedy,
+            // The spelling of the first configuration of V2-Lite.
+            "greedy" | "gready" => TopkMethod::Greedy,
             "group_limited_greedy" => TopkMethod::GroupLimitedGreedy,
             other => {
                 let allowed = "greedy, group_limited_greedy";

@@ -19,15 +19,15 @@ impl Family for DeepSeekV3 {
     }
 
     fn model_types(&self) -> &'static [&'static str] {
-        &["deepseek_v3", "glm4_moe_lite"]
+        &["deepseek_v3", "glm4_moe_lite", "kimi_k2"]
     }
 
     fn architecture(&self) -> &'static str {
         mla_moe::ARCHITECTURE
     }
 
-    fn matches_gguf(&self, metadata: &Metadata) -> bool {
-        mla_moe::has_sigmoid_scores(metadata)
+    fn matches_gguf(&self, metadata: &Metadata, corrects: bool) -> bool {
+        mla_moe::has_sigmoid_scores(metadata, corrects)
     }
 
     fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {

@@ -8,7 +8,7 @@ use super::keys;
 use super::keys::{ConfigReader, MetadataReader, limits};
 use super::{ConfigError, Family, grouped_tensors};
 use crate::checkpoint::config::{
-    Activation, AttentionConfig, Config, LayerType, QkNorm, Scoring, TopkMethod,
+    Activation, AttentionConfig, Bias, Config, LayerType, QkNorm, Scoring, TopkMethod,
 };
 use crate::checkpoint::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
 use crate::gguf::Metadata;
@@ -24,10 +24,17 @@ pub struct Grouped {
     pub architecture: &'static str,
     /// Experts; `None` in a dense family.
     pub moe: Option<Experts>,
-    /// Whether queries, keys and values have biases; `None` if `attention_bias` decides.
-    pub qkv_bias: Option<bool>,
-    /// Whether the output projection has a bias, too.
-    pub output_bias: bool,
+    /// Biases of queries, keys and values.
+    pub qkv_bias: BiasKey,
+    /// Bias of the output projection.
+    pub output_bias: BiasKey,
+    /// Biases of the feed-forward of layers without experts.
+    pub mlp_bias: BiasKey,
+    /// Layers that `sliding_window` applies to where `layer_types` is absent; `None` where the family
+    /// has no windows or a pattern of its own.
+    pub window: Option<Window>,
+    /// Key of the limit that queries, keys and values are cut off at, in `config.json` and GGUF.
+    pub clip_qkv: Option<[&'static str; 2]>,
     /// Norms of queries and keys.
     pub qk_norm: QkNorm,
     /// Whether heads have sinks.
@@ -45,6 +52,31 @@ pub struct Grouped {
     pub names: Names,
 }
 
+/// Where a family says whether matrices have biases.
+#[derive(Clone, Copy, Debug)]
+pub enum BiasKey {
+    /// In its definition.
+    Fixed(Bias),
+    /// Under a key of `config.json`.
+    Stated {
+        /// The key.
+        key: &'static str,
+        /// Where the key is absent, and in GGUF.
+        otherwise: Bias,
+    },
+}
+
+/// Layers that a sliding window applies to.
+#[derive(Clone, Copy, Debug)]
+pub enum Window {
+    /// All of them.
+    All,
+    /// Those from `max_window_layers` on.
+    FromMaxWindowLayers,
+    /// Every second one, the first among them, before `max_window_layers`.
+    AlternateBeforeMaxWindowLayers,
+}
+
 /// How a family selects its experts.
 #[derive(Debug)]
 pub struct Experts {
@@ -54,6 +86,9 @@ pub struct Experts {
     pub topk_method: TopkMethod,
     /// Whether weights are normalized to sum to 1, unless `norm_topk_prob` states it.
     pub norm_topk_prob: bool,
+    /// Width of an expert as a share of the dense one, where GGUF does not state it: whole, or divided by
+    /// the experts that a token visits.
+    pub divided_width: bool,
     /// Whether there is a shared expert with a gate.
     pub gated_shared_expert: bool,
     /// Whether router and experts have biases.
@@ -113,8 +148,11 @@ pub const PLAIN: Grouped = Grouped {
     model_types: &[],
     architecture: "",
     moe: None,
-    qkv_bias: Some(false),
-    output_bias: false,
+    qkv_bias: BiasKey::Fixed(Bias::None),
+    output_bias: BiasKey::Fixed(Bias::None),
+    mlp_bias: BiasKey::Fixed(Bias::None),
+    window: None,
+    clip_qkv: None,
     qk_norm: QkNorm::None,
     sinks: false,
     paired_rows: false,
@@ -124,11 +162,16 @@ pub const PLAIN: Grouped = Grouped {
     names: LLAMA_NAMES,
 };
 
+/// Biases of attention under transformers' usual key. Where it is absent, tensors decide.
+pub const ATTENTION_BIAS: BiasKey =
+    BiasKey::Stated { key: "attention_bias", otherwise: Bias::IfStored };
+
 /// Greedy selection by softmax scores, as in most families.
 pub const SOFTMAX_EXPERTS: Experts = Experts {
     scoring: Scoring::Softmax,
     topk_method: TopkMethod::Greedy,
     norm_topk_prob: true,
+    divided_width: false,
     gated_shared_expert: false,
     bias: false,
     stacked: false,
@@ -147,7 +190,7 @@ impl Family for Grouped {
         self.architecture
     }
 
-    fn matches_gguf(&self, metadata: &Metadata) -> bool {
+    fn matches_gguf(&self, metadata: &Metadata, _corrects: bool) -> bool {
         let key = format!("{}.expert_count", self.architecture);
         let experts = matches!(metadata.usize(&key), Ok(Some(count)) if count > 0);
         experts == self.moe.is_some()
@@ -156,7 +199,6 @@ impl Family for Grouped {
     fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {
         let r = ConfigReader(json);
         r.expect("hidden_act", "silu")?;
-        r.expect_bool("mlp_bias", false)?;
         r.expect_bool("conv_bias", false)?;
         let width = [1, limits::WIDTH];
         let hidden_size = r.size("hidden_size", width)?;
@@ -181,6 +223,7 @@ impl Family for Grouped {
             attention: AttentionConfig::Grouped(self.attention_from_hf(&r, hidden_size)?),
             rope: r.rope(max_position_embeddings, self.paired_rows)?,
             intermediate_size,
+            mlp_bias: self.mlp_bias.from_hf(&r)?,
             activation: self.activation_from_hf(&r)?,
             moe: self.moe_from_hf(&r, intermediate_size)?,
             num_nextn_predict_layers: 0,
@@ -192,6 +235,7 @@ impl Family for Grouped {
         let k = MetadataReader { metadata, architecture: self.architecture };
         let width = [1, limits::WIDTH];
         let hidden_size = k.size("embedding_length", width)?;
+        k.refuse_foreign()?;
         let intermediate_size = k.size("feed_forward_length", width)?;
         let tied = metadata.bool("vaquita.tie_word_embeddings")?.unwrap_or(false);
         let num_hidden_layers = k.size("block_count", [1, limits::LAYERS])?;
@@ -201,7 +245,7 @@ impl Family for Grouped {
             hidden_size,
             num_hidden_layers,
             max_position_embeddings: k.size("context_length", [1, limits::CONTEXT])?,
-            rms_norm_eps: k.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6),
+            rms_norm_eps: k.required_number("attention.layer_norm_rms_epsilon")?,
             tie_word_embeddings: tied,
             bos_token_id: metadata.u32("tokenizer.ggml.bos_token_id")?,
             eos_token_ids: keys::ends(metadata)?,
@@ -212,6 +256,7 @@ impl Family for Grouped {
             )?),
             rope: k.rope(self.paired_rows, self.truncated_yarn)?,
             intermediate_size,
+            mlp_bias: self.mlp_bias.from_gguf(None),
             activation: self.activation_from_gguf(&k)?,
             moe: self.moe_from_gguf(&k, intermediate_size)?,
             num_nextn_predict_layers: 0,
@@ -258,7 +303,13 @@ impl Family for Grouped {
         }
         let types = gqa.layer_types.iter().map(|ty| ty.name().to_string());
         metadata.insert("vaquita.layer_types", types.collect::<Vec<String>>());
-        metadata.insert("vaquita.attention.qkv_bias", gqa.qkv_bias);
+        match gqa.qkv_bias {
+            Bias::IfStored => {}
+            bias => metadata.insert("vaquita.attention.qkv_bias", bias == Bias::Required),
+        }
+        if let (Some(clip), Some([_, name])) = (gqa.clip_qkv, self.clip_qkv) {
+            metadata.insert(key(name), clip);
+        }
         metadata.insert("vaquita.expert_correction", moe.topk_method == TopkMethod::NoauxTc);
         if let Activation::ClampedSwiGlu { alpha, limit } = config.activation {
             metadata.insert("vaquita.swiglu.alpha", alpha);

@@ -4,11 +4,12 @@
 use serde_json::Value as Json;
 
 use super::ConfigError;
-use super::grouped::Grouped;
+use super::grouped::{BiasKey, Grouped, Window};
 use super::keys;
 use super::keys::{ConfigReader, MetadataReader, limits};
 use crate::checkpoint::config::{
-    Activation, AttentionConfig, Config, GroupedConfig, LayerType, MoeConfig, TopkMethod,
+    Activation, AttentionConfig, Bias, Config, GroupedConfig, LayerType, MoeConfig, Scoring,
+    TopkMethod,
 };
 
 impl Grouped {
@@ -19,42 +20,80 @@ impl Grouped {
     ) -> Result<GroupedConfig, ConfigError> {
         let heads = r.size("num_attention_heads", [1, limits::HEADS])?;
         let layers = r.size("num_hidden_layers", [1, limits::LAYERS])?;
-        let slides = r.bool("use_sliding_window")?.unwrap_or(true);
-        let window = match slides {
-            true => r.size_or("sliding_window", 0, [0, limits::CONTEXT])?,
-            false => 0,
-        };
+        let window = self.sliding_window(r)?;
         let layer_types = match r.strings("layer_types")? {
             Some(names) => names.into_iter().map(layer_type).collect::<Result<_, _>>()?,
-            None => {
-                let alike = if window > 0 { LayerType::Sliding } else { LayerType::Full };
-                let ty = |layer| self.layer_type.map_or(alike, |pattern| pattern(layer));
-                (0..layers).map(ty).collect()
-            }
+            None => self.default_layer_types(r, layers, window)?,
         };
-        let bias = r.bool("attention_bias")?;
         Ok(GroupedConfig {
             num_attention_heads: heads,
             num_key_value_heads: r.size_or("num_key_value_heads", heads, [1, heads])?,
             head_dim: r.size_or("head_dim", hidden_size / heads, [1, limits::WIDTH])?,
-            qkv_bias: match self.qkv_bias {
-                None => bias.unwrap_or(false),
-                Some(fixed) => {
-                    if let Some(found) = bias
-                        && found != fixed
-                    {
-                        return Err(ConfigError::value("attention_bias", found, fixed));
-                    }
-                    fixed
-                }
-            },
-            output_bias: self.output_bias,
+            qkv_bias: self.qkv_bias.from_hf(r)?,
+            output_bias: self.output_bias.from_hf(r)?,
+            clip_qkv: self.clip_qkv_from_hf(r)?,
             qk_norm: self.qk_norm,
             sinks: self.sinks,
             sliding_window: window,
             conv_l_cache: r.size_or("conv_L_cache", 0, [0, 64])?,
             layer_types,
         })
+    }
+
+    /// Positions in the window of sliding layers; 0 where no layer slides. transformers' class of Llama
+    /// has no window and ignores the key.
+    fn sliding_window(&self, r: &ConfigReader) -> Result<usize, ConfigError> {
+        let has_windows = self.window.is_some() || self.layer_type.is_some();
+        if !has_windows || r.str("model_type")? == Some("llama") {
+            return Ok(0);
+        }
+        match r.bool("use_sliding_window")?.unwrap_or(true) {
+            true => r.size_or("sliding_window", 0, [0, limits::CONTEXT]),
+            false => Ok(0),
+        }
+    }
+
+    /// Types of the layers where `layer_types` does not list them.
+    fn default_layer_types(
+        &self,
+        r: &ConfigReader,
+        layers: usize,
+        window: usize,
+    ) -> Result<Vec<LayerType>, ConfigError> {
+        if let Some(attends) = r.indices("full_attn_idxs", layers)? {
+            let ty = |layer| match attends.contains(&layer) {
+                true => LayerType::Full,
+                false => LayerType::Conv,
+            };
+            return Ok((0..layers).map(ty).collect());
+        }
+        let max = r.size_or("max_window_layers", layers, [0, limits::LAYERS])?;
+        let slides = |layer: usize| match self.window.filter(|_| window > 0) {
+            None => false,
+            Some(Window::All) => true,
+            Some(Window::FromMaxWindowLayers) => layer >= max,
+            Some(Window::AlternateBeforeMaxWindowLayers) => layer.is_multiple_of(2) && layer < max,
+        };
+        let ty = |layer| match self.layer_type {
+            Some(pattern) => pattern(layer),
+            None if slides(layer) => LayerType::Sliding,
+            None => LayerType::Full,
+        };
+        Ok((0..layers).map(ty).collect())
+    }
+
+    fn clip_qkv_from_hf(&self, r: &ConfigReader) -> Result<Option<f32>, ConfigError> {
+        let clip = r.number("clip_qkv")?;
+        match (clip, self.clip_qkv) {
+            (Some(clip), None) => {
+                let allowed = "null: this family does not cut off queries, keys and values";
+                Err(ConfigError::value("clip_qkv", clip, allowed))
+            }
+            (Some(clip), _) if clip <= 0.0 => {
+                Err(ConfigError::value("clip_qkv", clip, "a number above 0, or null"))
+            }
+            (clip, _) => Ok(clip),
+        }
     }
 
     pub(super) fn attention_from_gguf(
@@ -88,15 +127,32 @@ impl Grouped {
         Ok(GroupedConfig {
             num_attention_heads: heads,
             num_key_value_heads: key_value_heads,
-            head_dim: k.size_or("attention.key_length", hidden_size / heads, [1, limits::WIDTH])?,
-            qkv_bias: self.qkv_bias.or(asked).unwrap_or(false),
-            output_bias: self.output_bias,
+            head_dim: self.head_dim_from_gguf(k, hidden_size / heads)?,
+            qkv_bias: self.qkv_bias.from_gguf(asked),
+            output_bias: self.output_bias.from_gguf(None),
+            clip_qkv: match self.clip_qkv {
+                Some([_, name]) => k.number(name)?.filter(|clip| *clip > 0.0),
+                None => None,
+            },
             qk_norm: self.qk_norm,
             sinks: self.sinks,
             sliding_window: k.size_or("attention.sliding_window", 0, [0, limits::CONTEXT])?,
             conv_l_cache: k.size_or("shortconv.l_cache", 0, [0, 64])?,
             layer_types,
         })
+    }
+
+    /// Width of a head, which keys, values and the rotary embedding share.
+    fn head_dim_from_gguf(&self, k: &MetadataReader, default: usize) -> Result<usize, ConfigError> {
+        let head_dim = k.size_or("attention.key_length", default, [1, limits::WIDTH])?;
+        for name in ["attention.value_length", "rope.dimension_count"] {
+            let found = k.size_or(name, head_dim, [0, limits::WIDTH])?;
+            if found != head_dim {
+                let allowed = format!("{head_dim}, the width of a key");
+                return Err(ConfigError::value(&k.key(name), found, allowed));
+            }
+        }
+        Ok(head_dim)
     }
 
     pub(super) fn activation_from_gguf(
@@ -128,6 +184,11 @@ impl Grouped {
         intermediate: usize,
     ) -> Result<MoeConfig, ConfigError> {
         let Some(experts) = &self.moe else { return Ok(MoeConfig::DENSE) };
+        let scoring = match experts.scoring {
+            Scoring::Softmax => "softmax",
+            Scoring::Sigmoid => "sigmoid",
+        };
+        r.expect("scoring_func", scoring)?;
         r.size_or("decoder_sparse_step", 1, [1, 1])?;
         if r.get("mlp_only_layers").and_then(Json::as_array).is_some_and(|list| !list.is_empty()) {
             let found = r.get("mlp_only_layers").map(Json::to_string).unwrap_or_default();
@@ -177,14 +238,21 @@ impl Grouped {
             false => 0,
         };
         let normed = k.metadata.bool(&k.key("expert_weights_norm"))?;
+        let normed = normed.unwrap_or(experts.norm_topk_prob);
+        k.check_scoring(experts.scoring, normed)?;
+        let num_experts_per_tok = k.size("expert_used_count", [1, n_routed_experts])?;
+        let expert_width = match experts.divided_width {
+            true => intermediate / num_experts_per_tok,
+            false => intermediate,
+        };
         Ok(MoeConfig {
             n_routed_experts,
             n_shared_experts: usize::from(shared > 0),
             shared_expert_intermediate_size: shared,
             shared_expert_gate: experts.gated_shared_expert,
             bias: experts.bias,
-            num_experts_per_tok: k.size("expert_used_count", [1, n_routed_experts])?,
-            moe_intermediate_size: k.size_or("expert_feed_forward_length", intermediate, width)?,
+            num_experts_per_tok,
+            moe_intermediate_size: k.size_or("expert_feed_forward_length", expert_width, width)?,
             first_k_dense_replace: k.size_or(
                 "leading_dense_block_count",
                 0,
@@ -195,10 +263,34 @@ impl Grouped {
                 Some(false) => TopkMethod::Greedy,
                 _ => experts.topk_method,
             },
-            norm_topk_prob: normed.unwrap_or(experts.norm_topk_prob),
+            norm_topk_prob: normed,
             routed_scaling_factor: k.number("expert_weights_scale")?.unwrap_or(1.0),
             ..MoeConfig::DENSE
         })
+    }
+}
+
+impl BiasKey {
+    /// As `config.json` has it.
+    pub(super) fn from_hf(self, r: &ConfigReader) -> Result<Bias, ConfigError> {
+        match self {
+            Self::Stated { key, otherwise } => Ok(match r.bool(key)? {
+                Some(true) => Bias::Required,
+                Some(false) => Bias::None,
+                None => otherwise,
+            }),
+            Self::Fixed(bias) => Ok(bias),
+        }
+    }
+
+    /// As GGUF has it, where `asked` is what a file of ours says.
+    pub(super) fn from_gguf(self, asked: Option<bool>) -> Bias {
+        match (self, asked) {
+            (Self::Fixed(bias), _) => bias,
+            (Self::Stated { .. }, Some(true)) => Bias::Required,
+            (Self::Stated { .. }, Some(false)) => Bias::None,
+            (Self::Stated { otherwise, .. }, None) => otherwise,
+        }
     }
 }
 

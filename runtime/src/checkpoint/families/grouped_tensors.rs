@@ -1,7 +1,9 @@
 //! Tensors of families with grouped-query attention, from their descriptions.
 
 use super::grouped::Grouped;
-use crate::checkpoint::config::{AttentionConfig, Config, GroupedConfig, LayerType, RopeScaling};
+use crate::checkpoint::config::{
+    AttentionConfig, Bias, Config, GroupedConfig, LayerType, RopeScaling,
+};
 use crate::checkpoint::config::{MoeConfig, TopkMethod};
 use crate::checkpoint::spec::{
     ExpertId, ExpertSpec, HfExpert, HfTensor, LayerId, Role, TensorSpec,
@@ -69,6 +71,15 @@ impl Layer<'_> {
         self.specs.push(spec(&format!("blk.{}.{name}", self.layer), shape, role, hf));
     }
 
+    /// The bias of a matrix, where it has one or may have one.
+    fn bias(&mut self, bias: Bias, name: &str, rows: usize, hf: HfTensor) {
+        if bias != Bias::None {
+            let name = format!("blk.{}.{name}.bias", self.layer);
+            let optional = bias == Bias::IfStored;
+            self.specs.push(TensorSpec { optional, ..spec(&name, [1, rows], Role::Vector, hf) });
+        }
+    }
+
     fn tensors(&mut self) {
         let (names, hidden) = (&self.family.names, self.config.hidden_size);
         let norm = format!("{}.weight", names.mixer_norm);
@@ -99,10 +110,8 @@ impl Layer<'_> {
             };
             let hf = stored(self.hf(&format!("self_attn.{name}_proj.weight")));
             self.push(&format!("attn_{name}.weight"), [rows, hidden], Role::Attention, hf);
-            if self.gqa.qkv_bias {
-                let hf = stored(self.hf(&format!("self_attn.{name}_proj.bias")));
-                self.push(&format!("attn_{name}.bias"), [1, rows], Role::Vector, hf);
-            }
+            let hf = stored(self.hf(&format!("self_attn.{name}_proj.bias")));
+            self.bias(self.gqa.qkv_bias, &format!("attn_{name}"), rows, hf);
         }
         if let Some([query, key]) = self.gqa.qk_norm_widths() {
             let q_norm = self.family.names.q_norm;
@@ -118,10 +127,8 @@ impl Layer<'_> {
         let output = self.family.names.output;
         let from = format!("self_attn.{output}.weight");
         self.add("attn_output.weight", [hidden, heads * head_dim], Role::Attention, &from);
-        if self.gqa.output_bias {
-            let from = format!("self_attn.{output}.bias");
-            self.add("attn_output.bias", [1, hidden], Role::Vector, &from);
-        }
+        let hf = HfTensor::Whole(self.hf(&format!("self_attn.{output}.bias")));
+        self.bias(self.gqa.output_bias, "attn_output", hidden, hf);
     }
 
     fn short_conv(&mut self) {
@@ -140,6 +147,10 @@ impl Layer<'_> {
         for ((name, projection), shape) in names {
             let from = format!("{from}.{projection}.weight");
             self.add(&format!("ffn_{name}{suffix}.weight"), shape, role, &from);
+            if role == Role::DenseFfn {
+                let hf = HfTensor::Whole(self.hf(&from.replace(".weight", ".bias")));
+                self.bias(self.config.mlp_bias, &format!("ffn_{name}"), shape[0], hf);
+            }
         }
     }
 

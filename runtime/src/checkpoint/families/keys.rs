@@ -13,9 +13,29 @@ use crate::gguf::Metadata;
 /// All tokens that end an answer, for models with several (Llama 3).
 const EOS_TOKEN_IDS: &str = "vaquita.eos_token_ids";
 
-/// llama.cpp's numbers of scoring functions.
+/// llama.cpp's numbers for scores.
+const GATING_NONE: u32 = 0;
 const GATING_SOFTMAX: u32 = 1;
 const GATING_SIGMOID: u32 = 2;
+const GATING_SOFTMAX_OF_CHOSEN: u32 = 3;
+
+/// Keys of other architectures that change the numbers, below `general.architecture`, with their neutral
+/// values; none where it is a switch that must be off.
+const FOREIGN: [(&str, &[f32]); 13] = [
+    ("attention.indexer.top_k", &[0.0]),
+    ("attention.max_alibi_bias", &[0.0]),
+    ("attention.scale", &[0.0]),
+    ("attention.temperature_scale", &[0.0]),
+    ("attn_logit_softcapping", &[0.0]),
+    ("embedding_scale", &[1.0, 0.0]),
+    ("final_logit_softcapping", &[0.0]),
+    ("interleave_moe_layer_step", &[1.0, 0.0]),
+    ("logit_scale", &[1.0, 0.0]),
+    ("residual_scale", &[1.0, 0.0]),
+    ("rope.scaling.yarn_attn_factor", &[1.0]),
+    ("rope.scaling.yarn_ext_factor", &[1.0, -1.0]),
+    ("use_parallel_residual", &[]),
+];
 
 /// Limits, far above real models, on the values of untrusted files.
 pub mod limits {
@@ -102,6 +122,15 @@ impl<'a> ConfigReader<'a> {
         strings.map(Some).ok_or_else(|| ConfigError::value(key, value, "a list of strings"))
     }
 
+    /// A list of numbers below `end`.
+    pub fn indices(&self, key: &str, end: usize) -> Result<Option<Vec<usize>>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let index = |value: &Json| value.as_u64().map(|i| i as usize).filter(|i| *i < end);
+        let indices = value.as_array().and_then(|list| list.iter().map(index).collect());
+        let allowed = || format!("a list of numbers below {end}");
+        indices.map(Some).ok_or_else(|| ConfigError::value(key, value, allowed()))
+    }
+
     /// One or several token ids.
     pub fn tokens(&self, key: &str) -> Result<Vec<u32>, ConfigError> {
         let Some(value) = self.get(key) else { return Ok(Vec::new()) };
@@ -116,19 +145,19 @@ impl<'a> ConfigReader<'a> {
     /// all in `rope_parameters`.
     pub fn rope(&self, max_positions: usize, interleaved: bool) -> Result<RopeConfig, ConfigError> {
         let top_theta = self.number("rope_theta")?;
-        let scaling = self.get("rope_parameters").or_else(|| self.get("rope_scaling"));
         let empty = Json::Object(Default::default());
-        let s = ConfigReader(scaling.unwrap_or(&empty));
+        let stated = |key: &str| self.get(key).filter(|value| **value != empty);
+        let scaling = stated("rope_scaling").or_else(|| stated("rope_parameters"));
+        let s = ConfigReader(of_all_layers(scaling.unwrap_or(&empty))?);
         let theta = s.number("rope_theta")?.or(top_theta).unwrap_or(10000.0);
         let kind = match s.str("rope_type")? {
             Some(kind) => kind,
             None => s.str("type")?.unwrap_or("default"),
         };
-        let context = [1, limits::CONTEXT];
         let scaling = match kind {
             "default" => RopeScaling::None,
             "yarn" => {
-                let original = s.size("original_max_position_embeddings", context)?;
+                let original = self.trained_context(&s, max_positions)?;
                 let factor = s.number("factor")?.unwrap_or(max_positions as f32 / original as f32);
                 RopeScaling::Yarn(YarnConfig {
                     factor,
@@ -137,6 +166,7 @@ impl<'a> ConfigReader<'a> {
                     beta_slow: s.number("beta_slow")?.unwrap_or(1.0),
                     mscale: s.number("mscale")?.unwrap_or(0.0),
                     mscale_all_dim: s.number("mscale_all_dim")?.unwrap_or(0.0),
+                    attention_factor: s.number("attention_factor")?,
                     truncate: s.bool("truncate")?.unwrap_or(true),
                 })
             }
@@ -144,11 +174,19 @@ impl<'a> ConfigReader<'a> {
                 factor: s.number("factor")?.unwrap_or(1.0),
                 low_freq_factor: s.number("low_freq_factor")?.unwrap_or(1.0),
                 high_freq_factor: s.number("high_freq_factor")?.unwrap_or(4.0),
-                original_max_position_embeddings: s
-                    .size("original_max_position_embeddings", context)?,
+                original_max_position_embeddings: self.trained_context(&s, max_positions)?,
             }),
+            "linear" => {
+                let factor = s.number("factor")?;
+                let missing = || ConfigError::Missing { key: "rope_scaling.factor".into() };
+                RopeScaling::Linear { factor: factor.ok_or_else(missing)? }
+            }
             other => {
-                return Err(ConfigError::value("rope_type", other, "default, yarn, llama3"));
+                return Err(ConfigError::value(
+                    "rope_type",
+                    other,
+                    "default, linear, yarn, llama3",
+                ));
             }
         };
         for r in [self, &s] {
@@ -160,6 +198,32 @@ impl<'a> ConfigReader<'a> {
         }
         Ok(RopeConfig { theta, interleaved, scaling })
     }
+
+    /// Length of the context that a model was trained at before it was extended.
+    fn trained_context(
+        &self,
+        s: &ConfigReader,
+        max_positions: usize,
+    ) -> Result<usize, ConfigError> {
+        let (key, context) = ("original_max_position_embeddings", [1, limits::CONTEXT]);
+        let own = s.size_or(key, max_positions, context)?;
+        self.size_or(key, own, context)
+    }
+}
+
+/// The parameters of the rotary embedding, which may be stated by layer type. They must be the same for
+/// all types.
+fn of_all_layers(parameters: &Json) -> Result<&Json, ConfigError> {
+    let Some(entries) = parameters.as_object() else {
+        return Err(ConfigError::value("rope_scaling", parameters, "an object"));
+    };
+    let mut nested = entries.iter().filter(|(_, value)| value.is_object());
+    let Some((first, shared)) = nested.next() else { return Ok(parameters) };
+    if let Some((name, other)) = nested.find(|(_, other)| *other != shared) {
+        let allowed = format!("what rope_parameters.{first} is: {shared}");
+        return Err(ConfigError::value(&format!("rope_parameters.{name}"), other, allowed));
+    }
+    Ok(shared)
 }
 
 fn in_range(
@@ -215,6 +279,37 @@ impl MetadataReader<'_> {
         }
     }
 
+    /// A finite number that the file must state.
+    pub fn required_number(&self, name: &str) -> Result<f32, ConfigError> {
+        self.number(name)?.ok_or_else(|| ConfigError::Missing { key: self.key(name) })
+    }
+
+    /// Refuses keys that change the numbers of other architectures' networks, where they do not have a
+    /// neutral value: a file that states them would run wrongly here.
+    pub fn refuse_foreign(&self) -> Result<(), ConfigError> {
+        for (name, neutral) in FOREIGN {
+            let key = self.key(name);
+            let Some(value) = self.metadata.get(&key) else { continue };
+            let neutral_number = |found: f32| neutral.contains(&found);
+            let fits = match (self.metadata.f32(&key), self.metadata.usize(&key)) {
+                (Ok(Some(found)), _) => neutral_number(found),
+                (_, Ok(Some(found))) => neutral_number(found as f32),
+                _ => self.metadata.bool(&key).is_ok_and(|on| on == Some(false)),
+            };
+            if !fits {
+                let allowed = match neutral {
+                    [] => "false: this version does not compute with it".into(),
+                    [neutral, ..] => format!("{neutral}: this version does not compute with it"),
+                };
+                return Err(ConfigError::value(&key, format!("{value:?}"), allowed));
+            }
+        }
+        match self.metadata.bool(&self.key("attention.causal"))? {
+            Some(false) => Err(ConfigError::value(&self.key("attention.causal"), false, true)),
+            _ => Ok(()),
+        }
+    }
+
     /// Number of tokens in the vocabulary.
     pub fn vocabulary(&self) -> Result<usize, ConfigError> {
         let range = [1, limits::VOCABULARY];
@@ -224,15 +319,36 @@ impl MetadataReader<'_> {
         }
     }
 
-    /// Whether expert scores are sigmoids, as in V3.
-    pub fn has_sigmoid_scores(&self) -> bool {
-        matches!(self.metadata.u32(&self.key("expert_gating_func")), Ok(Some(GATING_SIGMOID)))
+    /// Whether experts are scored by sigmoid, as V3 does; `None` where the file does not say.
+    pub fn has_sigmoid_scores(&self) -> Option<bool> {
+        let function = self.metadata.u32(&self.key("expert_gating_func")).ok().flatten();
+        function.map(|function| function == GATING_SIGMOID)
+    }
+
+    /// Refuses another function of the router's logits than the family's. Softmax over the chosen experts
+    /// alone is softmax over all where the weights are `normed`.
+    pub fn check_scoring(&self, scoring: Scoring, normed: bool) -> Result<(), ConfigError> {
+        let key = self.key("expert_gating_func");
+        let Some(found) = self.metadata.u32(&key)? else { return Ok(()) };
+        let fits = match scoring {
+            Scoring::Softmax => {
+                matches!(found, GATING_NONE | GATING_SOFTMAX)
+                    || (normed && found == GATING_SOFTMAX_OF_CHOSEN)
+            }
+            Scoring::Sigmoid => found == GATING_SIGMOID,
+        };
+        match (fits, scoring) {
+            (true, _) => Ok(()),
+            (false, Scoring::Softmax) => Err(ConfigError::value(&key, found, "1 (softmax)")),
+            (false, Scoring::Sigmoid) => Err(ConfigError::value(&key, found, "2 (sigmoid)")),
+        }
     }
 
     /// The rotary embedding. `interleaved` is llama.cpp's fixed choice for the architecture;
     /// `truncate` is the family's in training.
     pub fn rope(&self, interleaved: bool, truncate: bool) -> Result<RopeConfig, ConfigError> {
         let metadata = self.metadata;
+        let attn_factor = self.number("rope.scaling.attn_factor")?.unwrap_or(1.0);
         let scaling = match metadata.str(&self.key("rope.scaling.type"))? {
             Some("yarn") => {
                 let log = self.number("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0);
@@ -246,14 +362,30 @@ impl MetadataReader<'_> {
                     beta_slow: self.number("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
                     mscale: ours("mscale")?.unwrap_or(all_dim),
                     mscale_all_dim: ours("mscale_all_dim")?.unwrap_or(all_dim),
+                    attention_factor: ours("attention_factor")?,
                     truncate: metadata.bool("vaquita.rope.truncate")?.unwrap_or(truncate),
                 })
             }
-            Some("none") | None => RopeScaling::None,
+            Some("none") => RopeScaling::None,
+            // llama.cpp takes a factor without a type for linear, and knows an older key for it.
+            Some("linear") | None => {
+                let factor = match self.number("rope.scaling.factor")? {
+                    Some(factor) => Some(factor),
+                    None => self.number("rope.scale_linear")?,
+                };
+                match factor.filter(|factor| *factor != 0.0 && *factor != 1.0) {
+                    Some(factor) => RopeScaling::Linear { factor },
+                    None => RopeScaling::None,
+                }
+            }
             Some(other) => {
-                return Err(ConfigError::value("rope.scaling.type", other, "none, yarn"));
+                return Err(ConfigError::value("rope.scaling.type", other, "none, linear, yarn"));
             }
         };
+        if attn_factor != 1.0 {
+            let key = self.key("rope.scaling.attn_factor");
+            return Err(ConfigError::value(&key, attn_factor, 1));
+        }
         Ok(RopeConfig {
             theta: self.number("rope.freq_base")?.unwrap_or(10000.0),
             interleaved: metadata.bool("vaquita.rope.interleaved")?.unwrap_or(interleaved),
@@ -293,7 +425,14 @@ pub fn write_common(architecture: &str, config: &Config, metadata: &mut Metadata
     }
     metadata.insert(key("attention.layer_norm_rms_epsilon"), config.rms_norm_eps);
     metadata.insert(key("rope.freq_base"), rope.theta);
+    if let RopeScaling::Linear { factor } = &rope.scaling {
+        metadata.insert(key("rope.scaling.type"), "linear");
+        metadata.insert(key("rope.scaling.factor"), *factor);
+    }
     if let RopeScaling::Yarn(yarn) = &rope.scaling {
+        if let Some(factor) = yarn.attention_factor {
+            metadata.insert("vaquita.rope.attention_factor", factor);
+        }
         metadata.insert(key("rope.scaling.type"), "yarn");
         metadata.insert(key("rope.scaling.factor"), yarn.factor);
         let original = yarn.original_max_position_embeddings as u32;
@@ -340,6 +479,7 @@ pub fn check(config: Config) -> Result<Config, ConfigError> {
     }
     let factor = match &config.rope.scaling {
         RopeScaling::None => 1.0,
+        RopeScaling::Linear { factor } => *factor,
         RopeScaling::Yarn(yarn) => yarn.factor,
         RopeScaling::Llama3(llama) => {
             let found = llama.high_freq_factor - llama.low_freq_factor;

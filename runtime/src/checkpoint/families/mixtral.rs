@@ -1,6 +1,6 @@
 //! Mixtral (arXiv 2401.04088): Llama with experts, in GGUF under Llama's name.
 
-use super::grouped::{Grouped, LLAMA_NAMES, Names, PLAIN, SOFTMAX_EXPERTS};
+use super::grouped::{Grouped, LLAMA_NAMES, Names, PLAIN, SOFTMAX_EXPERTS, Window};
 
 /// The family of Mixtral.
 pub static MIXTRAL: Grouped = Grouped {
@@ -8,6 +8,7 @@ pub static MIXTRAL: Grouped = Grouped {
     model_types: &["mixtral"],
     architecture: "llama",
     moe: Some(SOFTMAX_EXPERTS),
+    window: Some(Window::All),
     paired_rows: true,
     names: Names {
         router: "block_sparse_moe.gate",

@@ -6,7 +6,8 @@ use super::keys;
 use super::keys::{ConfigReader, MetadataReader, limits};
 use super::{ConfigError, Family};
 use crate::checkpoint::config::{
-    Activation, AttentionConfig, Config, MlaConfig, MoeConfig, RopeScaling, Scoring, TopkMethod,
+    Activation, AttentionConfig, Bias, Config, MlaConfig, MoeConfig, RopeScaling, Scoring,
+    TopkMethod,
 };
 use crate::checkpoint::spec::{
     ExpertId, ExpertSpec, HfExpert, HfTensor, KvB, LayerId, Role, TensorSpec,
@@ -26,6 +27,7 @@ pub fn config_from_hf(
     let r = ConfigReader(json);
     r.expect("hidden_act", "silu")?;
     r.expect_bool("attention_bias", false)?;
+    r.expect_bool("mlp_bias", false)?;
     r.size_or("moe_layer_freq", 1, [1, 1])?;
     let num_hidden_layers = r.size("num_hidden_layers", [1, limits::LAYERS])?;
     let max_position_embeddings =
@@ -57,6 +59,7 @@ pub fn config_from_hf(
         }),
         rope: r.rope(max_position_embeddings, r.bool("rope_interleave")?.unwrap_or(true))?,
         intermediate_size: r.size("intermediate_size", width)?,
+        mlp_bias: Bias::None,
         activation: Activation::SwiGlu,
         moe: MoeConfig {
             n_routed_experts,
@@ -95,9 +98,10 @@ fn keys(metadata: &Metadata) -> MetadataReader<'_> {
     MetadataReader { metadata, architecture: ARCHITECTURE }
 }
 
-/// Whether GGUF metadata declares sigmoid scores, as in V3.
-pub fn has_sigmoid_scores(metadata: &Metadata) -> bool {
-    keys(metadata).has_sigmoid_scores()
+/// Whether experts are scored by sigmoid, as in V3. Where the metadata does not say so, as in files of
+/// GLM-4.7-Flash, tensors that correct the scores do: V2 has none.
+pub fn has_sigmoid_scores(metadata: &Metadata, corrects: bool) -> bool {
+    keys(metadata).has_sigmoid_scores().unwrap_or(corrects)
 }
 
 /// Number of expert groups in GGUF metadata.
@@ -117,6 +121,8 @@ pub fn config_from_gguf(
     topk_method: TopkMethod,
 ) -> Result<Config, ConfigError> {
     let k = keys(metadata);
+    k.refuse_foreign()?;
+    k.check_scoring(scoring_func, false)?;
     let width = [1, limits::WIDTH];
     let nextn = k.size_or("nextn_predict_layers", 0, [0, 16])?;
     let blocks = k.size("block_count", [1 + nextn, limits::LAYERS])?;
@@ -136,7 +142,7 @@ pub fn config_from_gguf(
         hidden_size: k.size("embedding_length", width)?,
         num_hidden_layers: blocks - nextn,
         max_position_embeddings: k.size("context_length", [1, limits::CONTEXT])?,
-        rms_norm_eps: k.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6),
+        rms_norm_eps: k.required_number("attention.layer_norm_rms_epsilon")?,
         tie_word_embeddings: metadata.bool("vaquita.tie_word_embeddings")?.unwrap_or(false),
         bos_token_id: metadata.u32("tokenizer.ggml.bos_token_id")?,
         eos_token_ids: keys::ends(metadata)?,
@@ -153,6 +159,7 @@ pub fn config_from_gguf(
         }),
         rope: k.rope(true, true)?,
         intermediate_size: k.size("feed_forward_length", width)?,
+        mlp_bias: Bias::None,
         activation: Activation::SwiGlu,
         moe: MoeConfig {
             n_routed_experts,

@@ -8,6 +8,7 @@ use crate::gguf::{GgufError, Metadata};
 
 mod deepseek_v2;
 mod deepseek_v3;
+mod defaults;
 mod gpt_oss;
 mod grouped;
 mod grouped_config;
@@ -44,9 +45,9 @@ pub trait Family: std::fmt::Debug + Sync {
     fn model_types(&self) -> &'static [&'static str];
     /// `general.architecture` in GGUF.
     fn architecture(&self) -> &'static str;
-    /// Whether GGUF metadata with this family's architecture belongs to this family (V2 and V3
-    /// share one).
-    fn matches_gguf(&self, metadata: &Metadata) -> bool;
+    /// Whether GGUF metadata with this family's architecture is this family (V2 and V3 share one).
+    /// `corrects` says whether the file has tensors that correct the router's scores.
+    fn matches_gguf(&self, metadata: &Metadata, corrects: bool) -> bool;
     /// Reads `config.json`.
     fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError>;
     /// Reads GGUF metadata.
@@ -109,23 +110,31 @@ impl From<GgufError> for ConfigError {
     }
 }
 
+/// The configuration of the language model in a checkpoint's `config.json`: all of it, or the
+/// `text_config` of a model that also sees or hears.
+pub fn text_config(json: &Json) -> &Json {
+    json.get("text_config").filter(|inner| inner.is_object()).unwrap_or(json)
+}
+
 /// Reads the configuration in a checkpoint's `config.json`.
 pub fn config_from_hf(json: &Json) -> Result<Config, ConfigError> {
-    let model_type = json.get("model_type").and_then(Json::as_str);
+    let text = text_config(json);
+    let model_type = text.get("model_type").and_then(Json::as_str);
     let model_type = model_type.ok_or(ConfigError::Missing { key: "model_type".into() })?;
     let family = FAMILIES.iter().find(|family| family.model_types().contains(&model_type));
     let known = || FAMILIES.iter().flat_map(|family| family.model_types()).copied().collect();
     let unknown = || ConfigError::unknown_architecture(model_type, known());
-    family.ok_or_else(unknown)?.config_from_hf(json)
+    family.ok_or_else(unknown)?.config_from_hf(&defaults::complete(text, model_type)?)
 }
 
-/// Reads the configuration in GGUF metadata.
-pub fn config_from_gguf(metadata: &Metadata) -> Result<Config, ConfigError> {
+/// The configuration in GGUF metadata. `corrects` says whether the file has tensors that correct the
+/// router's scores (`exp_probs_b`), which tell V3 from V2 where the metadata does not.
+pub fn config_from_gguf(metadata: &Metadata, corrects: bool) -> Result<Config, ConfigError> {
     let architecture = metadata.str("general.architecture")?;
     let architecture =
         architecture.ok_or(ConfigError::Missing { key: "general.architecture".into() })?;
     let mut candidates = FAMILIES.iter().filter(|family| family.architecture() == architecture);
-    let family = candidates.find(|family| family.matches_gguf(metadata));
+    let family = candidates.find(|family| family.matches_gguf(metadata, corrects));
     let known = || FAMILIES.iter().map(|family| family.architecture()).collect();
     let unknown = || ConfigError::unknown_architecture(architecture, known());
     family.ok_or_else(unknown)?.config_from_gguf(metadata)
@@ -178,7 +187,7 @@ mod tests {
             let mut metadata = Metadata::new();
             metadata.insert("general.architecture", config.family.architecture());
             config.family.write_metadata(&config, &mut metadata);
-            config_from_gguf(&metadata).unwrap()
+            config_from_gguf(&metadata, false).unwrap()
         };
         let config = read("gpt-oss", "swiglu_limit", json!(5.0));
         assert_eq!(config.activation, Activation::ClampedSwiGlu { alpha: 1.702, limit: 5.0 });

@@ -1,6 +1,6 @@
 //! OLMoE (arXiv 2409.02060): queries and keys are normalized over all heads together.
 
-use super::grouped::{Experts, Grouped, PLAIN, SOFTMAX_EXPERTS};
+use super::grouped::{ATTENTION_BIAS, Experts, Grouped, PLAIN, SOFTMAX_EXPERTS};
 use crate::checkpoint::config::QkNorm;
 
 /// The family of OLMoE.
@@ -9,6 +9,9 @@ pub static OLMOE: Grouped = Grouped {
     model_types: &["olmoe"],
     architecture: "olmoe",
     moe: Some(Experts { norm_topk_prob: false, ..SOFTMAX_EXPERTS }),
+    qkv_bias: ATTENTION_BIAS,
+    output_bias: ATTENTION_BIAS,
+    clip_qkv: Some(["clip_qkv", "attention.clamp_kqv"]),
     qk_norm: QkNorm::Whole,
     ..PLAIN
 };

@@ -1,13 +1,15 @@
 //! Qwen2 (arXiv 2407.10671), the R1 distills built on it, and Qwen2-MoE.
 
-use super::grouped::{Experts, Grouped, PLAIN, SOFTMAX_EXPERTS};
+use super::grouped::{BiasKey, Experts, Grouped, PLAIN, SOFTMAX_EXPERTS, Window};
+use crate::checkpoint::config::Bias;
 
 /// The family of Qwen2 and Qwen2.5.
 pub static QWEN2: Grouped = Grouped {
     name: "Qwen2",
     model_types: &["qwen2"],
     architecture: "qwen2",
-    qkv_bias: Some(true),
+    qkv_bias: BiasKey::Fixed(Bias::Required),
+    window: Some(Window::FromMaxWindowLayers),
     ..PLAIN
 };
 
@@ -16,7 +18,13 @@ pub static QWEN2_MOE: Grouped = Grouped {
     name: "Qwen2-MoE",
     model_types: &["qwen2_moe"],
     architecture: "qwen2moe",
-    moe: Some(Experts { norm_topk_prob: false, gated_shared_expert: true, ..SOFTMAX_EXPERTS }),
-    qkv_bias: Some(true),
+    moe: Some(Experts {
+        norm_topk_prob: false,
+        divided_width: true,
+        gated_shared_expert: true,
+        ..SOFTMAX_EXPERTS
+    }),
+    qkv_bias: BiasKey::Stated { key: "qkv_bias", otherwise: Bias::Required },
+    window: Some(Window::AlternateBeforeMaxWindowLayers),
     ..PLAIN
 };
