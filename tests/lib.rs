@@ -1,6 +1,7 @@
 //! Helpers shared by tests that cross crates: locations of test data, and models opened from it.
 
 pub mod store;
+pub mod variants;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,0 +1,465 @@
+//! Every tensor and every key of a checkpoint is used, known to be dispensable, or an error that names it.
+//! Where a configuration leaves something open, tensors decide, and else the defaults of transformers.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+use vaquita_quantize::sources::HfFolder;
+use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::checkpoint::families::config_from_hf;
+use vaquita_runtime::checkpoint::{GgufWeights, Verify};
+use vaquita_runtime::isa::Tier;
+use vaquita_runtime::model::Model;
+use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::session::{Session, SessionOptions};
+use vaquita_runtime::threads::Pool;
+use vaquita_tests::variants::{Checkpoint, GgufFile, Reference, Tensor, frequencies, numbers};
+use vaquita_tests::{FAMILIES, bits, largest_error, quantized};
+
+const TOKENS: [u32; 24] =
+    [5, 301, 17, 44, 9, 250, 81, 3, 3, 120, 77, 6, 199, 42, 8, 310, 64, 2, 91, 33, 150, 7, 21, 88];
+
+fn logits(model: Arc<Model>) -> Vec<f32> {
+    let options = SessionOptions {
+        cache: CacheType::F32,
+        tier: Tier::best(),
+        prefill_chunk: 7,
+        ..SessionOptions::default()
+    };
+    Session::new(model, Arc::new(Pool::new(2)), options).feed_all(&TOKENS).expect("it runs")
+}
+
+fn of_folder(checkpoint: &Checkpoint) -> Vec<f32> {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint.write(folder.path());
+    let weights = HfFolder::open(folder.path()).expect("the folder opens");
+    logits(Arc::new(Model::load(Arc::new(weights)).expect("it loads")))
+}
+
+fn of_file(path: &Path) -> Vec<f32> {
+    let weights = GgufWeights::open(path, Verify::First).expect("the file opens");
+    logits(Arc::new(Model::load(Arc::new(weights)).expect("it loads")))
+}
+
+/// Why a folder does not open.
+fn error_of_folder(checkpoint: &Checkpoint) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint.write(folder.path());
+    HfFolder::open(folder.path()).err().expect("it is refused").to_string()
+}
+
+/// Why a file does not open or load.
+fn error_of_file(file: &GgufFile) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    file.write(&path);
+    match GgufWeights::open(&path, Verify::First) {
+        Err(error) => error.to_string(),
+        Ok(weights) => Model::load(Arc::new(weights)).expect_err("it is refused").to_string(),
+    }
+}
+
+fn gguf(checkpoint: &Checkpoint) -> GgufFile {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    checkpoint.write_gguf(&path);
+    GgufFile::read(&path)
+}
+
+fn of_gguf(file: &GgufFile) -> Vec<f32> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    file.write(&path);
+    of_file(&path)
+}
+
+/// A Llama without scaling of its frequencies, which the reference does not compute.
+fn llama() -> Checkpoint {
+    Checkpoint::golden("r1-distill-llama")
+        .set("rope_parameters", json!({"rope_type": "default", "rope_theta": 10000.0}))
+}
+
+fn plain(checkpoint: &Checkpoint) -> Vec<f32> {
+    let (window, frequencies) = (|_| usize::MAX, |dim| frequencies(10000.0, dim));
+    Reference { checkpoint, window: &window, frequencies: &frequencies }.logits(&TOKENS)
+}
+
+fn agree(found: &[f32], expected: &[f32]) {
+    let error = largest_error(found, expected);
+    assert!(error < 2e-3, "{error}");
+}
+
+const ATTENTION: [(&str, usize); 4] = [
+    ("self_attn.q_proj.bias", 64),
+    ("self_attn.k_proj.bias", 32),
+    ("self_attn.v_proj.bias", 32),
+    ("self_attn.o_proj.bias", 64),
+];
+const MLP: [(&str, usize); 3] =
+    [("mlp.gate_proj.bias", 128), ("mlp.up_proj.bias", 128), ("mlp.down_proj.bias", 64)];
+
+#[test]
+fn biases_of_attention_and_feed_forward_run_stated_or_not_in_folders_and_files() {
+    let all: Vec<_> = ATTENTION.iter().chain(&MLP).collect();
+    let of_attention: Vec<_> = ATTENTION.iter().collect();
+    let of_queries: Vec<_> = ATTENTION[..3].iter().collect();
+    let none = plain(&llama());
+    for biases in [of_queries, of_attention, MLP.iter().collect(), all] {
+        let unstated = llama().without_key("attention_bias").without_key("mlp_bias");
+        let biased = biases.iter().fold(unstated, |c, (name, len)| c.with_vectors(name, *len));
+        let expected = plain(&biased);
+        assert!(largest_error(&expected, &none) > 0.1);
+        let found = of_folder(&biased);
+        agree(&found, &expected);
+        agree(&of_gguf(&gguf(&biased)), &expected);
+
+        let folder = tempfile::tempdir().unwrap();
+        biased.write(&folder.path().join("checkpoint"));
+        let ours = folder.path().join("ours.gguf");
+        let model = quantized(&folder.path().join("checkpoint"), &ours, BlockType::F32, None);
+        agree(&logits(model), &expected);
+    }
+}
+
+#[test]
+fn biases_of_zero_have_the_bits_of_none() {
+    let mut zero = llama().set("attention_bias", true).set("mlp_bias", true);
+    for (name, len) in ATTENTION.iter().chain(&MLP) {
+        zero = zero.with_vectors(name, *len);
+    }
+    for (name, tensor) in &mut zero.tensors {
+        if name.ends_with(".bias") {
+            tensor.values.fill(0.0);
+        }
+    }
+    assert!(bits(&of_folder(&zero)) == bits(&of_folder(&llama())));
+}
+
+#[test]
+fn keys_and_biases_that_contradict_each_other_are_errors() {
+    let biased = llama().with_vectors("self_attn.o_proj.bias", 64);
+    let error = error_of_folder(&biased);
+    assert!(error.contains("no use for model.layers.0.self_attn.o_proj.bias"), "{error}");
+    let error = error_of_folder(&llama().set("mlp_bias", true));
+    assert!(error.contains("mlp.gate_proj.bias is missing"), "{error}");
+    let error = error_of_folder(
+        &Checkpoint::golden("r1-distill-qwen")
+            .without(|name| name == "model.layers.1.self_attn.k_proj.bias"),
+    );
+    assert!(error.contains("model.layers.1.self_attn.k_proj.bias is missing"), "{error}");
+}
+
+#[test]
+fn every_tensor_of_every_family_is_needed_and_none_can_be_added() {
+    for name in FAMILIES {
+        let checkpoint = Checkpoint::golden(name);
+        let folder = tempfile::tempdir().unwrap();
+        for removed in checkpoint.tensors.keys() {
+            if removed.contains(".experts.") && !removed.contains(".experts.1.") {
+                continue; // one expert of each layer stands for all
+            }
+            checkpoint.clone().without(|name| name == removed).write(folder.path());
+            let error = HfFolder::open(folder.path()).err().map(|error| error.to_string());
+            // A head that a folder does not say to be the embedding is needed; every golden says.
+            let error = error.unwrap_or_else(|| panic!("{name} opens without {removed}"));
+            assert!(error.contains(removed), "{name}: {error}");
+        }
+        for added in
+            ["self_attn.q_proj.scale", "mlp.extra.weight", "self_attn.q_proj.lora_A.weight"]
+        {
+            let error = error_of_folder(&checkpoint.clone().with_vectors(added, 64));
+            assert!(error.contains(&format!("no use for model.layers.0.{added}")), "{error}");
+        }
+        let buffers = checkpoint.clone().with_vectors("self_attn.rotary_emb.inv_freq", 8);
+        assert!(bits(&of_folder(&buffers)) == bits(&of_folder(&checkpoint)), "{name}");
+    }
+}
+
+#[test]
+fn every_tensor_of_a_file_is_needed_and_none_can_be_added() {
+    for name in ["deepseek-v3", "gpt-oss", "lfm2-moe", "r1-distill-qwen"] {
+        let mut file = gguf(&Checkpoint::golden(name));
+        for i in 0..file.tensors.len() {
+            let removed = file.tensors.remove(i);
+            // A head that is left out is the embedding.
+            if removed.0 != "output.weight" {
+                let error = error_of_file(&file);
+                assert!(error.contains(&removed.0), "{name} without {}: {error}", removed.0);
+            }
+            file.tensors.insert(i, removed);
+        }
+        let added = "blk.1.attn_q.scale";
+        file.tensors.push((added.into(), vec![64], numbers(64, 1)));
+        assert!(error_of_file(&file).contains(&format!("no use for {added}")));
+    }
+}
+
+#[test]
+fn a_correction_of_the_scores_says_that_they_are_sigmoids() {
+    for name in ["deepseek-v3", "glm-4.7-flash", "moonlight"] {
+        let mut file = gguf(&Checkpoint::golden(name));
+        let expected = of_gguf(&file);
+        file.metadata.remove("deepseek2.expert_gating_func").expect("it is there");
+        assert!(bits(&of_gguf(&file)) == bits(&expected), "{name}");
+        file.metadata.insert("deepseek2.expert_gating_func", 1u32);
+        let error = error_of_file(&file);
+        assert!(error.contains("no use for blk.1.exp_probs_b.bias"), "{error}");
+    }
+    let mut file = gguf(&Checkpoint::golden("deepseek-v2"));
+    let expected = of_gguf(&file);
+    file.metadata.remove("deepseek2.expert_gating_func").expect("it is there");
+    assert!(bits(&of_gguf(&file)) == bits(&expected), "V2 has no correction");
+    let corrected =
+        Checkpoint::golden("deepseek-v2").with_vectors("mlp.gate.e_score_correction_bias", 12);
+    assert!(error_of_folder(&corrected).contains("e_score_correction_bias"));
+}
+
+/// The configuration that is read, or why not.
+fn read(json: &Json) -> String {
+    format!("{:?}", config_from_hf(json))
+}
+
+#[test]
+fn a_key_that_is_left_out_has_the_default_of_transformers() {
+    let path =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/src/checkpoint/families/defaults.json");
+    let classes: Json = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    for name in FAMILIES {
+        let config = Checkpoint::golden(name).config;
+        let class = &classes[config["model_type"].as_str().unwrap()];
+        for key in config.as_object().unwrap().keys().filter(|key| *key != "model_type") {
+            let mut without = config.clone();
+            without.as_object_mut().unwrap().remove(key);
+            if let Some(default) = class["defaults"].get(key) {
+                let mut written = config.clone();
+                written[key] = default.clone();
+                assert_eq!(read(&without), read(&written), "{name} without {key}");
+            }
+        }
+    }
+}
+
+/// The figures are those that transformers 5.24 gives for configurations without the key.
+#[test]
+fn defaults_are_the_familys() {
+    let without = |name: &str, key: &str| {
+        config_from_hf(&Checkpoint::golden(name).without_key(key).config).expect("it is read")
+    };
+    assert_eq!(without("deepseek-v3", "routed_scaling_factor").moe.routed_scaling_factor, 2.5);
+    assert_eq!(without("glm-4.7-flash", "routed_scaling_factor").moe.routed_scaling_factor, 1.8);
+    assert_eq!(without("deepseek-v3", "n_shared_experts").moe.n_shared_experts, 1);
+    assert_eq!(without("deepseek-v2", "n_shared_experts").moe.n_shared_experts, 2);
+    assert!(!without("qwen3-moe", "norm_topk_prob").moe.norm_topk_prob);
+    for (name, theta) in
+        [("mixtral", 1e6), ("lfm2-moe", 1e6), ("gpt-oss", 150000.0), ("olmoe", 1e4)]
+    {
+        assert_eq!(without(name, "rope_parameters").rope.theta, theta, "{name}");
+    }
+    for (name, eps) in [
+        ("olmoe", 1e-5),
+        ("mixtral", 1e-5),
+        ("gpt-oss", 1e-5),
+        ("glm-4.7-flash", 1e-5),
+        ("deepseek-v3", 1e-6),
+        ("r1-distill-llama", 1e-6),
+    ] {
+        assert_eq!(without(name, "rms_norm_eps").rms_norm_eps, eps, "{name}");
+    }
+}
+
+#[test]
+fn keys_of_other_networks_are_refused_where_they_change_numbers() {
+    for (key, value) in [
+        ("final_logit_softcapping", json!(30.0)),
+        ("residual_multiplier", json!(0.22)),
+        ("logit_scale", json!(0.0625)),
+        ("clip_qkv", json!(8.0)),
+        ("index_topk", json!(2048)),
+    ] {
+        let error = error_of_folder(&llama().set(key, value));
+        assert!(error.contains(key), "{error}");
+    }
+    let neutral =
+        llama().set("residual_multiplier", 1.0).set("final_logit_softcapping", Json::Null);
+    assert!(bits(&of_folder(&neutral)) == bits(&of_folder(&llama())));
+
+    let mut file = gguf(&llama());
+    for (key, value) in [("final_logit_softcapping", 30.0f32), ("logit_scale", 0.5)] {
+        let key = format!("llama.{key}");
+        file.metadata.insert(key.clone(), value);
+        let error = error_of_file(&file);
+        assert!(error.contains(&key), "{error}");
+        file.metadata.remove(&key);
+    }
+    file.metadata.insert("llama.rope.dimension_count", 8u32);
+    assert!(error_of_file(&file).contains("rope.dimension_count is 8"));
+}
+
+#[test]
+fn a_window_is_used_where_its_switch_is_on_from_max_window_layers_on() {
+    let qwen = || Checkpoint::golden("r1-distill-qwen").without_key("layer_types");
+    let full = of_folder(&qwen());
+    let off = qwen().set("sliding_window", 4).without_key("use_sliding_window");
+    assert!(bits(&of_folder(&off)) == bits(&full), "the switch is off by default");
+    let on =
+        qwen().set("sliding_window", 4).set("use_sliding_window", true).set("max_window_layers", 1);
+    let window = |layer| if layer >= 1 { 4 } else { usize::MAX };
+    let frequencies = |dim| frequencies(10000.0, dim);
+    let reference = Reference { checkpoint: &on, window: &window, frequencies: &frequencies };
+    let expected = reference.logits(&TOKENS);
+    assert!(largest_error(&expected, &full) > 0.1);
+    agree(&of_folder(&on), &expected);
+    let beyond = on.clone().set("max_window_layers", 28);
+    assert!(bits(&of_folder(&beyond)) == bits(&full));
+}
+
+#[test]
+fn mistral_is_llama_with_a_window_in_every_layer() {
+    let mistral = llama().set("model_type", "mistral").set("sliding_window", 5);
+    let (window, frequencies) = (|_| 5, |dim| frequencies(10000.0, dim));
+    let reference = Reference { checkpoint: &mistral, window: &window, frequencies: &frequencies };
+    agree(&of_folder(&mistral), &reference.logits(&TOKENS));
+    let without = mistral.set("sliding_window", Json::Null);
+    assert!(bits(&of_folder(&without)) == bits(&of_folder(&llama())));
+    let llama_ignores_it = llama().set("sliding_window", 5);
+    assert!(bits(&of_folder(&llama_ignores_it)) == bits(&of_folder(&llama())));
+}
+
+#[test]
+fn linear_scaling_divides_all_frequencies() {
+    for scaling in [
+        json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}),
+        json!({"type": "linear", "factor": 4.0}),
+    ] {
+        let key = if scaling.get("type").is_some() { "rope_scaling" } else { "rope_parameters" };
+        let linear = llama().without_key("rope_parameters").set(key, scaling);
+        let frequencies = |dim| frequencies(10000.0, dim).iter().map(|f| f / 4.0).collect();
+        let window = |_| usize::MAX;
+        let reference =
+            Reference { checkpoint: &linear, window: &window, frequencies: &frequencies };
+        let expected = reference.logits(&TOKENS);
+        agree(&of_folder(&linear), &expected);
+        let mut file = gguf(&linear);
+        agree(&of_gguf(&file), &expected);
+        file.metadata.remove("llama.rope.scaling.type").expect("it is there");
+        agree(&of_gguf(&file), &expected);
+    }
+}
+
+#[test]
+fn rope_parameters_by_layer_type_are_read_where_they_are_alike() {
+    let parameters = json!({"rope_type": "linear", "factor": 4.0, "rope_theta": 50000.0});
+    let flat = llama().set("rope_parameters", parameters.clone());
+    let nested = |sliding: Json| {
+        let by_type = json!({"full_attention": parameters, "sliding_attention": sliding});
+        llama().set("rope_parameters", by_type)
+    };
+    assert!(bits(&of_folder(&nested(parameters.clone()))) == bits(&of_folder(&flat)));
+    let error = error_of_folder(&nested(json!({"rope_type": "default", "rope_theta": 1e6})));
+    assert!(error.contains("rope_parameters.sliding_attention"), "{error}");
+}
+
+#[test]
+fn a_tied_head_is_known_under_any_name_of_its_key() {
+    let untied = |c: Checkpoint| c.without_key("tie_word_embeddings");
+    let lfm2 = || untied(Checkpoint::golden("lfm2-moe"));
+    let expected = of_folder(&Checkpoint::golden("lfm2-moe"));
+    for tied in [lfm2(), lfm2().set("tie_embedding", true)] {
+        assert!(bits(&of_folder(&tied)) == bits(&expected));
+    }
+    // Where no key says so, the head that is not there does.
+    let tied = llama().without(|name| name == "lm_head.weight");
+    let expected = of_folder(&tied.clone().set("tie_word_embeddings", true));
+    assert!(bits(&of_folder(&untied(tied.clone()))) == bits(&expected));
+    assert!(error_of_folder(&tied).contains("lm_head.weight is missing"));
+    // A head that differs from the embedding contradicts the key; one that does not is dispensable.
+    let mut both = llama().set("tie_word_embeddings", true);
+    assert!(error_of_folder(&both).contains("no use for lm_head.weight"));
+    let embedding = both.tensors["model.embed_tokens.weight"].clone();
+    both.tensors.insert("lm_head.weight".into(), embedding);
+    assert!(bits(&of_folder(&both)) == bits(&expected));
+}
+
+#[test]
+fn lfm2_lists_its_attention_layers_in_either_way() {
+    let types = Checkpoint::golden("lfm2-moe");
+    let indices = types.clone().without_key("layer_types").set("full_attn_idxs", json!([1]));
+    assert!(bits(&of_folder(&indices)) == bits(&of_folder(&types)));
+}
+
+#[test]
+fn names_of_models_and_methods_that_are_the_same_are_known() {
+    let v3 = Checkpoint::golden("deepseek-v3");
+    let kimi = v3.clone().set("model_type", "kimi_k2");
+    assert!(bits(&of_folder(&kimi)) == bits(&of_folder(&v3)));
+    let lite = Checkpoint::golden("deepseek-v2-lite");
+    let gready = lite.clone().set("topk_method", "gready");
+    assert!(bits(&of_folder(&gready)) == bits(&of_folder(&lite)));
+}
+
+#[test]
+fn widths_of_experts_follow_where_a_file_does_not_state_them() {
+    let mut checkpoint = Checkpoint::golden("qwen2-moe");
+    let width = checkpoint.config["moe_intermediate_size"].as_u64().unwrap();
+    let visited = checkpoint.config["num_experts_per_tok"].as_u64().unwrap();
+    checkpoint.config["intermediate_size"] = (width * visited).into();
+    let mut file = gguf(&checkpoint);
+    let expected = of_gguf(&file);
+    file.metadata.remove("qwen2moe.expert_feed_forward_length").expect("it is there");
+    assert!(bits(&of_gguf(&file)) == bits(&expected));
+}
+
+#[test]
+fn queries_keys_and_values_are_cut_off() {
+    let olmoe = |clip: Json| of_folder(&Checkpoint::golden("olmoe").set("clip_qkv", clip));
+    let expected = olmoe(Json::Null);
+    assert!(bits(&olmoe(json!(1e9))) == bits(&expected));
+    let clipped = olmoe(json!(0.25));
+    assert!(largest_error(&clipped, &expected) > 1e-2);
+    let checkpoint = Checkpoint::golden("olmoe").set("clip_qkv", 0.25);
+    assert!(bits(&of_gguf(&gguf(&checkpoint))) == bits(&clipped));
+}
+
+#[test]
+fn the_language_model_within_another_is_found() {
+    let v3 = Checkpoint::golden("deepseek-v3");
+    let expected = of_folder(&v3);
+    let vision = |mut c: Checkpoint| {
+        let tensor = Tensor { shape: vec![8], values: numbers(8, 3) };
+        c.tensors.insert("vision_tower.blocks.0.weight".into(), tensor);
+        c
+    };
+    let wrap = |c: Checkpoint| {
+        let config = json!({"model_type": "kimi_vl", "text_config": c.config.clone()});
+        Checkpoint { config, ..c }
+    };
+    let below = |prefix: &'static str| v3.clone().renamed(move |name| format!("{prefix}{name}"));
+    let nested = v3.clone().renamed(|name| match name.strip_prefix("model.") {
+        Some(rest) => format!("model.language_model.{rest}"),
+        None => name.into(),
+    });
+    let bare = v3.clone().renamed(|name| name.trim_start_matches("model.").into());
+    for checkpoint in [
+        below("language_model."),
+        nested.clone(),
+        bare,
+        wrap(vision(below("language_model."))),
+        wrap(vision(nested)),
+    ] {
+        assert!(bits(&of_folder(&checkpoint)) == bits(&expected));
+    }
+    let error = error_of_folder(&vision(v3));
+    assert!(error.contains("no use for vision_tower.blocks.0.weight"), "{error}");
+}
+
+#[test]
+fn a_method_of_quantization_that_is_not_read_is_named() {
+    for method in ["awq", "gptq", "bitsandbytes", "compressed-tensors"] {
+        let error =
+            error_of_folder(&llama().set("quantization_config", json!({"quant_method": method})));
+        assert!(error.contains(&format!("quant_method is {method}")), "{error}");
+    }
+    let mlx = llama().set("quantization", json!({"group_size": 64, "bits": 4}));
+    assert!(error_of_folder(&mlx).contains("MLX"));
+}
