@@ -121,8 +121,11 @@ fn compare_with(logits: &[f32], reference: &Row, target: u32) -> Sample {
     let (ours, theirs) = (log_softmax(logits), &reference.log_probs);
     let terms = ours.iter().zip(theirs).filter(|(_, q)| **q > f64::NEG_INFINITY);
     Sample {
-        // Rounding may make it slightly negative if both are equal.
-        divergence: terms.map(|(p, q)| q.exp() * (q - p)).sum::<f64>().max(0.0),
+        // Rounding may leave it a little below zero where both are the same. NaN stays NaN.
+        divergence: match terms.map(|(p, q)| q.exp() * (q - p)).sum::<f64>() {
+            below if below < 0.0 => 0.0,
+            divergence => divergence,
+        },
         same_top: top(logits) == reference.top,
         loss: -ours[target as usize],
         reference_loss: reference.loss,
@@ -173,6 +176,7 @@ mod tests {
         assert!((sample.loss - 0.5f64.ln().abs()).abs() < 1e-6);
         assert!((sample.reference_loss - 0.25f64.ln().abs()).abs() < 1e-6);
         assert_eq!(compare(&[1.0, 2.0], &[1.0, 2.0], 0).divergence, 0.0);
+        assert!(compare(&[f32::NAN, 2.0], &[1.0, 2.0], 0).divergence.is_nan());
     }
 
     #[test]

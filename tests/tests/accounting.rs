@@ -20,14 +20,18 @@ use vaquita_tests::{FAMILIES, bits, largest_error, quantized};
 const TOKENS: [u32; 24] =
     [5, 301, 17, 44, 9, 250, 81, 3, 3, 120, 77, 6, 199, 42, 8, 310, 64, 2, 91, 33, 150, 7, 21, 88];
 
-fn logits(model: Arc<Model>) -> Vec<f32> {
+fn session(model: Arc<Model>) -> Session {
     let options = SessionOptions {
         cache: CacheType::F32,
         tier: Tier::best(),
         prefill_chunk: 7,
         ..SessionOptions::default()
     };
-    Session::new(model, Arc::new(Pool::new(2)), options).feed_all(&TOKENS).expect("it runs")
+    Session::new(model, Arc::new(Pool::new(2)), options)
+}
+
+fn logits(model: Arc<Model>) -> Vec<f32> {
+    session(model).feed_all(&TOKENS).expect("it runs")
 }
 
 fn of_folder(checkpoint: &Checkpoint) -> Vec<f32> {
@@ -49,14 +53,18 @@ fn error_of_folder(checkpoint: &Checkpoint) -> String {
     HfFolder::open(folder.path()).err().expect("it is refused").to_string()
 }
 
-/// Why a file does not open or load.
+/// Why a file does not open, load or run.
 fn error_of_file(file: &GgufFile) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     file.write(&path);
-    match GgufWeights::open(&path, Verify::First) {
+    let weights = match GgufWeights::open(&path, Verify::First) {
+        Err(error) => return error.to_string(),
+        Ok(weights) => weights,
+    };
+    match Model::load(Arc::new(weights)) {
         Err(error) => error.to_string(),
-        Ok(weights) => Model::load(Arc::new(weights)).expect_err("it is refused").to_string(),
+        Ok(model) => session(Arc::new(model)).feed(&TOKENS).expect_err("refused").to_string(),
     }
 }
 

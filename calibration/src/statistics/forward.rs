@@ -228,7 +228,7 @@ impl LayerwiseForward {
                 }
                 let end = (at + chunk).min(self.ends[document]).min(batch.end);
                 let x = &mut x[(at - batch.start) * width..(end - batch.start) * width];
-                layer.mix(&ctx, x, &mut cache);
+                layer.mix(&ctx, x, &mut cache).map_err(in_model)?;
                 at = end;
             }
             layer.feed_forward(&ctx, &mut x).map_err(in_model)?;

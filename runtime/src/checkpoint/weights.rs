@@ -30,6 +30,14 @@ pub enum WeightsError {
         /// The tensors.
         names: Vec<String>,
     },
+    /// A number that is none.
+    #[error(
+        "{name} gives a number that is NaN or infinite; the model is damaged, or was made from a damaged one: copy or quantize it again"
+    )]
+    NotFinite {
+        /// Tensor, or layer and part of it.
+        name: String,
+    },
     /// The shape of the tensor differs from the configuration.
     #[error("{path}: tensor {name} has shape {found:?}, the configuration says {expected:?}")]
     Shape {

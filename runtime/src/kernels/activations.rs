@@ -168,7 +168,8 @@ impl<'a> Activations<'a> {
     }
 }
 
-/// `scale = max |x| / 127`, `code = round(x / scale)`, per group of 32.
+/// `scale = max |x| / 127`, `code = round(x / scale)`, per group of 32. The scale of a group in which a
+/// value is NaN or infinite is NaN, so that all products with it are.
 struct Quantize<'a> {
     values: &'a [f32],
     codes: &'a mut [i8],
@@ -189,11 +190,18 @@ impl Kernel for Quantize<'_> {
         let outputs = codes.zip(self.scales).zip(self.sums);
         for (values, ((codes, scale), sum)) in groups.zip(outputs) {
             let lanes = values.as_chunks::<8>().0;
-            let mut largest = isa.splat(0.0);
+            let (mut largest, mut zero) = (isa.splat(0.0), isa.splat(0.0));
             for lane in lanes {
-                largest = isa.max(largest, isa.abs(isa.load(lane)));
+                let x = isa.load(lane);
+                largest = isa.max(largest, isa.abs(x));
+                zero = isa.fma(x, isa.splat(0.0), zero);
             }
             let largest = isa.max_lane(largest);
+            if isa.sum(zero).is_nan() {
+                (*scale, *sum) = (f32::NAN, 0);
+                codes.fill(0);
+                continue;
+            }
             if largest < TINY {
                 (*scale, *sum) = (0.0, 0);
                 codes.fill(0);

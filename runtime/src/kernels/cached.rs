@@ -93,8 +93,14 @@ impl EntryFormat {
     }
 }
 
+/// The scale of a group that has a number that is NaN or infinite: all of it decodes to NaN.
+const NOT_A_NUMBER: u16 = 0x7fc0;
+
 /// The smallest scale with which the largest magnitude of the group is at most 127.
 fn scale(group: &[f32]) -> u16 {
+    if group.iter().any(|x| !x.is_finite()) {
+        return NOT_A_NUMBER;
+    }
     let largest = group.iter().fold(0.0f32, |a, x| if x.abs() > a { x.abs() } else { a });
     ((largest / 127.0).to_bits().saturating_add(0xffff) >> 16) as u16
 }
@@ -224,6 +230,16 @@ mod tests {
         let back = round_trip(EntryFormat::Q8 { halves: 16 }, &entry);
         assert_eq!(back[..40], round_trip(EntryFormat::Q8 { halves: 0 }, &entry[..40]));
         assert_eq!(back[40..], round_trip(EntryFormat::F16, &entry[40..]));
+    }
+
+    #[test]
+    fn a_group_with_a_number_that_is_none_has_none() {
+        for bad in [f32::NAN, f32::INFINITY, f32::from_bits(0x7fff_ffff)] {
+            let mut entry = [1.0; 64];
+            entry[40] = bad;
+            let back = round_trip(EntryFormat::Q8 { halves: 0 }, &entry);
+            assert!(back[..32].iter().all(|x| *x == 1.0) && back[32..].iter().all(|x| x.is_nan()));
+        }
     }
 
     #[test]

@@ -41,7 +41,8 @@ fn lane_at(from: &[f32], at: usize) -> [f32; 8] {
 /// -87 give about 1e-38, above 88 about 1e38.
 #[inline(always)]
 pub(super) fn exp<I: Isa>(isa: I, x: I::F32) -> I::F32 {
-    let x = isa.max(isa.min(x, isa.splat(88.0)), isa.splat(-87.0));
+    // In this order, NaN stays NaN.
+    let x = isa.max(isa.splat(-87.0), isa.min(isa.splat(88.0), x));
     let n = isa.round(isa.mul(x, isa.splat(std::f32::consts::LOG2_E)));
     let nf = isa.to_f32(n);
     let r = isa.fma(nf, isa.splat(-0.693_359_4), x);
@@ -148,10 +149,12 @@ impl Gate for ClampedSwish {
     #[inline(always)]
     fn apply<I: Isa>(&self, isa: I, gate: I::F32, up: I::F32) -> I::F32 {
         let (low, high) = (isa.splat(-self.limit), isa.splat(self.limit));
-        let gate = isa.min(gate, high);
-        let up = isa.max(isa.min(up, high), low);
+        // Zero, or NaN where a limit would make a number of what is none.
+        let zero = isa.mul(isa.add(gate, up), isa.splat(0.0));
+        let gate = isa.min(high, gate);
+        let up = isa.max(low, isa.min(high, up));
         let swish = isa.mul(gate, sigmoid(isa, isa.mul(isa.splat(self.alpha), gate)));
-        isa.fma(swish, up, swish)
+        isa.add(isa.fma(swish, up, swish), zero)
     }
 }
 

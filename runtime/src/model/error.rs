@@ -17,6 +17,11 @@ pub enum ModelError {
         /// Tokens of the vocabulary.
         vocab_size: usize,
     },
+    /// Logits that say nothing.
+    #[error(
+        "all logits are equal to the last bit; the model is damaged, or was made from a damaged one: copy or quantize it again"
+    )]
+    NoPrediction,
     /// The caller ended it.
     #[error("it was cancelled")]
     Cancelled,

@@ -29,13 +29,15 @@ impl Layer {
         rope: &Rope,
         x: &mut [f32],
         cache: &mut LayerCache,
-    ) {
+    ) -> Result<(), WeightsError> {
         let ctx = &ctx.in_layer(self.id);
         let normed = rms_norm(ctx.tier, x, &self.mixer_norm, config.rms_norm_eps);
         let normed = Activations::new(ctx.tier, &normed, config.hidden_size);
         cache.drop_old();
         let y = self.mixer.forward(ctx, config, rope, &normed, cache);
+        self.check(&y, "attention")?;
         ctx.tier.run(AddScaled { out: x, factor: 1.0, x: &y });
+        Ok(())
     }
 
     /// `x += ffn(norm(x))`, for tokens of whatever sequences.
@@ -50,7 +52,16 @@ impl Layer {
         let normed = rms_norm(ctx.tier, x, &self.ffn_norm, config.rms_norm_eps);
         let normed = Activations::new(ctx.tier, &normed, config.hidden_size);
         let y = self.ffn.forward(ctx, config, self.id, experts, &normed)?;
+        self.check(&y, "feed-forward")?;
         ctx.tier.run(AddScaled { out: x, factor: 1.0, x: &y });
         Ok(())
+    }
+
+    /// Refuses outputs that are NaN or infinite. No kernel loses them on the way.
+    fn check(&self, y: &[f32], part: &str) -> Result<(), WeightsError> {
+        match y.iter().all(|y| y.is_finite()) {
+            true => Ok(()),
+            false => Err(WeightsError::NotFinite { name: format!("layer {}: {part}", self.id.0) }),
+        }
     }
 }

@@ -73,10 +73,15 @@ impl Layerwise {
 }
 
 impl LoadedLayer<'_> {
-    /// Lets tokens of one sequence, which follow the positions in `cache`, see each other: the
-    /// first half of the layer. `x`, `[tokens, hidden_size]`, is changed in place.
-    pub fn mix(&self, ctx: &Compute, x: &mut [f32], cache: &mut LayerCache) {
-        self.layer.mix(ctx, self.model.config(), &self.model.rope, x, cache);
+    /// Lets tokens of one sequence, which follow the positions in `cache`, see each other: the first half of the
+    /// layer. `x`, `[tokens, hidden_size]`, is changed in place.
+    pub fn mix(
+        &self,
+        ctx: &Compute,
+        x: &mut [f32],
+        cache: &mut LayerCache,
+    ) -> Result<(), WeightsError> {
+        self.layer.mix(ctx, self.model.config(), &self.model.rope, x, cache)
     }
 
     /// The second half, for tokens of whatever sequences: the more, the fewer times an expert is

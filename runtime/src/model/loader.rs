@@ -47,17 +47,31 @@ impl<'a> Loader<'a> {
             .ok_or_else(|| WeightsError::Missing { path: "model".into(), name: name.into() })
     }
 
+    /// A tensor that is decoded once and kept: all its numbers must be finite.
+    fn find_vector(&self, name: &str) -> Result<Option<Vec<f32>>, WeightsError> {
+        let Some(vector) = self.find(name)?.map(|vector| vector.decode()) else { return Ok(None) };
+        match vector.iter().all(|x| x.is_finite()) {
+            true => Ok(Some(vector)),
+            false => Err(WeightsError::NotFinite { name: format!("tensor {name}") }),
+        }
+    }
+
+    fn vector(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+        let missing = || WeightsError::Missing { path: "model".into(), name: name.into() };
+        self.find_vector(name)?.ok_or_else(missing)
+    }
+
     /// The norm before the output head, which LFM2 names after the embedding.
     pub fn output_norm(&self) -> Result<Vec<f32>, WeightsError> {
-        match self.find("token_embd_norm.weight")? {
-            Some(norm) => Ok(norm.decode()),
-            None => Ok(self.matrix("output_norm.weight")?.decode()),
+        match self.find_vector("token_embd_norm.weight")? {
+            Some(norm) => Ok(norm),
+            None => self.vector("output_norm.weight"),
         }
     }
 
     /// Factors on the wavelengths of the rotary embedding.
     pub fn rope_factors(&self) -> Result<Option<Vec<f32>>, WeightsError> {
-        Ok(self.find("rope_freqs.weight")?.map(|factors| factors.decode()))
+        self.find_vector("rope_freqs.weight")
     }
 
     pub fn layer(&self, id: LayerId) -> Result<Layer, WeightsError> {
@@ -87,11 +101,11 @@ impl InLayer<'_> {
     }
 
     fn vector(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
-        Ok(self.matrix(name)?.decode())
+        self.loader.vector(&format!("blk.{}.{name}", self.layer))
     }
 
     fn optional_vector(&self, name: &str) -> Result<Option<Vec<f32>>, WeightsError> {
-        Ok(self.optional(name)?.map(|vector| vector.decode()))
+        self.loader.find_vector(&format!("blk.{}.{name}", self.layer))
     }
 
     fn linear(&self, name: &'static str) -> Result<Linear, WeightsError> {

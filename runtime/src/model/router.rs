@@ -48,6 +48,11 @@ impl Router {
         logits: &mut [f32],
         preference: Option<&Preference>,
     ) -> Vec<Slot> {
+        // No choice can be made: the weights say so to all that is computed with them.
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            let slot = |e| Slot { expert: ExpertId(e), weight: f32::NAN };
+            return (0..config.num_experts_per_tok).map(slot).collect();
+        }
         // s_{i,t} = Softmax_i(u_t e_i), V2 equation 22; Sigmoid(u_t e_i), V3 equation 15
         match config.scoring_func {
             Scoring::Softmax => tier.run(Softmax(logits)),

@@ -11,7 +11,7 @@ use super::rope::Rope;
 use super::store::{ExpertStore, Visit};
 use super::{Compute, ModelError, Resident};
 use crate::blocks::Matrix;
-use crate::checkpoint::{Config, LayerId, Weights};
+use crate::checkpoint::{Config, LayerId, Weights, WeightsError};
 use crate::kernels::vector::rms_norm;
 use crate::kernels::{Activations, matmul};
 
@@ -101,7 +101,7 @@ impl Model {
         let mut x = embed(&self.config, &self.embedding, tokens)?;
         for (i, layer) in self.layers.iter().enumerate() {
             ctx.check_cancelled()?;
-            layer.mix(ctx, &self.config, &self.rope, &mut x, cache.layer(i));
+            layer.mix(ctx, &self.config, &self.rope, &mut x, cache.layer(i))?;
             if tokens.len() == 1 {
                 self.prefetch(ctx, i + 1, &x);
             }
@@ -116,6 +116,7 @@ impl Model {
         ctx.observe("output", 1, &normed);
         let mut logits = vec![0.0; normed.tokens() * self.config.vocab_size];
         matmul(ctx.tier, ctx.pool, &self.output, &normed, &mut logits);
+        logits.chunks_exact(self.config.vocab_size).try_for_each(check_logits)?;
         Ok(logits)
     }
 
@@ -133,6 +134,19 @@ impl Model {
             let per_token = self.config.moe.num_experts_per_tok;
             self.experts.prefetch(&Visit { layer: LayerId(layer), slots: &slots, per_token });
         }
+    }
+}
+
+/// Refuses logits, `[vocab_size]`, that are NaN or infinite, or say nothing.
+fn check_logits(logits: &[f32]) -> Result<(), ModelError> {
+    if !logits.iter().all(|logit| logit.is_finite()) {
+        return Err(WeightsError::NotFinite { name: "the output head".into() }.into());
+    }
+    match logits {
+        [first, rest @ ..] if !rest.is_empty() && rest.iter().all(|logit| logit == first) => {
+            Err(ModelError::NoPrediction)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -82,7 +82,7 @@ def defaults(models, model_type):
             if isinstance(target, ast.Attribute) and target.attr == "rope_parameters":
                 found["rope_parameters"] = literal(node.value)
     found |= COMPUTED.get(model_type, {})
-    given = {name: value for name, value in found.items() if value is not None}
+    given = {aliases.get(k, k): value for k, value in found.items() if value is not None}
     aliases.pop("head_dim", None)  # which the network of MLA does not read
     return {"defaults": dict(sorted(given.items())), "aliases": aliases}
 
