@@ -1,5 +1,5 @@
-//! Small checkpoints as they are not: copies of the goldens with other keys and tensors, as folders and as
-//! GGUF files, and a plain reference that computes a dense one's logits in double precision.
+//! Small checkpoints as they are not: copies of the goldens with other keys and tensors, as folders
+//! and as GGUF files, and a plain reference that computes a dense one's logits in double precision.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -170,7 +170,8 @@ impl GgufFile {
     }
 }
 
-/// A dense decoder with grouped-query attention and pairs of halves, as transformers defines Llama and Qwen2.
+/// A dense decoder with grouped-query attention and pairs of halves, as transformers defines Llama
+/// and Qwen2.
 pub struct Reference<'a> {
     /// The checkpoint.
     pub checkpoint: &'a Checkpoint,

@@ -1,5 +1,6 @@
-//! Every tensor and every key of a checkpoint is used, known to be dispensable, or an error that names it.
-//! Where a configuration leaves something open, tensors decide, and else the defaults of transformers.
+//! Every tensor and every key of a checkpoint is used, known to be dispensable, or an error that
+//! names it. Where a configuration leaves something open, tensors decide, and else the defaults of
+//! transformers.
 
 use std::path::Path;
 use std::sync::Arc;

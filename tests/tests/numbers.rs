@@ -1,5 +1,5 @@
-//! One number that is none, anywhere in a model, ends the run with an error, the same on every instruction
-//! set, or changes not one bit of the answer.
+//! One number that is none, anywhere in a model, ends the run with an error, the same on every
+//! instruction set, or changes not one bit of the answer.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -48,7 +48,8 @@ impl HfFolder {
         let mut shards = Shards::open(&path)?;
         let towers = shards.use_usual_names();
         let wraps = !std::ptr::eq(text_config(&json), &json);
-        // Where the configuration does not say whether the output head is the embedding, the head does.
+        // Where the configuration does not say whether the output head is the embedding, the head
+        // does.
         if !states_ties(&json) {
             config.tie_word_embeddings = shards.get(OUTPUT).is_none();
         }
@@ -140,7 +141,8 @@ impl HfFolder {
         same
     }
 
-    /// Whether a tensor belongs to a multi-token-prediction layer that the configuration does not count.
+    /// Whether a tensor belongs to a multi-token-prediction layer that the configuration does not
+    /// count.
     fn is_uncounted_mtp(&self, name: &str) -> bool {
         let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
         let Some(layer) = layer.and_then(|layer| layer.parse::<usize>().ok()) else { return false };

@@ -127,8 +127,10 @@ impl Shards {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Gives the language model's tensors their usual names where they are below another prefix than
-    /// `model.` (`language_model.model.`, `model.language_model.`, or none). Returns the names of tensors
+    /// Gives the language model's tensors their usual names where they are below another prefix
+    /// than
+    /// `model.` (`language_model.model.`, `model.language_model.`, or none). Returns the names of
+    /// tensors
     /// outside of it, such as those of a tower that sees.
     pub fn use_usual_names(&mut self) -> Vec<String> {
         const USUAL: &str = "model.";

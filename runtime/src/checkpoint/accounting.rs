@@ -1,5 +1,5 @@
-//! Accounts for every tensor of a file or folder: it is used, known to be dispensable, or an error. A
-//! network that passes over a tensor it does not know computes wrong numbers without a word.
+//! Accounts for every tensor of a file or folder: it is used, known to be dispensable, or an error.
+//! A network that passes over a tensor it does not know computes wrong numbers without a word.
 
 use std::collections::HashSet;
 use std::path::Path;

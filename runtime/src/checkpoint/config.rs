@@ -216,7 +216,8 @@ pub struct YarnConfig {
     pub mscale: f32,
     /// Scale of the attention's temperature.
     pub mscale_all_dim: f32,
-    /// Factor on the rotated vectors, where a checkpoint states one instead of leaving it to `mscale`.
+    /// Factor on the rotated vectors, where a checkpoint states one instead of leaving it to
+    /// `mscale`.
     pub attention_factor: Option<f32>,
     /// Whether the bounds of the ramp between kept and interpolated frequencies are rounded to
     /// whole dimensions.

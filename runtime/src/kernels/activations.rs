@@ -168,7 +168,8 @@ impl<'a> Activations<'a> {
     }
 }
 
-/// `scale = max |x| / 127`, `code = round(x / scale)`, per group of 32. The scale of a group in which a
+/// `scale = max |x| / 127`, `code = round(x / scale)`, per group of 32. The scale of a group in
+/// which a
 /// value is NaN or infinite is NaN, so that all products with it are.
 struct Quantize<'a> {
     values: &'a [f32],

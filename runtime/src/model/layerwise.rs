@@ -73,8 +73,8 @@ impl Layerwise {
 }
 
 impl LoadedLayer<'_> {
-    /// Lets tokens of one sequence, which follow the positions in `cache`, see each other: the first half of the
-    /// layer. `x`, `[tokens, hidden_size]`, is changed in place.
+    /// Lets tokens of one sequence, which follow the positions in `cache`, see each other: the
+    /// first half of the layer. `x`, `[tokens, hidden_size]`, is changed in place.
     pub fn mix(
         &self,
         ctx: &Compute,

@@ -1,4 +1,5 @@
-//! `config.json` as transformers would complete it: keys under their own names, absent ones with the
+//! `config.json` as transformers would complete it: keys under their own names, absent ones with
+//! the
 //! family's default. `make_defaults.py` extracts both from transformers' configuration classes.
 
 use std::sync::LazyLock;
@@ -19,8 +20,8 @@ const SAME: [(&str, &str); 1] = [("kimi_k2", "deepseek_v3")];
 const OLDER: [(&str, &str, &str); 2] =
     [("lfm2_moe", "tie_embedding", "tie_word_embeddings"), ("lfm2_moe", "theta", "rope_theta")];
 
-/// Keys that change the numbers of other families' networks, with their neutral values besides null.
-/// A checkpoint that sets one to something else would run wrongly here.
+/// Keys that change the numbers of other families' networks, with their neutral values besides
+/// null. A checkpoint that sets one to something else would run wrongly here.
 const FOREIGN: [(&str, &[f64]); 19] = [
     ("attention_chunk_size", &[]),
     ("attention_multiplier", &[1.0]),

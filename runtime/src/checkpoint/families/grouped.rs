@@ -30,8 +30,8 @@ pub struct Grouped {
     pub output_bias: BiasKey,
     /// Biases of the feed-forward of layers without experts.
     pub mlp_bias: BiasKey,
-    /// Layers that `sliding_window` applies to where `layer_types` is absent; `None` where the family
-    /// has no windows or a pattern of its own.
+    /// Layers that `sliding_window` applies to where `layer_types` is absent; `None` where the
+    /// family has no windows or a pattern of its own.
     pub window: Option<Window>,
     /// Key of the limit that queries, keys and values are cut off at, in `config.json` and GGUF.
     pub clip_qkv: Option<[&'static str; 2]>,
@@ -86,8 +86,8 @@ pub struct Experts {
     pub topk_method: TopkMethod,
     /// Whether weights are normalized to sum to 1, unless `norm_topk_prob` states it.
     pub norm_topk_prob: bool,
-    /// Width of an expert as a share of the dense one, where GGUF does not state it: whole, or divided by
-    /// the experts that a token visits.
+    /// Width of an expert as a share of the dense one, where GGUF does not state it: whole, or
+    /// divided by the experts that a token visits.
     pub divided_width: bool,
     /// Whether there is a shared expert with a gate.
     pub gated_shared_expert: bool,

@@ -40,8 +40,8 @@ impl Grouped {
         })
     }
 
-    /// Positions in the window of sliding layers; 0 where no layer slides. transformers' class of Llama
-    /// has no window and ignores the key.
+    /// Positions in the window of sliding layers; 0 where no layer slides. transformers' class of
+    /// Llama has no window and ignores the key.
     fn sliding_window(&self, r: &ConfigReader) -> Result<usize, ConfigError> {
         let has_windows = self.window.is_some() || self.layer_type.is_some();
         if !has_windows || r.str("model_type")? == Some("llama") {

@@ -19,8 +19,8 @@ const GATING_SOFTMAX: u32 = 1;
 const GATING_SIGMOID: u32 = 2;
 const GATING_SOFTMAX_OF_CHOSEN: u32 = 3;
 
-/// Keys of other architectures that change the numbers, below `general.architecture`, with their neutral
-/// values; none where it is a switch that must be off.
+/// Keys of other architectures that change the numbers, below `general.architecture`, with their
+/// neutral values; none where it is a switch that must be off.
 const FOREIGN: [(&str, &[f32]); 13] = [
     ("attention.indexer.top_k", &[0.0]),
     ("attention.max_alibi_bias", &[0.0]),
@@ -211,8 +211,8 @@ impl<'a> ConfigReader<'a> {
     }
 }
 
-/// The parameters of the rotary embedding, which may be stated by layer type. They must be the same for
-/// all types.
+/// The parameters of the rotary embedding, which may be stated by layer type. They must be the same
+/// for all types.
 fn of_all_layers(parameters: &Json) -> Result<&Json, ConfigError> {
     let Some(entries) = parameters.as_object() else {
         return Err(ConfigError::value("rope_scaling", parameters, "an object"));
@@ -284,8 +284,8 @@ impl MetadataReader<'_> {
         self.number(name)?.ok_or_else(|| ConfigError::Missing { key: self.key(name) })
     }
 
-    /// Refuses keys that change the numbers of other architectures' networks, where they do not have a
-    /// neutral value: a file that states them would run wrongly here.
+    /// Refuses keys that change the numbers of other architectures' networks, where they do not
+    /// have a neutral value: a file that states them would run wrongly here.
     pub fn refuse_foreign(&self) -> Result<(), ConfigError> {
         for (name, neutral) in FOREIGN {
             let key = self.key(name);
@@ -325,8 +325,8 @@ impl MetadataReader<'_> {
         function.map(|function| function == GATING_SIGMOID)
     }
 
-    /// Refuses another function of the router's logits than the family's. Softmax over the chosen experts
-    /// alone is softmax over all where the weights are `normed`.
+    /// Refuses another function of the router's logits than the family's. Softmax over the chosen
+    /// experts alone is softmax over all where the weights are `normed`.
     pub fn check_scoring(&self, scoring: Scoring, normed: bool) -> Result<(), ConfigError> {
         let key = self.key("expert_gating_func");
         let Some(found) = self.metadata.u32(&key)? else { return Ok(()) };

@@ -98,8 +98,8 @@ fn keys(metadata: &Metadata) -> MetadataReader<'_> {
     MetadataReader { metadata, architecture: ARCHITECTURE }
 }
 
-/// Whether experts are scored by sigmoid, as in V3. Where the metadata does not say so, as in files of
-/// GLM-4.7-Flash, tensors that correct the scores do: V2 has none.
+/// Whether experts are scored by sigmoid, as in V3. Where the metadata does not say so, as in files
+/// of GLM-4.7-Flash, tensors that correct the scores do: V2 has none.
 pub fn has_sigmoid_scores(metadata: &Metadata, corrects: bool) -> bool {
     keys(metadata).has_sigmoid_scores().unwrap_or(corrects)
 }

@@ -127,8 +127,8 @@ pub fn config_from_hf(json: &Json) -> Result<Config, ConfigError> {
     family.ok_or_else(unknown)?.config_from_hf(&defaults::complete(text, model_type)?)
 }
 
-/// The configuration in GGUF metadata. `corrects` says whether the file has tensors that correct the
-/// router's scores (`exp_probs_b`), which tell V3 from V2 where the metadata does not.
+/// The configuration in GGUF metadata. `corrects` says whether the file has tensors that correct
+/// the router's scores (`exp_probs_b`), which tell V3 from V2 where the metadata does not.
 pub fn config_from_gguf(metadata: &Metadata, corrects: bool) -> Result<Config, ConfigError> {
     let architecture = metadata.str("general.architecture")?;
     let architecture =
