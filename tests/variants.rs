@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use vaquita_quantize::export::{Export, export};
 use vaquita_quantize::sources;
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::gguf::{GgmlType, Gguf, Metadata, TensorPlan, Writer};
+use vaquita_runtime::gguf::{GgmlType, Gguf, GgufWriter, Metadata, TensorPlan};
 
 use crate::golden;
 
@@ -161,7 +161,8 @@ impl GgufFile {
             ty: GgmlType::F32,
         });
         let file = File::create(out).expect("a file");
-        let mut writer = Writer::new(file, out, &self.metadata, plan.collect()).expect("a header");
+        let mut writer =
+            GgufWriter::new(file, out, &self.metadata, plan.collect()).expect("a header");
         for (name, _, values) in &self.tensors {
             let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
             writer.write_tensor(name, &bytes).expect("written");

@@ -110,6 +110,12 @@ fn what_is_not_a_trace_is_refused_with_the_line() {
         (format!("{head}{bytes}{columns}0,1,0,0,0\n"), 6),
         (format!("{head}# layer=0 expert_bytes=-1\n"), 3),
         (format!("{head}{columns}0,1,0,0,0,1,0.5,0,10\n"), 4),
+        (
+            format!(
+                "{head}{bytes}{columns}0,1,0,1,0,1,0.5,0,10\n# n_layer=1 n_expert=4 n_expert_used=1\n"
+            ),
+            7,
+        ),
         (format!("{head}{bytes}# sizes layer=0 1 2 3\n{columns}0,1,0,0,0,1,0.5,0,10\n"), 7),
     ];
     for (text, line) in cases {

@@ -185,6 +185,10 @@ impl Parser<'_> {
                 );
                 return Err(self.error(comment, expected));
             }
+            if self.header.shape.is_some() {
+                let expected = "one line with n_layer, n_expert and n_expert_used";
+                return Err(self.error(comment, expected));
+            }
             self.header.shape = Some(shape);
             return Ok(());
         }
