@@ -97,6 +97,8 @@ impl Shared {
         let Some(gate) = &self.gate else { return };
         let mut factors = vec![0.0; x.tokens()];
         matmul(ctx.tier, ctx.pool, gate, x, &mut factors);
+        // The sigmoid of an infinity would be a number.
+        factors.iter_mut().filter(|x| !x.is_finite()).for_each(|x| *x = f32::NAN);
         ctx.tier.run(Sigmoid(&mut factors));
         for (out, factor) in out.chunks_exact_mut(x.width).zip(factors) {
             out.iter_mut().for_each(|y| *y *= factor);
