@@ -29,8 +29,8 @@ impl Grouped {
             num_attention_heads: heads,
             num_key_value_heads: r.size_or("num_key_value_heads", heads, [1, heads])?,
             head_dim: r.size_or("head_dim", hidden_size / heads, [1, limits::WIDTH])?,
-            qkv_bias: self.qkv_bias.from_hf(r)?,
-            output_bias: self.output_bias.from_hf(r)?,
+            qkv_bias: self.qkv_bias.in_hf(r)?,
+            output_bias: self.output_bias.in_hf(r)?,
             clip_qkv: self.clip_qkv_from_hf(r)?,
             qk_norm: self.qk_norm,
             sinks: self.sinks,
@@ -128,8 +128,8 @@ impl Grouped {
             num_attention_heads: heads,
             num_key_value_heads: key_value_heads,
             head_dim: self.head_dim_from_gguf(k, hidden_size / heads)?,
-            qkv_bias: self.qkv_bias.from_gguf(asked),
-            output_bias: self.output_bias.from_gguf(None),
+            qkv_bias: self.qkv_bias.in_gguf(asked),
+            output_bias: self.output_bias.in_gguf(None),
             clip_qkv: match self.clip_qkv {
                 Some([_, name]) => k.number(name)?.filter(|clip| *clip > 0.0),
                 None => None,
@@ -272,7 +272,7 @@ impl Grouped {
 
 impl BiasKey {
     /// As `config.json` has it.
-    pub(super) fn from_hf(self, r: &ConfigReader) -> Result<Bias, ConfigError> {
+    pub(super) fn in_hf(self, r: &ConfigReader) -> Result<Bias, ConfigError> {
         match self {
             Self::Stated { key, otherwise } => Ok(match r.bool(key)? {
                 Some(true) => Bias::Required,
@@ -284,7 +284,7 @@ impl BiasKey {
     }
 
     /// As GGUF has it, where `asked` is what a file of ours says.
-    pub(super) fn from_gguf(self, asked: Option<bool>) -> Bias {
+    pub(super) fn in_gguf(self, asked: Option<bool>) -> Bias {
         match (self, asked) {
             (Self::Fixed(bias), _) => bias,
             (Self::Stated { .. }, Some(true)) => Bias::Required,
