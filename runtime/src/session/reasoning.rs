@@ -244,9 +244,10 @@ impl ReasoningSplitter {
                 self.pending.drain(..tag.len());
                 self.enter(close);
             }
-            // Closed once more.
+            // Closed once more. White space before the tag may have been given out already.
             None if self.thought && blank => {
-                self.pending.drain(..at + tag.len());
+                self.say(at, parts);
+                self.pending.drain(..tag.len());
                 self.leave();
             }
             None if !self.thought && !self.spoken && !quoted => {
