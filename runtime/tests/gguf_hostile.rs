@@ -140,17 +140,20 @@ fn names_and_keys_that_occur_twice_are_refused() {
 }
 
 #[test]
-fn text_that_is_not_utf_8_is_refused() {
+fn names_that_are_not_utf_8_are_refused_and_values_are_shown_as_far_as_they_are() {
     let bad = |file: File| file.u64(2).bytes(b"\xff\xfe");
     for file in [
         bad(File::new(0, 1)).u32(STRING).text("v"),
-        bad(File::new(0, 1).text("k").u32(STRING)),
-        bad(File::new(0, 1).text("k").u32(ARRAY).u32(STRING).u64(1)),
         bad(File::new(1, 0)).u32(1).u64(1).u32(F32).u64(0),
     ] {
         let message = file.data(64).read().unwrap_err();
         assert!(message.ends_with("; allowed: UTF-8"), "{message}");
     }
+    let value = bad(File::new(0, 1).text("k").u32(STRING)).data(64).read().unwrap();
+    assert_eq!(value.metadata().str("k").unwrap(), Some("\u{fffd}\u{fffd}"));
+    let array =
+        bad(File::new(0, 1).text("k").u32(ARRAY).u32(STRING).u64(1)).data(64).read().unwrap();
+    assert_eq!(array.metadata().strings("k").unwrap().unwrap(), ["\u{fffd}\u{fffd}"]);
     let long = vec![0xff; 1 << 20];
     let file = File::new(0, 1).u64(1 << 20).bytes(&long).u32(STRING).text("v");
     let message = file.data(64).read().unwrap_err();

@@ -47,6 +47,8 @@ pub struct Gguf {
     pub(super) by_name: HashMap<String, usize>,
     pub(super) parts: Vec<GgufFile>,
     pub(super) alignment: u64,
+    /// CRC-32 of the headers, once the files are not mapped any more.
+    pub(super) unmapped: Option<u32>,
 }
 
 impl Gguf {
@@ -70,7 +72,15 @@ impl Gguf {
         }
         let path = path.to_path_buf();
         let part = GgufFile { path: path.clone(), len: bytes.len() as u64, bytes: Some(bytes) };
-        Ok(Self { path, metadata, tensors: infos, by_name, parts: vec![part], alignment })
+        Ok(Self {
+            path,
+            metadata,
+            tensors: infos,
+            by_name,
+            parts: vec![part],
+            alignment,
+            unmapped: None,
+        })
     }
 
     /// Parses the metadata at the start of a file, without checking tensors, or whether their data
@@ -119,20 +129,15 @@ impl Gguf {
         self.parts.iter().map(|part| part.len).sum()
     }
 
-    /// The model's identity. Fails after [`Gguf::unmap`].
+    /// The model's identity.
+    ///
+    /// # Errors
+    /// If a file cannot be opened again.
     pub fn identity(&self) -> io::Result<Identity> {
-        let mut headers = crc32fast::Hasher::new();
-        for (number, part) in self.parts.iter().enumerate() {
-            let offsets = self.tensors.iter().filter(|info| info.part == number);
-            let Some(bytes) = &part.bytes else {
-                return Err(io::Error::other("the file is not mapped any more"));
-            };
-            let end = offsets.map(|info| info.offset).min().unwrap_or(part.len);
-            headers.update(&bytes[..end as usize]); // within the file: checked when it was opened
-        }
+        let headers = self.unmapped.unwrap_or_else(|| self.headers_checksum());
         let files = self.parts.iter().map(|part| part.path.clone());
         let tensors = self.tensors.iter().map(|info| (info.part, info.offset, info.len));
-        Identity::new(headers.finalize(), files, tensors)
+        Identity::new(headers, files, tensors)
     }
 
     /// Path and length of each file, by [`TensorInfo::part`]; lengths are those found on opening.
@@ -140,8 +145,24 @@ impl Gguf {
         self.parts.iter().map(|part| (&*part.path, part.len))
     }
 
+    /// CRC-32 of the mapped headers of all files.
+    fn headers_checksum(&self) -> u32 {
+        let mut headers = crc32fast::Hasher::new();
+        for (number, part) in self.parts.iter().enumerate() {
+            let offsets = self.tensors.iter().filter(|info| info.part == number);
+            let end = offsets.map(|info| info.offset).min().unwrap_or(part.len);
+            // Within the file: checked when it was opened.
+            let header = part.bytes.as_ref().map(|bytes| &bytes[..end as usize]);
+            headers.update(header.unwrap_or_default());
+        }
+        headers.finalize()
+    }
+
     /// Unmaps the files: the header stays, and tensors must be read by other means.
     pub fn unmap(&mut self) {
+        if self.unmapped.is_none() {
+            self.unmapped = Some(self.headers_checksum());
+        }
         self.parts.iter_mut().for_each(|part| part.bytes = None);
     }
 }

@@ -238,7 +238,8 @@ mod tests {
             let mut entry = [1.0; 64];
             entry[40] = bad;
             let back = round_trip(EntryFormat::Q8 { halves: 0 }, &entry);
-            assert!(back[..32].iter().all(|x| *x == 1.0) && back[32..].iter().all(|x| x.is_nan()));
+            assert!(back[..32].iter().all(|x| (x - 1.0).abs() < 0.01), "{back:?}");
+            assert!(back[32..].iter().all(|x| x.is_nan()), "{back:?}");
         }
     }
 

@@ -166,6 +166,7 @@ mod tests {
             json!({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64});
         let mut json = llama();
         json["model_type"] = json!("qwen2");
+        json["num_key_value_heads"] = json!(4);
         json["rope_scaling"] = scaling.clone();
         let qwen = config_from_hf(&json).unwrap();
         let factors = |spec: &TensorSpec| spec.name == "rope_freqs.weight";
