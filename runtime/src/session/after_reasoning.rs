@@ -1,8 +1,9 @@
-//! A constraint that begins where the answer begins: thoughts before it are free.
+//! A constraint that starts with the answer; reasoning before it is unconstrained.
 //!
-//! [`ReasoningSplitter`] says where reasoning ends, here as in what is shown, so that the two never disagree. While the model
-//! thinks, tokens that end the text are banned: an answer has to follow. Where the prompt leaves open whether the model
-//! thinks, its first token may also be one that begins reasoning.
+//! [`ReasoningSplitter`] determines where reasoning ends, both here and for the text that is shown,
+//! so that the two never disagree. During reasoning, tokens that end the text are banned: an answer
+//! has to follow. If the prompt leaves open whether the model thinks, the first token may also be
+//! one that begins reasoning.
 
 use std::sync::Arc;
 
@@ -10,38 +11,40 @@ use super::constraint::{Constraint, ConstraintError};
 use super::reasoning::{self, Part, Phase, ReasoningSplitter};
 use crate::tokenizer::Tokenizer;
 
-/// Line breaks that may stand between reasoning and a constrained answer.
+/// Maximum number of line breaks between reasoning and a constrained answer.
 const MAX_NEWLINES: usize = 2;
 
-/// Holds the answer to a constraint, after the reasoning.
+/// Applies a constraint to the answer that follows the reasoning.
 pub struct AfterReasoning {
     inner: Box<dyn Constraint>,
     tokenizer: Arc<Tokenizer>,
     /// Tokens that end the text.
     ends: Vec<u32>,
-    /// Tokens by which the first may begin reasoning.
+    /// Tokens that may begin reasoning as the first token.
     openers: Vec<u32>,
-    /// Tokens with text after a character that may end a marker: they may run on from the reasoning into the answer.
+    /// Tokens that continue after a character that can end a marker, with their text: such a token
+    /// may span the boundary between reasoning and answer.
     straddling: Vec<(u32, String)>,
-    /// Tokens of line breaks alone, with their number.
+    /// Tokens that consist of line breaks only, with the number of line breaks.
     newlines: Vec<(u32, usize)>,
-    /// The states after the first token, the second and so on; the last is the present one.
+    /// States before the first token, after the first token and so on; the last is the current one.
     states: Vec<State>,
 }
 
-/// Where the text stands.
+/// Position in the text.
 #[derive(Clone)]
 enum State {
     /// Before the answer.
     Before(ReasoningSplitter),
-    /// After reasoning and so many line breaks.
+    /// After the reasoning and this number of line breaks.
     Between(usize),
     /// In the answer.
     Answer,
 }
 
 impl AfterReasoning {
-    /// Begins with the answer to `prompt`; `reasoning_open` says that it ends inside a `<think>` block.
+    /// Starts at the answer to `prompt`; `reasoning_open` tells whether the prompt ends inside a
+    /// `<think>` block.
     pub fn new(
         inner: Box<dyn Constraint>,
         tokenizer: Arc<Tokenizer>,
@@ -78,7 +81,7 @@ impl AfterReasoning {
         self.states.last().unwrap_or(&State::Answer)
     }
 
-    /// The mask of the inner constraint, but for tokens of `also`.
+    /// Applies the mask of the inner constraint to all tokens except those in `also`.
     fn mask_but(
         &mut self,
         logits: &mut [f32],
@@ -101,7 +104,7 @@ fn ban(logits: &mut [f32], token: u32) {
     }
 }
 
-/// Whether `text` runs on into the answer.
+/// Whether `text` extends into the answer.
 fn reaches_answer(splitter: &ReasoningSplitter, text: &str) -> bool {
     splitter.clone().push(text).iter().any(|part| matches!(part, Part::Answer(_)))
 }
@@ -120,7 +123,7 @@ impl Constraint for AfterReasoning {
                 self.mask_but(logits, openers)
             }
             State::Before(splitter) if splitter.phase() == Phase::Header => {
-                // A header that is malformed is shown: nothing of it may be.
+                // Malformed headers are shown, so no token may make the header malformed.
                 for token in 0..self.tokenizer.vocab_size() as u32 {
                     let piece = self.tokenizer.piece(token).unwrap_or_default();
                     if self.ends.contains(&token)
@@ -161,7 +164,7 @@ impl Constraint for AfterReasoning {
                 let was = splitter.phase();
                 splitter.push(&String::from_utf8_lossy(&piece));
                 match splitter.phase() {
-                    // Nothing but text that the constraint has allowed.
+                    // The text consists only of what the constraint has allowed.
                     Phase::Start | Phase::Answer if was == Phase::Start => {
                         self.inner.accept(token)?;
                         State::Answer
@@ -184,7 +187,7 @@ impl Constraint for AfterReasoning {
         let kept = accepted
             .checked_sub(tokens)
             .ok_or(ConstraintError::Rollback { asked: tokens, accepted })?;
-        // Tokens after which the text stands in the answer went to the inner constraint, all of them.
+        // The inner constraint received exactly the tokens after which the state is `Answer`.
         let inner = self.states[kept + 1..].iter().filter(|s| matches!(s, State::Answer)).count();
         self.inner.rollback(inner)?;
         self.states.truncate(kept + 1);

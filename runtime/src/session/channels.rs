@@ -1,7 +1,7 @@
 //! gpt-oss's messages in channels: `<|start|>assistant<|channel|>final<|message|>Hello<|end|>`.
 //!
-//! Headers come out malformed now and then: free text where a channel's name should be, or no `<|message|>`. What such a
-//! header says beyond its own words is shown.
+//! Headers are occasionally malformed: free text in place of the channel name, or a missing
+//! `<|message|>`. Text in such a header beyond the header's own words is shown.
 
 use super::stop::partial_suffix;
 
@@ -13,22 +13,23 @@ const MESSAGE: &str = "<|message|>";
 /// Ends a message; a header follows.
 const END: &str = "<|end|>";
 
-/// What an answer in channels begins with.
+/// Markers that begin an answer in channels.
 pub(super) const STARTS: [&str; 2] = [CHANNEL, START];
-/// Bytes of a header; what is longer is none.
+/// Maximum length of a header in bytes; longer text is not a header.
 const MAX_HEADER: usize = 256;
 const CHANNELS: [&str; 3] = ["analysis", "commentary", "final"];
 
-/// What stands where a header is due.
+/// Result of parsing the text at a position where a header is expected.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// More text has to come.
+    /// More text is needed.
     Unclear,
-    /// A header of `len` bytes, what of it is shown, and whether the message that follows is reasoning.
+    /// A header of `len` bytes, the part of it to show, and whether the message that follows is
+    /// reasoning.
     Header { len: usize, reasoning: bool, shown: String },
 }
 
-/// The header with which a text begins.
+/// Parses the header at the start of a text.
 pub(super) fn header(text: &str) -> Piece {
     let begins = STARTS.iter().any(|start| text.starts_with(start));
     if !begins && STARTS.iter().any(|start| start.starts_with(text.trim_start())) {
@@ -37,7 +38,8 @@ pub(super) fn header(text: &str) -> Piece {
     if !begins && !STARTS.iter().any(|start| text.trim_start().starts_with(start)) {
         return Piece::Header { len: 0, reasoning: false, shown: String::new() };
     }
-    // Nothing beyond the most that a header may have is looked at, so that it does not matter how the text is cut.
+    // Only tags within the maximum header length count, so that the result does not depend on how
+    // the text is cut.
     let first = |tag: &str| text.find(tag).filter(|at| *at <= MAX_HEADER);
     match (first(MESSAGE), first(END)) {
         (Some(at), end) if end.is_none_or(|end| at < end) => read(&text[..at], at + MESSAGE.len()),
@@ -50,14 +52,14 @@ pub(super) fn header(text: &str) -> Piece {
     }
 }
 
-/// A header that the answer's end cut short.
+/// Parses a header that the end of the answer cut short.
 pub(super) fn cut_short(text: &str) -> Piece {
     let tags = [START, CHANNEL, CONSTRAIN, MESSAGE, END];
     let held = tags.iter().map(|tag| partial_suffix(text, tag)).max().unwrap_or(0);
     read(&text[..text.len() - held], text.len())
 }
 
-/// Text of a message up to its end, and whether that has come.
+/// Removes the text of a message up to its end, and returns it with whether the end was found.
 pub(super) fn message(pending: &mut String) -> (String, bool) {
     let end = pending.find(END);
     let certain = end.unwrap_or(pending.len() - partial_suffix(pending, END));
@@ -70,7 +72,7 @@ pub(super) fn message(pending: &mut String) -> (String, bool) {
 
 /// Reads a header without its `<|message|>`.
 fn read(header: &str, len: usize) -> Piece {
-    // A call of a tool: whoever acts on it needs to know of which.
+    // A tool call: the caller that executes it needs the name of the tool.
     if header.contains("to=") {
         let shown = if len > header.len() { [header, MESSAGE].concat() } else { header.into() };
         return Piece::Header { len, reasoning: false, shown };
@@ -91,7 +93,8 @@ fn read(header: &str, len: usize) -> Piece {
     Piece::Header { len, reasoning, shown: words.concat().trim_start().into() }
 }
 
-/// A text without the first word, where that is one of these, or as much as has come of one.
+/// Strips the first word of a text if it is one of `words`, or a prefix of one at the end of the
+/// text.
 fn without<'a>(text: &'a str, words: &[&str]) -> &'a str {
     let text = text.trim_start();
     let rest = words.iter().find_map(|word| text.strip_prefix(word));

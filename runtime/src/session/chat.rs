@@ -1,7 +1,8 @@
-//! Conversations as text: the model's own Jinja template, rendered with limits.
+//! Renders conversations as text with the model's own Jinja template, within limits.
 //!
-//! What templates can use is in [`super::jinja`]; here is what they get. They do not agree on how a call of a tool is
-//! given to them, and each gets it as it wants it.
+//! [`super::jinja`] defines what templates can use; this module defines the variables that they
+//! receive. Templates differ in the form in which they expect tool calls, and each receives the
+//! form that it expects.
 
 use std::collections::HashSet;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,15 +13,15 @@ use serde_json::Value as Json;
 
 use super::jinja;
 
-/// Bytes it may have.
+/// Maximum size of a template in bytes.
 const MAX_TEMPLATE: usize = 256 << 10;
-/// Bytes of what a template or its engine says where it fails.
+/// Maximum size in bytes of an error message from a template or its engine.
 const MAX_MESSAGE: usize = 2000;
 
-/// Variables that a conversation gives.
+/// Variables that are set from the conversation.
 const GIVEN: [&str; 5] = ["messages", "tools", "add_generation_prompt", "bos_token", "eos_token"];
 
-/// A variable from `NAME=VALUE`, where the value is JSON, or else text.
+/// Parses a variable from `NAME=VALUE`, where the value is JSON, or otherwise text.
 pub fn variable(text: &str) -> Result<(String, Json), ChatError> {
     let wrong = || ChatError::Variable { found: text.chars().take(80).collect() };
     let (name, value) = text.split_once('=').ok_or_else(wrong)?;
@@ -32,7 +33,7 @@ pub fn variable(text: &str) -> Result<(String, Json), ChatError> {
     Ok((name.into(), value))
 }
 
-/// The template of DeepSeek-V3 and R1, for files that carry none.
+/// Template of DeepSeek-V3 and R1, for files without a template.
 const DEEPSEEK: &str = include_str!("deepseek.jinja");
 
 /// One message of a conversation.
@@ -43,28 +44,29 @@ pub struct Message {
     pub role: String,
     /// The text.
     pub content: String,
-    /// The text is none rather than empty: OpenAI's interface writes `null` beside calls.
+    /// Whether the text is null rather than empty: OpenAI's API writes `null` beside calls.
     #[serde(skip)]
     pub content_is_null: bool,
-    /// What an assistant thought, for templates that want it.
+    /// Reasoning of an assistant, for templates that use it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
-    /// Calls an assistant made, as OpenAI's interface writes them; arguments may be text or an object.
+    /// Calls made by an assistant, in the format of OpenAI's API; arguments may be a string or an
+    /// object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Json>,
-    /// Which call a tool answers.
+    /// ID of the call that a tool answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
-    /// The tool that answers.
+    /// Name of the tool that answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// A message as it comes.
+/// A message as received.
 #[derive(Deserialize)]
 struct MessageJson {
     role: String,
-    /// None where the key is there and `null`.
+    /// `None` if the key is present and `null`.
     #[serde(default = "empty")]
     content: Option<String>,
     #[serde(default)]
@@ -97,63 +99,63 @@ impl From<MessageJson> for Message {
 }
 
 impl Message {
-    /// A message of a role.
+    /// Creates a message with a role.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into(), ..Self::default() }
     }
 }
 
-/// Why a conversation cannot be rendered.
+/// Reason why a conversation cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChatError {
     /// The template is too long.
     #[error("the chat template has {found} bytes; allowed: {MAX_TEMPLATE}")]
     TooLong {
-        /// Its length.
+        /// Size of the template in bytes.
         found: usize,
     },
-    /// The template does not know how to say how much to think.
+    /// The template cannot express the requested amount of thinking.
     #[error(
         "the chat template cannot say that thinking is to be {found}; {}; variables of the template can be set directly",
         if allowed.is_empty() { "it has no switch for it".into() } else { format!("it knows: {allowed}") }
     )]
     Think {
-        /// What was asked for.
+        /// Requested amount of thinking.
         found: &'static str,
-        /// What the template knows.
+        /// Amounts that the template supports.
         allowed: String,
     },
-    /// A variable that cannot be set.
+    /// The variable cannot be set.
     #[error(
         "{found:?} sets no variable of the chat template; allowed: NAME=VALUE, but for {GIVEN:?}"
     )]
     Variable {
-        /// What was given.
+        /// The given text.
         found: String,
     },
-    /// The template is wrong, or refuses the conversation.
+    /// The template is invalid, or rejects the conversation.
     #[error("the chat template failed: {message}; a text can be continued without it")]
     Template {
-        /// What went wrong.
+        /// Error message.
         message: String,
     },
 }
 
-/// What a template gets besides the messages.
+/// Template inputs other than the messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChatOptions<'a> {
-    /// Begin the assistant's turn.
+    /// Whether to begin the assistant's turn.
     pub add_generation_prompt: bool,
     /// Text of the begin-of-sentence token.
     pub bos: &'a str,
     /// Text of the end-of-sentence token.
     pub eos: &'a str,
-    /// Tools the model may call, as OpenAI's interface describes them.
+    /// Tools that the model may call, in the format of OpenAI's API.
     pub tools: Option<&'a Json>,
-    /// More variables of the template, such as `enable_thinking`.
+    /// Additional template variables, such as `enable_thinking`.
     pub extra: Option<&'a serde_json::Map<String, Json>>,
-    /// The time that templates are told, in seconds since 1970 (UTC); the system's where it is `None`.
+    /// Current time passed to templates, in seconds since 1970 (UTC); `None` uses the system time.
     pub now: Option<u64>,
 }
 
@@ -164,7 +166,7 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Checks a template.
+    /// Validates a template.
     pub fn new(source: impl Into<String>) -> Result<Self, ChatError> {
         let source = source.into();
         if source.len() > MAX_TEMPLATE {
@@ -174,22 +176,23 @@ impl ChatTemplate {
         Ok(Self { source })
     }
 
-    /// DeepSeek-V3's, for models whose vocabulary has its `<｜User｜>` and `<｜Assistant｜>`.
+    /// DeepSeek-V3's template, for models whose vocabulary contains its `<｜User｜>` and
+    /// `<｜Assistant｜>`.
     pub fn deepseek() -> Self {
         Self { source: DEEPSEEK.to_string() }
     }
 
-    /// The template's text.
+    /// Source text of the template.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Names of the variables that it asks for.
+    /// Names of the variables that the template reads.
     pub fn variables(&self) -> Result<HashSet<String>, ChatError> {
         jinja::variables(&self.source).map_err(failed)
     }
 
-    /// The text of a conversation.
+    /// Renders a conversation as text.
     pub fn render(&self, messages: &[Message], options: &ChatOptions) -> Result<String, ChatError> {
         let given = |empty_is_none: bool| -> Vec<Json> {
             messages.iter().map(|message| self.given(message, empty_is_none)).collect()
@@ -202,36 +205,38 @@ impl ChatTemplate {
         }
     }
 
-    /// Renders with arguments of calls as the template wants them.
+    /// Renders with call arguments in the form that the template expects.
     fn render_calls(&self, messages: &[Json], options: &ChatOptions) -> Result<String, ChatError> {
         let rendered = self.render_json(messages, options);
-        // A template that writes arguments as JSON wants an object, or it writes the text of one as a string.
+        // A template that writes arguments as JSON expects an object; given the text of an object,
+        // it would write a JSON string.
         let (objects, texts) = with_objects(messages);
         let quoted =
             |text: &String| texts.iter().any(|one| text.contains(&Json::from(*one).to_string()));
         if !texts.is_empty() && rendered.as_ref().map_or(true, quoted) {
             return self.render_json(&objects, options).or(rendered);
         }
-        // One that puts them beside other text wants text.
+        // A template that concatenates arguments with other text expects text.
         match (rendered, with_texts(messages)) {
             (Err(error), Some(texts)) => self.render_json(&texts, options).map_err(|_| error),
             (rendered, _) => rendered,
         }
     }
 
-    /// A message as the template gets it. Beside calls, an empty text is none for templates that know calls by that.
+    /// Converts a message to the form that the template receives. If `empty_is_none`, an empty text
+    /// beside calls becomes null for templates that recognize calls by a null text.
     fn given(&self, message: &Message, empty_is_none: bool) -> Json {
         let mut json = serde_json::to_value(message).unwrap_or_default();
         let asks = |patterns: &[&str]| patterns.iter().any(|pattern| self.source.contains(pattern));
         let asks_none = asks(&["content'] is none", "content is none", "content\"] is none"]);
-        // Others would write `None` into the prompt.
+        // Other templates would write `None` into the prompt.
         let knows_none = asks_none
             || asks(&["content'] is not none", "content is not none", "content\"] is not none"]);
         let calls = message.tool_calls.is_some() && message.content.is_empty();
         if message.content_is_null && knows_none || calls && asks_none && empty_is_none {
             json["content"] = Json::Null;
         }
-        // gpt-oss's name for it.
+        // gpt-oss's name for the reasoning.
         if let Some(thoughts) = &message.reasoning_content {
             json["thinking"] = thoughts.as_str().into();
         }
@@ -254,7 +259,8 @@ impl ChatTemplate {
     }
 }
 
-/// The messages with the arguments of calls as objects where they are the text of one, and these texts.
+/// Returns the messages with call arguments that are the text of an object parsed to objects,
+/// together with these texts.
 fn with_objects(messages: &[Json]) -> (Vec<Json>, Vec<&str>) {
     let mut objects = messages.to_vec();
     let mut texts = Vec::new();
@@ -272,7 +278,7 @@ fn with_objects(messages: &[Json]) -> (Vec<Json>, Vec<&str>) {
 }
 
 fn failed(error: minijinja::Error) -> ChatError {
-    // The causes hold what `raise_exception` said.
+    // The error's sources contain the message of `raise_exception`.
     let mut message = error.to_string();
     let mut cause = std::error::Error::source(&error);
     while let Some(inner) = cause {
@@ -283,7 +289,8 @@ fn failed(error: minijinja::Error) -> ChatError {
     ChatError::Template { message }
 }
 
-/// The messages with the arguments of calls as text, as Python's `json.dumps` writes it, where any is none.
+/// Returns the messages with call arguments as text, as written by Python's `json.dumps`; `None` if
+/// no arguments were objects.
 fn with_texts(messages: &[Json]) -> Option<Vec<Json>> {
     let mut texts = messages.to_vec();
     let mut any = false;

@@ -1,4 +1,5 @@
-//! Continues a session as text: prompt, sampling, characters, stop conditions, reasoning.
+//! Continues a session as text: prompt, sampling, decoding to characters, stop conditions,
+//! reasoning.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -17,36 +18,38 @@ use super::{Session, SessionError};
 use crate::model::ModelError;
 use crate::tokenizer::Tokenizer;
 
-/// How an answer is generated.
+/// Options for generating an answer.
 #[derive(Clone, Debug, Default)]
 pub struct GenerationOptions {
-    /// How tokens are picked.
+    /// Sampling options.
     pub sampling: SamplingOptions,
-    /// At most so many tokens; `None` goes on until the context is full.
+    /// Maximum number of tokens to generate; `None` generates until the context is full.
     pub max_tokens: Option<usize>,
-    /// Texts that end the answer; they are not shown. In what the model thinks they end nothing.
+    /// Strings that end the answer; they are not shown. They are ignored in the reasoning.
     pub stop: Vec<String>,
-    /// The prompt ends inside a `<think>` block: see [`is_open`](super::reasoning::is_open).
+    /// Whether the prompt ends inside a `<think>` block: see
+    /// [`is_open`](super::reasoning::is_open).
     pub reasoning_open: bool,
-    /// What the answer, after the reasoning, is held to.
+    /// Grammar that constrains the answer after the reasoning.
     pub grammar: Option<Arc<dyn Grammar>>,
-    /// Tools whose calls are told apart from the answer.
+    /// Tools whose calls are separated from the answer.
     pub calls: Option<Arc<Calls>>,
-    /// Report logarithms of probabilities, with so many of the likeliest tokens.
+    /// Number of most likely tokens to report with log probabilities; `None` reports no log
+    /// probabilities.
     pub logprobs: Option<usize>,
 }
 
-/// How calls are read from an answer.
+/// Options for parsing calls from an answer.
 #[derive(Clone, Debug)]
 pub struct Calls {
-    /// How the model writes them.
+    /// Format in which the model writes calls.
     pub format: Format,
-    /// The tools that it was offered.
+    /// Tools offered to the model.
     pub tools: Tools,
 }
 
 impl GenerationOptions {
-    /// Follows an answer to `prompt` through the grammar, where there is one.
+    /// Creates the constraint on an answer to `prompt`, if there is a grammar.
     pub fn constraint(
         &self,
         tokenizer: &Arc<Tokenizer>,
@@ -60,36 +63,36 @@ impl GenerationOptions {
     }
 }
 
-/// What happens while an answer is generated.
+/// Events during the generation of an answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
-    /// So many tokens of the prompt have been read.
+    /// Progress in reading the prompt.
     Prompt {
-        /// Read so far, those already in the cache among them.
+        /// Tokens read so far, including those already in the cache.
         done: usize,
-        /// Tokens of the prompt.
+        /// Number of tokens in the prompt.
         total: usize,
     },
-    /// A token was picked; its text may follow, now or with the next.
+    /// A token was picked; its text may follow now or with the next token.
     Token(u32),
-    /// Probabilities at that token, where [`GenerationOptions::logprobs`] asks for them.
+    /// Log probabilities at that token, if [`GenerationOptions::logprobs`] requests them.
     Logprobs(&'a Logprobs),
-    /// The model thinks.
+    /// Text of the reasoning.
     Reasoning(&'a str),
-    /// The model answers.
+    /// Text of the answer.
     Answer(&'a str),
-    /// The model calls a tool, where [`GenerationOptions::calls`] asks for it: anything but text.
+    /// Event of a tool call other than text, if [`GenerationOptions::calls`] requests them.
     Call(&'a ToolEvent),
-    /// All that came as the answer so far was reasoning: it ended with a tag that nothing had opened.
+    /// All answer text so far was reasoning: it ended with a closing tag without an opening tag.
     WasReasoning,
 }
 
-/// Why an answer ended.
+/// Reason why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// The model ended it.
     EndOfSentence,
-    /// A stop string came up.
+    /// A stop string was generated.
     StopString,
     /// `max_tokens` were generated.
     Length,
@@ -100,7 +103,7 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// A name for scripts.
+    /// Name for scripts.
     pub fn name(self) -> &'static str {
         match self {
             Self::EndOfSentence => "end_of_sentence",
@@ -115,39 +118,40 @@ impl StopReason {
 /// A generated answer.
 #[derive(Clone, Debug)]
 pub struct Generation {
-    /// What the model thought.
+    /// Reasoning of the model.
     pub reasoning: String,
-    /// What it said.
+    /// Text of the answer.
     pub answer: String,
-    /// Calls that it made, where they were to be told apart.
+    /// Tool calls, if they were to be separated from the answer.
     pub calls: Vec<Call>,
-    /// The answer with its calls as the model wrote them, where they were to be told apart.
+    /// The answer including its calls as the model wrote them, if calls were to be separated from
+    /// the answer.
     pub raw: String,
-    /// What was wrong with calls that stayed text.
+    /// Problems with calls that were left as text.
     pub warnings: Vec<&'static str>,
-    /// The tokens, without that which ended it.
+    /// Generated tokens, without the token that ended the answer.
     pub tokens: Vec<u32>,
-    /// Probabilities at each of the tokens, where they were asked for.
+    /// Log probabilities at each of the tokens, if requested.
     pub logprobs: Vec<Logprobs>,
-    /// Why it ended.
+    /// Reason why the answer ended.
     pub stop: StopReason,
-    /// Tokens of the prompt.
+    /// Number of tokens in the prompt.
     pub prompt_tokens: usize,
-    /// Tokens of the prompt that were in the session already.
+    /// Number of tokens of the prompt that were already in the session.
     pub cached_tokens: usize,
-    /// From the start to the first token.
+    /// Time from the start to the first token.
     pub prefill: Duration,
-    /// From the first token to the end.
+    /// Time from the first token to the end.
     pub decode: Duration,
 }
 
 impl Generation {
-    /// Tokens of the prompt read per second; `None` where none was read.
+    /// Prompt tokens read per second; `None` if none were read.
     pub fn prefill_rate(&self) -> Option<f64> {
         rate(self.prompt_tokens - self.cached_tokens, self.prefill)
     }
 
-    /// Tokens generated per second after the first; `None` where there was one at most.
+    /// Tokens generated per second after the first; `None` if there was at most one.
     pub fn decode_rate(&self) -> Option<f64> {
         rate(self.tokens.len().saturating_sub(1), self.decode)
     }
@@ -157,7 +161,7 @@ fn rate(tokens: usize, time: Duration) -> Option<f64> {
     (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
 }
 
-/// Why an answer could not be generated.
+/// Reason why an answer could not be generated.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GenerateError {
@@ -172,8 +176,9 @@ pub enum GenerateError {
     Constraint(#[from] ConstraintError),
 }
 
-/// Answers `prompt`, the whole conversation so far; what the session holds of it already is not read
-/// again. `on_event` may end the answer at any event; the session can go on after that.
+/// Answers `prompt`, which is the whole conversation so far; the part that the session already
+/// holds is not read again. `on_event` may end the answer at any event; the session remains usable
+/// afterwards.
 pub fn generate(
     session: &mut Session,
     tokenizer: &Arc<Tokenizer>,
@@ -246,7 +251,8 @@ pub fn generate(
     Ok(generation)
 }
 
-/// Reads what the session lacks of the prompt and gives the logits after it; `None` where the caller ended it.
+/// Reads the part of the prompt that the session lacks and returns the logits after it; `None` if
+/// the caller ended it.
 fn read(
     session: &mut Session,
     prompt: &[u32],
@@ -270,7 +276,7 @@ fn read(
     logits.map(Some)
 }
 
-/// `None` where [`Session::cancel_with`] ended it.
+/// Returns `None` if [`Session::cancel_with`] ended the computation.
 fn unless_cancelled(
     logits: Result<Vec<f32>, SessionError>,
 ) -> Result<Option<Vec<f32>>, SessionError> {
@@ -280,13 +286,13 @@ fn unless_cancelled(
     }
 }
 
-/// Tokens on their way to becoming reasoning and answer.
+/// Converts tokens to reasoning and answer.
 struct Text<'a> {
     stream: TextStream,
     stops: StopStrings,
     splitter: ReasoningSplitter,
     parser: Option<ToolParser>,
-    /// The token that comes belongs to the answer, whatever it looks like.
+    /// Whether the next token belongs to the answer regardless of what it looks like.
     held: bool,
     reasoning: String,
     answer: String,
@@ -348,7 +354,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The text of a token, split.
+    /// Splits the text of a token into parts.
     fn parts(&mut self, token: u32, tokenizer: &Tokenizer) -> Vec<Part> {
         let piece = tokenizer.piece(token).unwrap_or_default();
         let marker = self.parser.as_ref().and_then(|parser| {
@@ -369,7 +375,8 @@ impl<'a> Text<'a> {
         let mut parts = self.splitter.push(&text);
         let forgotten = format.ends_reasoning() && self.splitter.phase() == Phase::Reasoning;
         if forgotten && self.splitter.is_holding("<") {
-            // The `<` that waits here begins the marker: it is made the end of the reasoning, and put before the marker.
+            // The held-back `<` is the start of the marker: complete it to `</think>` to end the
+            // reasoning, then push `<` again before the marker.
             parts.extend(self.splitter.push("/think>"));
             parts.extend(self.splitter.push("<"));
         }
@@ -377,14 +384,15 @@ impl<'a> Text<'a> {
         parts
     }
 
-    /// Gives out a part as far as it is certain not to belong to a stop string, and says whether one was found.
+    /// Emits the text of a part that is certain not to belong to a stop string, and returns whether
+    /// a stop string was found.
     fn take(&mut self, part: Part) -> (ControlFlow<()>, bool) {
         match part {
             Part::Answer(text) => {
                 let (text, found) = self.stops.push(&text);
                 (self.answer(&text), found)
             }
-            // What was held back cannot belong to a stop string any more.
+            // The held-back text can no longer belong to a stop string.
             Part::Reasoning(text) => {
                 let held = self.stops.flush();
                 let answered = self.answer(&held);
@@ -439,13 +447,14 @@ impl<'a> Text<'a> {
         flow
     }
 
-    /// Tells what the parser of calls holds back.
+    /// Emits the events that the call parser holds back.
     fn end_calls(&mut self) -> ControlFlow<()> {
         let events = self.parser.as_mut().map(ToolParser::finish).unwrap_or_default();
         self.tell(&events)
     }
 
-    /// Gives out what was held back. It ends here whatever the caller says.
+    /// Emits the text that was held back. The caller's control flow is ignored, since the answer
+    /// ends here.
     fn finish(&mut self, stop: StopReason) {
         if stop != StopReason::StopString {
             self.flush();

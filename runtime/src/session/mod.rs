@@ -1,8 +1,10 @@
-//! A conversation with a model: the cache of what was said, and everything between text and logits.
+//! A conversation with a model: the KV cache of the tokens so far, and all steps between text and
+//! logits.
 //!
-//! [`Session`] holds one sequence; [`generate`] continues it as text. [`sampler`] picks tokens, [`text`] turns
-//! them into characters, [`reasoning`] tells thoughts from the answer, [`stop`] ends it, [`chat`] renders
-//! conversations with the model's template, [`prompt`] turns them into tokens. [`save`] keeps a session in a file.
+//! [`Session`] holds one sequence; [`generate`] continues it as text. [`sampler`] picks tokens,
+//! [`text`] decodes them to characters, [`reasoning`] separates reasoning from the answer, [`stop`]
+//! ends the answer, [`chat`] renders conversations with the model's template, [`prompt`] converts
+//! them to tokens. [`save`] stores a session in a file.
 
 pub mod after_reasoning;
 mod channels;
@@ -30,14 +32,14 @@ use crate::model::observer::Observer;
 use crate::model::{Compute, Logits, Model, ModelError};
 use crate::threads::Pool;
 
-/// How a session computes.
+/// Compute options of a session.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
-    /// Longest sequence; 0 takes the model's.
+    /// Maximum length of the sequence in tokens; 0 uses the model's maximum.
     pub context: usize,
-    /// Tokens that go through the model together when a prompt is read.
+    /// Number of prompt tokens per forward pass.
     pub prefill_chunk: usize,
-    /// Precision of the cache.
+    /// Element type of the KV cache.
     pub cache: CacheType,
     /// Instruction set.
     pub tier: Tier,
@@ -49,7 +51,7 @@ impl Default for SessionOptions {
     }
 }
 
-/// Why a session cannot go on.
+/// Reason why a session cannot continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
@@ -62,12 +64,12 @@ pub enum SessionError {
          the model with a longer context"
     )]
     ContextFull {
-        /// Tokens that fit.
+        /// Maximum number of tokens.
         limit: usize,
-        /// Tokens that were to be held.
+        /// Number of tokens needed.
         needed: usize,
     },
-    /// There is nothing to continue.
+    /// There are no tokens to continue from.
     #[error("there are no tokens to continue from; give a prompt")]
     Empty,
 }
@@ -84,18 +86,19 @@ pub struct Session {
 }
 
 impl Session {
-    /// An empty session.
+    /// Creates an empty session.
     pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: SessionOptions) -> Self {
         let cache = KvCache::new(model.config(), options.cache);
         Self { model, pool, options, cache, tokens: Vec::new(), observer: None, cancel: None }
     }
 
-    /// From now on, `observer` sees what goes into the model's matrices.
+    /// Sets an observer of the inputs of the model's matrices.
     pub fn observe(&mut self, observer: Arc<dyn Observer>) {
         self.observer = Some(observer);
     }
 
-    /// From now on, setting `cancel` ends what the session computes before the next layer. Whoever set it clears it.
+    /// Sets a cancellation flag: once set, the session stops computing before the next layer. The
+    /// caller must reset the flag.
     pub fn cancel_with(&mut self, cancel: Arc<AtomicBool>) {
         self.cancel = Some(cancel);
     }
@@ -110,7 +113,7 @@ impl Session {
         &self.tokens
     }
 
-    /// Tokens that fit.
+    /// Maximum number of tokens.
     pub fn context(&self) -> usize {
         match self.options.context {
             0 => self.model.config().max_position_embeddings,
@@ -118,24 +121,24 @@ impl Session {
         }
     }
 
-    /// Tokens that go through the model together when a prompt is read.
+    /// Number of prompt tokens per forward pass.
     pub fn prefill_chunk(&self) -> usize {
         self.options.prefill_chunk.max(1)
     }
 
-    /// Bytes of the cache.
+    /// Size of the KV cache in bytes.
     pub fn cache_bytes(&self) -> usize {
         self.cache.bytes()
     }
 
-    /// Appends tokens and gives the logits after the last, `[vocab_size]`.
+    /// Appends tokens and returns the logits after the last one, `[vocab_size]`.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f32>, SessionError> {
         let mut last = Err(SessionError::Empty);
         self.feed_with(tokens, Logits::Last, |logits| last = Ok(logits))?;
         last
     }
 
-    /// Appends tokens and gives the logits after each, `[tokens, vocab_size]`.
+    /// Appends tokens and returns the logits after each one, `[tokens, vocab_size]`.
     pub fn feed_all(&mut self, tokens: &[u32]) -> Result<Vec<f32>, SessionError> {
         let mut all = Vec::new();
         self.feed_with(tokens, Logits::All, |logits| all.extend(logits))?;
@@ -168,16 +171,16 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets everything from position `len` on; everything, where the model cannot be taken back that far.
-    /// Gives how many tokens remain.
+    /// Removes all tokens from position `len` on, or all tokens if the model cannot be rolled back
+    /// that far. Returns the number of remaining tokens.
     pub fn truncate(&mut self, len: usize) -> usize {
         let len = self.cache.truncate(len.min(self.tokens.len()));
         self.tokens.truncate(len);
         len
     }
 
-    /// Forgets what does not match the start of `tokens` and says how many tokens remain: what need not be
-    /// fed again when a conversation goes on.
+    /// Removes the tokens that do not match the start of `tokens`, and returns the number of
+    /// remaining tokens, which need not be fed again when a conversation continues.
     pub fn keep_common_prefix(&mut self, tokens: &[u32]) -> usize {
         let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
         self.truncate(common)

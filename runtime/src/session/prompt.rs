@@ -1,4 +1,4 @@
-//! Prompts: what a model is given to continue, from text or from a conversation.
+//! Prompts: token sequences for a model to continue, made from text or from a conversation.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::tokenizer::{Tokenizer, TokenizerError};
 pub struct Prompt {
     /// The tokens.
     pub tokens: Vec<u32>,
-    /// They end inside a `<think>` block.
+    /// Whether the tokens end inside a `<think>` block.
     pub reasoning_open: bool,
 }
 
-/// Why there is no prompt.
+/// Reason why a prompt cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PromptError {
@@ -27,16 +27,16 @@ pub enum PromptError {
     /// The template failed.
     #[error(transparent)]
     Chat(#[from] ChatError),
-    /// More than fits.
+    /// The prompt exceeds the context.
     #[error(
         "the context of {most} tokens is full: the prompt has more; start a new conversation, or open \
          the model with a longer context"
     )]
     TooLong {
-        /// Tokens that fit.
+        /// Maximum number of tokens.
         most: usize,
     },
-    /// A token for which the model has no row.
+    /// The model has no embedding row for a token.
     #[error(
         "the text has the token {token} ({text:?}), but the model knows only {rows}: its tokenizer has more tokens than it"
     )]
@@ -45,7 +45,7 @@ pub enum PromptError {
         token: u32,
         /// Its text.
         text: String,
-        /// Tokens of the model.
+        /// Number of tokens that the model knows.
         rows: usize,
     },
     /// The text cannot be tokenized.
@@ -67,14 +67,15 @@ impl From<TokenizerError> for PromptError {
 pub struct Prompter {
     tokenizer: Arc<Tokenizer>,
     template: Option<Arc<ChatTemplate>>,
-    /// Tokens that a prompt may have.
+    /// Maximum number of tokens in a prompt.
     most: usize,
-    /// Tokens of the model.
+    /// Number of tokens that the model knows.
     rows: usize,
 }
 
 impl Prompter {
-    /// With the tokenizer's template, or DeepSeek's where there is none and the vocabulary has its markers.
+    /// Uses the tokenizer's template, or DeepSeek's if there is none and the vocabulary contains
+    /// its markers.
     pub fn new(tokenizer: Arc<Tokenizer>) -> Result<Self, ChatError> {
         let has = |token| tokenizer.token_to_id(token).is_some();
         let template = match tokenizer.chat_template() {
@@ -85,13 +86,14 @@ impl Prompter {
         Ok(Self { tokenizer, template, most: usize::MAX, rows: usize::MAX })
     }
 
-    /// The same for a model. Its tokenizer may have more tokens than it; a text must not have those.
+    /// Like [`Self::new`], for a model. Tokens that exist only in the tokenizer, not in the model,
+    /// are not allowed in texts.
     pub fn for_model(tokenizer: Arc<Tokenizer>, config: &Config) -> Result<Self, PromptError> {
         let (most, rows) = (config.max_position_embeddings, config.vocab_size);
         Ok(Self { most, rows, ..Self::new(tokenizer)? })
     }
 
-    /// The same for prompts of at most so many tokens; longer ones are refused before they take memory.
+    /// Limits prompts to `context` tokens; longer ones are rejected before they take memory.
     #[must_use]
     pub fn within(self, context: usize) -> Self {
         Self { most: context, ..self }
@@ -107,24 +109,24 @@ impl Prompter {
         self.template.as_deref()
     }
 
-    /// How the model writes calls of tools.
+    /// Format in which the model writes tool calls.
     pub fn call_format(&self) -> Format {
         self.template().map_or(Format::Generic, |template| Format::of_template(template.source()))
     }
 
-    /// Text as it is, after the begin-of-sentence token where the model has one.
+    /// Encodes text as it is, after the begin-of-sentence token if the model uses one.
     pub fn raw(&self, text: &str) -> Result<Prompt, PromptError> {
         let bos = self.tokenizer.bos().filter(|_| self.tokenizer.add_bos());
         let tokens = self.tokens(bos, self.tokenizer.encode_within(text, true, self.most)?)?;
         Ok(Prompt { tokens, reasoning_open: reasoning::is_open(text) })
     }
 
-    /// A document of a corpus: always after the begin-of-sentence token.
+    /// Encodes a document of a corpus, always after the begin-of-sentence token.
     pub fn document(&self, text: &str) -> Result<Vec<u32>, PromptError> {
         self.tokens(self.tokenizer.bos(), self.tokenizer.encode(text, true)?)
     }
 
-    /// The first tokens of a document, at most so many.
+    /// Encodes the beginning of a document, at most `most` tokens.
     pub fn document_within(&self, text: &str, most: usize) -> Result<Vec<u32>, PromptError> {
         let tokens = self.tokenizer.encode_beginning(text, true, most)?;
         let mut tokens = self.tokens(self.tokenizer.bos(), tokens)?;
@@ -132,7 +134,7 @@ impl Prompter {
         Ok(tokens)
     }
 
-    /// A text's tokens after the first one, each of which the model knows.
+    /// Returns `bos` followed by the tokens of a text, all of which the model must know.
     fn tokens(&self, bos: Option<u32>, text: Vec<u32>) -> Result<Vec<u32>, PromptError> {
         let tokens: Vec<u32> = bos.into_iter().chain(text).collect();
         match tokens.iter().find(|token| **token as usize >= self.rows) {
@@ -144,7 +146,7 @@ impl Prompter {
         }
     }
 
-    /// A conversation, through the template, with the assistant to speak next.
+    /// Renders a conversation with the template, with the assistant to speak next.
     pub fn chat(
         &self,
         messages: &[Message],
@@ -153,7 +155,7 @@ impl Prompter {
         self.chat_with(messages, tools, &serde_json::Map::new())
     }
 
-    /// The same with variables of the template, such as `enable_thinking`.
+    /// Like [`Self::chat`], with template variables such as `enable_thinking`.
     pub fn chat_with(
         &self,
         messages: &[Message],
@@ -163,7 +165,8 @@ impl Prompter {
         self.chat_replaying(messages, tools, variables, &Replay::default())
     }
 
-    /// The same, with answers that `replay` remembers as the model wrote them.
+    /// Like [`Self::chat_with`], with the answers that `replay` remembers inserted as the model
+    /// wrote them.
     pub fn chat_replaying(
         &self,
         messages: &[Message],

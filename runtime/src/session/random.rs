@@ -1,5 +1,5 @@
-//! Random numbers that are the same everywhere: xoshiro256++ 1.0, seeded by splitmix64
-//! (Blackman and Vigna, "Scrambled linear pseudorandom number generators", 2021).
+//! Platform-independent random numbers: xoshiro256++ 1.0, seeded by splitmix64 (Blackman and Vigna,
+//! "Scrambled linear pseudorandom number generators", 2021).
 
 #[derive(Clone, Debug)]
 pub(super) struct Xoshiro256([u64; 4]);
@@ -27,7 +27,7 @@ impl Xoshiro256 {
         result
     }
 
-    /// Between 0 and 1, without 1.
+    /// Returns a number in the interval [0, 1).
     pub fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }

@@ -1,14 +1,16 @@
-//! Reasoning told apart from the answer: what stands between tags such as `<think>` and `</think>`, and in gpt-oss's
-//! answers, which consist of messages in channels (see [`super::channels`]), what is in the channel `analysis`.
+//! Separates reasoning from the answer. Reasoning is the text between tags such as `<think>` and
+//! `</think>`, and the channel `analysis` in gpt-oss's answers, which consist of messages in
+//! channels (see [`super::channels`]).
 //!
-//! Models are not strict about their tags: they open a block twice, close one that nothing opened, think again in
-//! the middle of an answer. Tags are dropped where they are used so; nothing else is, and what cannot be told apart is
-//! shown as the answer.
+//! Models are not strict about their tags: they open a block twice, close one that was not opened,
+//! or think again in the middle of an answer. Tags used in these ways are dropped; nothing else is,
+//! and text that cannot be attributed is shown as the answer.
 
 use super::channels::{self, Piece};
 use super::stop::partial_suffix;
 
-/// What opens and closes a block: DeepSeek's and most others', Mistral's, Seed's, Kimi-VL's, Cohere's.
+/// Opening and closing tags of a block: DeepSeek's and most other models', Mistral's, Seed's,
+/// Kimi-VL's, Cohere's.
 const TAGS: [(&str, &str); 5] = [
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
@@ -28,12 +30,12 @@ fn closings() -> impl Iterator<Item = &'static str> {
 /// A piece of streamed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The model thinks.
+    /// Text of the reasoning.
     Reasoning(String),
-    /// The model answers.
+    /// Text of the answer.
     Answer(String),
-    /// All that was given out as the answer was reasoning, and so is this: a block ended that nothing had opened.
-    /// Newlines at the end of it all belong to the tag.
+    /// All text emitted as the answer so far was reasoning, and so is this: a block ended that no
+    /// tag had opened. Newlines at the end of the combined text belong to the tag.
     WasReasoning(String),
 }
 
@@ -45,41 +47,42 @@ impl Part {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nothing but white space so far: a tag may follow.
+    /// Only white space so far: a tag may follow.
     Start,
-    /// In a block; `fresh` while nothing of it was given out.
+    /// In a block; `fresh` until text of the block is emitted.
     Reasoning { fresh: bool },
     /// Outside blocks.
     Answer,
-    /// Where a message's header is due.
+    /// At a position where a message header is expected.
     Header,
-    /// In a message that is reasoning, or one that is not.
+    /// In a message, which is reasoning or not.
     Message { reasoning: bool },
 }
 
-/// Splits text as it is streamed, wherever it is cut. Tags are dropped, and newlines beside them.
+/// Splits streamed text, independently of where it is cut. Tags are dropped together with adjacent
+/// newlines.
 #[derive(Clone, Debug)]
 pub struct ReasoningSplitter {
     state: State,
     pending: String,
-    /// What closes the block; any closing tag where the prompt opened it.
+    /// Closing tag of the block; `None` accepts any closing tag if the prompt opened the block.
     close: Option<&'static str>,
-    /// Newlines that come next belong to a tag.
+    /// Whether newlines that come next belong to a tag.
     after_tag: bool,
-    /// A block has ended.
+    /// Whether a block has ended.
     thought: bool,
-    /// A tag was spoken of in the answer: those that follow may be, too.
+    /// Whether the answer has mentioned a tag: later tags may be mentions, too.
     spoken: bool,
-    /// The last character of the answer since the last tag.
+    /// Last character of the answer since the last tag.
     last: Option<char>,
-    /// The answer has nothing but white space since the last tag.
+    /// Whether the answer has only white space since the last tag.
     blank: bool,
 }
 
-/// Where streamed text stands.
+/// Position in the streamed text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Nothing but white space so far: reasoning or the answer may follow.
+    /// Only white space so far: reasoning or the answer may follow.
     Start,
     /// In the reasoning.
     Reasoning,
@@ -90,17 +93,17 @@ pub enum Phase {
 }
 
 impl ReasoningSplitter {
-    /// Whether `text` is a tag or a marker by which a model begins to think.
+    /// Whether `text` is a tag or marker that begins reasoning.
     pub fn begins_with(text: &str) -> bool {
         openings().chain(channels::STARTS).any(|start| start == text)
     }
 
-    /// Whether the text that is held back ends with `text`.
+    /// Whether the held-back text ends with `text`.
     pub(super) fn is_holding(&self, text: &str) -> bool {
         self.pending.ends_with(text)
     }
 
-    /// Where the text stands.
+    /// Current position in the text.
     pub fn phase(&self) -> Phase {
         match self.state {
             State::Start => Phase::Start,
@@ -110,7 +113,7 @@ impl ReasoningSplitter {
         }
     }
 
-    /// `open` says that the prompt ended inside a block: see [`is_open`].
+    /// Creates a splitter; `open` tells whether the prompt ended inside a block: see [`is_open`].
     pub fn new(open: bool) -> Self {
         Self {
             state: if open { State::Reasoning { fresh: true } } else { State::Start },
@@ -124,7 +127,7 @@ impl ReasoningSplitter {
         }
     }
 
-    /// What `text` makes certain.
+    /// Adds `text` and returns the parts that are now certain.
     pub fn push(&mut self, text: &str) -> Vec<Part> {
         self.pending.push_str(text);
         let mut parts = Vec::new();
@@ -133,7 +136,7 @@ impl ReasoningSplitter {
         parts
     }
 
-    /// What was held back, when the text has ended.
+    /// Returns the held-back text at the end of the text.
     pub fn flush(&mut self) -> Option<Part> {
         let rest = std::mem::take(&mut self.pending);
         let part = match self.state {
@@ -144,7 +147,7 @@ impl ReasoningSplitter {
         (!part.is_empty()).then_some(part)
     }
 
-    /// Takes one step and says whether another may follow.
+    /// Takes one step and returns whether another may follow.
     fn step(&mut self, parts: &mut Vec<Part>) -> bool {
         if self.after_tag {
             let newlines = self.pending.len() - self.pending.trim_start_matches('\n').len();
@@ -198,7 +201,7 @@ impl ReasoningSplitter {
 
     fn reasoning(&mut self, fresh: bool, parts: &mut Vec<Part>) -> bool {
         if fresh {
-            // Opened once more.
+            // The block is opened again.
             let text = self.pending.trim_start();
             if let Some(open) = openings().find(|open| text.starts_with(open)) {
                 self.pending = text[open.len()..].to_string();
@@ -244,7 +247,7 @@ impl ReasoningSplitter {
                 self.pending.drain(..tag.len());
                 self.enter(close);
             }
-            // Closed once more. White space before the tag may have been given out already.
+            // The block is closed again. White space before the tag may already have been emitted.
             None if self.thought && blank => {
                 self.say(at, parts);
                 self.pending.drain(..tag.len());
@@ -263,7 +266,7 @@ impl ReasoningSplitter {
         true
     }
 
-    /// Gives out the first bytes of what is pending as the answer.
+    /// Emits the first `len` bytes of the pending text as the answer.
     fn say(&mut self, len: usize, parts: &mut Vec<Part>) {
         let text: String = self.pending.drain(..len).collect();
         self.last = text.chars().next_back().or(self.last);
@@ -294,23 +297,23 @@ impl From<Piece> for Part {
     }
 }
 
-/// The first of several texts in another, and where it is.
+/// Returns the position and text of the first match of any of `wanted`.
 fn find(text: &str, wanted: impl Iterator<Item = &'static str>) -> Option<(usize, &'static str)> {
     wanted.filter_map(|wanted| Some((text.find(wanted)?, wanted))).min()
 }
 
-/// Whether the prompt of a conversation ends by opening a block, as those of R1's template do. What a user says of
-/// such blocks does not matter.
+/// Whether the prompt of a conversation ends by opening a block, as with R1's template. Mentions of
+/// such blocks by the user do not matter.
 pub fn opens(prompt: &str) -> bool {
     openings().any(|open| prompt.trim_end().ends_with(open))
 }
 
-/// Whether the prompt of a conversation ends by closing a block: the model is not to think.
+/// Whether the prompt of a conversation ends by closing a block, so that the model does not think.
 pub fn closes(prompt: &str) -> bool {
     closings().any(|close| prompt.trim_end().ends_with(close))
 }
 
-/// Whether a text that is to be continued as it is ends inside a block.
+/// Whether a text to be continued verbatim ends inside a block.
 pub fn is_open(prompt: &str) -> bool {
     TAGS.into_iter().any(|(open, close)| prompt.rfind(open) > prompt.rfind(close))
 }

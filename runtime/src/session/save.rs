@@ -1,9 +1,10 @@
-//! A session in a file: its tokens and what attention needs of them, so that a conversation goes on without its
-//! prompt being read again.
+//! Saves a session to a file: its tokens and the attention state, so that a conversation continues
+//! without reading its prompt again.
 //!
-//! The file is little-endian: magic, version, the cache's type, fingerprint of the model, counts of tokens, of the
-//! note's bytes and of layers; the tokens; the note, which is the caller's; each layer's length and bytes; and the CRC-32
-//! of all that. It appears whole or not at all, and is checked like any file from a stranger.
+//! The file is little-endian: magic, version, type of the cache, fingerprint of the model, counts
+//! of tokens, of bytes of the note and of layers; the tokens; the note, which belongs to the
+//! caller; length and bytes of each layer; and the CRC-32 of all of the above. The file is written
+//! atomically, and is validated like any untrusted file.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -15,10 +16,10 @@ use crate::model::cache::{CacheType, KvCache};
 
 const MAGIC: [u8; 8] = *b"VAQSESS\0";
 const VERSION: u32 = 2; // 1 had too little of the model in its fingerprint
-/// Bytes that a caller's note may have.
+/// Maximum size of a caller's note in bytes.
 pub const MAX_NOTE: u64 = 64 << 20;
 
-/// Why a session cannot be saved or restored.
+/// Reason why a session cannot be saved or restored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
@@ -27,78 +28,79 @@ pub enum SaveError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Cause of the error.
         source: io::Error,
     },
-    /// It is something else.
+    /// The file is not a saved session.
     #[error("{path} is not a saved session")]
     Magic {
         /// The file.
         path: PathBuf,
     },
-    /// Another version of this library wrote it.
+    /// The file was written by another version of this library.
     #[error(
         "{path} has version {found} of the format of sessions; this library reads {VERSION}: start the conversation anew"
     )]
     Version {
         /// The file.
         path: PathBuf,
-        /// Its version.
+        /// Format version of the file.
         found: u32,
     },
-    /// It goes on with another model.
+    /// The session belongs to another model.
     #[error("{path} was saved with another model; open the one it was saved with")]
     OtherModel {
         /// The file.
         path: PathBuf,
     },
-    /// The model's file cannot be read, so that nothing says whether the session is of it.
+    /// The model's file cannot be read, so that it is unknown whether the session belongs to it.
     #[error("{path}: the model's file cannot be read: {source}")]
     Model {
         /// The session's file.
         path: PathBuf,
-        /// Why.
+        /// Cause of the error.
         source: io::Error,
     },
-    /// Its cache has another precision.
+    /// The cache in the file has another precision.
     #[error("{path} was saved with a cache in {found}; this session's is in {expected}")]
     CacheType {
         /// The file.
         path: PathBuf,
-        /// Its cache's type.
+        /// Cache type of the file.
         found: &'static str,
-        /// The session's.
+        /// Cache type of the session.
         expected: &'static str,
     },
-    /// It does not fit.
+    /// The saved session exceeds the context.
     #[error("{path} holds {found} tokens; this session's context is {limit}")]
     TooLong {
         /// The file.
         path: PathBuf,
-        /// Its tokens.
+        /// Number of tokens in the file.
         found: u64,
-        /// Tokens that fit.
+        /// Maximum number of tokens.
         limit: usize,
     },
-    /// It is not as it was written.
+    /// The file is damaged.
     #[error("{path} is damaged: {problem}; start the conversation anew")]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the damage.
         problem: String,
     },
     /// The note is too long.
     #[error("{found} bytes are to be kept beside the session; at most {MAX_NOTE} can be")]
     Note {
-        /// Its bytes.
+        /// Size of the note in bytes.
         found: u64,
     },
 }
 
 impl Session {
-    /// Writes the session to a file, with a note of the caller's. `model` is the fingerprint of the model
-    /// ([`Identity::fingerprint`](crate::gguf::Identity::fingerprint)). None but the user may read the file.
+    /// Writes the session to a file, with a note from the caller. `model` is the fingerprint of the
+    /// model ([`Identity::fingerprint`](crate::gguf::Identity::fingerprint)). Only the user may
+    /// read the file.
     pub fn save(&mut self, path: &Path, model: u64, note: &[u8]) -> Result<(), SaveError> {
         if note.len() as u64 > MAX_NOTE {
             return Err(SaveError::Note { found: note.len() as u64 });
@@ -142,8 +144,8 @@ impl Session {
         file.into_inner().map_err(|error| error.into_error())?.sync_all()
     }
 
-    /// Takes over what [`Session::save`] wrote, in place of what the session holds, and gives the note back. Where it
-    /// fails, the session is as it was.
+    /// Replaces the contents of the session by what [`Session::save`] wrote, and returns the note.
+    /// On error, the session is unchanged.
     pub fn restore(&mut self, path: &Path, model: u64) -> Result<Vec<u8>, SaveError> {
         let mut file = Reader::open(path)?;
         if file.array()? != MAGIC {
@@ -193,14 +195,14 @@ impl Session {
     }
 }
 
-/// A new file that none but its owner may read: it holds what was said.
+/// Creates a file that only its owner may read, since it contains the conversation.
 fn private(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
-        // Left behind by a process of the same number that was killed.
+        // The file was left behind by a killed process with the same ID.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::remove_file(path)?;
             options.open(path)
@@ -209,7 +211,7 @@ fn private(path: &Path) -> io::Result<File> {
     }
 }
 
-/// How a file names the type of its cache.
+/// Code of a cache type in the file.
 fn code(cache: CacheType) -> u32 {
     match cache {
         CacheType::F32 => 4,
@@ -218,7 +220,7 @@ fn code(cache: CacheType) -> u32 {
     }
 }
 
-/// Hashes what goes through it.
+/// Computes a checksum of the bytes that pass through.
 struct Checked<T> {
     inner: T,
     hasher: crc32fast::Hasher,
@@ -237,7 +239,7 @@ impl<T: Write> Checked<T> {
     }
 }
 
-/// Reads a saved session; no length in it is believed beyond the bytes that are left.
+/// Reads a saved session; lengths in the file are limited to the bytes that are left.
 struct Reader<'a> {
     path: &'a Path,
     file: Checked<BufReader<File>>,
@@ -286,7 +288,7 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    /// Checks that the checksum, and nothing else, is left.
+    /// Checks that only the checksum is left, and that it matches.
     fn finish(mut self) -> Result<(), SaveError> {
         let computed = self.file.hasher.clone().finalize();
         match (self.u32()? == computed, self.left) {

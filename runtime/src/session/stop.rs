@@ -1,4 +1,4 @@
-//! Texts that end an answer, found even where they are cut across tokens.
+//! Stop strings, which end an answer and are found even if they are split across tokens.
 
 /// Watches streamed text for stop strings.
 #[derive(Clone, Debug, Default)]
@@ -8,14 +8,14 @@ pub struct StopStrings {
 }
 
 impl StopStrings {
-    /// Stops at the first of `strings`; empty ones are left out.
+    /// Stops at the first occurrence of any of `strings`; empty ones are ignored.
     pub fn new(strings: impl IntoIterator<Item = String>) -> Self {
         let strings = strings.into_iter().filter(|string| !string.is_empty()).collect();
         Self { strings, held: String::new() }
     }
 
-    /// The text that is certain not to belong to a stop string, and whether one was found. Nothing may
-    /// be pushed after that.
+    /// Returns the text that is certain not to belong to a stop string, and whether a stop string
+    /// was found. Nothing may be pushed after that.
     pub fn push(&mut self, text: &str) -> (String, bool) {
         self.held.push_str(text);
         let found = self.strings.iter().filter_map(|string| self.held.find(string)).min();
@@ -28,13 +28,13 @@ impl StopStrings {
         (self.held.drain(..certain).collect(), false)
     }
 
-    /// What was held back, when the text has ended.
+    /// Returns the held-back text at the end of the text.
     pub fn flush(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 }
 
-/// Length of the longest end of `text` with which `string` begins.
+/// Length of the longest suffix of `text` that is a prefix of `string`.
 pub(super) fn partial_suffix(text: &str, string: &str) -> usize {
     let starts = text.char_indices().map(|(at, _)| at);
     let longest = starts.skip_while(|at| text.len() - at >= string.len());

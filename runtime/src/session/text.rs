@@ -1,16 +1,16 @@
-//! Characters from tokens as they come: a token may end in the middle of one.
+//! Decodes streamed tokens to characters: a token may end in the middle of a character.
 
-/// Collects bytes and gives out whole characters.
+/// Collects bytes and emits whole characters.
 ///
-/// Bytes that can never become a character turn into U+FFFD, as [`String::from_utf8_lossy`] does it for
-/// the whole text; bytes that may still do so wait.
+/// Bytes that can never become a character turn into U+FFFD, as [`String::from_utf8_lossy`] does
+/// for the whole text; bytes that may still become one are held back.
 #[derive(Clone, Debug, Default)]
 pub struct TextStream {
     pending: Vec<u8>,
 }
 
 impl TextStream {
-    /// The characters that `bytes` complete.
+    /// Returns the characters that `bytes` complete.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         self.pending.extend_from_slice(bytes);
         let mut text = String::new();
@@ -40,7 +40,7 @@ impl TextStream {
         text
     }
 
-    /// What is left at the end: U+FFFD where a character was begun.
+    /// Returns the rest at the end: U+FFFD for an incomplete character.
     pub fn flush(&mut self) -> String {
         let rest = std::mem::take(&mut self.pending);
         String::from_utf8_lossy(&rest).into_owned()

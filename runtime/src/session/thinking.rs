@@ -1,27 +1,27 @@
-//! Whether, and how much, a model thinks: templates have different names for it.
+//! Whether and how much a model thinks, under the variable names of different templates.
 
 use serde_json::{Map, Value as Json};
 
 use super::chat::{ChatError, ChatTemplate};
 
-/// How much a model is to think.
+/// Amount of thinking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Think {
-    /// It does, as much as it likes.
+    /// The model thinks as much as it chooses.
     On,
-    /// It does not.
+    /// The model does not think.
     Off,
-    /// A little.
+    /// The model thinks a little.
     Low,
-    /// Much.
+    /// The model thinks a lot.
     High,
 }
 
 impl Think {
-    /// All, in the order in which messages name them.
+    /// All values, in the order in which messages name them.
     pub const ALL: [Self; 4] = [Self::On, Self::Off, Self::Low, Self::High];
 
-    /// Its name.
+    /// Name of the value.
     pub fn name(self) -> &'static str {
         match self {
             Self::On => "on",
@@ -31,7 +31,8 @@ impl Think {
         }
     }
 
-    /// The variables that say so to a template. An error names what the template knows.
+    /// Template variables that select this amount. An error names the values that the template
+    /// supports.
     pub fn variables(self, template: &ChatTemplate) -> Result<Map<String, Json>, ChatError> {
         let asked = template.variables()?;
         let known: Vec<_> = SWITCHES.iter().filter(|(name, _)| asked.contains(*name)).collect();
@@ -45,10 +46,12 @@ impl Think {
     }
 }
 
-/// A variable of templates, and its value for how much a model is to think; none where it cannot say so.
+/// A template variable, and its value for an amount of thinking; `None` if it cannot express that
+/// amount.
 type Switch = (&'static str, fn(Think) -> Option<Json>);
 
-/// The variables of all families; the first that a template asks for and that can say it is set.
+/// Variables of all families. The first variable that a template reads and that can express the
+/// amount is set.
 const SWITCHES: [Switch; 5] = [
     // Qwen, GLM, Nemotron, SmolLM
     ("enable_thinking", on_or_off),

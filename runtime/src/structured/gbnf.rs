@@ -1,7 +1,8 @@
-//! llama.cpp's grammar language (GBNF), translated to Lark.
+//! Translates llama.cpp's grammar language (GBNF) to Lark.
 //!
-//! Every character becomes a terminal of its own, so that a sentence is matched in all ways that the grammar allows: longer
-//! terminals would be matched greedily. Tokens (`<...>`) are refused: a grammar describes text.
+//! Every character becomes a separate terminal, so that a sentence is matched in all ways that the
+//! grammar allows: longer terminals would be matched greedily. Tokens (`<...>`) are rejected: a
+//! grammar describes text.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -11,7 +12,7 @@ use std::str::Chars;
 use super::StructuredError;
 use super::limits::{BYTES, GROUP_DEPTH, REPETITIONS, RULES, at_most};
 
-/// The Lark grammar of the same texts.
+/// Returns a Lark grammar that matches the same texts.
 pub fn to_lark(gbnf: &str) -> Result<String, StructuredError> {
     at_most("the length of the grammar in bytes", gbnf.len(), BYTES)?;
     let mut parser = Parser { rest: gbnf.chars().peekable(), line: 1, names: HashMap::new() };
@@ -53,7 +54,7 @@ pub fn to_lark(gbnf: &str) -> Result<String, StructuredError> {
 struct Parser<'a> {
     rest: Peekable<Chars<'a>>,
     line: usize,
-    /// Numbers of rules, and the lines in which they were first seen.
+    /// Numbers of rules, and the lines of their first occurrences.
     names: HashMap<String, (usize, usize)>,
 }
 
@@ -83,7 +84,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Skips blanks and comments, and line breaks where `newlines`.
+    /// Skips blanks and comments, and also line breaks if `newlines`.
     fn space(&mut self, newlines: bool) -> Result<(), StructuredError> {
         while let Some(next) = self.peek() {
             match next {
@@ -207,7 +208,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A character of a literal or a class, which may be escaped.
+    /// Parses a possibly escaped character of a literal or a class.
     fn char(&mut self) -> Result<char, StructuredError> {
         let first = self.next()?;
         if first != '\\' {
@@ -235,7 +236,7 @@ impl Parser<'_> {
         char::from_u32(code).ok_or_else(|| self.wrong(format!("U+{code:04X} is not a character")))
     }
 
-    /// `*`, `+`, `?`, `{m}`, `{m,}` or `{m,n}`.
+    /// Parses `*`, `+`, `?`, `{m}`, `{m,}` or `{m,n}`.
     fn repetition(&mut self) -> Result<String, StructuredError> {
         let first = self.next()?;
         if first != '{' {
@@ -276,7 +277,7 @@ impl Parser<'_> {
     }
 }
 
-/// A character out of ranges.
+/// Builds a terminal for one character from ranges.
 fn terminal(ranges: &[(char, Option<char>)], negated: bool) -> String {
     let code = |char: char| format!("\\u{{{:X}}}", u32::from(char));
     let range = |(first, last): &(char, Option<char>)| match last {

@@ -1,4 +1,4 @@
-//! Lark grammars of users: bounded, and without what would reach beyond text.
+//! Checks Lark grammars of users against limits, and rejects constructs that reach beyond text.
 
 use super::StructuredError;
 use super::limits::{BYTES, GROUP_DEPTH, REGEX_BYTES, at_most};

@@ -1,37 +1,38 @@
-//! Bounds on what users send: checked before anything is computed from it.
+//! Limits on user input, checked before the input is processed.
 
 use std::time::Duration;
 
 use super::StructuredError;
 
-/// Bytes of a schema, grammar or list of choices.
+/// Maximum size of a schema, grammar or list of choices in bytes.
 pub const BYTES: usize = 256 << 10;
-/// Depth of nested JSON.
+/// Maximum depth of nested JSON.
 pub const JSON_DEPTH: usize = 64;
-/// Bytes of one regular expression.
+/// Maximum length of one regular expression in bytes.
 pub const REGEX_BYTES: usize = 4 << 10;
-/// Depth of nested groups in regular expressions and grammars.
+/// Maximum depth of nested groups in regular expressions and grammars.
 pub const GROUP_DEPTH: usize = 100;
-/// Rules of a grammar.
+/// Maximum number of rules in a grammar.
 pub const RULES: usize = 4096;
-/// Largest number in a repetition of a grammar, or number of items or properties in a schema.
+/// Maximum number in a repetition of a grammar, or number of items or properties in a schema.
 pub const REPETITIONS: u64 = 10_000;
-/// Largest length of a string in a schema.
+/// Maximum length of a string in a schema.
 pub const STRING_LENGTH: u64 = 1_000_000;
-/// Choices in a list.
+/// Maximum number of choices in a list.
 pub const CHOICES: usize = 4096;
-/// Time to compile.
+/// Maximum time to compile.
 pub const COMPILE_TIME: Duration = Duration::from_secs(1);
-/// Grammars that are compiled at the same time, those that take too long among them.
+/// Maximum number of grammars compiled at the same time, including those that exceed the time
+/// limit.
 pub const COMPILERS: usize = 4;
-/// Compiled grammars that are kept.
+/// Maximum number of compiled grammars in the cache.
 pub const CACHED: usize = 32;
-/// States of a lexer, 1 to 2 kB each.
+/// Maximum number of states of a lexer, 1 to 2 kB each.
 pub(super) const LEXER_STATES: usize = 32_000;
-/// Bytes of the stack on which grammars are compiled.
+/// Size in bytes of the stack on which grammars are compiled.
 pub(super) const STACK: usize = 32 << 20;
 
-/// Refuses more than `allowed`.
+/// Rejects values above `allowed`.
 pub(super) fn at_most(
     what: &'static str,
     found: usize,
@@ -43,7 +44,7 @@ pub(super) fn at_most(
     }
 }
 
-/// Refuses regular expressions that are too long or nest too deep.
+/// Rejects regular expressions that are too long or too deeply nested.
 pub(super) fn check_regex(regex: &str) -> Result<(), StructuredError> {
     at_most("the length of a regular expression in bytes", regex.len(), REGEX_BYTES)?;
     let (mut depth, mut deepest, mut in_class) = (0usize, 0, false);
@@ -55,7 +56,7 @@ pub(super) fn check_regex(regex: &str) -> Result<(), StructuredError> {
             b']' => in_class = false,
             b'(' if !in_class => depth += 1,
             b')' if !in_class => depth = depth.saturating_sub(1),
-            // A repetition of a repetition nests, too.
+            // Repetitions of repetitions also nest.
             b'*' | b'+' | b'?' | b'{' if !in_class => deepest = deepest.max(depth + 1),
             _ => {}
         }

@@ -1,10 +1,13 @@
-//! Structured output: answers held to a JSON schema, a grammar, a regular expression or a list of choices.
+//! Structured output: answers constrained to a JSON schema, a grammar, a regular expression or a
+//! list of choices.
 //!
-//! [`Compiler`] belongs to one tokenizer. It turns a [`Rule`] into a [`Grammar`](crate::session::constraint::Grammar) that
-//! [`GenerationOptions`](crate::session::generate::GenerationOptions) take, or refuses it before a token is computed:
-//! what cannot be enforced is never ignored. [`schema`] reduces JSON schemas to the keywords that can be, [`gbnf`] translates
-//! llama.cpp's grammars, [`limits`] bounds all of them; the `llguidance` crate matches. [`vocabulary`] is what it sees of
-//! a tokenizer: control tokens have no text there, so that no grammar can produce one.
+//! [`Compiler`] belongs to one tokenizer. It compiles a [`Rule`] to a
+//! [`Grammar`](crate::session::constraint::Grammar) for
+//! [`GenerationOptions`](crate::session::generate::GenerationOptions), or rejects it before any
+//! token is computed: unenforceable rules are never ignored. [`schema`] reduces JSON schemas to the
+//! enforceable keywords, [`gbnf`] translates llama.cpp's grammars, [`limits`] limits the size of
+//! all rules; the `llguidance` crate does the matching. [`vocabulary`] is the matcher's view of a
+//! tokenizer: control tokens have no text in it, so that no grammar can produce one.
 
 mod compiler;
 pub mod gbnf;
@@ -20,7 +23,7 @@ pub use tools::CallRule;
 
 use serde_json::Value;
 
-/// What an answer is held to.
+/// Rule that constrains an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rule {
     /// Any JSON object.
@@ -29,64 +32,65 @@ pub enum Rule {
     JsonSchema {
         /// The schema, draft 4 to 2020-12.
         schema: Value,
-        /// Only OpenAI's strict subset: all properties required, no others.
+        /// Whether to allow only OpenAI's strict subset: all properties required, no others.
         strict: bool,
     },
-    /// llama.cpp's grammar language.
+    /// A grammar in llama.cpp's grammar language.
     Gbnf(String),
-    /// Lark, as llguidance extends it.
+    /// A Lark grammar with llguidance's extensions.
     Lark(String),
-    /// A regular expression in the syntax of Rust's `regex` crate, over the whole answer.
+    /// A regular expression in the syntax of Rust's `regex` crate, which must match the whole
+    /// answer.
     Regex(String),
-    /// One of some texts.
+    /// One of several texts.
     Choice(Vec<String>),
 }
 
-/// Why an answer cannot be held to a rule.
+/// Reason why an answer cannot be constrained by a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StructuredError {
     /// A keyword of a JSON schema cannot be enforced.
     #[error("{path}: {problem}")]
     Schema {
-        /// Where it is, as a JSON pointer after `#`.
+        /// Location of the keyword, as a JSON pointer after `#`.
         path: String,
-        /// What is wrong, and what to do.
+        /// Description of the problem, and what to do.
         problem: String,
     },
-    /// A grammar is wrong or cannot be translated.
+    /// A grammar is invalid or cannot be translated.
     #[error("line {line} of the grammar: {problem}")]
     Grammar {
-        /// From 1.
+        /// Line number, from 1.
         line: usize,
-        /// What is wrong.
+        /// Description of the problem.
         problem: String,
     },
-    /// Something is too large.
+    /// A rule exceeds a limit.
     #[error("{what} is {found}; allowed: {allowed}")]
     Limit {
-        /// Name and unit.
+        /// Name and unit of the quantity.
         what: &'static str,
-        /// Its size.
+        /// Value found.
         found: usize,
-        /// The largest size.
+        /// Maximum value.
         allowed: usize,
     },
     /// The rule could not be compiled.
     #[error("the {kind} cannot be enforced: {problem}")]
     Compile {
-        /// What was compiled.
+        /// Kind of rule.
         kind: &'static str,
-        /// Why not.
+        /// Reason for the failure.
         problem: String,
     },
     /// Compiling took too long.
     #[error("the {kind} takes more than {} ms to compile; simplify it", limits::COMPILE_TIME.as_millis())]
     Slow {
-        /// What was compiled.
+        /// Kind of rule.
         kind: &'static str,
     },
-    /// Too many are still being compiled.
+    /// Too many grammars are still being compiled.
     #[error("{} grammars are being compiled; try again later", limits::COMPILERS)]
     Busy,
     /// The tokenizer has no token that ends an answer.

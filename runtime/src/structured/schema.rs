@@ -1,7 +1,9 @@
-//! JSON schemas reduced to the keywords that can be enforced, or refused with the path of the first that cannot.
+//! Reduces JSON schemas to the enforceable keywords, or rejects them with the path of the first
+//! unenforceable keyword.
 //!
-//! Annotations and unknown keywords go, as the standard says: they do not decide what is valid. Targets of references move to
-//! `$defs` of the root under names of our own, so that JSON pointers of any form, and only pointers within the schema, work.
+//! Annotations and unknown keywords are removed, since by the standard they do not affect validity.
+//! Targets of references move to `$defs` of the root under generated names, so that JSON pointers
+//! of any form work, but only within the schema.
 
 use std::collections::HashMap;
 
@@ -10,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::StructuredError;
 use super::limits::{BYTES, JSON_DEPTH, REPETITIONS, STRING_LENGTH, at_most, check_regex};
 
-/// Keywords whose value stays as it is.
+/// Keywords whose values are kept unchanged.
 const PLAIN: [&str; 9] = [
     "type",
     "const",
@@ -35,7 +37,7 @@ const COUNTS: [(&str, u64); 6] = [
 const SCHEMAS: [&str; 2] = ["additionalProperties", "additionalItems"];
 /// Keywords that hold a list of schemas.
 const LISTS: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
-/// Keywords that hold schemas by name.
+/// Keywords that hold a map from names to schemas.
 const MAPS: [&str; 2] = ["properties", "patternProperties"];
 /// Keywords of the standard's drafts that constrain a value in a way that cannot be enforced.
 const REFUSED: [&str; 21] = [
@@ -61,10 +63,11 @@ const REFUSED: [&str; 21] = [
     "$vocabulary",
     "$dynamicAnchor",
 ];
-/// Most blank characters that may stand at one place: a line break and 16 blanks.
+/// Pattern of the longest white space at one place: a line break and 16 blanks.
 pub(super) const WHITESPACE: &str = r"(\n[ \t]{0,16}|[ \t]{1,16})";
 
-/// The schema that the matcher gets. Where `strict`, objects must require all of their properties, and have no others.
+/// Returns the reduced schema for the matcher. If `strict`, objects must require all of their
+/// properties and have no others.
 pub fn reduce(schema: &Value, strict: bool) -> Result<Value, StructuredError> {
     at_most("the length of the schema in bytes", schema.to_string().len(), BYTES)?;
     let mut reducer = Reducer { root: schema, strict, names: HashMap::new(), waiting: Vec::new() };
@@ -93,7 +96,7 @@ fn refuse(path: &str, problem: impl Into<String>) -> StructuredError {
     StructuredError::Schema { path: path.into(), problem: problem.into() }
 }
 
-/// A path one key deeper (RFC 6901).
+/// Appends a key to a path (RFC 6901).
 fn below(path: &str, key: &str) -> String {
     format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
@@ -101,9 +104,9 @@ fn below(path: &str, key: &str) -> String {
 struct Reducer<'a> {
     root: &'a Value,
     strict: bool,
-    /// Names of the targets of references by path.
+    /// Names of reference targets by path.
     names: HashMap<String, String>,
-    /// Targets that are not reduced yet.
+    /// Reference targets that have not yet been reduced.
     waiting: Vec<String>,
 }
 
@@ -123,7 +126,7 @@ impl<'a> Reducer<'a> {
         let mut reduced = Map::new();
         for (keyword, value) in object {
             let at = below(path, keyword);
-            // Until draft 7, keywords beside a reference are ignored.
+            // Up to draft 7, keywords beside a reference are ignored.
             if keyword != "$ref" && object.contains_key("$ref") && self.is_old() {
                 continue;
             }
@@ -137,7 +140,7 @@ impl<'a> Reducer<'a> {
         Ok(reduced.into())
     }
 
-    /// The value of a keyword, or nothing where it does not constrain.
+    /// Reduces the value of a keyword; `None` if the keyword does not constrain.
     fn keyword(
         &mut self,
         keyword: &str,
@@ -156,7 +159,7 @@ impl<'a> Reducer<'a> {
             return Ok(Some(value.clone()));
         }
         if let Some((_, most)) = COUNTS.iter().find(|(name, _)| *name == keyword) {
-            // The standard allows 2.0.
+            // The standard allows 2.0 as an integer.
             let whole =
                 value.as_f64().filter(|x| x.fract() == 0.0 && (0.0..=*most as f64).contains(x));
             let count =
@@ -231,7 +234,7 @@ impl<'a> Reducer<'a> {
         target.ok_or_else(|| refuse(path, "there is no such part of the schema"))
     }
 
-    /// OpenAI's rules for `strict`.
+    /// Enforces OpenAI's rules for `strict`.
     fn make_strict(
         &self,
         schema: &mut Map<String, Value>,
@@ -268,7 +271,7 @@ fn check_plain(keyword: &str, value: &Value, at: &str) -> Result<(), StructuredE
             at_most("the depth of a value in the schema", deepest, JSON_DEPTH)
                 .map_err(|error| refuse(at, error.to_string()))
         }
-        // Larger and smaller ones would make automata of astronomic size.
+        // Larger and smaller values would need automata of enormous size.
         "multipleOf" if !value.as_f64().is_some_and(|x| (1e-6..=1e6).contains(&x)) => {
             Err(refuse(at, format!("it is {value}; allowed: 0.000001 to 1000000")))
         }
@@ -276,7 +279,7 @@ fn check_plain(keyword: &str, value: &Value, at: &str) -> Result<(), StructuredE
     }
 }
 
-/// Depth of a value that was parsed with a bound on it.
+/// Depth of a value, which was parsed with a depth limit.
 fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
@@ -285,7 +288,7 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// A reference's pointer without the escapes of URIs.
+/// Decodes the URI escapes in a reference's pointer.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,7 +1,7 @@
-//! Grammars of calls: what a model of each format may write for the tools that it is offered.
+//! Grammars of tool calls: the calls that a model of each format may write for the offered tools.
 //!
-//! With a free choice the model says what it likes until its format's trigger; from there the grammar holds to the end of the
-//! call. Where a call is required, the answer begins with one.
+//! With a free choice, text is unconstrained until the format's trigger; from there, the grammar
+//! applies until the end of the call. If a call is required, the answer begins with one.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -14,23 +14,25 @@ use crate::session::tools::offer::{Tool, ToolChoice, Tools};
 use crate::session::tools::{Format, markers, opening};
 use crate::tokenizer::Tokenizer;
 
-/// What a model may call, and how.
+/// Constraint on tool calls.
 #[derive(Clone, Copy, Debug)]
 pub struct CallRule<'a> {
-    /// How the model writes calls.
+    /// Format in which the model writes calls.
     pub format: Format,
-    /// The tools that it was offered.
+    /// Tools offered to the model.
     pub tools: &'a Tools,
-    /// Whether it has to call one.
+    /// Whether the model must call a tool.
     pub choice: &'a ToolChoice,
-    /// It may make several calls.
+    /// Whether several calls are allowed.
     pub parallel: bool,
 }
 
 impl Compiler {
-    /// The grammar of answers with calls; `None` where nothing may be called, so that nothing is enforced.
+    /// Compiles the grammar of answers with calls; `None` if no calls are possible, so that nothing
+    /// is enforced.
     ///
-    /// A schema that cannot be enforced is refused where its tool is strict, and else stands for any object.
+    /// An unenforceable schema is rejected if its tool is strict, and otherwise replaced by that of
+    /// any object.
     pub fn compile_calls(
         &self,
         rule: &CallRule,
@@ -55,7 +57,7 @@ impl Compiler {
     }
 }
 
-/// Writes Lark.
+/// Writes the Lark grammar.
 struct Writer<'a> {
     format: Format,
     tokenizer: &'a Tokenizer,
@@ -63,7 +65,8 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// A literal, with the format's markers as tokens where they are tokens.
+    /// Writes a literal, in which the format's markers become tokens if the vocabulary contains
+    /// them.
     fn lit(&self, text: &str) -> String {
         let mut out = Vec::new();
         let mut rest = text;
@@ -78,7 +81,8 @@ impl Writer<'_> {
             if at > 0 {
                 out.push(Value::from(&rest[..at]).to_string());
             }
-            // By number: names of tokens need not be names in Lark, and text alone would not be taken for the marker.
+            // Tokens are given by number: their names need not be valid names in Lark, and plain
+            // text would not match the marker.
             if let Some(token) = self.tokenizer.token_to_id(marker).filter(|_| !marker.is_empty()) {
                 out.push(format!("<[{token}]>"));
             }
@@ -117,7 +121,7 @@ impl Writer<'_> {
         Ok(format!("start: {start}\ncall: {}\n{}", calls.join(" | "), self.rules))
     }
 
-    /// One call of a tool.
+    /// Writes one call of a tool.
     fn call(&mut self, number: usize, tool: &Tool) -> Result<String, StructuredError> {
         let name = &tool.name;
         let (before, after) = match self.format {
@@ -173,7 +177,7 @@ impl Writer<'_> {
         Ok(format!("{before} {} {after}", self.arguments(number, tool)?))
     }
 
-    /// A rule for all arguments as an object.
+    /// Writes a rule for all arguments as one object.
     fn arguments(&mut self, number: usize, tool: &Tool) -> Result<String, StructuredError> {
         let name = format!("arguments{number}");
         let schema = object(tool)?;
@@ -181,7 +185,8 @@ impl Writer<'_> {
         Ok(name)
     }
 
-    /// Parameters one by one in the schema's order, those that are not required perhaps.
+    /// Writes the parameters one by one in the schema's order; those that are not required are
+    /// optional.
     fn parameters(&mut self, number: usize, tool: &Tool) -> Result<String, StructuredError> {
         let none = serde_json::Map::new();
         let properties =
@@ -205,7 +210,8 @@ impl Writer<'_> {
         Ok(self.separated(number, &parts))
     }
 
-    /// Python's arguments: a comma between any two. `rest{n}_{i}` is what follows an argument before the i-th.
+    /// Writes Python's arguments, separated by commas. `rest{n}_{i}` is the text that follows an
+    /// argument before the i-th.
     fn separated(&mut self, number: usize, parts: &[(String, bool)]) -> String {
         let count = parts.len();
         for (at, (name, required)) in parts.iter().enumerate() {
@@ -219,7 +225,7 @@ impl Writer<'_> {
         format!("first{number}_0")
     }
 
-    /// One parameter with its tags.
+    /// Writes one parameter with its tags.
     fn value(
         &mut self,
         rule: &str,
@@ -248,7 +254,7 @@ impl Writer<'_> {
                     "cannot be enforced in this model's format, which writes texts without quotes";
                 return Err(StructuredError::Schema { path, problem: problem.into() });
             }
-            // Any text without the start of an end tag.
+            // Any text that does not contain the start of an end tag.
             return Ok(format!("{before} /([^<]|<[^\\/])*/ {after}"));
         }
         let text_choices = schema["enum"].as_array().filter(|all| all.iter().all(Value::is_string));
@@ -275,7 +281,7 @@ impl Writer<'_> {
     }
 }
 
-/// The schema of a tool's arguments.
+/// Schema of a tool's arguments.
 fn object(tool: &Tool) -> Result<Value, StructuredError> {
     let mut parameters = tool.parameters.clone();
     if let Some(map) = parameters.as_object_mut() {
@@ -288,17 +294,17 @@ fn object(tool: &Tool) -> Result<Value, StructuredError> {
     }
 }
 
-/// Free text, and a grammar from its trigger on.
+/// Free text with a grammar that applies from its trigger on.
 #[derive(Debug)]
 struct Lazy {
     calls: Arc<dyn Grammar>,
-    /// The tokens, one after the other, by which a call begins.
+    /// Tokens that begin a call, in sequence.
     trigger: Vec<u32>,
 }
 
 impl Lazy {
     fn new(calls: Arc<dyn Grammar>, format: Format, tokenizer: &Tokenizer) -> Self {
-        // Where the trigger is one token, the model cannot begin a call otherwise.
+        // If the trigger is one token, the model cannot begin a call in any other way.
         let trigger = opening(format).and_then(|text| tokenizer.token_to_id(text));
         Self { calls, trigger: trigger.into_iter().collect() }
     }
@@ -314,11 +320,11 @@ impl Grammar for Lazy {
     }
 }
 
-/// One answer that may come to hold calls.
+/// State of one answer that may come to contain calls.
 struct Waiting {
     calls: Box<dyn Constraint>,
     trigger: Vec<u32>,
-    /// Whether the answer stood in calls before the first token, after it, and so on.
+    /// Whether the answer was inside calls before the first token, after it, and so on.
     inside: Vec<bool>,
 }
 

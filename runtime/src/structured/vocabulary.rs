@@ -1,4 +1,4 @@
-//! A tokenizer as the matcher sees it: the bytes of its tokens in a trie.
+//! The matcher's view of a tokenizer: a trie of the bytes of its tokens.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTr
 use super::StructuredError;
 use crate::tokenizer::Tokenizer;
 
-/// A byte that no text has. The matcher takes tokens that begin with it for control tokens.
+/// Byte that does not occur in text. The matcher treats tokens that begin with it as control
+/// tokens.
 const CONTROL: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
 
-/// Tokens with their bytes.
+/// Tokens and their bytes.
 pub(super) struct Vocabulary {
     pub env: TokEnv,
     /// Control tokens that do not end an answer.
@@ -19,7 +20,7 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Tokens of a tokenizer, of which `ends` end an answer.
+    /// Creates the vocabulary of a tokenizer, in which `ends` are the tokens that end an answer.
     pub fn new(tokenizer: &Tokenizer, ends: &[u32]) -> Result<Self, StructuredError> {
         let size = tokenizer.vocab_size() as u32;
         let ends: Vec<u32> = ends.iter().copied().filter(|token| *token < size).collect();
@@ -37,7 +38,8 @@ impl Vocabulary {
             if piece.is_empty() || piece.contains(&CONTROL) {
                 continue;
             }
-            // SentencePiece has bytes twice, as text and for what no text has: the text is the one to use.
+            // SentencePiece vocabularies have some bytes twice, as text and as a byte fallback: use
+            // the text token.
             let is_fallback = |token| {
                 let [byte] = piece[..] else { return false };
                 tokenizer.token_to_id(&format!("<0x{byte:02X}>")) == Some(token)
@@ -54,7 +56,7 @@ impl Vocabulary {
         Ok(Self { env: Arc::new(ApproximateTokEnv::new(trie)), control })
     }
 
-    /// Bans control tokens, whatever a grammar says of them.
+    /// Bans control tokens, even if a grammar allows them.
     pub fn without_control(&self, mask: &mut SimpleVob) {
         self.control.iter().for_each(|token| mask.disallow_token(*token));
     }

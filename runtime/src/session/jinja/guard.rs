@@ -1,5 +1,5 @@
-//! Bounds on the values of a template: how deep they nest, how large they are when they are written out, and how long
-//! all of it takes. Texts are counted by the engine's fuel.
+//! Limits on the values of a template: nesting depth, size when written out, and total time. Text
+//! is accounted for by the engine's fuel.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -9,45 +9,47 @@ use minijinja::{Environment, Error, ErrorKind, State};
 
 use super::syntax::{HELD, LISTED};
 
-/// Lists and mappings within each other.
+/// Maximum nesting depth of lists and mappings.
 const MAX_DEPTH: usize = 64;
-/// Bytes of a value with everything in it written out, each item at [`ITEM_BYTES`] more.
+/// Maximum size in bytes of a value written out with everything in it; each item counts
+/// [`ITEM_BYTES`] more.
 const MAX_BYTES: usize = 16 << 20;
 const ITEM_BYTES: usize = 32;
-/// Items that one fuel lets through.
+/// Items per unit of fuel.
 const ITEMS_PER_FUEL: usize = 4;
-/// All that rendering may take.
+/// Maximum time for rendering.
 const MAX_TIME: Duration = Duration::from_secs(5);
 
-/// A value's size with everything in it written out.
+/// Size of a value written out with everything in it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Size {
     bytes: usize,
     depth: usize,
 }
 
-/// Checks values while a template is rendered.
+/// Checks values during the rendering of a template.
 pub(super) struct Guard {
     started: Instant,
-    /// Lists that the template was given, by address: they do not change and are not walked again.
+    /// Lists given to the template, by address; they are immutable and are not walked again.
     given: HashMap<usize, Size>,
     given_bytes: usize,
 }
 
 impl Guard {
-    /// For a template that is given `variables`, which must live as long.
+    /// Creates a guard for a template that receives `variables`, which must live as long as the
+    /// guard.
     pub(super) fn new(variables: &Value) -> Self {
         let mut this = Self { started: Instant::now(), given: HashMap::new(), given_bytes: 0 };
         this.given_bytes = this.note(variables, 0).bytes;
         this
     }
 
-    /// Bytes of the variables.
+    /// Size of the variables in bytes.
     pub(super) fn given_bytes(&self) -> usize {
         self.given_bytes
     }
 
-    /// Puts the checks in place.
+    /// Installs the checks.
     pub(super) fn install(self, environment: &mut Environment) {
         let held = move |state: &State, value: Value| {
             let value = listed(state, value)?;
@@ -57,7 +59,8 @@ impl Guard {
         environment.add_filter(LISTED, listed);
     }
 
-    /// Notes the sizes of all lists in a value. What nests deeper than is allowed is left to be walked.
+    /// Records the sizes of all lists in a value. Lists nested deeper than the limit are not
+    /// recorded, so that checks walk them.
     fn note(&mut self, value: &Value, depth: usize) -> Size {
         let mut size = Size { bytes: ITEM_BYTES + value.as_str().map_or(0, str::len), depth: 0 };
         if depth > MAX_DEPTH {
@@ -115,7 +118,7 @@ fn refuse(what: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, what)
 }
 
-/// What a value consists of; nothing for texts, numbers and functions.
+/// Parts of a value; empty for texts, numbers and functions.
 fn parts(value: &Value) -> Box<dyn Iterator<Item = Value>> {
     let object = value.as_object();
     match value.kind() {
@@ -131,18 +134,19 @@ fn parts(value: &Value) -> Box<dyn Iterator<Item = Value>> {
     }
 }
 
-/// Where a list lies.
+/// Memory address of a list.
 fn address(value: &Value) -> Option<usize> {
     value.downcast_object_ref::<Vec<Value>>().map(|list| std::ptr::from_ref(list).addr())
 }
 
-/// Namespaces are the values that change, and so could come to hold themselves.
+/// Whether a value is a namespace. Namespaces are the mutable values, so they could come to contain
+/// themselves.
 fn is_namespace(value: &Value) -> bool {
     value.as_object().is_some_and(|object| object.type_name().ends_with("::Namespace"))
 }
 
-/// A value that is computed lazily (a slice, a sum of lists, `map`) as a list: chains of such values nest where lists do
-/// not.
+/// Converts a lazily computed value (a slice, a sum of lists, `map`) to a list: chains of such
+/// values nest, whereas lists do not.
 fn listed(state: &State, value: Value) -> Result<Value, Error> {
     if value.kind() != ValueKind::Iterable {
         return Ok(value);

@@ -1,13 +1,13 @@
-//! `tojson`, which writes as Python's `json.dumps` does.
+//! The filter `tojson`, with the output format of Python's `json.dumps`.
 
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Error, ErrorKind};
 use serde_json::Value as Json;
 
-/// Bytes that one value may become.
+/// Maximum size of one serialized value in bytes.
 const MAX_BYTES: usize = 32 << 20;
 
-/// `json.dumps` of Python, with its options. The depth of the value has been checked.
+/// Python's `json.dumps` with its options. The depth of the value has already been checked.
 pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let bad = |error: &dyn std::fmt::Display| {
         Error::new(ErrorKind::BadSerialization, format!("tojson: {error}"))
@@ -35,7 +35,7 @@ pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     }
 }
 
-/// A value as `json.dumps` writes it without options.
+/// Serializes a value as `json.dumps` does without options.
 pub(in crate::session) fn dump(value: &Json) -> String {
     let (item, key) = (", ".into(), ": ".into());
     let mut out = String::new();
@@ -43,19 +43,19 @@ pub(in crate::session) fn dump(value: &Json) -> String {
     out
 }
 
-/// How JSON is written.
+/// JSON formatting options.
 struct Dump {
-    /// What stands between items, and after a key.
+    /// Separators between items and after a key.
     item: String,
     key: String,
-    /// Items on lines of their own, by so many spaces further in.
+    /// Number of spaces per indentation level, with each item on its own line.
     indent: Option<usize>,
-    /// Escape all but ASCII.
+    /// Whether to escape non-ASCII characters.
     ascii: bool,
 }
 
 impl Dump {
-    /// `None` where it would become longer than [`MAX_BYTES`].
+    /// Returns `None` if the output would become longer than [`MAX_BYTES`].
     fn write(&self, value: &Json, depth: usize, out: &mut String) -> Option<()> {
         match value {
             Json::Array(items) => {

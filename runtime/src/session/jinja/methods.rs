@@ -1,4 +1,4 @@
-//! Methods and filters of texts that need more than the engine charges for them.
+//! String methods and filters that cost more than the engine charges for them.
 
 use std::sync::Arc;
 
@@ -6,11 +6,11 @@ use minijinja::value::Value;
 use minijinja::{Error, ErrorKind, State, filters};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-/// Digits of a width or precision in a format.
+/// Maximum number of digits of a width or precision in a format.
 const WIDTH_DIGITS: usize = 4;
-/// Bytes that one fuel pays for.
+/// Bytes per unit of fuel.
 const BYTES_PER_FUEL: usize = 64;
-/// Bytes of one item of a list.
+/// Bytes charged per list item.
 const ITEM_BYTES: usize = 48;
 
 /// Python's methods of strings, lists and dictionaries.
@@ -25,7 +25,7 @@ pub(super) fn call(
         match method {
             "split" => charge_items(state, pieces(text, argument))?,
             "splitlines" => charge_items(state, pieces(text, Some("\n")))?,
-            // Each character is looked for among those that are given.
+            // Each character is compared with all characters of the argument.
             "strip" | "lstrip" | "rstrip" => {
                 charge(state, text.len().saturating_mul(argument.map_or(0, str::len)))?;
             }
@@ -56,7 +56,7 @@ pub(super) fn lines(state: &State, value: &Value) -> Result<Value, Error> {
     filters::lines(value)
 }
 
-/// Pieces that a text is cut into, at most.
+/// Upper bound on the number of pieces that a text is split into.
 fn pieces(text: &str, separator: Option<&str>) -> usize {
     match separator {
         Some(separator) => text.matches(separator).count() + 1,

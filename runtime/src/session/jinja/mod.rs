@@ -1,8 +1,9 @@
-//! Jinja as `transformers` sets it up for chat templates: whitespace, `tojson`, `strftime_now`, `raise_exception`,
-//! `generation` blocks, methods of Python's strings and dictionaries.
+//! Jinja configured for chat templates as in `transformers`: whitespace, `tojson`, `strftime_now`,
+//! `raise_exception`, `generation` blocks, methods of Python's strings and dictionaries.
 //!
-//! Templates come with model files and are not trusted. Fuel bounds what they compute and the bytes they make, [`guard`]
-//! the values, and a thread of known stack keeps any recursion that is left from the caller's.
+//! Templates come with model files and are not trusted. Fuel limits their computation and the bytes
+//! that they create, [`guard`] limits their values, and a thread with a known stack size keeps any
+//! remaining recursion off the caller's stack.
 
 mod guard;
 mod json;
@@ -20,14 +21,14 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 use guard::Guard;
 pub(super) use json::dump;
 
-/// Steps a template may take; 64 bytes that it makes or goes through are a step, too.
+/// Maximum number of steps of a template; 64 bytes created or scanned also count as one step.
 const FUEL: u64 = 1_000_000;
-/// Bytes of what it is given for which it may take a step more, and the most of such steps.
+/// Bytes of input that allow one additional step, and the maximum number of such steps.
 const BYTES_PER_STEP: usize = 4;
 const MORE_FUEL: usize = 500_000;
-/// Macros, loops and blocks within each other.
+/// Maximum nesting of macros, loops and blocks.
 const RECURSION: usize = 200;
-/// Stack of the thread that parses and renders. Untouched, it costs no memory.
+/// Stack size of the thread that parses and renders. Untouched stack costs no memory.
 const STACK: usize = 64 << 20;
 
 /// Parses a template.
@@ -40,7 +41,7 @@ pub(super) fn check(source: &str) -> Result<(), Error> {
     })
 }
 
-/// Names of the variables that a template asks for.
+/// Names of the variables that a template reads.
 pub(super) fn variables(source: &str) -> Result<HashSet<String>, Error> {
     on_thread(|| {
         let source = without_generation_blocks(source);
@@ -50,7 +51,7 @@ pub(super) fn variables(source: &str) -> Result<HashSet<String>, Error> {
     })
 }
 
-/// Renders a template with these variables. `now` is the time that it is told, in seconds since 1970.
+/// Renders a template with these variables. `now` is the time passed to it, in seconds since 1970.
 pub(super) fn render(
     source: &str,
     variables: impl FnOnce() -> Value + Send,
@@ -81,7 +82,7 @@ pub(super) fn render(
     })
 }
 
-/// A template's name in messages.
+/// Name of the template in error messages.
 const NAME: &str = "chat template";
 
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
@@ -93,7 +94,7 @@ fn on_thread<T: Send>(work: impl FnOnce() -> Result<T, Error> + Send) -> Result<
     })
 }
 
-/// What templates run in.
+/// Creates the environment in which templates run.
 fn environment<'a>(now: u64) -> Environment<'a> {
     let mut environment = Environment::new();
     let mut syntax = environment.syntax().clone();
@@ -116,7 +117,8 @@ fn environment<'a>(now: u64) -> Environment<'a> {
     environment
 }
 
-/// `{% generation %}` blocks mark what a model is trained on and render as what is in them.
+/// Replaces `{% generation %}` blocks, which mark the text that a model is trained on, so that they
+/// render as their contents.
 pub(super) fn without_generation_blocks(source: &str) -> Cow<'_, str> {
     if !source.contains("generation") {
         return Cow::Borrowed(source);

@@ -1,9 +1,10 @@
-//! The syntax tree of a template, rewritten so that values are checked wherever they are put together, compared,
-//! converted or written.
+//! Rewrites the syntax tree of a template so that values are checked wherever they are combined,
+//! compared, converted or written.
 //!
-//! The engine counts what its instructions do, but not what one instruction does with a value: a list that holds itself
-//! forty times over is small until it is printed, and one that is nested a million deep overflows the stack. So operands,
-//! arguments and what is kept in variables go through the filter [`HELD`], and items of literals through [`LISTED`]
+//! The engine counts executed instructions, but not the work that one instruction does with a
+//! value: a list that contains itself forty times over is small until it is printed, and a list
+//! nested a million levels deep overflows the stack. Operands, arguments and values stored in
+//! variables therefore pass through the filter [`HELD`], and items of literals through [`LISTED`]
 //! (see [`super::guard`]).
 
 use minijinja::machinery::ast::{self, BinOpKind, CallArg, Expr, Spanned, Stmt, UnaryOpKind};
@@ -11,17 +12,19 @@ use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Error, ErrorKind};
 
-/// Checks a value, and makes a list of what is computed lazily. No template can spell it.
+/// Filter that checks a value and converts lazily computed values to lists. Templates cannot spell
+/// its name.
 pub(super) const HELD: &str = "<held>";
-/// Makes a list of what is computed lazily.
+/// Filter that converts lazily computed values to lists.
 pub(super) const LISTED: &str = "<listed>";
 
-/// Tokens between two braces. Parsers and compilers recurse over chains such as `a ~ a ~ a`.
+/// Maximum number of tokens between two braces. Parsers and compilers recurse over chains such as
+/// `a ~ a ~ a`.
 const TAG_TOKENS: usize = 2048;
-/// `elif`s of a template, each of which nests in the one before.
+/// Maximum number of `elif`s in a template, each of which nests in the previous one.
 const ELIFS: usize = 512;
 
-/// Refuses what would nest too deep for the parser.
+/// Rejects templates that would nest too deeply for the parser.
 pub(super) fn check(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
     let refuse = |what: String| Err(Error::new(ErrorKind::SyntaxError, what));
     let (mut tokens, mut elifs) = (0, 0);
@@ -41,7 +44,7 @@ pub(super) fn check(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
     Ok(())
 }
 
-/// The tree with checks.
+/// Returns the tree with checks inserted.
 pub(super) fn guarded<'a>(stmt: &Stmt<'a>) -> Stmt<'a> {
     macro_rules! like {
         ($node:expr, $new:expr) => {
@@ -50,7 +53,8 @@ pub(super) fn guarded<'a>(stmt: &Stmt<'a>) -> Stmt<'a> {
     }
     match stmt {
         Stmt::Template(s) => Stmt::Template(like!(s, ast::Template { children: all(&s.children) })),
-        // `loop(...)` goes on in the loop it belongs to, and is known by standing alone.
+        // `loop(...)` recurses into the loop that it belongs to, and is recognized by being the
+        // whole expression.
         Stmt::EmitExpr(s) if is_call_of_loop(&s.expr) => {
             Stmt::EmitExpr(like!(s, ast::EmitExpr { expr: expr(&s.expr) }))
         }
@@ -146,7 +150,8 @@ fn target<'a>(to: &Expr<'a>) -> Expr<'a> {
     }
 }
 
-/// An expression whose value is checked, unless it is sure to be a number, a text or a truth value.
+/// Returns an expression whose value is checked, unless the value is certain to be a number, text
+/// or boolean.
 fn held<'a>(value: &Expr<'a>) -> Expr<'a> {
     match value {
         Expr::Const(_) | Expr::Test(_) | Expr::Compare(_) => expr(value),
@@ -155,7 +160,7 @@ fn held<'a>(value: &Expr<'a>) -> Expr<'a> {
     }
 }
 
-/// An item of a literal.
+/// Returns an item of a literal, converted to a list if it may be lazily computed.
 fn listed<'a>(value: &Expr<'a>) -> Expr<'a> {
     match value {
         Expr::Const(_) | Expr::List(_) | Expr::Map(_) => expr(value),
@@ -168,7 +173,7 @@ fn through<'a>(name: &'static str, value: &Expr<'a>) -> Expr<'a> {
     Expr::Filter(Spanned::new(filter, value.span()))
 }
 
-/// An expression whose parts are checked.
+/// Returns an expression whose parts are checked.
 fn expr<'a>(value: &Expr<'a>) -> Expr<'a> {
     let span = value.span();
     let maybe = |part: &Option<Expr<'a>>| part.as_ref().map(expr);
@@ -234,7 +239,7 @@ fn expr<'a>(value: &Expr<'a>) -> Expr<'a> {
 }
 
 fn call<'a>(e: &ast::Call<'a>) -> ast::Call<'a> {
-    // A method's own value is one of its arguments.
+    // The receiver of a method is one of its arguments.
     let callee = match &e.expr {
         Expr::GetAttr(method) => {
             let attr = ast::GetAttr { expr: held(&method.expr), name: method.name };

@@ -1,4 +1,4 @@
-//! The time as templates write it.
+//! Formats the time for templates.
 
 const MONTHS: [&str; 12] = [
     "January",
@@ -17,7 +17,8 @@ const MONTHS: [&str; 12] = [
 const DAYS: [&str; 7] =
     ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
-/// Python's `strftime` of a time in UTC, as far as templates use it; what is not known stays as it is written.
+/// Python's `strftime` for a time in UTC, limited to the directives that templates use; unknown
+/// directives are copied unchanged.
 pub(super) fn strftime(format: &str, now: u64) -> String {
     let (days, seconds) = (now / 86_400, now % 86_400);
     let (year, month, day) = date(days);
@@ -69,13 +70,13 @@ pub(super) fn strftime(format: &str, now: u64) -> String {
     out
 }
 
-/// Days from 1970 to the first of January of a year.
+/// Number of days from 1970 to January 1 of a year.
 fn days_before(year: u64) -> u64 {
     let past = year - 1;
     past * 365 + past / 4 - past / 100 + past / 400 - 719_162
 }
 
-/// Year, month and day of the Gregorian calendar.
+/// Converts days since 1970 to the year, month and day of the Gregorian calendar.
 fn date(days: u64) -> (u64, u64, u64) {
     let mut year = 1970 + days / 366;
     while days_before(year + 1) <= days {

@@ -1,45 +1,47 @@
 //! DRY, "don't repeat yourself": a penalty on tokens that would continue a repetition.
 //!
 //! If the last `n` tokens have occurred before and `t` came after them, then `t` is penalized by
-//! `multiplier * base^(n - allowed_length)`, for the longest such `n` that is at least `allowed_length`. A sequence breaker
-//! ends a repetition: only tokens after the last breaker count. Introduced by p-e-w in text-generation-webui (pull request
-//! 5677); this is llama.cpp's variant, in which breakers are sequences of tokens.
+//! `multiplier * base^(n - allowed_length)`, for the longest such `n` that is at least
+//! `allowed_length`. A sequence breaker ends a repetition: only tokens after the last breaker
+//! count. Introduced by p-e-w in text-generation-webui (pull request 5677); this is llama.cpp's
+//! variant, in which breakers are sequences of tokens.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
-/// Largest exponent of e that is a finite float.
+/// Largest exponent for which e^x is a finite float.
 const MAX_EXPONENT: f32 = 88.722_84;
-/// Bytes of a breaker that are looked at.
+/// Maximum number of bytes used of a breaker.
 const MAX_BREAKER: usize = 40;
-/// Tokens of a breaker after its first.
+/// Maximum number of tokens of a breaker after its first token.
 const MAX_TAIL: usize = 20;
 
-/// How continuing a repetition is penalized.
+/// Options of the penalty on continuing a repetition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DryOptions {
-    /// Scale of the penalty; 0 switches it off.
+    /// Scale of the penalty; 0 disables it.
     pub multiplier: f32,
-    /// Growth of the penalty with each further repeated token.
+    /// Growth factor of the penalty for each further repeated token.
     pub base: f32,
-    /// Length of the shortest repetition that is penalized.
+    /// Length in tokens of the shortest repetition that is penalized.
     pub allowed_length: usize,
-    /// Number of tokens that are searched, the prompt's among them; `None` searches all.
+    /// Number of tokens to search, including the prompt's; `None` searches all.
     pub window: Option<usize>,
     /// Tokens that end a repetition.
     pub breakers: Breakers,
 }
 
 impl Default for DryOptions {
-    /// llama.cpp's: switched off.
+    /// llama.cpp's defaults, which disable the penalty.
     fn default() -> Self {
         let breakers = Breakers::default();
         Self { multiplier: 0.0, base: 1.75, allowed_length: 2, window: None, breakers }
     }
 }
 
-/// Texts that end a repetition, as tokens: for the first token of a breaker, what may follow it.
+/// Texts that end a repetition, as tokens: maps the first token of a breaker to its possible
+/// remaining tokens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Breakers(HashMap<u32, Vec<Vec<u32>>>);
 
@@ -47,7 +49,8 @@ impl Breakers {
     /// llama.cpp's default texts.
     pub const DEFAULT: [&str; 4] = ["\n", ":", "\"", "*"];
 
-    /// Finds every token that contains one of `texts`, or that ends with the start of one and is followed by the rest.
+    /// Finds every token that contains one of `texts`, or that ends with the start of one; in the
+    /// latter case, the tokens of the rest must follow.
     pub fn new<'a>(
         tokenizer: &Tokenizer,
         texts: impl IntoIterator<Item = &'a str>,
@@ -123,8 +126,9 @@ pub(super) fn penalize(logits: &mut [f32], history: &[u32], options: &DryOptions
     }
 }
 
-/// For each position but the last, the length of the longest common suffix of the tokens up to it and of all tokens: the
-/// Z function of the reversed sequence, in linear time (Gusfield, "Algorithms on Strings, Trees and Sequences", 1.4).
+/// Returns, for each position except the last, the length of the longest common suffix of the
+/// tokens up to that position and all tokens. This is the Z function of the reversed sequence, in
+/// linear time (Gusfield, "Algorithms on Strings, Trees and Sequences", 1.4).
 fn repetitions(tokens: &[u32]) -> Vec<usize> {
     let n = tokens.len();
     let back = |i: usize| tokens[n - 1 - i];

@@ -1,4 +1,4 @@
-//! Which tokens remain to be drawn from: temperature, top-k, top-p, min-p, XTC.
+//! Filters that select the tokens to draw from: temperature, top-k, top-p, min-p, XTC.
 
 use std::cmp::Ordering;
 
@@ -9,18 +9,18 @@ use crate::session::random::Xoshiro256;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     pub token: usize,
-    /// Relative to the likeliest token's, before the temperature.
+    /// Logit relative to that of the most likely token, before the temperature.
     pub logit: f32,
-    /// Proportional to its probability under the temperature; 1 for the likeliest.
+    /// Weight proportional to the probability under the temperature; 1 for the most likely token.
     pub weight: f32,
 }
 
-/// Likelier first, then the lower id.
+/// Orders by decreasing likelihood, then by increasing id.
 fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
     b.weight.total_cmp(&a.weight).then(a.token.cmp(&b.token))
 }
 
-/// Weights relative to the likeliest token's, without tokens too unlikely to ever matter.
+/// Weights relative to the most likely token's, excluding tokens whose probability is negligible.
 pub(super) fn weigh(logits: &[f32], best: f32, temperature: f32) -> Vec<Candidate> {
     const LEAST: f32 = -30.0; // e^-30 of a 10^6 vocabulary: one draw in 10^7
     let relative = logits.iter().map(|logit| logit - best).enumerate();
@@ -30,7 +30,7 @@ pub(super) fn weigh(logits: &[f32], best: f32, temperature: f32) -> Vec<Candidat
         .collect()
 }
 
-/// The candidates that all filters leave, likeliest first.
+/// Applies all filters and returns the remaining candidates, most likely first.
 pub(super) fn filter(
     mut candidates: Vec<Candidate>,
     options: &SamplingOptions,
@@ -58,9 +58,10 @@ pub(super) fn filter(
     candidates
 }
 
-/// XTC (p-e-w, text-generation-webui pull request 6335), as llama.cpp has it: with `xtc_probability`, all candidates but
-/// the last whose probability is at least `xtc_threshold` go. Probabilities are those at temperature 1 among the candidates
-/// that are left. One random number is drawn for every token where XTC can act.
+/// XTC (p-e-w, text-generation-webui pull request 6335), as in llama.cpp: with probability
+/// `xtc_probability`, all candidates whose probability is at least `xtc_threshold` are removed,
+/// except the last of them. Probabilities are at temperature 1 among the remaining candidates. One
+/// random number is drawn for every token at which XTC can act.
 fn exclude_top_choices(
     candidates: &mut Vec<Candidate>,
     options: &SamplingOptions,

@@ -1,4 +1,4 @@
-//! Logarithms of the probabilities that the model itself gives: before bias, penalties, temperature, filters and
+//! Log probabilities of the model itself: before bias, penalties, temperature, filters and
 //! constraints.
 
 /// A token and the natural logarithm of its probability.
@@ -6,22 +6,24 @@
 pub struct Logprob {
     /// The token.
     pub token: u32,
-    /// Logarithm of its probability, 0 at most; negative infinity for a token that the model excludes.
+    /// Logarithm of the token's probability, at most 0; negative infinity for a token that the
+    /// model excludes.
     pub logprob: f32,
 }
 
-/// Logarithms of probabilities at one position.
+/// Log probabilities at one position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logprobs {
     /// The token that was picked.
     pub picked: Logprob,
-    /// The likeliest tokens, likeliest first, then by id.
+    /// The most likely tokens by decreasing likelihood, then by id.
     pub top: Vec<Logprob>,
 }
 
 impl Logprobs {
-    /// Of `token` and of the `top` likeliest tokens, from the logits of all: `logit - ln(sum(exp(logits)))`, where the sum
-    /// is taken in double precision in the order of the vocabulary. A token outside the vocabulary has negative infinity.
+    /// Computes the log probabilities of `token` and of the `top` most likely tokens from the
+    /// logits of all tokens: `logit - ln(sum(exp(logits)))`, where the sum is computed in double
+    /// precision in vocabulary order. A token outside the vocabulary has negative infinity.
     pub fn new(logits: &[f32], token: u32, top: usize) -> Self {
         let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = logits.iter().map(|logit| libm::exp(f64::from(logit - best))).sum();

@@ -1,9 +1,11 @@
-//! The next token from its logits: greedy, or drawn from what filters leave.
+//! Picks the next token from its logits: greedily, or by a draw from the tokens that the filters
+//! leave.
 //!
-//! The steps, each of which its options can switch off: logit bias, repetition, presence and frequency penalties
-//! ([`penalties`]), DRY ([`dry`]), a [`Constraint`]'s mask, then temperature, top-k, top-p and min-p in the order of the
-//! `transformers` library, XTC ([`filters`]), and one draw. The same seed gives the same tokens on every machine. One token is
-//! drawn after the other, so that a token never depends on whether it was drafted.
+//! The steps, each of which can be disabled by its options, are: logit bias, repetition, presence
+//! and frequency penalties ([`penalties`]), DRY ([`dry`]), the mask of a [`Constraint`], then
+//! temperature, top-k, top-p and min-p in the order of the `transformers` library, XTC
+//! ([`filters`]), and one draw. The same seed gives the same tokens on every machine. Tokens are
+//! drawn one at a time, so that a token never depends on whether it was drafted.
 
 pub mod dry;
 mod filters;
@@ -15,7 +17,7 @@ use super::constraint::{Constraint, ConstraintError};
 use super::random::Xoshiro256;
 pub use options::{MAX_BIASES, SamplingOptions};
 
-/// Why tokens cannot be picked.
+/// Reason why tokens cannot be picked.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SamplerError {
@@ -24,12 +26,12 @@ pub enum SamplerError {
     Option {
         /// Name of the option.
         option: &'static str,
-        /// Its value.
+        /// Value of the option.
         found: f32,
-        /// What it may be.
+        /// Allowed values.
         allowed: &'static str,
     },
-    /// A bias is not a number, or infinite.
+    /// A bias is NaN or positive infinity.
     #[error("the logit bias of token {token} is {bias}; allowed: a number, or negative infinity")]
     Bias {
         /// The token.
@@ -43,7 +45,7 @@ pub enum SamplerError {
         /// Number of tokens.
         found: usize,
     },
-    /// The model computed something that is no number.
+    /// The model computed a logit that is NaN or infinite.
     #[error("the logit of token {token} is {value}: the model's weights are damaged or overflow")]
     NotFinite {
         /// The token.
@@ -51,7 +53,7 @@ pub enum SamplerError {
         /// Its logit.
         value: f32,
     },
-    /// No logits.
+    /// There are no logits.
     #[error("there are no logits to pick a token from")]
     Empty,
     /// No token is left.
@@ -59,7 +61,7 @@ pub enum SamplerError {
     Constraint(#[from] ConstraintError),
 }
 
-/// Picks tokens, one after the other.
+/// Picks tokens one at a time.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     options: SamplingOptions,
@@ -67,19 +69,20 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Checks the options.
+    /// Creates a sampler after validating the options.
     pub fn new(options: SamplingOptions) -> Result<Self, SamplerError> {
         options.check()?;
         let random = Xoshiro256::new(options.seed);
         Ok(Self { options, random })
     }
 
-    /// The next token after `history`, at which penalties look.
+    /// Picks the next token after `history`, which the penalties inspect.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32, SamplerError> {
         self.sample_with(logits, history, None)
     }
 
-    /// The next token among those that `constraint` allows. The constraint is not told of it.
+    /// Picks the next token among those that `constraint` allows. The caller must pass the token on
+    /// to the constraint.
     pub fn sample_with(
         &mut self,
         logits: &mut [f32],

@@ -1,39 +1,41 @@
-//! How tokens are picked, checked once.
+//! Sampling options, validated once.
 
 use super::SamplerError;
 use super::dry::DryOptions;
 
-/// Most tokens that [`SamplingOptions::logit_bias`] may name.
+/// Maximum number of tokens in [`SamplingOptions::logit_bias`].
 pub const MAX_BIASES: usize = 65_536;
 
-/// How tokens are picked.
+/// Sampling options.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplingOptions {
-    /// Flattens or sharpens the distribution; 0 always takes the likeliest token.
+    /// Flattens or sharpens the distribution; 0 always picks the most likely token.
     pub temperature: f32,
-    /// Only so many of the likeliest; 0 takes all.
+    /// Number of most likely tokens to keep; 0 keeps all.
     pub top_k: usize,
-    /// The likeliest tokens that together reach this probability; 1 takes all.
+    /// Keeps the most likely tokens that together reach this probability; 1 keeps all.
     pub top_p: f32,
-    /// Tokens at least this likely relative to the likeliest; 0 takes all.
+    /// Keeps tokens at least this likely relative to the most likely token; 0 keeps all.
     pub min_p: f32,
-    /// Probability of excluding top choices at a token (XTC); 0 never does.
+    /// Probability of excluding the top choices at a token (XTC); 0 disables XTC.
     pub xtc_probability: f32,
-    /// Tokens at least this likely are top choices; XTC keeps the least likely of them. Above 0.5 there are never two.
+    /// Minimum probability of a top choice; XTC keeps the least likely top choice. Above 0.5, there
+    /// are never two top choices.
     pub xtc_threshold: f32,
-    /// Divides the logits of recent tokens (multiplies negative ones); 1 changes nothing.
+    /// Divides the logits of recent tokens (multiplies negative ones); 1 disables the penalty.
     pub repetition_penalty: f32,
     /// Subtracted from the logits of recent tokens, once per token; -2 to 2.
     pub presence_penalty: f32,
     /// Subtracted from the logits of recent tokens, once per occurrence; -2 to 2.
     pub frequency_penalty: f32,
-    /// Number of tokens that are recent for the three penalties above, the prompt's among them.
+    /// Number of recent tokens for the three penalties above, including the prompt's tokens.
     pub repetition_window: usize,
     /// Penalty on continuing a repetition ("don't repeat yourself").
     pub dry: DryOptions,
-    /// Added to the logits of tokens before all else; negative infinity bans a token. A token may be named once.
+    /// Added to the logits of tokens before all other steps; negative infinity bans a token. Each
+    /// token may appear once.
     pub logit_bias: Vec<(u32, f32)>,
-    /// Start of the random numbers.
+    /// Seed of the random numbers.
     pub seed: u64,
 }
 
@@ -59,12 +61,12 @@ impl Default for SamplingOptions {
 }
 
 impl SamplingOptions {
-    /// The likeliest token, always.
+    /// Always picks the most likely token.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }
     }
 
-    /// Refuses values out of range.
+    /// Rejects values out of range.
     pub(super) fn check(&self) -> Result<(), SamplerError> {
         let check = |option, found: f32, good: bool, allowed| match good && found.is_finite() {
             true => Ok(()),

@@ -1,10 +1,11 @@
-//! Changes of logits before tokens are filtered: bias, repetition, presence and frequency penalties.
+//! Changes to logits before tokens are filtered: bias, repetition, presence and frequency
+//! penalties.
 
 use std::collections::BTreeMap;
 
 use super::options::SamplingOptions;
 
-/// Adds `logit_bias`. Tokens outside the vocabulary change nothing.
+/// Adds `logit_bias`. Tokens outside the vocabulary are ignored.
 pub(super) fn bias(logits: &mut [f32], options: &SamplingOptions) {
     for &(token, bias) in &options.logit_bias {
         if let Some(logit) = logits.get_mut(token as usize) {
@@ -20,8 +21,8 @@ pub(super) fn bias(logits: &mut [f32], options: &SamplingOptions) {
 /// logit = logit - count * frequency_penalty - presence_penalty
 /// ```
 ///
-/// The order and the window are llama.cpp's; the first line is that of CTRL (arXiv 1909.05858, section 4.1), the second
-/// OpenAI's.
+/// The order and the window are those of llama.cpp; the first line is from CTRL (arXiv 1909.05858,
+/// section 4.1), the second from OpenAI.
 pub(super) fn penalize(logits: &mut [f32], history: &[u32], options: &SamplingOptions) {
     let SamplingOptions { repetition_penalty, presence_penalty, frequency_penalty, .. } = *options;
     if (repetition_penalty, presence_penalty, frequency_penalty) == (1.0, 0.0, 0.0) {

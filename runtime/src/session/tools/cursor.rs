@@ -1,25 +1,25 @@
-//! A position in text that a model has written so far.
+//! Reading position in the text that a model has written so far.
 
 use serde_json::Value;
 
 use super::json::JsonScanner;
 
-/// Stands before the text of a marker that came as a token of its own: a character that is for internal use alone
-/// (Unicode, section 23.7), so that no text can hold it.
+/// Precedes the text of a marker that arrived as a token of its own: a noncharacter reserved for
+/// internal use (Unicode, section 23.7), so that no text can contain it.
 pub(super) const TOKEN: char = '\u{FDD0}';
 
-/// Why reading stops.
+/// Reason why reading stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// The text ends here so far.
+    /// The text so far ends here.
     More,
-    /// It is no call.
+    /// The text is not a call.
     Wrong(&'static str),
 }
 
 pub(super) type Read<T> = Result<T, Stop>;
 
-/// Reads text from left to right.
+/// Reads text from start to end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<'a> {
     text: &'a str,
@@ -40,7 +40,7 @@ impl<'a> Cursor<'a> {
         self.at = self.text.len() - self.rest().trim_start().len();
     }
 
-    /// Whether `literal` follows; then it is read.
+    /// Reads `literal` if it follows, and returns whether it did.
     pub fn take(&mut self, literal: &str) -> Read<bool> {
         let rest = self.rest();
         if rest.starts_with(literal) {
@@ -53,7 +53,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Whether one of `literals` follows; then it is read.
+    /// Reads one of `literals` if it follows, and returns whether it did.
     pub fn take_any(&mut self, literals: &[String]) -> Read<bool> {
         let mut more = false;
         for literal in literals {
@@ -77,7 +77,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The text before one of `ends`, which is read, too. At most `most` bytes.
+    /// Reads the text before one of `ends`, at most `most` bytes, and the end itself. Returns the
+    /// text before the end.
     pub fn until(&mut self, ends: &[&str], most: usize, problem: &'static str) -> Read<&'a str> {
         let rest = self.rest();
         let found = ends.iter().filter_map(|end| Some((rest.find(end)?, end.len()))).min();
@@ -91,7 +92,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads an object or a list and appends it to `out`, as far as it is there.
+    /// Reads an object or a list and appends it to `out`, as far as it has arrived.
     pub fn json(&mut self, out: &mut String) -> Read<()> {
         let mut scanner = JsonScanner::default();
         for next in self.rest().chars() {
@@ -108,7 +109,7 @@ impl<'a> Cursor<'a> {
         Err(Stop::More)
     }
 
-    /// Reads a JSON text.
+    /// Reads a JSON string.
     pub fn json_text(&mut self) -> Read<String> {
         let rest = self.rest();
         if !rest.starts_with('"') {
@@ -119,7 +120,8 @@ impl<'a> Cursor<'a> {
             });
         }
         let mut list = String::new();
-        // The end of a text that stands alone would not be seen: it is read as the element of a list.
+        // The end of a standalone string would not be recognized, so it is read as the element of a
+        // list.
         let mut scanner = JsonScanner::default();
         let _ = scanner.push('[', &mut list); // always good
         let mut escaped = false;
@@ -136,7 +138,7 @@ impl<'a> Cursor<'a> {
         Err(Stop::More)
     }
 
-    /// Reads any JSON value that a comma, a bracket or white space follows.
+    /// Reads any JSON value that is followed by a comma, a bracket or white space.
     pub fn json_value(&mut self) -> Read<Value> {
         let rest = self.rest();
         let wrong = Stop::Wrong("a value is not JSON");

@@ -1,10 +1,10 @@
-//! How families of models write calls, told by the model's chat template.
+//! Formats of tool calls in different model families, detected from the chat template.
 
 use crate::tokenizer::Tokenizer;
 
 use super::cursor::TOKEN;
 
-/// The form in which a model was taught to write calls.
+/// Format in which a model was trained to write calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// DeepSeek-V3, R1 and its distills: a fenced JSON object after the name.
@@ -13,7 +13,7 @@ pub enum Format {
     DeepSeekV31,
     /// DeepSeek-V3.2: tagged parameters in `<｜DSML｜function_calls>`.
     DeepSeekV32,
-    /// DeepSeek-V4: the same in `<｜DSML｜tool_calls>`.
+    /// DeepSeek-V4: tagged parameters in `<｜DSML｜tool_calls>`.
     DeepSeekV4,
     /// Qwen2.5, Qwen3, Hermes: an object with name and arguments in `<tool_call>`.
     Hermes,
@@ -21,7 +21,7 @@ pub enum Format {
     QwenCoder,
     /// GLM-4.5 and later: `<arg_key>` and `<arg_value>`.
     Glm,
-    /// Kimi K2: an object after an identifier that counts calls.
+    /// Kimi K2: an object after an identifier that numbers the calls.
     Kimi,
     /// gpt-oss: a message to `functions.NAME`.
     Harmony,
@@ -33,12 +33,12 @@ pub enum Format {
     MistralNemo,
     /// Mistral Small 3.2 and later: name and object after `[TOOL_CALLS]`.
     Mistral,
-    /// No form of its own: the answer is an object with name and arguments, under a grammar.
+    /// No native format: the answer is an object with name and arguments, enforced by a grammar.
     Generic,
 }
 
 impl Format {
-    /// All of them.
+    /// All formats.
     pub const ALL: [Self; 14] = [
         Self::DeepSeekV3,
         Self::DeepSeekV31,
@@ -56,7 +56,8 @@ impl Format {
         Self::Generic,
     ];
 
-    /// From the text of a chat template; [`Generic`](Self::Generic) where it writes no calls.
+    /// Detects the format from the text of a chat template; [`Generic`](Self::Generic) if it writes
+    /// no calls.
     pub fn of_template(template: &str) -> Self {
         let has = |text: &str| template.contains(text);
         match () {
@@ -79,12 +80,13 @@ impl Format {
         }
     }
 
-    /// A call may begin without the reasoning's end before it: the model forgets it.
+    /// Whether a call may begin without a preceding end of the reasoning, which the model tends to
+    /// omit.
     pub(in crate::session) fn ends_reasoning(self) -> bool {
         self == Self::DeepSeekV4
     }
 
-    /// Parts of the format that may be tokens of their own.
+    /// Parts of the format that may be separate tokens.
     pub(super) fn markers(self) -> &'static [&'static str] {
         match self {
             Self::DeepSeekV3 | Self::DeepSeekV31 => &[
@@ -111,7 +113,7 @@ impl Format {
                 "<|tool_call_argument_begin|>",
                 "<|tool_call_end|>",
             ],
-            // The reasoning is told from the answer by the same markers, as text.
+            // The same markers, as text, separate the reasoning from the answer.
             Self::Harmony | Self::Generic => &[],
             Self::Lfm2 => &["<|tool_call_start|>", "<|tool_call_end|>"],
             Self::Llama3 => &["<|python_tag|>"],
@@ -119,7 +121,7 @@ impl Format {
         }
     }
 
-    /// The texts by which calls begin.
+    /// Texts that begin calls.
     pub(super) fn triggers(self) -> &'static [&'static str] {
         match self {
             Self::DeepSeekV3 | Self::DeepSeekV31 => {
@@ -137,7 +139,7 @@ impl Format {
         }
     }
 
-    /// An answer that begins with `{` (or a recipient, for gpt-oss) may be a call.
+    /// Texts that may begin a call at the start of an answer: `{` (or a recipient, for gpt-oss).
     pub(super) fn begins_answer(self) -> &'static [&'static str] {
         match self {
             Self::Llama3 | Self::Generic => &["{"],
@@ -147,7 +149,7 @@ impl Format {
     }
 }
 
-/// Which markers of a format are tokens of a vocabulary.
+/// Markers of a format that are tokens of a vocabulary.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tokens {
     tokens: Vec<(u32, &'static str)>,
@@ -164,7 +166,7 @@ impl Tokens {
         self.tokens.iter().any(|(id, _)| *id == token)
     }
 
-    /// `literal` as it comes: with [`TOKEN`] before each marker in it that is a token.
+    /// `literal` as it arrives: with [`TOKEN`] before each marker in it that is a token.
     pub fn literal(&self, literal: &str) -> String {
         let mark = |text: String, (_, marker): &(u32, &str)| {
             text.replace(marker, &format!("{TOKEN}{marker}"))
@@ -172,7 +174,8 @@ impl Tokens {
         self.tokens.iter().fold(literal.to_string(), mark)
     }
 
-    /// `literal`, and for DeepSeek's markers the forms in which distilled models write them as plain text.
+    /// `literal` and, for DeepSeek's markers, the forms in which distilled models write them as
+    /// plain text.
     pub fn literals(&self, literal: &str) -> Vec<String> {
         let mut all = vec![self.literal(literal)];
         if literal.contains('▁') {

@@ -1,4 +1,4 @@
-//! Identifiers of calls that nobody can guess.
+//! Unguessable identifiers of calls.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -7,7 +7,7 @@ use super::format::Format;
 
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Makes identifiers, keyed by the system's random numbers (SipHash of a counter).
+/// Generates identifiers, keyed by the system's random numbers (SipHash of a counter).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ids {
     keys: [RandomState; 2],
@@ -15,7 +15,7 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// `call_` and 24 characters, or the nine that Mistral's templates want.
+    /// Returns `call_` and 24 characters, or the nine characters that Mistral's templates require.
     pub fn next(&mut self, format: Format) -> String {
         let (prefix, len) = match format {
             Format::MistralNemo | Format::Mistral => ("", 9),

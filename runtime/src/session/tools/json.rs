@@ -1,12 +1,13 @@
-//! JSON as it comes: accepts objects and lists character by character and says when one is complete or wrong.
+//! Incremental JSON scanner: accepts objects and lists character by character and reports when one
+//! is complete or invalid.
 
-/// Levels of nesting.
+/// Maximum nesting depth.
 const MAX_DEPTH: usize = 128;
 
-/// Follows one object or list.
+/// Scans one object or list.
 #[derive(Clone, Debug, Default)]
 pub(super) struct JsonScanner {
-    /// Closing brackets that are due.
+    /// Closing brackets that are still expected.
     open: Vec<char>,
     state: State,
     number: String,
@@ -14,16 +15,16 @@ pub(super) struct JsonScanner {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
-    /// Before a value.
+    /// A value is expected.
     #[default]
     Value,
-    /// After `[` or `{`: an element, or the end.
+    /// After `[` or `{`: an element or the end is expected.
     First,
-    /// After a comma in an object.
+    /// After a comma in an object: a key is expected.
     Key,
-    /// After a key.
+    /// After a key: a colon is expected.
     Colon,
-    /// After a value: a comma, or the end.
+    /// After a value: a comma or the end is expected.
     After,
     Text {
         key: bool,
@@ -31,25 +32,26 @@ enum State {
     Escape {
         key: bool,
     },
-    /// In `\uXXXX`, with so many digits to come.
+    /// In `\uXXXX`, with this number of digits remaining.
     Code {
         key: bool,
         left: u8,
     },
-    /// In `true`, `false` or `null`, with this to come.
+    /// In `true`, `false` or `null`, with this part remaining.
     Word(&'static str),
     Number,
     Done,
 }
 
 impl JsonScanner {
-    /// The value is complete.
+    /// Whether the value is complete.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Appends `next` to `out` as JSON allows it: line breaks and other control characters within texts, which models write
-    /// as they are, are escaped. `Err` says that `next` cannot come here.
+    /// Appends `next` to `out` as valid JSON: line breaks and other control characters within
+    /// strings, which models write unescaped, are escaped. Returns `Err` if `next` is not allowed
+    /// here.
     pub fn push(&mut self, next: char, out: &mut String) -> Result<(), ()> {
         let in_text = matches!(self.state, State::Text { .. });
         self.step(next)?;
@@ -119,12 +121,12 @@ impl JsonScanner {
         Ok(())
     }
 
-    /// A value's first character.
+    /// Handles the first character of a value.
     fn begin(&mut self, next: char) -> Result<State, ()> {
         let close = match next {
             '{' => '}',
             '[' => ']',
-            // Only objects and lists stand alone: the end of a number would not be seen.
+            // Only objects and lists can stand alone: the end of a number would not be recognized.
             _ if self.open.is_empty() => return Err(()),
             '"' => return Ok(State::Text { key: false }),
             't' => return Ok(State::Word("rue")),
@@ -144,7 +146,7 @@ impl JsonScanner {
     }
 }
 
-/// RFC 8259, section 6.
+/// Whether `text` is a number by RFC 8259, section 6.
 pub(super) fn is_number(text: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let text = text.strip_prefix('-').unwrap_or(text);
@@ -167,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    /// The text that is given out, and how many characters the value has; `None` where it is wrong.
+    /// Returns the output text and the number of characters in the value; `None` if it is invalid.
     fn scan(text: &str) -> Option<(String, usize)> {
         let mut scanner = JsonScanner::default();
         let mut out = String::new();

@@ -1,8 +1,9 @@
-//! Calls of tools: what a model is offered, how it writes calls, and how they are read from its answer.
+//! Tool calls: the offer to the model, the formats of calls, and their parsing from answers.
 //!
-//! [`offer`] reads tools and `tool_choice`; [`Format`] is how a family writes calls, known by its chat template; [`ToolParser`]
-//! takes an answer apart as it streams. [`replay`] keeps what a model wrote for its calls, so that a prompt that holds them
-//! again is the same to the byte.
+//! [`offer`] reads tools and `tool_choice`; [`Format`] is the call format of a model family,
+//! detected from its chat template; [`ToolParser`] splits a streamed answer. [`replay`] stores the
+//! text that a model wrote for its calls, so that a prompt that contains them again is identical to
+//! the byte.
 
 mod cursor;
 mod format;
@@ -17,13 +18,14 @@ mod value;
 
 pub use format::Format;
 pub use replay::Replay;
-/// Parts of a format that may be tokens of their own.
+/// Parts of a format that may be separate tokens.
 #[cfg(feature = "structured")]
 pub(crate) fn markers(format: Format) -> &'static [&'static str] {
     format.markers()
 }
 
-/// The marker by which calls begin; `None` where it is none, or text that is found elsewhere, too.
+/// The marker that begins calls; `None` if there is none, or if it is text that also occurs
+/// elsewhere.
 #[cfg(feature = "structured")]
 pub(crate) fn opening(format: Format) -> Option<&'static str> {
     format.triggers().first().copied().filter(|text| format.markers().contains(text))

@@ -1,24 +1,24 @@
-//! The tools that a model is offered, and whether it has to call one.
+//! The tools offered to a model, and whether it must call one.
 
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-/// Most tools in one offer.
+/// Maximum number of tools in one offer.
 pub const MAX_TOOLS: usize = 512;
-/// Longest name in bytes.
+/// Maximum length of a name in bytes.
 pub const MAX_NAME: usize = 128;
 
-/// Why an offer is refused.
+/// Reason why an offer is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OfferError {
-    /// It has another shape.
+    /// The offer has an unexpected shape.
     #[error("{path}: {problem}")]
     Shape {
-        /// The part that is wrong, as `tools[0].function.name`.
+        /// Path of the invalid part, such as `tools[0].function.name`.
         path: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: String,
     },
     /// `tool_choice` names a tool that is not offered.
@@ -27,7 +27,7 @@ pub enum OfferError {
         /// The name.
         name: String,
     },
-    /// A call is required and nothing can be called.
+    /// A call is required, but there are no tools to call.
     #[error("tool_choice requires a call, but there are no tools")]
     Nothing,
 }
@@ -39,11 +39,11 @@ fn wrong(path: impl Into<String>, problem: impl Into<String>) -> OfferError {
 /// A function that the model may call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tool {
-    /// Its name.
+    /// Name of the function.
     pub name: String,
-    /// JSON schema of its arguments, an object.
+    /// JSON schema of the arguments, an object.
     pub parameters: Value,
-    /// Arguments must be valid under the schema.
+    /// Whether the arguments must be valid under the schema.
     pub strict: bool,
 }
 
@@ -54,8 +54,9 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// From OpenAI's list: `{"type": "function", "function": {"name", "parameters", "strict"}}`, or the same without the inner
-    /// object, as the interface for responses writes it. Tools of other types belong to OpenAI's servers and are left out.
+    /// Parses OpenAI's list: `{"type": "function", "function": {"name", "parameters", "strict"}}`,
+    /// or the same without the inner object, as in the Responses API. Tools of other types run on
+    /// OpenAI's servers and are ignored.
     pub fn from_json(json: &Value) -> Result<Self, OfferError> {
         let list = json.as_array().ok_or_else(|| wrong("tools", "it is not a list"))?;
         if list.len() > MAX_TOOLS {
@@ -96,27 +97,27 @@ impl Tools {
         Ok(Self { list: tools })
     }
 
-    /// All of them.
+    /// Iterates over all tools.
     pub fn iter(&self) -> impl Iterator<Item = &Tool> {
         self.list.iter()
     }
 
-    /// One of them.
+    /// Returns the tool of this name.
     pub fn get(&self, name: &str) -> Option<&Tool> {
         self.list.iter().find(|tool| tool.name == name)
     }
 
-    /// There are none.
+    /// Whether there are no tools.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// The schema of an argument.
+    /// Schema of an argument.
     pub(super) fn argument(&self, tool: &str, argument: &str) -> Option<&Value> {
         self.get(tool)?.parameters.get("properties")?.get(argument)
     }
 
-    /// Those that `choice` leaves.
+    /// Tools that `choice` allows.
     pub fn chosen(&self, choice: &ToolChoice) -> Result<Self, OfferError> {
         let names: &[String] = match choice {
             ToolChoice::None => return Ok(Self::default()),
@@ -136,28 +137,29 @@ impl Tools {
 /// Whether the model may, must or must not call a tool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ToolChoice {
-    /// It calls nothing.
+    /// The model calls no tool.
     None,
-    /// It may.
+    /// The model may call a tool.
     #[default]
     Auto,
-    /// It must call one.
+    /// The model must call a tool.
     Required,
-    /// It must call this one.
+    /// The model must call this tool.
     Named(String),
-    /// It may, or must where `required`, call one of these.
+    /// The model may call one of these tools, or must if `required`.
     Allowed {
-        /// Names.
+        /// Names of the tools.
         names: Vec<String>,
-        /// A call must follow.
+        /// Whether a call is required.
         required: bool,
     },
 }
 
 impl ToolChoice {
-    /// From `"none"`, `"auto"`, `"required"`, `{"type": "function", "function": {"name"}}`, `{"type": "function", "name"}` or
-    /// `{"type": "allowed_tools", "allowed_tools": {"mode", "tools"}}`; Anthropic's `{"type": "any"}`, `{"type": "tool", "name"}`,
-    /// `{"type": "auto"}` and `{"type": "none"}` as well.
+    /// Parses `"none"`, `"auto"`, `"required"`, `{"type": "function", "function": {"name"}}`,
+    /// `{"type": "function", "name"}` or
+    /// `{"type": "allowed_tools", "allowed_tools": {"mode", "tools"}}`, and also Anthropic's
+    /// `{"type": "any"}`, `{"type": "tool", "name"}`, `{"type": "auto"}` and `{"type": "none"}`.
     pub fn from_json(json: &Value) -> Result<Self, OfferError> {
         let name_in = |value: &Value| {
             let name = value["function"]["name"].as_str().or(value["name"].as_str());
@@ -182,7 +184,7 @@ impl ToolChoice {
         }
     }
 
-    /// A call must follow.
+    /// Whether a call is required.
     pub fn is_required(&self) -> bool {
         matches!(self, Self::Required | Self::Named(_) | Self::Allowed { required: true, .. })
     }

@@ -7,17 +7,17 @@ use super::json::is_number;
 use super::read::{Partial, name};
 use super::value;
 
-/// Levels of nesting.
+/// Maximum nesting depth.
 const MAX_DEPTH: usize = 64;
 
-/// `f(a="x", b=[1, None])`.
+/// Reads `f(a="x", b=[1, None])`.
 pub(super) fn call(text: &mut Cursor, call: &mut Partial) -> Read<()> {
     call.name =
         Some(name(text.until(&["("], super::offer::MAX_NAME, "a call has no arguments")?)?);
     arguments(text, call)
 }
 
-/// Llama's `tool.call(a="x")`.
+/// Reads Llama's `tool.call(a="x")`.
 pub(super) fn built_in(text: &mut Cursor, call: &mut Partial) -> Read<()> {
     let found = text.until(&[".call("], super::offer::MAX_NAME, "code calls no tool")?;
     call.name = Some(name(found)?);
@@ -48,7 +48,7 @@ fn arguments(text: &mut Cursor, call: &mut Partial) -> Read<()> {
     }
 }
 
-/// The character that comes next, after white space.
+/// Returns the next character after white space.
 fn peek(text: &mut Cursor) -> Read<char> {
     text.space();
     text.rest().chars().next().ok_or(Stop::More)
@@ -145,7 +145,7 @@ fn string(text: &mut Cursor) -> Read<String> {
     let triple = quote.repeat(3);
     let end = match text.take(&triple) {
         Ok(true) => triple.as_str(),
-        // A text that is empty so far, or three quotes.
+        // An empty string so far, or the start of triple quotes.
         Err(_) if rest.len() < 3 => return Err(Stop::More),
         _ => {
             text.at += 1;
@@ -190,7 +190,7 @@ fn escape(text: &mut Cursor, out: &mut String) -> Read<()> {
         'u' => 4,
         'U' => 8,
         _ => {
-            // Python keeps what is no escape.
+            // Python keeps unknown escapes unchanged.
             out.extend(['\\', next]);
             return Ok(());
         }
@@ -199,7 +199,7 @@ fn escape(text: &mut Cursor, out: &mut String) -> Read<()> {
     let code = text.rest().get(..digits).ok_or(Stop::More)?;
     let mut code = u32::from_str_radix(code, 16).map_err(|_| wrong)?;
     text.at += digits;
-    // A pair of surrogates, as JSON writes it.
+    // A surrogate pair, as JSON writes it.
     if (0xd800..0xdc00).contains(&code) {
         let low = text.rest().get(..6).ok_or(Stop::More)?;
         let low = low.strip_prefix("\\u").and_then(|hex| u32::from_str_radix(hex, 16).ok());

@@ -1,7 +1,8 @@
-//! Reads one call after the other in each format.
+//! Reads calls one after another in each format.
 //!
-//! A call is read from its start whenever there is more text of it, so that streamed and whole answers go through the same
-//! code, and what it gives only grows. [`Reader::next`] says what stands at the start of a text inside a block of calls.
+//! A call is read again from its start whenever more of its text arrives, so that streamed and
+//! whole answers share the same code, and the output only grows. [`Reader::next`] parses the start
+//! of a text inside a block of calls.
 
 use serde_json::Value;
 
@@ -10,18 +11,18 @@ use super::format::{Format, Tokens};
 use super::offer::{MAX_NAME, Tools};
 use super::{python, value};
 
-/// A call, as far as it was read.
+/// A call, as far as it has been read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Partial {
-    /// The identifier that the model wrote.
+    /// Identifier written by the model.
     pub id: Option<String>,
-    /// Complete where it is there.
+    /// Function name, complete if present.
     pub name: Option<String>,
-    /// JSON.
+    /// Arguments as JSON text.
     pub arguments: String,
 }
 
-/// What stands in a block of calls.
+/// An item in a block of calls.
 pub(super) enum Item {
     /// A call.
     Call,
@@ -29,12 +30,12 @@ pub(super) enum Item {
     End,
 }
 
-/// Where a block stands.
+/// State of a block of calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Block {
-    /// The block's own opening marker was read.
+    /// Whether the block's own opening marker was read.
     pub opened: bool,
-    /// Calls in it so far.
+    /// Number of calls in the block so far.
     pub calls: usize,
 }
 
@@ -103,7 +104,7 @@ impl Reader {
         let fence = text.take("```json")?;
         text.space();
         let end = self.tokens.literals("<｜tool▁call▁end｜>");
-        // No arguments at all.
+        // There are no arguments.
         if text.take_any(&end)? {
             call.arguments = "{}".into();
             return Ok(Item::Call);
@@ -120,7 +121,8 @@ impl Reader {
         }
     }
 
-    /// `<｜DSML｜invoke name="F">` with `<｜DSML｜parameter name="P" string="true">text</｜DSML｜parameter>`.
+    /// `<｜DSML｜invoke name="F">` with
+    /// `<｜DSML｜parameter name="P" string="true">text</｜DSML｜parameter>`.
     fn dsml(
         &self,
         text: &mut Cursor,
@@ -202,7 +204,8 @@ impl Reader {
             let key = text.until(&[">"], MAX_NAME, "a parameter's name has no end")?;
             text.take("\n")?;
             let kind = value::Kind::of(tools.argument(&name, key));
-            // A value may hold the end marker itself: the call goes on after the true one.
+            // A value may contain the end marker itself: only after the true end marker does the
+            // call continue.
             let follows = |text: &mut Cursor| {
                 text.space();
                 Ok(text.take("<parameter=")? || text.take("</function>")?)
@@ -256,7 +259,8 @@ impl Reader {
         }
     }
 
-    /// `<|tool_call_begin|>functions.F:0<|tool_call_argument_begin|>{..}<|tool_call_end|>` in a section.
+    /// `<|tool_call_begin|>functions.F:0<|tool_call_argument_begin|>{..}<|tool_call_end|>` in a
+    /// section.
     fn kimi(&self, text: &mut Cursor, block: &mut Block, call: &mut Partial) -> Read<Item> {
         if !block.opened {
             block.opened = true;
@@ -287,7 +291,7 @@ impl Reader {
     /// A message whose header has `to=functions.F`; its text is the arguments.
     fn harmony(&self, text: &mut Cursor, block: &mut Block, call: &mut Partial) -> Read<Item> {
         if block.calls > 0 {
-            // Where this is a token that ends the turn, it does not come.
+            // If this is a token that ends the turn, it does not arrive.
             text.take_any(&["<|call|>", "<|end|>"].map(String::from))?;
             return Ok(Item::End);
         }
@@ -323,7 +327,8 @@ impl Reader {
         Ok(Item::Call)
     }
 
-    /// `{"name": "F", "parameters": {..}}` as the whole answer or after `<|python_tag|>`, and `<function=F>{..}</function>`.
+    /// `{"name": "F", "parameters": {..}}` as the whole answer or after `<|python_tag|>`, and
+    /// `<function=F>{..}</function>`.
     fn llama(
         &self,
         text: &mut Cursor,
@@ -350,7 +355,7 @@ impl Reader {
         self.bare(text, block, tools, call)
     }
 
-    /// Objects that are the answer, with `;` between them.
+    /// Objects that form the answer, separated by `;`.
     fn bare(
         &self,
         text: &mut Cursor,
@@ -371,7 +376,7 @@ impl Reader {
         }
         let mut found = Partial::default();
         let read = named_object(text, &mut found);
-        // Any JSON may have a name: only that of a tool makes it a call.
+        // Any JSON may have a name: it is a call only if the name is that of a tool.
         match &found.name {
             Some(name) if !tools.is_empty() && tools.get(name).is_none() => {
                 return Err(Stop::Wrong("an object names no tool"));
@@ -425,7 +430,7 @@ impl Reader {
     }
 }
 
-/// A name that a function can have.
+/// Reads a valid function name.
 pub(super) fn name(text: &str) -> Read<String> {
     let name = text.trim();
     let allowed = |c: char| c.is_alphanumeric() || "_-.:/".contains(c);
@@ -447,7 +452,7 @@ fn object(text: &mut Cursor, out: &mut String) -> Read<()> {
 /// Reads an object with `name` and `arguments` or `parameters`.
 fn named_object(text: &mut Cursor, call: &mut Partial) -> Read<()> {
     text.expect("{", "a call is not an object")?;
-    // Arguments that come before the name wait for it.
+    // Arguments that precede the name are held until the name is read.
     let (mut name_read, mut arguments) = (None, None::<String>);
     loop {
         text.space();
@@ -477,7 +482,7 @@ fn named_object(text: &mut Cursor, call: &mut Partial) -> Read<()> {
                 match text.rest().chars().next() {
                     Some('{') => text.json(out)?,
                     Some('"') => {
-                        // Some models quote the object.
+                        // Some models write the object as a string.
                         let inner = text.json_text()?;
                         let object =
                             serde_json::from_str::<Value>(&inner).is_ok_and(|v| v.is_object());
@@ -493,7 +498,7 @@ fn named_object(text: &mut Cursor, call: &mut Partial) -> Read<()> {
                 }
                 arguments = Some(out.clone());
             }
-            // Identifiers that come after the name come too late: clients know the call by then.
+            // Identifiers after the name are ignored: clients already know the call by then.
             "id" | "type" => drop(text.json_value()?),
             _ if name_read.is_none() => return Err(Stop::Wrong("an object is no call")),
             _ => drop(text.json_value()?),

@@ -1,8 +1,10 @@
-//! Exact replay: the text that a model wrote for an answer with calls, put into later prompts as it was.
+//! Exact replay: inserts the text that a model wrote for an answer with calls unchanged into later
+//! prompts.
 //!
-//! Clients send calls back as they like: keys in another order, other blanks, other forms of numbers. A template would
-//! render them anew, and all that follows would have to be read again. [`Replay`] remembers answers by the identifiers of their
-//! calls and puts their text back where a message still says the same.
+//! Clients send calls back in forms of their own, with a different order of keys, white space or
+//! number format. A template would render them differently, and everything that follows would have
+//! to be read again. [`Replay`] stores answers by the identifiers of their calls and restores their
+//! text where a message still has the same content.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,17 +14,18 @@ use serde_json::Value;
 use super::stream::Call;
 use crate::session::chat::Message;
 
-/// Most answers that are remembered; the oldest go first.
+/// Maximum number of answers stored; the oldest are removed first.
 pub const MAX_ANSWERS: usize = 100_000;
-/// Most bytes of them.
+/// Maximum total size of the stored answers in bytes.
 pub const MAX_BYTES: usize = 64 << 20;
-/// Stands in for an answer while a conversation is rendered: characters for internal use, which no text of a client keeps.
+/// Placeholder for an answer during the rendering of a conversation: noncharacters for internal
+/// use, which do not survive in a client's text.
 const HOLE: &str = "\u{FDD1}\u{FDD2}";
 
 /// An answer as the model wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Written {
-    /// All of it but the reasoning.
+    /// The whole answer except the reasoning.
     raw: String,
     /// The text outside of calls.
     text: String,
@@ -31,7 +34,7 @@ struct Written {
 }
 
 impl Written {
-    /// Whether a message that a client sends says the same.
+    /// Whether a message from a client has the same content.
     fn is_said_by(&self, message: &Message) -> bool {
         let calls =
             message.tool_calls.as_ref().and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -52,18 +55,19 @@ impl Written {
     }
 }
 
-/// Remembers answers with calls.
+/// Stores answers with calls.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Replay {
-    /// By the identifier of their first call.
+    /// Answers by the identifier of their first call.
     answers: HashMap<String, Written>,
     order: VecDeque<String>,
     bytes: usize,
 }
 
 impl Replay {
-    /// Remembers an answer: its text, its calls, and `raw`, which has both as the model wrote them. Answers without calls, or with one that is not complete, are not
-    /// worth it: templates render text as it is.
+    /// Stores an answer: its text, its calls, and `raw`, which contains both as the model wrote
+    /// them. Answers without calls or with an incomplete call are not stored: templates render text
+    /// unchanged.
     pub fn remember(&mut self, text: &str, calls: &[Call], raw: &str) {
         let Some(first) = calls.first().filter(|_| calls.iter().all(|call| call.complete)) else {
             return;
@@ -83,12 +87,12 @@ impl Replay {
         }
     }
 
-    /// Number of answers.
+    /// Number of stored answers.
     pub fn len(&self) -> usize {
         self.answers.len()
     }
 
-    /// There are none.
+    /// Whether no answers are stored.
     pub fn is_empty(&self) -> bool {
         self.answers.is_empty()
     }
@@ -98,11 +102,12 @@ impl Replay {
         self.answers.get(id).filter(|written| written.is_said_by(message))
     }
 
-    /// Renders a conversation with `render`, and puts answers that are remembered into it as the model wrote them.
+    /// Renders a conversation with `render`, and inserts stored answers as the model wrote them.
     ///
-    /// The conversation is rendered as it is, and with holes as the texts of these answers. Where all that is around the holes
-    /// is the same in both, the holes are filled; else, as with a template that frames calls otherwise than text, the first
-    /// rendering stands.
+    /// The conversation is rendered twice: unchanged, and with placeholders as the texts of these
+    /// answers. If both renderings agree outside the placeholders, the placeholders are filled;
+    /// otherwise, for example if a template frames calls differently from text, the first rendering
+    /// is used.
     pub fn render<E>(
         &self,
         messages: &[Message],
@@ -124,7 +129,7 @@ impl Replay {
     }
 }
 
-/// `holed` with its holes filled, where it agrees with `plain` around them.
+/// Fills the placeholders in `holed`, if it agrees with `plain` around them.
 fn fill(plain: &str, holed: &str, texts: &[&str]) -> Option<String> {
     let around: Vec<&str> = holed.split(HOLE).collect();
     if around.len() != texts.len() + 1 {

@@ -1,4 +1,4 @@
-//! An answer as it streams, taken apart into text and calls.
+//! Splits a streamed answer into text and calls.
 
 use serde_json::{Value, json};
 
@@ -13,34 +13,35 @@ use crate::tokenizer::Tokenizer;
 /// A piece of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToolEvent {
-    /// Text that belongs to no call.
+    /// Text that does not belong to a call.
     Text(String),
-    /// A call begins: its name is complete.
+    /// Start of a call, whose name is complete.
     Begin {
-        /// Number of the call in the answer.
+        /// Index of the call in the answer.
         index: usize,
-        /// Identifier, unguessable but for models that write their own.
+        /// Identifier; unguessable, except for models that write their own.
         id: String,
-        /// The function.
+        /// Name of the function.
         name: String,
     },
-    /// More of a call's arguments, JSON text.
+    /// Continuation of a call's arguments as JSON text.
     Arguments {
-        /// Number of the call.
+        /// Index of the call.
         index: usize,
-        /// The piece.
+        /// Next piece of the JSON text.
         json: String,
     },
-    /// A call is complete.
+    /// End of a call, which is complete.
     End {
-        /// Number of the call.
+        /// Index of the call.
         index: usize,
     },
-    /// What looked like a call is none, and follows as text from its start; a call that began is void.
+    /// The text that looked like a call is not one, and follows as text from its start; a call that
+    /// began is void.
     Malformed {
-        /// Number of the call, where it began.
+        /// Index of the call, if one began.
         index: Option<usize>,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: &'static str,
     },
 }
@@ -50,37 +51,37 @@ pub enum ToolEvent {
 pub struct Call {
     /// Identifier.
     pub id: String,
-    /// The function.
+    /// Name of the function.
     pub name: String,
-    /// Arguments: a JSON object, cut off where the call is not complete.
+    /// Arguments: a JSON object, truncated if the call is incomplete.
     pub arguments: String,
-    /// The model has written all of it.
+    /// Whether the model has written the whole call.
     pub complete: bool,
 }
 
 impl Call {
-    /// As OpenAI's interface writes it.
+    /// Converts the call to the format of OpenAI's API.
     pub fn to_json(&self) -> Value {
         let function = json!({"name": self.name, "arguments": self.arguments});
         json!({"id": self.id, "type": "function", "function": function})
     }
 }
 
-/// A whole answer: the sum of its events.
+/// A whole answer, accumulated from its events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Text outside of calls.
+    /// Text outside calls.
     pub text: String,
-    /// Calls in their order.
+    /// Calls in order.
     pub calls: Vec<Call>,
-    /// What was wrong with calls that became text.
+    /// Problems with calls that became text.
     pub warnings: Vec<&'static str>,
-    /// Numbers of the calls.
+    /// Indices of the calls.
     indices: Vec<usize>,
 }
 
 impl Answer {
-    /// Takes the next event.
+    /// Applies the next event.
     pub fn apply(&mut self, event: &ToolEvent) {
         let of = |indices: &[usize], index| indices.iter().position(|one| *one == index);
         match event {
@@ -110,15 +111,15 @@ impl Answer {
     }
 }
 
-/// A call that was not read to its end.
+/// A call that has not been read to its end.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     index: usize,
-    /// Bytes of its arguments that were given out.
+    /// Number of bytes of the arguments that were emitted.
     sent: usize,
 }
 
-/// Takes an answer apart, in pieces of any size. Feed it text without reasoning.
+/// Splits an answer that arrives in pieces of any size. The input must not contain reasoning.
 #[derive(Clone, Debug)]
 pub struct ToolParser {
     reader: Reader,
@@ -126,26 +127,27 @@ pub struct ToolParser {
     triggers: Vec<String>,
     ids: Ids,
     pending: String,
-    /// Bytes of `pending` at which it is read again: a long call is not read for every token of it.
+    /// Length of `pending` in bytes at which it is read again, so that a long call is not read
+    /// again at every token.
     due: usize,
     block: Option<Block>,
     /// White space before the block.
     space: String,
     open: Option<Open>,
-    /// Calls that began.
+    /// Number of calls that began.
     calls: usize,
-    /// Something but white space was given out as text.
+    /// Whether any text other than white space was emitted.
     spoke: bool,
 }
 
 impl ToolParser {
-    /// For answers of a model. Markers that are tokens of its tokenizer count only where they came as such:
-    /// [`piece`](Self::piece) says so.
+    /// Creates a parser for answers of a model. Markers that are tokens of its tokenizer count only
+    /// if they arrived as such, as marked by [`piece`](Self::piece).
     pub fn new(format: Format, tools: Tools, tokenizer: &Tokenizer) -> Self {
         Self::with(format, tools, Tokens::new(format, tokenizer))
     }
 
-    /// For text of which nothing is known, such as recorded answers.
+    /// Creates a parser for text of unknown tokenization, such as recorded answers.
     pub fn of_text(format: Format, tools: Tools) -> Self {
         Self::with(format, tools, Tokens::default())
     }
@@ -169,28 +171,30 @@ impl ToolParser {
         }
     }
 
-    /// The format.
+    /// Format of the calls.
     pub fn format(&self) -> Format {
         self.reader.format
     }
 
-    /// The text of `token` as [`push`](Self::push) wants it, where it is a marker of the format.
+    /// Returns the text of `token` in the form that [`push`](Self::push) expects, if it is a marker
+    /// of the format.
     pub fn piece(&self, token: u32, text: &str) -> Option<String> {
         self.reader.tokens.is_marker(token).then(|| format!("{TOKEN}{text}"))
     }
 
-    /// A text without the marks that [`piece`](Self::piece) sets.
+    /// Returns a text without the marks set by [`piece`](Self::piece).
     pub fn without_marks(text: &str) -> String {
         text.replace(TOKEN, "")
     }
 
-    /// What `text` makes certain.
+    /// Adds `text` and returns the events that are now certain.
     pub fn push(&mut self, text: &str) -> Vec<ToolEvent> {
         self.pending.push_str(text);
         self.advance(false)
     }
 
-    /// What was held back, when the answer has ended. A call that broke off stays without its end.
+    /// Returns the held-back events at the end of the answer. A call that broke off gets no end
+    /// event.
     pub fn finish(&mut self) -> Vec<ToolEvent> {
         self.advance(true)
     }
@@ -218,7 +222,7 @@ impl ToolParser {
         }
     }
 
-    /// Gives out text up to the next call. Says whether a call may follow at once.
+    /// Emits text up to the next call. Returns whether a call may follow immediately.
     fn text(&mut self, ended: bool, out: &mut Vec<ToolEvent>) -> bool {
         let format = self.reader.format;
         let start = self.pending.trim_start();
@@ -253,7 +257,7 @@ impl ToolParser {
         false
     }
 
-    /// Reads what a block goes on with. Says whether more may follow at once.
+    /// Reads the next item of a block. Returns whether more may follow immediately.
     fn item(&mut self, mut block: Block, ended: bool, out: &mut Vec<ToolEvent>) -> bool {
         if !ended && self.pending.len() < self.due {
             return false;
@@ -285,7 +289,7 @@ impl ToolParser {
                     return false;
                 }
                 self.block = None;
-                // A call that began is cut off there; a block that only lacks its end is whole.
+                // A call that began is cut off there; a block that lacks only its end is complete.
                 if self.open.take().is_some()
                     || (before.calls > 0 && self.pending.trim().is_empty())
                 {
@@ -295,7 +299,7 @@ impl ToolParser {
                 self.malformed("a call breaks off before its name", out)
             }
             Err(Stop::Wrong(_)) if before.calls > 0 && self.open.is_none() => {
-                // After complete calls, something else: text, or a block of its own.
+                // Complete calls are followed by something else: text, or another block.
                 self.block = None;
 
                 true
@@ -307,7 +311,7 @@ impl ToolParser {
         }
     }
 
-    /// What was held for a call becomes text, up to where the next may begin.
+    /// Emits the text that was held for a call as text, up to the possible start of the next call.
     fn malformed(&mut self, problem: &'static str, out: &mut Vec<ToolEvent>) -> bool {
         out.push(ToolEvent::Malformed { index: self.open.take().map(|open| open.index), problem });
         self.pending.insert_str(0, &std::mem::take(&mut self.space));
@@ -324,7 +328,7 @@ impl ToolParser {
         longest.map_or(0, |len| self.pending.len() - text.len() + len)
     }
 
-    /// Gives out what is new of a call.
+    /// Emits the new parts of a call.
     fn report(&mut self, call: &Partial, out: &mut Vec<ToolEvent>) {
         let Some(name) = &call.name else { return };
         let open = match self.open {

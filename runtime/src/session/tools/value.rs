@@ -1,23 +1,24 @@
-//! Arguments that stand between tags, as JSON: typed by the tool's schema.
+//! Converts arguments between tags to JSON, typed by the tool's schema.
 
 use serde_json::Value;
 
 use super::cursor::{Cursor, Read, Stop, TOKEN};
 use crate::session::stop::partial_suffix;
 
-/// What a value may be.
+/// Allowed types of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Text, whatever it looks like.
+    /// Always text.
     Text,
-    /// JSON, and text where it is none.
+    /// JSON, or text if it is not valid JSON.
     Json,
-    /// JSON of one of these types, and else text.
+    /// JSON of one of these types, or otherwise text.
     OneOf(Vec<String>),
 }
 
 impl Kind {
-    /// By the schema of the argument; without one, JSON where it is some.
+    /// Determines the types from the schema of the argument; without a schema, JSON if the text is
+    /// valid JSON.
     pub fn of(schema: Option<&Value>) -> Self {
         let Some(schema) = schema else { return Self::Json };
         let mut types = Vec::new();
@@ -30,7 +31,7 @@ impl Kind {
         }
     }
 
-    /// The value of a text.
+    /// Converts a text to its value.
     fn value(&self, text: &str) -> Value {
         let parsed = || serde_json::from_str::<Value>(text.trim()).ok();
         let as_text = || Value::String(text.into());
@@ -54,7 +55,7 @@ impl Kind {
     }
 }
 
-/// Types that a schema names, in alternatives, too.
+/// Collects the types that a schema names, including those in alternatives.
 fn collect(schema: &Value, types: &mut Vec<String>, depth: usize) {
     match &schema["type"] {
         Value::String(kind) => types.push(kind.clone()),
@@ -86,20 +87,21 @@ fn type_of(value: &Value) -> &'static str {
     }
 }
 
-/// Ends an object.
+/// Closes an object.
 pub(super) fn close(out: &mut String) {
     out.push_str(if out.is_empty() { "{}" } else { "}" });
 }
 
-/// Begins an object, or goes on with it.
+/// Opens an object, or continues it, with a key.
 pub(super) fn key(out: &mut String, key: &str) {
     out.push(if out.is_empty() { '{' } else { ',' });
     out.push_str(&Value::from(key).to_string());
     out.push(':');
 }
 
-/// Reads a value up to `end`, after which `follows` holds, and appends it and its key to `out`: text as it comes, anything
-/// else when it is complete. With `own_lines`, a line break before the end belongs to the end.
+/// Reads a value up to `end`, after which `follows` must hold, and appends its key and value to
+/// `out`: text as it arrives, anything else when it is complete. With `own_lines`, a line break
+/// before the end belongs to the end.
 pub(super) fn read(
     text: &mut Cursor,
     name: &str,
@@ -118,7 +120,7 @@ pub(super) fn read(
         after.at += at + end.len();
         match follows(&mut after) {
             Ok(true) => break (at, true),
-            // The value holds the end marker itself.
+            // The value contains the end marker itself.
             Ok(false) => from = at + end.len(),
             Err(Stop::More) => break (at, false),
             Err(stop) => return Err(stop),
