@@ -1,5 +1,5 @@
-//! Memory, time and bytes of a task, from a model's shape and from rates measured on two shared cores of an AMD EPYC
-//! server (docs/cluster.md has the figures and their sources).
+//! Memory, time and I/O volume of a task, estimated from the shape of the model and from rates
+//! measured on two shared cores of an AMD EPYC server (figures and sources: docs/cluster.md).
 
 use std::fs;
 use std::path::Path;
@@ -14,61 +14,63 @@ use vaquita_runtime::checkpoint::{Config, GgufWeights, Verify, Weights};
 use super::ClusterError;
 use crate::statistics::{STATES_IN_MEMORY, Shape};
 
-/// Weights that one core rounds in a second, with feedback of errors.
+/// Weights that one core quantizes per second, with error feedback.
 const ENCODED: f64 = 9e6;
-/// Multiplications of the forward pass, statistics included, of one core in a second.
+/// Multiplications per second of one core in the forward pass, including the statistics.
 const FORWARD: f64 = 30e9;
-/// Bytes that a task reads or writes in a second: what a network file system gives one of many readers.
+/// Bytes that a task reads or writes per second: per-reader throughput of a network file system
+/// with many readers.
 const STORAGE: f64 = 200e6;
-/// Activations within a layer, and their copies.
+/// Memory for the activations within a layer and their copies, in bytes.
 const ACTIVATIONS: u64 = 768 << 20;
-/// The program, its threads and the texts.
+/// Memory for the program, its threads and the texts, in bytes.
 const PROGRAM: u64 = 384 << 20;
-/// Weights that are encoded side by side.
+/// Number of weights that are encoded concurrently.
 const WEIGHTS_AT_ONCE: u64 = 32 << 20;
 
-/// What one task needs.
+/// Resources of one task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
-    /// Memory.
+    /// Memory, in bytes.
     pub memory_bytes: u64,
-    /// About how long it takes.
+    /// Approximate duration, in seconds.
     pub seconds: u64,
-    /// Bytes that it reads.
+    /// Bytes read.
     pub read_bytes: u64,
-    /// Bytes that it writes.
+    /// Bytes written.
     pub written_bytes: u64,
 }
 
-/// What the tasks of each step need.
+/// Resources of one task in each step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
-    /// A part of the calibration.
+    /// Calibration of one part.
     pub calibrate: Resources,
-    /// Adding them up.
+    /// Merging the parts of the calibration.
     pub merge: Resources,
-    /// A part of the file.
+    /// Quantization of one part of the file.
     pub quantize: Resources,
-    /// Putting them together.
+    /// Joining the parts of the file.
     pub join: Resources,
 }
 
-/// What an estimate goes by.
+/// Inputs of an estimate.
 #[derive(Clone, Copy, Debug)]
 pub struct Amounts {
-    /// Bytes of the model's files.
+    /// Total size of the model's files, in bytes.
     pub model_bytes: u64,
-    /// Tokens of the texts.
+    /// Number of tokens in the texts.
     pub tokens: u64,
-    /// Memory for products, as `--products` has it.
+    /// Memory for products, in bytes, as in `--products`.
     pub products: u64,
-    /// Parts.
+    /// Number of parts.
     pub tasks: usize,
-    /// Cores of a task.
+    /// Cores per task.
     pub cpus: usize,
 }
 
-/// A model's configuration: of a checkpoint, of which `config.json` suffices, or of a GGUF file.
+/// Reads the configuration of a model: of a checkpoint, for which `config.json` suffices, or of a
+/// GGUF file.
 pub fn config(model: &Path) -> Result<Config, ClusterError> {
     if !model.is_dir() {
         return Ok(GgufWeights::open(model, Verify::Never)?.config().clone());
@@ -81,7 +83,7 @@ pub fn config(model: &Path) -> Result<Config, ClusterError> {
 }
 
 impl Estimate {
-    /// Of a model over so many tasks.
+    /// Estimates the resources for a model that is divided into `amounts.tasks` tasks.
     pub fn new(config: &Config, amounts: &Amounts) -> Self {
         let tensors = config.family.tensors(config);
         let layers: Vec<usize> = expert_layers(config).map(|layer| layer.0).collect();
@@ -90,7 +92,8 @@ impl Estimate {
         let of_experts: u64 = specs().map(|spec| expert_parameters(&spec)).sum();
         let parameters = of_trunk + of_experts;
         let per_expert = specs().next().map_or(0, |spec| expert_parameters(&spec));
-        // A token meets all of the trunk but the embedding, and its experts.
+        // A token uses all non-expert weights except the embedding, and the experts that it is
+        // routed to.
         let embedding = config.vocab_size as u64 * config.hidden_size as u64;
         let routed = config.moe.num_experts_per_tok as u64 * per_expert * layers.len() as u64;
         let met = of_trunk.saturating_sub(embedding) + routed;
@@ -111,7 +114,7 @@ impl Estimate {
         let tokens = amounts.tokens / tasks;
         let states = (tokens * config.hidden_size as u64 * 4).min(STATES_IN_MEMORY as u64);
         let threads = amounts.cpus.max(1) as u64 * per_expert * 4;
-        // All of a small model, and samples of a large one.
+        // A small model is read whole, a large one in samples.
         let identity = match amounts.model_bytes {
             bytes @ 0..=READ_WHOLE => bytes,
             bytes => bytes / 512,
@@ -143,7 +146,7 @@ impl Estimate {
     }
 }
 
-/// Sums of a calibration, all of them and those of the largest layer.
+/// Numbers of sums in a calibration: the total, and that of the largest layer.
 fn sums(shape: &Shape) -> (u64, u64) {
     let of = |cols: usize| {
         let products = shape.block.map_or(0, |block| Hessian::packed_len(cols, block));

@@ -1,4 +1,4 @@
-//! How far a workflow has come, from the parts that are there and the journals of those in the making.
+//! Progress of a workflow, from the parts that exist and the journals of those in progress.
 
 use std::path::Path;
 use std::thread;
@@ -8,24 +8,24 @@ use vaquita_quantize::journal;
 
 use super::{ClusterError, Step, Workflow, slurm};
 
-/// Parts of a step that stand for one task's work.
+/// Units of progress per task.
 const WHOLE: u64 = 1000;
-/// Looks in a row that find no task and no output before the work is taken for lost: file systems and schedulers are
-/// seen at different times.
+/// Number of consecutive polls without a task or an output after which the work counts as lost.
+/// File systems and schedulers show changes at different times.
 const LOOKS: usize = 3;
 
-/// How far one step is.
+/// Progress of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// The step.
+    /// Name of the step.
     pub step: &'static str,
-    /// Thousandths of tasks that are done.
+    /// Completed work, in thousandths of a task.
     pub done: u64,
-    /// Thousandths of all its tasks.
+    /// Total work of the step, in thousandths of a task.
     pub total: u64,
 }
 
-/// How far the first step is whose outputs are not all there; `None` where the file is there.
+/// Progress of the first step with missing outputs; `None` if the output file exists.
 pub fn progress(workflow: &Workflow, steps: &[Step]) -> Option<Progress> {
     if workflow.out.exists() {
         return None;
@@ -50,7 +50,8 @@ fn of_task(output: &Path) -> u64 {
     }
 }
 
-/// Waits for the file while Slurm has tasks for it, and fails where it has none and the file is not there.
+/// Waits for the output file while Slurm has tasks for it. Fails if Slurm has none and the file
+/// does not exist.
 pub fn slurm(
     workflow: &Workflow,
     steps: &[Step],

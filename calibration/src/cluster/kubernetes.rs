@@ -1,10 +1,11 @@
-//! Manifests for Kubernetes: a volume claim, and for each step a Job, indexed where it has parts. Kubernetes has no
-//! order of jobs, so an init container of each looks for the outputs of the step before. Where they are not there yet,
-//! the pod ends, which counts as no failure, and another follows later: a pod that waited would keep from the step
-//! before what it needs.
+//! Manifests for Kubernetes: a volume claim, and a Job for each step, indexed if the step has
+//! parts. Kubernetes does not order jobs, so each Job has an init container that checks for the
+//! outputs of the previous step. If they do not exist yet, the pod exits, which does not count as a
+//! failure, and is replaced later: a pod that waited would hold resources that the previous step
+//! needs.
 //!
-//! SIGTERM reaches the program, which ends after its step; the pod that follows goes on from there, since the volume has
-//! what was done.
+//! SIGTERM reaches the program, which exits after the current step. The next pod resumes there,
+//! since completed work is on the volume.
 
 use std::path::{Path, PathBuf};
 
@@ -12,27 +13,27 @@ use serde_json::json;
 
 use super::{ClusterError, STOPPED, Step, Weighing, Workflow};
 
-/// Seconds that a pod gets to finish its step.
+/// Seconds that a pod has to finish its step after SIGTERM.
 const GRACE: u64 = 300;
-/// Failures of one task before the job fails.
+/// Number of failures of one task after which the job fails.
 const RETRIES: u64 = 4;
 
-/// What to ask Kubernetes for.
+/// Options of the manifests.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The container image.
+    /// Container image.
     pub image: String,
-    /// The claim of the volume.
+    /// Name of the volume claim.
     pub claim: String,
-    /// Where pods have the volume; all paths lie below.
+    /// Mount point of the volume in pods; all paths are below it.
     pub mount: PathBuf,
-    /// Bytes of a claim that is to be made; it is there already without.
+    /// Size of the claim to create, in bytes; `None` if the claim exists.
     pub storage: Option<u64>,
-    /// Memory for each task; from the estimate without.
+    /// Memory per task, in bytes; from the estimate if `None`.
     pub memory_bytes: Option<u64>,
 }
 
-/// All manifests, as one YAML stream.
+/// Returns all manifests as one YAML stream.
 pub fn manifests(
     workflow: &Workflow,
     steps: &[Step],
@@ -78,7 +79,7 @@ spec:
 }
 
 fn job(workflow: &Workflow, step: &Step, before: &[PathBuf], options: &Options) -> String {
-    // Names of jobs tell files apart, so that two can be made at the same time.
+    // Job names identify the output file, so that two files can be made at the same time.
     let id = crc32fast::hash(workflow.out.to_string_lossy().as_bytes());
     let name = format!("vaquita-{}-{id:08x}", step.name);
     let memory = options.memory_bytes.unwrap_or(step.resources.memory_bytes / 4 * 5);
@@ -148,7 +149,8 @@ spec:
     )
 }
 
-/// The init step: makes the folder and looks for what the step before makes.
+/// Script of the init container: creates the folder and checks for the outputs of the previous
+/// step.
 fn wait(folder: &Path, before: &[PathBuf]) -> String {
     let quoted = |path: &Path| super::quoted(&path.to_string_lossy());
     let mut script = format!("mkdir -p {}\n", quoted(folder));
@@ -162,7 +164,7 @@ fn wait(folder: &Path, before: &[PathBuf]) -> String {
     script
 }
 
-/// The step's command. `exec` makes it the container's process, which SIGTERM reaches.
+/// Command of the step. `exec` makes it the main process of the container, which receives SIGTERM.
 fn command(workflow: &Workflow, step: &Step) -> String {
     let mut script = String::new();
     if step.tasks.is_some() {
@@ -178,7 +180,7 @@ fn command(workflow: &Workflow, step: &Step) -> String {
     script
 }
 
-/// A text as YAML takes it on one line: as JSON.
+/// Encodes a string as a one-line YAML scalar, in JSON syntax.
 fn yaml(text: &str) -> String {
     json!(text).to_string()
 }

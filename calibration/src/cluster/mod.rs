@@ -1,9 +1,9 @@
-//! Calibrating and quantizing on a cluster whose scheduler is there already: parts as an array of tasks, then a task
-//! that merges or joins them.
+//! Calibration and quantization on a cluster with an existing scheduler: an array of tasks for the
+//! parts, then a task that merges or joins them.
 //!
-//! A [`Workflow`] says what is to be made; [`steps`](Workflow::steps) are its commands, the same for every scheduler.
-//! [`slurm`] writes them as batch scripts and [`kubernetes`] as manifests. [`estimate`] says what tasks need, and
-//! [`follow`] how far they are.
+//! A [`Workflow`] describes the output; [`steps`](Workflow::steps) lists its commands, which are
+//! the same for every scheduler. [`slurm`] writes them as batch scripts and [`kubernetes`] as
+//! manifests. [`estimate`] computes the resources of tasks, and [`follow`] their progress.
 
 pub mod estimate;
 pub mod follow;
@@ -23,12 +23,13 @@ use vaquita_runtime::model::ModelError;
 
 pub use estimate::{Estimate, Resources};
 
-/// Exit code of work that was stopped after a step and goes on when it is run again: `EX_TEMPFAIL`.
+/// Exit code of a run that was stopped after a step and resumes when it is started again:
+/// `EX_TEMPFAIL`.
 pub const STOPPED: u8 = 75;
-/// Tasks of an array, at the most.
+/// Maximum number of tasks of an array.
 pub const MAX_TASKS: usize = 1024;
 
-/// Why there is no workflow.
+/// Error of preparing or running a workflow.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClusterError {
@@ -37,38 +38,38 @@ pub enum ClusterError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
-    /// The model's configuration.
+    /// The configuration of the model is not supported.
     #[error("{path}: {source}")]
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: ConfigError,
     },
-    /// A file is not the JSON it should be.
+    /// A file is not the expected JSON.
     #[error("{path}: {source}")]
     Json {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: serde_json::Error,
     },
-    /// The model is a GGUF file that does not open.
+    /// The model is a GGUF file that cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The model does not run.
+    /// The model is not supported.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// Too many tasks, or none.
+    /// The number of tasks is zero or too large.
     #[error("{found} tasks; allowed: 1 to {MAX_TASKS}")]
     Tasks {
-        /// What was asked for.
+        /// The requested number.
         found: usize,
     },
-    /// A path that scripts cannot have.
+    /// A path that cannot be used in scripts.
     #[error(
         "{path:?} is not UTF-8, or has a line break, a quotation mark, a backslash or a percent sign; choose another path"
     )]
@@ -76,17 +77,17 @@ pub enum ClusterError {
         /// The path.
         path: PathBuf,
     },
-    /// Pods see only their volume.
+    /// A path outside the volume, which is all that pods can access.
     #[error(
         "{path} is not below {mount}, where pods have the volume; name paths as they are there"
     )]
     OutsideVolume {
         /// The path.
         path: PathBuf,
-        /// Where the volume is.
+        /// Mount point of the volume.
         mount: PathBuf,
     },
-    /// The folder of parts has those of other work.
+    /// The folder of parts contains parts of other work.
     #[error(
         "{folder} has parts of other work (other options, texts or tasks); remove it, or choose another output file"
     )]
@@ -99,68 +100,68 @@ pub enum ClusterError {
     Scheduler {
         /// The command.
         command: String,
-        /// What it said.
+        /// Error output of the command.
         message: String,
     },
-    /// Tasks ended without their output.
+    /// Tasks ended without their outputs.
     #[error(
         "no task is left, and these ended without their output: {lost}; see {logs}; the same command runs them alone again"
     )]
     Lost {
-        /// Steps and numbers.
+        /// Names of the steps and numbers of the tasks.
         lost: String,
-        /// Where the logs are.
+        /// Folder of the logs.
         logs: PathBuf,
     },
 }
 
-/// What errors are weighed by.
+/// Source of the error weights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Weighing {
-    /// Nothing.
+    /// No weights.
     None,
-    /// A calibration file that is there.
+    /// An existing calibration file.
     File(PathBuf),
-    /// A calibration that is made first: texts, and options of `calibrate`.
+    /// A calibration that is made first, from texts and options of `calibrate`.
     Text(PathBuf, Vec<String>),
 }
 
-/// What is to be made on a cluster. Paths are absolute, and the same on every machine.
+/// Work to be done on a cluster. Paths are absolute and the same on every machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workflow {
-    /// The program, as tasks start it.
+    /// Program, as tasks start it.
     pub program: String,
-    /// The model to quantize.
+    /// Model to quantize.
     pub model: PathBuf,
-    /// The file to make.
+    /// Output file.
     pub out: PathBuf,
-    /// Parts, each a task.
+    /// Number of parts, each of which is a task.
     pub tasks: usize,
-    /// Cores of a task.
+    /// Cores per task.
     pub cpus: usize,
     /// Options of `quantize`.
     pub options: Vec<String>,
-    /// What errors are weighed by.
+    /// Source of the error weights.
     pub weighing: Weighing,
 }
 
-/// A step: a job, or an array of them, that follows the one before.
+/// A step: a job or an array of tasks that runs after the previous step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Its name.
+    /// Name of the step.
     pub name: &'static str,
-    /// Tasks of the array; `None` where it is one job.
+    /// Number of tasks in the array; `None` for a single job.
     pub tasks: Option<usize>,
-    /// The file that a task makes, where `$task` is its number: text of a shell, quoted.
+    /// Output file of a task, as quoted shell text in which `$task` is the number of the task.
     pub output: String,
-    /// The arguments without `-o` and the output: text of a shell, quoted.
+    /// Arguments without `-o` and the output, as quoted shell text.
     pub arguments: String,
-    /// What a task needs.
+    /// Resources of a task.
     pub resources: Resources,
 }
 
 impl Workflow {
-    /// Refuses what schedulers cannot run.
+    /// Refuses workflows that schedulers cannot run.
     pub fn check(&self) -> Result<(), ClusterError> {
         if !(1..=MAX_TASKS).contains(&self.tasks) {
             return Err(ClusterError::Tasks { found: self.tasks });
@@ -179,23 +180,23 @@ impl Workflow {
         }
     }
 
-    /// The folder of parts, scripts and logs, beside the output.
+    /// Folder of parts, scripts and logs, next to the output.
     pub fn folder(&self) -> PathBuf {
         let name = self.out.file_name().unwrap_or_default().to_string_lossy();
         self.out.with_file_name(format!("{name}.parts"))
     }
 
-    /// The calibration file that is made; `None` where none is.
+    /// Calibration file that the workflow makes; `None` if it makes none.
     pub fn calibration(&self) -> Option<PathBuf> {
         matches!(self.weighing, Weighing::Text(..)).then(|| self.folder().join("c.calibration"))
     }
 
-    /// The part that a task of an array makes.
+    /// Part that a task of an array makes.
     pub fn part(&self, step: &str, task: usize) -> PathBuf {
         self.folder().join(format!("{step}-{task}-of-{}.part", self.tasks))
     }
 
-    /// What every step makes.
+    /// Outputs of all tasks of a step.
     pub fn outputs(&self, step: &Step) -> Vec<PathBuf> {
         match step.name {
             "merge" => self.calibration().into_iter().collect(),
@@ -204,7 +205,7 @@ impl Workflow {
         }
     }
 
-    /// The steps, in the order in which each needs the one before.
+    /// The steps, each of which depends on the previous one.
     pub fn steps(&self, estimate: &Estimate) -> Vec<Step> {
         let folder = quoted(&self.folder().to_string_lossy());
         let count = self.tasks;
@@ -250,7 +251,8 @@ impl Workflow {
         steps
     }
 
-    /// Makes the folder of parts and notes in it what they are of; refuses one with parts of other work.
+    /// Creates the folder of parts and records the workflow in it. Refuses a folder with parts of
+    /// other work.
     pub fn prepare(&self) -> Result<PathBuf, ClusterError> {
         self.check()?;
         let folder = self.folder();
@@ -265,7 +267,7 @@ impl Workflow {
             let text = fs::read(&note).map_err(io(&note))?;
             let found: Option<Self> = serde_json::from_slice(&text).ok();
             let same = found.is_some_and(|found| {
-                // The same work by another build of the program, or on more cores, goes on.
+                // The same work may continue with another build of the program or on more cores.
                 Self { program: self.program.clone(), cpus: self.cpus, ..found } == *self
             });
             if !same {
@@ -279,12 +281,12 @@ impl Workflow {
     }
 }
 
-/// Options, quoted, each after a space.
+/// Quotes options, with a space before each.
 fn words(options: &[String]) -> String {
     options.iter().map(|option| format!(" {}", quoted(option))).collect()
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=+:,@".contains(c);
     match !word.is_empty() && word.chars().all(plain) {

@@ -1,9 +1,10 @@
-//! Batch scripts for Slurm, and submitting them: an array of tasks for each step that has parts, each step after the
-//! one before.
+//! Batch scripts for Slurm and their submission: an array of tasks for each step with parts, each
+//! step after the previous one.
 //!
-//! A script can be submitted again without harm: a task whose output is there ends at once. SIGTERM, which Slurm sends
-//! before it takes a node away or time is over, is passed on; the program ends after its step with exit code
-//! [`STOPPED`], and the task queues itself again, to go on from there.
+//! Scripts are safe to resubmit: a task exits at once if its output exists. Slurm sends SIGTERM
+//! before it reclaims a node or when the time limit approaches; the script forwards it, the program
+//! exits after the current step with exit code [`STOPPED`], and the task requeues itself and
+//! resumes there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,27 +12,27 @@ use std::process::Command;
 
 use super::{ClusterError, STOPPED, Step, Workflow, quoted};
 
-/// Seconds before the end of a task's time at which it is asked to stop.
+/// Seconds before the time limit at which a task is asked to stop.
 const NOTICE: u64 = 300;
-/// Minutes that a task gets at least.
+/// Minimum time limit of a task, in minutes.
 const LEAST_MINUTES: u64 = 30;
 
-/// What to ask Slurm for.
+/// Options of the scripts.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The partition.
+    /// Partition.
     pub partition: Option<String>,
-    /// The account.
+    /// Account.
     pub account: Option<String>,
-    /// A folder on the nodes' own disks where parts are made before they are copied.
+    /// Folder on the local disks of the nodes, in which parts are made before they are copied.
     pub scratch: Option<PathBuf>,
-    /// Minutes for each task; from the estimate without.
+    /// Time limit per task, in minutes; from the estimate if `None`.
     pub minutes: Option<u64>,
-    /// Memory for each task; from the estimate without.
+    /// Memory per task, in bytes; from the estimate if `None`.
     pub memory_bytes: Option<u64>,
 }
 
-/// Writes a script for each step into the workflow's folder and gives their paths.
+/// Writes a script for each step to the workflow's folder and returns their paths.
 pub fn write(
     workflow: &Workflow,
     steps: &[Step],
@@ -48,7 +49,7 @@ pub fn write(
     Ok(paths)
 }
 
-/// The script of a step.
+/// Returns the script of a step.
 pub fn script(workflow: &Workflow, step: &Step, options: &Options) -> String {
     let folder = workflow.folder();
     let name = step.name;
@@ -59,10 +60,10 @@ pub fn script(workflow: &Workflow, step: &Step, options: &Options) -> String {
         ask(format!("array=1-{count}"));
     }
     ask(format!("cpus-per-task={}", workflow.cpus));
-    // A quarter more than estimated.
+    // 25% more than estimated.
     let memory = options.memory_bytes.unwrap_or(step.resources.memory_bytes / 4 * 5);
     ask(format!("mem={}M", memory.div_ceil(1 << 20)));
-    // Three times as long as estimated: a task that needs more stops, and goes on in another turn.
+    // Three times the estimate: a task that needs more stops, is requeued and resumes.
     let minutes = (step.resources.seconds * 3).div_ceil(60).max(LEAST_MINUTES);
     ask(format!("time={}", options.minutes.unwrap_or(minutes)));
     ask(format!("signal=B:TERM@{NOTICE}"));
@@ -126,7 +127,8 @@ fi
     text
 }
 
-/// Makes a part on a node's own disk and copies it; where that fails, as on a full disk, without.
+/// Script that makes a part on the node's local disk and copies it. If that fails, for example on a
+/// full disk, it makes the part in place.
 fn on_scratch(workflow: &Workflow, step: &Step, scratch: &Path) -> String {
     let id = crc32fast::hash(workflow.out.to_string_lossy().as_bytes());
     let work = quoted(&scratch.join(format!("vaquita-{id:08x}-{}", step.name)).to_string_lossy());
@@ -149,8 +151,8 @@ fi
     )
 }
 
-/// Submits all steps whose outputs are not there, each after the one before, and of an array only the tasks that lack
-/// theirs. Gives the numbers of the jobs.
+/// Submits all steps with missing outputs, each after the previous one, and only those tasks of an
+/// array whose outputs are missing. Returns the job ids.
 pub fn submit(
     workflow: &Workflow,
     steps: &[Step],
@@ -162,7 +164,7 @@ pub fn submit(
     }
     for (step, script) in steps.iter().zip(scripts) {
         let missing = missing(workflow, step);
-        // Parts that were merged or joined may be gone.
+        // Parts that were merged or joined may have been deleted.
         let later = match step.name {
             "calibrate" => workflow.calibration().is_some_and(|file| file.exists()),
             _ => false,
@@ -189,13 +191,13 @@ pub fn submit(
     Ok(jobs)
 }
 
-/// The tasks of a step whose outputs are not there, from 1.
+/// Numbers of a step's tasks with missing outputs, from 1.
 pub(super) fn missing(workflow: &Workflow, step: &Step) -> Vec<usize> {
     let outputs = workflow.outputs(step);
     (1..=outputs.len()).filter(|task| !outputs[task - 1].exists()).collect()
 }
 
-/// Jobs that were submitted for this workflow before, as far as Slurm still has them.
+/// Jobs of earlier submissions of this workflow that Slurm still knows.
 pub fn earlier(workflow: &Workflow) -> Result<Vec<String>, ClusterError> {
     let note = workflow.folder().join("jobs");
     let Ok(text) = fs::read_to_string(&note) else { return Ok(Vec::new()) };
@@ -206,7 +208,7 @@ pub fn earlier(workflow: &Workflow) -> Result<Vec<String>, ClusterError> {
     }
 }
 
-/// How many tasks of some jobs are waiting or running.
+/// Number of tasks of the given jobs that are pending or running.
 pub fn waiting(jobs: &[String]) -> Result<usize, ClusterError> {
     let mut tasks = 0;
     for job in jobs {

@@ -89,7 +89,7 @@ fn manifests_are_as_the_api_publishes_them() {
             .validate(document, schema)
             .unwrap_or_else(|error| panic!("{error:#}\n{document:#}"));
     }
-    // The schema is one that refuses.
+    // The schema must reject an invalid manifest.
     let mut wrong = documents[1].clone();
     wrong["spec"]["completionMod"] = "Indexed".into();
     assert!(schemas.validate(&wrong, job).is_err());

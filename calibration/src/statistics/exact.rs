@@ -61,7 +61,7 @@ pub struct ExactStatistics {
     pub experts: BTreeMap<usize, Vec<ExactExpert>>,
 }
 
-/// Inputs that are not finite or above 2^19, or a sum above 2^62.
+/// Error for inputs that are not finite or above 2^19, and for sums above 2^62.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its inputs are not finite, or above 500,000")]
 pub struct OutOfRange;
@@ -115,7 +115,7 @@ impl ExactMoments {
             .try_for_each(|(columns, totals)| tier.run(AddRows { columns, totals, add: triangle }))
     }
 
-    /// Adds another's sums.
+    /// Adds the sums of `other`.
     pub fn merge(&mut self, other: &Self) -> Result<(), OutOfRange> {
         add_to(&mut self.weight, other.weight)?;
         for (mine, other) in
@@ -127,7 +127,7 @@ impl ExactMoments {
         Ok(())
     }
 
-    /// The sums in floating point.
+    /// Converts the sums to floating point.
     pub fn moments(&self, block: Option<usize>) -> Moments {
         let products = block.filter(|_| !self.products.is_empty()).and_then(|block| {
             let sums = self.products.iter().map(|sum| float(*sum) as f32).collect();
@@ -151,7 +151,7 @@ impl ExactExpert {
         self.hidden.add(inputs.hidden, inputs.hidden.len() / tokens, Some(weights), block)
     }
 
-    /// Adds another's sums.
+    /// Adds the sums of `other`.
     pub fn merge(&mut self, other: &Self) -> Result<(), OutOfRange> {
         self.tokens = self.tokens.checked_add(other.tokens).ok_or(OutOfRange)?;
         add_to(&mut self.mass, other.mass)?;
@@ -159,7 +159,7 @@ impl ExactExpert {
         self.hidden.merge(&other.hidden)
     }
 
-    /// The sums in floating point.
+    /// Converts the sums to floating point.
     pub fn moments(&self, block: Option<usize>) -> ExpertMoments {
         let [input, hidden] = [&self.input, &self.hidden].map(|part| part.moments(block));
         ExpertMoments { tokens: self.tokens, mass: float(self.mass), input, hidden }
@@ -167,8 +167,8 @@ impl ExactExpert {
 }
 
 impl ExactStatistics {
-    /// The sums in floating point. Each exact sum is dropped once converted, since it is four times
-    /// as large.
+    /// Converts the sums to floating point. Each exact sum is dropped once converted, since it is
+    /// four times as large.
     pub fn into_statistics(self) -> Statistics {
         let block = self.block;
         let matrices = self.matrices.into_iter();

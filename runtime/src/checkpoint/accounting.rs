@@ -1,12 +1,12 @@
 //! Accounts for every tensor of a file or folder: it is used, known to be dispensable, or an error.
-//! A network that passes over a tensor it does not know computes wrong numbers without a word.
+//! A network that ignores an unknown tensor would silently compute wrong numbers.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use super::{Config, ExpertId, LayerId, Projection, WeightsError, kv_b};
 
-/// Tensors that no network needs, by the ends of their names, with the reason.
+/// Tensors that no network needs, by name suffix, with the reason.
 const DISPENSABLE: [(&str, &str); 7] = [
     ("rotary_emb.inv_freq", "the configuration states the frequencies"),
     ("attn_rot_embd.weight", "the same in old GGUF files"),
@@ -36,7 +36,7 @@ pub fn account<'a>(
     Err(WeightsError::Unused { path: path.to_path_buf(), names })
 }
 
-/// The names that tensors of a model have in GGUF.
+/// Names of a model's tensors in GGUF.
 pub(super) struct GgufNames<'a> {
     config: &'a Config,
     expert_major: bool,
@@ -62,7 +62,7 @@ impl<'a> GgufNames<'a> {
         self.others.contains(name) || (self.expert_major && self.is_record(name))
     }
 
-    /// Whether it is the record of an expert: `blk.LAYER.ffn_expert.EXPERT`.
+    /// Whether a name is that of an expert's record: `blk.LAYER.ffn_expert.EXPERT`.
     fn is_record(&self, name: &str) -> bool {
         let numbers = name.strip_prefix("blk.").and_then(|rest| rest.split_once(".ffn_expert."));
         let Some((layer, expert)) = numbers else { return false };
@@ -77,7 +77,7 @@ impl<'a> GgufNames<'a> {
     }
 }
 
-/// The first few of some names, and how many more there are.
+/// Lists the first few names, and the number of the others.
 pub(super) fn listed(names: &[String]) -> String {
     const SHOWN: usize = 3;
     let shown = names[..names.len().min(SHOWN)].join(", ");

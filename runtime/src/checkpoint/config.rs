@@ -29,7 +29,7 @@ pub struct Config {
     pub rope: RopeConfig,
     /// Width of the feed-forward of layers without experts.
     pub intermediate_size: usize,
-    /// Biases of that feed-forward.
+    /// Biases of the feed-forward of layers without experts.
     pub mlp_bias: Bias,
     /// Activation between gate, up and down.
     pub activation: Activation,
@@ -61,7 +61,7 @@ pub struct GroupedConfig {
     pub qkv_bias: Bias,
     /// Bias of the output projection.
     pub output_bias: Bias,
-    /// Limit to which queries, keys and values are cut off, either way (OLMo).
+    /// Bound to which the magnitudes of queries, keys and values are clamped (OLMo).
     pub clip_qkv: Option<f32>,
     /// Norms of queries and keys.
     pub qk_norm: QkNorm,
@@ -79,11 +79,11 @@ pub struct GroupedConfig {
 /// Whether matrices have biases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bias {
-    /// They have none.
+    /// No biases.
     None,
-    /// Each matrix has one.
+    /// Every matrix has a bias.
     Required,
-    /// The configuration does not say: a matrix has one where its tensor is stored.
+    /// The configuration does not say: a matrix has a bias if its tensor is stored.
     IfStored,
 }
 
@@ -178,7 +178,7 @@ pub enum RopeScaling {
     None,
     /// All frequencies are divided by a factor (position interpolation, arXiv 2306.15595).
     Linear {
-        /// How much longer the context became.
+        /// Ratio of the extended to the trained context.
         factor: f32,
     },
     /// YaRN.
@@ -216,7 +216,7 @@ pub struct YarnConfig {
     pub mscale: f32,
     /// Scale of the attention's temperature.
     pub mscale_all_dim: f32,
-    /// Factor on the rotated vectors, where a checkpoint states one instead of leaving it to
+    /// Factor on the rotated vectors, if a checkpoint states it instead of deriving it from
     /// `mscale`.
     pub attention_factor: Option<f32>,
     /// Whether the bounds of the ramp between kept and interpolated frequencies are rounded to

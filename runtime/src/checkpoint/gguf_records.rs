@@ -12,7 +12,7 @@ use super::{Expert, ExpertSpec, Projection, WeightsError};
 use crate::bytes::{Bytes, Pages};
 use crate::gguf::TensorInfo;
 
-/// Bytes of a file that are read together.
+/// Contiguous bytes of a file that are read together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Index of the file in a split model.
@@ -25,7 +25,7 @@ pub struct Extent {
     pub needed: usize,
     /// Offset in memory, at the start of a page.
     pub at: usize,
-    /// Offset of the wanted bytes within those read.
+    /// Offset of the requested bytes within the bytes read.
     pub skip: usize,
 }
 
@@ -44,7 +44,7 @@ impl Extent {
         self.at + self.len
     }
 
-    /// The wanted bytes of `pages`, once the extent was read.
+    /// The requested bytes in `pages`, once the extent has been read.
     fn wanted(&self, pages: &Bytes) -> Option<Bytes> {
         pages.slice(self.at + self.skip..self.at + self.needed)
     }
@@ -61,7 +61,7 @@ impl Extent {
 pub struct Record {
     /// The extents to read.
     extents: Vec<Extent>,
-    /// Index of the tensor that is this record, if it has a checksum of its own.
+    /// Index of the tensor that is this record, if it has its own checksum.
     tensor: Option<usize>,
 }
 

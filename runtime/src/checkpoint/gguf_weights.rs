@@ -52,7 +52,7 @@ pub enum OpenError {
         /// The problem.
         source: ConfigError,
     },
-    /// Its tensors are not those of its configuration.
+    /// The tensors do not match the configuration.
     #[error(transparent)]
     Tensors(#[from] WeightsError),
     /// The `vaquita.*` metadata is invalid.
@@ -133,8 +133,8 @@ impl GgufWeights {
         &self.gguf
     }
 
-    /// Routes tokens to `active` experts from now on, instead of as many as the model was trained
-    /// with. If `active` is zero or larger than that, returns the trained number as the error.
+    /// Routes tokens to `active` experts from now on, instead of the trained number. If `active` is
+    /// zero or larger than the trained number, returns the latter as the error.
     pub fn set_active_experts(&mut self, active: usize) -> Result<(), usize> {
         let trained = self.config.moe.num_experts_per_tok;
         if active == 0 || active > trained {

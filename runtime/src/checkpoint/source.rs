@@ -31,7 +31,7 @@ struct Part {
     buffered: File,
     /// Opened for direct reads; `None` if the file system does not support them.
     direct: Option<File>,
-    /// Whether a direct read was refused, after which no more are tried.
+    /// Whether a direct read was refused, after which no more are attempted.
     refused: AtomicBool,
     /// Length and modification time on opening.
     state: FileState,
@@ -112,7 +112,7 @@ fn changed(path: &Path) -> io::Error {
     io::Error::other(format!("{}: {problem}", path.display()))
 }
 
-/// Reads until `needed` bytes are there. A short read is continued from the last whole `unit`.
+/// Reads until `needed` bytes have been read. A short read is continued from the last whole `unit`.
 fn read_at_least(
     file: &File,
     offset: u64,
@@ -147,7 +147,7 @@ pub(crate) fn open_direct(_path: &Path) -> Option<File> {
     None
 }
 
-/// Advises the system to drop cached pages of what was read: the cached copy is useless, and would
+/// Advises the system to drop cached pages of the data read: the cached copy is useless and would
 /// count against a cgroup's limit. A system that ignores the advice drops the pages when it needs
 /// the memory.
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -30,7 +30,7 @@ pub enum WeightsError {
         /// The tensors.
         names: Vec<String>,
     },
-    /// A number that is none.
+    /// A value that is NaN or infinite.
     #[error(
         "{name} gives a number that is NaN or infinite; the model is damaged, or was made from a damaged one: copy or quantize it again"
     )]

@@ -1,7 +1,7 @@
-//! Tokens that are recognised in the text itself.
+//! Added tokens, which are matched in the text itself.
 //!
-//! The `tokenizers` crate numbers added tokens by its own count. [`Declared`] stands in for the model there and gives
-//! each the id that the file declares.
+//! The `tokenizers` crate assigns ids to added tokens by its own count. [`Declared`] takes the
+//! place of the model there and returns the id that the file declares for each.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::error::TokenizerError;
 
 use super::definition::{Definition, Ids};
 
-/// Added tokens with all of them recognised, and with control tokens left as text.
+/// Matchers of added tokens: one for all of them, and one that leaves control tokens as text.
 pub(super) struct AddedTokens {
     all: AddedVocabulary,
     uncontrolled: AddedVocabulary,
@@ -38,7 +38,7 @@ impl AddedTokens {
         Ok(Self { all, uncontrolled })
     }
 
-    /// What recognises tokens in a text; control tokens only where `special`.
+    /// Returns the matcher of added tokens in a text; it matches control tokens only if `special`.
     pub(super) fn recogniser(&self, special: bool) -> &AddedVocabulary {
         if special { &self.all } else { &self.uncontrolled }
     }
@@ -51,7 +51,7 @@ impl AddedTokens {
         self.all.get_added_tokens_decoder().get(&id)
     }
 
-    /// All of them, in the order of their ids.
+    /// Iterates over all added tokens by ascending id.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &AddedToken)> {
         let mut tokens: Vec<_> =
             self.all.get_added_tokens_decoder().iter().map(|(id, token)| (*id, token)).collect();
@@ -60,7 +60,7 @@ impl AddedTokens {
     }
 }
 
-/// A token of which the normalizer leaves nothing would be found everywhere.
+/// Refuses tokens that the normalizer reduces to nothing: they would match everywhere.
 fn check_normalized(
     token: &AddedToken,
     normalizer: Option<&NormalizerWrapper>,
@@ -76,7 +76,7 @@ fn check_normalized(
     Err(TokenizerError::value("an added token", format!("{:?}", token.content), allowed))
 }
 
-/// A model that knows ids and nothing else.
+/// A model that only maps tokens to ids.
 struct Declared<'a>(&'a Ids);
 
 impl Model for Declared<'_> {

@@ -1,11 +1,11 @@
-//! How the texts of tokens stand for bytes.
+//! Representation of bytes in the texts of tokens.
 //!
-//! Byte-level BPE (GPT-2 and after) writes every byte as one printable character. SentencePiece's BPE writes text,
-//! with `▁` for a space and `<0x0A>` for a byte that no other token has.
+//! Byte-level BPE (GPT-2 and later) writes each byte as one printable character. SentencePiece BPE
+//! writes text, with `▁` for a space and `<0x0A>` for a byte that is not in any other token.
 
 use std::sync::LazyLock;
 
-/// How the tokens of a vocabulary are written.
+/// Notation of the tokens in a vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Alphabet {
     /// One character per byte.
@@ -14,7 +14,8 @@ pub(super) enum Alphabet {
     ByteFallback,
 }
 
-/// The character of each byte: itself where that is printable, else the next one from U+0100 on.
+/// Character of each byte: the byte itself if it is printable, otherwise the next unused one from
+/// U+0100 on.
 static CHARS: LazyLock<[char; 256]> = LazyLock::new(|| {
     let mut chars = ['\0'; 256];
     let mut next = 0x100u32;
@@ -30,7 +31,7 @@ static CHARS: LazyLock<[char; 256]> = LazyLock::new(|| {
     chars
 });
 
-/// The byte of each character below U+0144.
+/// Byte of each character below U+0144.
 static BYTES: LazyLock<[Option<u8>; 0x144]> = LazyLock::new(|| {
     let mut bytes = [None; 0x144];
     for (byte, &char) in (0..=255u8).zip(CHARS.iter()) {
@@ -39,7 +40,7 @@ static BYTES: LazyLock<[Option<u8>; 0x144]> = LazyLock::new(|| {
     bytes
 });
 
-/// The character that stands for a byte in byte-level BPE.
+/// Returns the character for a byte in byte-level BPE.
 pub(super) fn byte_to_char(byte: u8) -> char {
     CHARS[usize::from(byte)]
 }
@@ -48,7 +49,7 @@ fn char_to_byte(char: char) -> Option<u8> {
     BYTES.get(char as usize).copied().flatten()
 }
 
-/// The token that stands for a byte in BPE with byte fallback.
+/// Returns the token for a byte in BPE with byte fallback.
 pub(super) fn fallback_token(byte: u8) -> String {
     format!("<0x{byte:02X}>")
 }
@@ -60,10 +61,10 @@ fn fallback_byte(token: &str) -> Option<u8> {
 }
 
 impl Alphabet {
-    /// The bytes that a token stands for.
+    /// Returns the bytes of a token.
     pub(super) fn bytes(self, token: &str) -> Vec<u8> {
         match self {
-            // A token with characters outside the alphabet is plain text.
+            // A token with characters outside the alphabet is literal text.
             Self::ByteLevel => {
                 let bytes: Option<Vec<u8>> = token.chars().map(char_to_byte).collect();
                 bytes.unwrap_or_else(|| token.as_bytes().to_vec())

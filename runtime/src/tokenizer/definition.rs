@@ -1,4 +1,4 @@
-//! What a tokenizer is, as tokenizer.json writes it, and what must hold for it.
+//! Tokenizer definition in the format of tokenizer.json, and its validation.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -14,7 +14,7 @@ use super::alphabet::{Alphabet, fallback_token};
 use super::limits;
 use super::pre_tokenizer::PreTokenizer;
 
-/// A tokenizer.json.
+/// Contents of a tokenizer.json.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Definition {
     #[serde(default = "version")]
@@ -30,7 +30,7 @@ fn version() -> String {
     "1.0".into()
 }
 
-/// What happens before and after the model.
+/// Processing steps before and after the model.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(super) struct Steps {
     #[serde(default)]
@@ -43,7 +43,7 @@ pub(super) struct Steps {
     pub decoder: Option<Value>,
 }
 
-/// A token that is recognised in the text itself, before any cutting.
+/// A token that is matched in the text itself, before the text is split.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Added {
     pub id: u32,
@@ -51,7 +51,7 @@ pub(super) struct Added {
     pub token: AddedToken,
 }
 
-/// BPE.
+/// BPE model.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Model {
     #[serde(rename = "type", default)]
@@ -75,7 +75,7 @@ pub(super) struct Model {
     pub merges: Vec<Merge>,
 }
 
-/// Tokens and ids, in the order of the file; a token that is there twice is there twice.
+/// Tokens and ids in file order; duplicates are kept.
 #[derive(Debug, Default)]
 pub(super) struct Vocabulary(pub Vec<(String, u32)>);
 
@@ -111,7 +111,7 @@ impl Serialize for Vocabulary {
     }
 }
 
-/// Two tokens that become one: `["a", "b"]`, or `"a b"` in older files and in GGUF.
+/// Two tokens that merge into one: `["a", "b"]`, or `"a b"` in older files and in GGUF.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(try_from = "MergeJson")]
 pub(super) struct Merge(pub String, pub String);
@@ -135,7 +135,7 @@ impl TryFrom<MergeJson> for Merge {
 }
 
 impl Merge {
-    /// Two tokens with a space between them.
+    /// Parses two tokens separated by a space.
     pub(super) fn parse(text: &str) -> Result<Self, TokenizerError> {
         match text.split_once(' ') {
             Some((a, b)) if !a.is_empty() && !b.is_empty() && !b.contains(' ') => {
@@ -150,16 +150,16 @@ impl Merge {
     }
 }
 
-/// A token for a message.
+/// Formats a token for a message.
 pub(super) fn shown(token: &str) -> String {
     format!("{:?}", token.chars().take(80).collect::<String>())
 }
 
-/// Ids of all tokens, those of the model and those that are added.
+/// Ids of all tokens, from the model and added.
 pub(super) type Ids = HashMap<String, u32>;
 
 impl Definition {
-    /// Checks everything but the regexes, and returns the ids of all tokens.
+    /// Checks everything except the regexes, and returns the ids of all tokens.
     pub(super) fn check(&self) -> Result<Ids, TokenizerError> {
         self.check_model()?;
         self.check_added()?;
@@ -186,7 +186,7 @@ impl Definition {
             if !added.insert(&token.content) {
                 return Err(duplicate(what(), *id));
             }
-            // It may be in the model's vocabulary too, with the same id.
+            // The token may also be in the model's vocabulary, with the same id.
             match ids.insert(token.content.clone(), *id) {
                 Some(other) if other != *id => {
                     let allowed = format!("id {other}, which the model has for it");
@@ -205,7 +205,7 @@ impl Definition {
         let refuse = |what: &str, found: String, allowed: &str| {
             Err(TokenizerError::value(format!("model.{what}"), found, allowed))
         };
-        // Files from before the key was written hold BPE.
+        // Older files omit the key; they contain BPE.
         if let Some(kind) = model.kind.as_deref().filter(|kind| *kind != "BPE") {
             return refuse("type", shown(kind), "BPE");
         }
@@ -231,7 +231,7 @@ impl Definition {
     }
 
     fn check_added(&self) -> Result<(), TokenizerError> {
-        // A token that takes the spaces after it would run into one that begins with them.
+        // A token that strips the spaces after it would overlap one that begins with spaces.
         let strips = self.added_tokens.iter().any(|added| added.token.rstrip);
         let spaced = self.added_tokens.iter().find(|added| {
             let content = &added.token.content;
@@ -248,7 +248,7 @@ impl Definition {
         }
     }
 
-    /// How the vocabulary is written, and which characters of the alphabet no token has.
+    /// Returns the alphabet of the vocabulary, and the characters of that alphabet without a token.
     pub(super) fn alphabet(
         &self,
         ids: &Ids,

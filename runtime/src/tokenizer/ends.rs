@@ -1,9 +1,9 @@
-//! Tokens by which a turn ends, by their names: many files name one of several, or the one that ends a text, or type them
-//! as what a user may write.
+//! Names of tokens that end a turn. Many files state only one of several, or the one that ends a
+//! text, or mark them as tokens that users may write.
 
 use super::Tokenizer;
 
-/// Names of all families.
+/// End-of-turn names of all families.
 const NAMES: [&str; 28] = [
     "<|im_end|>",
     "<|eot_id|>",
@@ -34,12 +34,13 @@ const NAMES: [&str; 28] = [
     "<|role_end|>",
     "<|eos|>",
 ];
-/// Names of what begins a turn that is not the assistant's.
+/// Names of tokens that begin a turn of another role than the assistant.
 const BEGINNINGS: [&str; 3] = ["<|user|>", "<|observation|>", "<｜User｜>"];
-/// Messages of these vocabularies end with `<|end|>`, and others follow.
+/// Names that identify vocabularies in which `<|end|>` ends a message and more messages follow.
 const IN_MESSAGES: [&str; 2] = ["<|return|>", "<|flush|>"];
 
-/// The ids of such tokens. A token that text is made of counts only where no text has its name by chance.
+/// Returns the ids of these tokens. A normal token counts only if its name cannot occur in text by
+/// chance.
 pub(super) fn by_name(tokenizer: &Tokenizer) -> Vec<u32> {
     let is_token = |name: &str, id: u32| {
         tokenizer.added.get(id).is_some() || name.starts_with("<|") || name.starts_with("<｜")

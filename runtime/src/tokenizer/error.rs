@@ -1,10 +1,10 @@
-//! What can be wrong with a tokenizer, or with a text for it.
+//! Errors of tokenizers and of texts passed to them.
 
 use std::path::PathBuf;
 
 use crate::gguf::GgufError;
 
-/// What is wrong with a tokenizer. Messages name the key, what was found and what is allowed.
+/// Error of a tokenizer. Messages state the key, the value found and the values allowed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerError {
@@ -13,7 +13,7 @@ pub enum TokenizerError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: std::io::Error,
     },
     /// A file cannot be used.
@@ -21,10 +21,10 @@ pub enum TokenizerError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The problem.
         source: Box<TokenizerError>,
     },
-    /// A folder without a tokenizer.
+    /// The folder does not contain a tokenizer.
     #[error(
         "{folder} has no tokenizer: copy tokenizer.json, tiktoken.model or tokenizer.model from where the model came from"
     )]
@@ -32,37 +32,37 @@ pub enum TokenizerError {
         /// The folder.
         folder: PathBuf,
     },
-    /// Not the JSON that is expected.
+    /// The JSON is not that of a tokenizer.
     #[error("not valid JSON for a tokenizer: {0}")]
     Json(#[from] serde_json::Error),
-    /// Metadata of another type than expected.
+    /// Metadata has an unexpected type.
     #[error(transparent)]
     Metadata(#[from] GgufError),
-    /// A key that must be there is not.
+    /// A required key is missing.
     #[error("metadata {key} is missing; the file holds no tokenizer: convert it again")]
     Missing {
         /// The key.
         key: &'static str,
     },
-    /// A value is outside what is allowed.
+    /// A value is not allowed.
     #[error("{what} is {found}; allowed: {allowed}")]
     Value {
-        /// Which value.
+        /// Name of the value.
         what: String,
-        /// What it is.
+        /// The value found.
         found: String,
-        /// What may be there.
+        /// The values allowed.
         allowed: String,
     },
-    /// A regex cannot be compiled, or uses what is not allowed.
+    /// A regex cannot be compiled, or uses a feature that is not allowed.
     #[error("the regex {pattern:?} of the pre-tokenizer cannot be used: {reason}")]
     Regex {
         /// The regex.
         pattern: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// A regex takes too long on a text.
+    /// A regex takes too long for a text.
     #[error(
         "the regex {pattern:?} of the pre-tokenizer gave up on the text: {reason}; \
          shorten the text, or use a model whose tokenizer is known"
@@ -70,16 +70,16 @@ pub enum TokenizerError {
     Split {
         /// The regex.
         pattern: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The text is longer than its tokens may be.
+    /// The text exceeds the allowed number of tokens.
     #[error("the text has more than {most} tokens")]
     TooLong {
-        /// Tokens it may have.
+        /// Maximum number of tokens.
         most: usize,
     },
-    /// The vocabulary cannot say what is in the text.
+    /// The vocabulary cannot represent a byte of the text.
     #[error("the vocabulary has no token for the byte {byte:#04x}, which is in the text")]
     Byte {
         /// The byte.
@@ -99,12 +99,13 @@ impl TokenizerError {
         Self::Value { what: what.into(), found: found.into(), allowed: allowed.into() }
     }
 
-    /// The same error, of a file.
+    /// Wraps the error with the path of the file.
     pub(super) fn of_file(self, path: impl Into<PathBuf>) -> Self {
         Self::File { path: path.into(), source: Box::new(self) }
     }
 
-    /// An error that went through the `tokenizers` crate: ours, or one of its own.
+    /// Converts an error returned by the `tokenizers` crate: one of ours that it passed through, or
+    /// its own.
     pub(super) fn from_crate(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
         match error.downcast::<Self>() {
             Ok(ours) => *ours,

@@ -1,4 +1,4 @@
-//! A tokenizer from a checkpoint's folder.
+//! Reads a tokenizer from a checkpoint folder.
 
 use std::fs::File;
 use std::io::Read;
@@ -23,7 +23,7 @@ pub(super) fn read(folder: &Path) -> Result<Tokenizer, TokenizerError> {
         tokenizer.end_with(ends(&generation, &tokenizer).map_err(|e| e.of_file(path))?);
     }
 
-    // Newer checkpoints keep the template apart, and this file then wins.
+    // Newer checkpoints store the template in a separate file, which takes precedence.
     let path = folder.join("chat_template.jinja");
     if path.exists() {
         let template = bytes(&path, limits::TEMPLATE_BYTES)?;
@@ -35,15 +35,15 @@ pub(super) fn read(folder: &Path) -> Result<Tokenizer, TokenizerError> {
     Ok(tokenizer)
 }
 
-/// Whether a folder has any of the files that [`read`] takes for a tokenizer.
+/// Whether a folder contains any of the files from which [`read`] reads a tokenizer.
 pub(super) fn exists(folder: &Path) -> bool {
     FILES.iter().any(|file| folder.join(file).exists())
 }
 
-/// What a tokenizer is read from; the first that is there.
+/// Files that define a tokenizer, by precedence.
 const FILES: [&str; 3] = ["tokenizer.json", "tiktoken.model", "tokenizer.model"];
 
-/// The vocabulary, and what begins and ends a text where the file says it.
+/// Reads the vocabulary, and the tokens that begin and end a text if the file states them.
 fn model(folder: &Path, config: &Value) -> Result<Tokenizer, TokenizerError> {
     let Some(file) = FILES.into_iter().find(|file| folder.join(file).exists()) else {
         return Err(TokenizerError::NoTokenizer { folder: folder.into() });
@@ -60,13 +60,14 @@ fn model(folder: &Path, config: &Value) -> Result<Tokenizer, TokenizerError> {
         }
         let read = sentencepiece_model::read(bytes, added)?;
         let tokenizer = Tokenizer::from_definition(read.definition)?;
-        // transformers' tokenizers of this kind begin a text where nothing says otherwise
+        // tokenizers of this kind in transformers add BOS by default
         Ok(Tokenizer { bos: read.bos, eos: read.eos, add_bos: read.bos.is_some(), ..tokenizer })
     };
     read(&bytes(&path, limits::JSON_BYTES)?).map_err(|e| e.of_file(&path))
 }
 
-/// Tokens beside the vocabulary: `added_tokens_decoder` of tokenizer_config.json, and added_tokens.json.
+/// Reads tokens outside the vocabulary file: `added_tokens_decoder` of tokenizer_config.json, and
+/// added_tokens.json.
 fn added(folder: &Path, config: &Value) -> Result<Vec<Added>, TokenizerError> {
     let mut tokens = Vec::new();
     for (id, token) in config["added_tokens_decoder"].as_object().into_iter().flatten() {
@@ -89,7 +90,7 @@ fn added(folder: &Path, config: &Value) -> Result<Vec<Added>, TokenizerError> {
     Ok(tokens)
 }
 
-/// A file of JSON, where it is there.
+/// Reads a JSON file, if it exists.
 fn optional(folder: &Path, name: &str) -> Result<Option<Value>, TokenizerError> {
     let path = folder.join(name);
     if !path.exists() {
@@ -101,7 +102,7 @@ fn optional(folder: &Path, name: &str) -> Result<Option<Value>, TokenizerError> 
     Ok(Some(value))
 }
 
-/// `eos_token_id` of generation_config.json, a number or several.
+/// Reads `eos_token_id` of generation_config.json, one number or several.
 fn ends(generation: &Value, tokenizer: &Tokenizer) -> Result<Vec<u32>, TokenizerError> {
     let ids = match &generation["eos_token_id"] {
         Value::Array(ids) => ids.as_slice(),
@@ -129,7 +130,8 @@ fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>, TokenizerError> {
 }
 
 fn configure(tokenizer: &mut Tokenizer, config: &Value, map: &Value) -> Result<(), TokenizerError> {
-    // tokenizer_config.json wins over special_tokens_map.json, and both over what the vocabulary says.
+    // tokenizer_config.json takes precedence over special_tokens_map.json, and both over the
+    // vocabulary.
     for source in [map, config] {
         tokenizer.bos = token(tokenizer, source, "bos_token")?.or(tokenizer.bos);
         tokenizer.eos = token(tokenizer, source, "eos_token")?.or(tokenizer.eos);
@@ -143,7 +145,7 @@ fn configure(tokenizer: &mut Tokenizer, config: &Value, map: &Value) -> Result<(
     Ok(())
 }
 
-/// The id of a token that is a string, or an object with its `content`.
+/// Returns the id of a token that is given as a string, or as an object with a `content`.
 fn token(tokenizer: &Tokenizer, config: &Value, key: &str) -> Result<Option<u32>, TokenizerError> {
     let text = match &config[key] {
         Value::Null => return Ok(None),
@@ -159,7 +161,8 @@ fn token(tokenizer: &Tokenizer, config: &Value, key: &str) -> Result<Option<u32>
     }
 }
 
-/// Without `add_bos_token`, the post-processor of tokenizer.json says whether a text begins with BOS.
+/// Whether the post-processor of tokenizer.json adds BOS, which decides if `add_bos_token` is
+/// absent.
 fn template_begins_with_bos(tokenizer: &Tokenizer) -> bool {
     fn first(processor: &Value) -> Option<&str> {
         match processor["type"].as_str()? {
@@ -172,7 +175,7 @@ fn template_begins_with_bos(tokenizer: &Tokenizer) -> bool {
     first.and_then(|token| tokenizer.token_to_id(token)) == tokenizer.bos
 }
 
-/// The template, or of several the one named `default`, else the first.
+/// Returns the template; if there are several, the one named `default`, otherwise the first.
 fn template(config: &Value) -> Result<Option<String>, TokenizerError> {
     let template = match &config["chat_template"] {
         Value::Null => return Ok(None),

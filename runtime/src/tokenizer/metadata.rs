@@ -1,4 +1,4 @@
-//! A tokenizer from the metadata of a GGUF file, and the metadata of a tokenizer.
+//! Reads a tokenizer from GGUF metadata, and writes the metadata of a tokenizer.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use super::definition::{Added, Definition, Merge, Model, Vocabulary};
 use super::{Tokenizer, TokenizerError, limits, pre_tokenizers, ranked, sentencepiece};
 use crate::gguf::Metadata;
 
-/// A whole tokenizer.json.
+/// Key of a complete tokenizer.json.
 const HUGGINGFACE: &str = "tokenizer.huggingface.json";
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
@@ -22,10 +22,10 @@ const EOS: &str = "tokenizer.ggml.eos_token_id";
 const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
 const PREFIX_SPACE: &str = "tokenizer.ggml.add_space_prefix";
 const TEMPLATE: &str = "tokenizer.chat_template";
-/// Tokens by which a turn ends, as the checkpoint's generation_config.json names them.
+/// Key of the end-of-turn tokens from the checkpoint's generation_config.json.
 const ENDS: &str = "vaquita.end_token_ids";
 
-/// `tokenizer.ggml.token_type`.
+/// Values of `tokenizer.ggml.token_type`.
 mod kind {
     pub const NORMAL: u32 = 1;
     pub const UNKNOWN: u32 = 2;
@@ -72,14 +72,14 @@ fn id(
     }
 }
 
-/// The tokenizer.json that llama.cpp's keys amount to, whether a BOS goes first where they do not say, and what is to be
-/// said of it.
+/// Returns the tokenizer.json equivalent to llama.cpp's keys, whether BOS is added if they do not
+/// state it, and a note for the user.
 fn definition(metadata: &Metadata) -> Result<(Definition, bool, Option<String>), TokenizerError> {
     let model = metadata.str(MODEL)?.ok_or(TokenizerError::Missing { key: MODEL })?;
     match model {
         "gpt2" => {
             let pre = metadata.str(PRE)?;
-            // As llama.cpp does with files from before May 2024.
+            // llama.cpp does the same with files from before May 2024.
             let note = pre.is_none().then(|| {
                 format!("{PRE} is missing, so texts are cut in llama.cpp's default way: convert the file again")
             });
@@ -97,7 +97,7 @@ fn definition(metadata: &Metadata) -> Result<(Definition, bool, Option<String>),
     }
 }
 
-/// Tokens by what is done with them.
+/// Tokens by treatment.
 #[derive(Default)]
 struct Tokens {
     vocab: Vec<(String, u32)>,
@@ -115,9 +115,9 @@ impl Tokens {
         let mut lossy = HashSet::new();
         for (id, (token, kind)) in (0u32..).zip(tokens.iter().zip(kinds)) {
             match kind {
-                // llama.cpp tolerates empty tokens too; no text has them.
+                // llama.cpp tolerates empty tokens too; they do not occur in text.
                 _ if token.is_empty() => this.vocab.push((format!("[EMPTY_{id}]"), id)),
-                // Bytes that are not UTF-8: their replacements may be alike.
+                // Bytes that are not UTF-8: their replacement texts may collide.
                 _ if token.contains(char::REPLACEMENT_CHARACTER) && !lossy.insert(token) => {
                     this.vocab.push((format!("[BYTES_{id}]"), id));
                 }
@@ -157,7 +157,7 @@ fn check_as_many(key: &str, found: usize, tokens: usize) -> Result<(), Tokenizer
     Err(TokenizerError::value(key, format!("{found} elements"), allowed))
 }
 
-/// SentencePiece's BPE, of Llama 2 and Mixtral.
+/// Reads SentencePiece BPE, used by Llama 2 and Mixtral.
 fn sentence_piece(metadata: &Metadata) -> Result<Definition, TokenizerError> {
     let Tokens { vocab, added, unknown } = Tokens::read(metadata)?;
     let scores = metadata.f32s(SCORES)?.ok_or(TokenizerError::Missing { key: SCORES })?;
@@ -167,7 +167,7 @@ fn sentence_piece(metadata: &Metadata) -> Result<Definition, TokenizerError> {
     sentencepiece::definition(sentencepiece::Keys { vocab, added, scores, unknown, prefix_space })
 }
 
-/// Byte-level BPE.
+/// Reads byte-level BPE.
 fn byte_level(
     metadata: &Metadata,
     entry: &pre_tokenizers::Entry,
@@ -178,7 +178,7 @@ fn byte_level(
             check_count(MERGES, merges.len(), limits::MERGES)?;
             merges.iter().map(|merge| Merge::parse(merge)).collect::<Result<_, _>>()?
         }
-        // llama.cpp needs none where ids are ranks.
+        // llama.cpp needs no merges if ids are ranks.
         None if std::ptr::eq(entry, pre_tokenizers::KIMI) => ranked::merges(&vocab)?,
         None => return Err(TokenizerError::Missing { key: MERGES }),
     };
@@ -235,13 +235,13 @@ pub(super) fn write(tokenizer: &Tokenizer, metadata: &mut Metadata) {
     if let Some(template) = &tokenizer.chat_template {
         metadata.insert(TEMPLATE, template.as_str());
     }
-    // A map with strings for keys cannot fail.
+    // Serializing a map with string keys cannot fail.
     if let Ok(json) = serde_json::to_string(&definition) {
         metadata.insert(HUGGINGFACE, json);
     }
 }
 
-/// The name in the registry, `default` where none fits.
+/// Returns the name of the pre-tokenizer in the registry, or `default` if none matches.
 fn recognised(tokenizer: &Tokenizer) -> &'static str {
     let normalizer = tokenizer.steps.normalizer.as_ref();
     let nfc = normalizer.is_some_and(|normalizer| normalizer["type"] == "NFC");
@@ -252,7 +252,7 @@ fn recognised(tokenizer: &Tokenizer) -> &'static str {
         .unwrap_or(&"default")
 }
 
-/// Texts and types of all ids. Ids without a token get one that no text has.
+/// Returns texts and types of all ids. Ids without a token get a text that no input contains.
 fn tokens(tokenizer: &Tokenizer, definition: &Definition) -> (Vec<String>, Vec<i32>) {
     let mut slots: Vec<Option<(String, u32)>> = vec![None; tokenizer.vocab_size];
     let byte_fallback = tokenizer.alphabet == Alphabet::ByteFallback;

@@ -1,8 +1,9 @@
-//! Text to tokens and back.
+//! Tokenization and detokenization.
 //!
-//! A [`Tokenizer`] comes from a checkpoint's tokenizer.json ([`Tokenizer::from_folder`]) or from GGUF metadata
-//! ([`Tokenizer::from_metadata`]). BPE, Unicode normalization and added tokens are the `tokenizers` crate's; files
-//! are checked before it sees them, and regexes run under our limits, because the crate trusts both.
+//! A [`Tokenizer`] is read from a checkpoint's tokenizer.json ([`Tokenizer::from_folder`]) or from
+//! GGUF metadata ([`Tokenizer::from_metadata`]). The `tokenizers` crate implements BPE, Unicode
+//! normalization and added tokens. It trusts files and regexes, so files are checked before they
+//! are passed to it, and regexes run under our own limits.
 
 mod added;
 mod alphabet;
@@ -34,32 +35,32 @@ use definition::{Added, Definition, Merge, Model, Steps, Vocabulary};
 pub use error::TokenizerError;
 use pre_tokenizer::PreTokenizer;
 
-/// A BPE tokenizer: byte-level, or SentencePiece's with byte fallback.
+/// A BPE tokenizer: byte-level, or SentencePiece BPE with byte fallback.
 pub struct Tokenizer {
     model: BPE,
-    /// By rank, as ids.
+    /// Pairs of ids, by rank.
     merges: Vec<(u32, u32)>,
     added: AddedTokens,
     normalizer: Option<NormalizerWrapper>,
     pre_tokenizer: PreTokenizer,
     alphabet: Alphabet,
-    /// Characters of the byte-level alphabet without a token, and their bytes.
+    /// Characters of the byte-level alphabet without a token, with their bytes.
     missing: Vec<(char, u8)>,
-    /// As in tokenizer.json, to write them again.
+    /// Steps as in tokenizer.json, kept for writing.
     steps: Steps,
     vocab_size: usize,
     bos: Option<u32>,
     eos: Option<u32>,
     add_bos: bool,
-    /// What ends a turn besides `eos`: by name, and as the checkpoint says.
+    /// Tokens that end a turn besides `eos`: known by name, or named by the checkpoint.
     ends: Vec<u32>,
-    /// Those of them that the checkpoint names.
+    /// The subset of `ends` that the checkpoint names.
     named_ends: Vec<u32>,
     chat_template: Option<String>,
     note: Option<String>,
-    /// Bytes of the longest token.
+    /// Length of the longest token, in bytes.
     longest: usize,
-    /// Whether long texts are cut into parts.
+    /// Whether long texts are split into parts.
     cut: bool,
 }
 
@@ -75,7 +76,7 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// From the bytes of a tokenizer.json, which names neither BOS and EOS nor a chat template.
+    /// Reads the bytes of a tokenizer.json, which names neither BOS and EOS nor a chat template.
     pub fn from_json(json: &[u8]) -> Result<Self, TokenizerError> {
         if json.len() as u64 > limits::JSON_BYTES {
             let allowed = format!("at most {}", limits::JSON_BYTES);
@@ -88,19 +89,21 @@ impl Tokenizer {
         Self::from_definition(serde_json::from_slice(json)?)
     }
 
-    /// From a checkpoint's folder: `tokenizer.json`, `tiktoken.model` (Kimi, Moonlight) or `tokenizer.model`
-    /// (SentencePiece), and what is there of `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`,
-    /// `generation_config.json` and `chat_template.jinja`.
+    /// Reads a checkpoint folder: `tokenizer.json`, `tiktoken.model` (Kimi, Moonlight) or
+    /// `tokenizer.model` (SentencePiece), and those of `tokenizer_config.json`,
+    /// `special_tokens_map.json`, `added_tokens.json`, `generation_config.json` and
+    /// `chat_template.jinja` that exist.
     pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
         folder::read(folder)
     }
 
-    /// Whether a folder has a tokenizer of any kind that [`from_folder`](Self::from_folder) reads.
+    /// Whether a folder contains any tokenizer that [`from_folder`](Self::from_folder) can read.
     pub fn is_in(folder: &Path) -> bool {
         folder::exists(folder)
     }
 
-    /// From the metadata of a GGUF file: `tokenizer.huggingface.json` where it is there, else llama.cpp's keys.
+    /// Reads GGUF metadata: `tokenizer.huggingface.json` if it is present, otherwise llama.cpp's
+    /// keys.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, TokenizerError> {
         metadata::read(metadata)
     }
@@ -159,13 +162,13 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Adds tokens by which a turn ends.
+    /// Adds end-of-turn tokens.
     fn end_with(&mut self, ids: Vec<u32>) {
         self.ends.extend(&ids);
         self.named_ends = ids;
     }
 
-    /// The tokenizer.json of this tokenizer.
+    /// Returns the tokenizer.json of this tokenizer.
     fn definition(&self) -> Definition {
         let mut vocab: Vec<_> = self.model.get_vocab().into_iter().collect();
         vocab.sort_by_key(|(_, id)| *id);
@@ -191,13 +194,15 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens of a text. Control tokens in it are recognised only where `special` is set, so that what a user
-    /// types cannot pass for one; other added tokens, such as `<think>`, always are. Never adds a BOS.
+    /// Returns the tokens of a text. Control tokens are matched only if `special` is set, so that
+    /// text typed by a user cannot inject them; other added tokens, such as `<think>`, are always
+    /// matched. Never adds BOS.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
         self.encode_beginning(text, special, usize::MAX)
     }
 
-    /// The tokens of a text of at most `most` tokens. What is longer is refused before it takes memory.
+    /// Returns the tokens of a text. A text of more than `most` tokens is refused before memory is
+    /// allocated for it.
     pub fn encode_within(
         &self,
         text: &str,
@@ -205,7 +210,7 @@ impl Tokenizer {
         most: usize,
     ) -> Result<Vec<u32>, TokenizerError> {
         let too_long = || TokenizerError::TooLong { most };
-        // Normalizers may make a text shorter, though not by more.
+        // Normalizers can shorten a text, but not by more than this factor.
         let shrinks = if self.normalizer.is_some() { 4 } else { 1 };
         let bytes = self.longest.saturating_mul(most).saturating_mul(shrinks);
         if text.len() > if self.cut { bytes } else { bytes.min(limits::UNCUT_BYTES) } {
@@ -215,7 +220,8 @@ impl Tokenizer {
         if ids.len() <= most { Ok(ids) } else { Err(too_long()) }
     }
 
-    /// The first tokens of a text, at least `most` where it has as many: what comes after is not looked at.
+    /// Returns the first tokens of a text: at least `most`, if it has that many. The rest is not
+    /// processed.
     pub fn encode_beginning(
         &self,
         text: &str,
@@ -248,7 +254,7 @@ impl Tokenizer {
     }
 
     fn words_tokens(&self, word: &str) -> tokenizers::Result<Vec<tokenizers::Token>> {
-        // The model would leave such a character out.
+        // The model would silently drop such a character.
         if !self.missing.is_empty()
             && let Some(&(_, byte)) = self.missing.iter().find(|(char, _)| word.contains(*char))
         {
@@ -257,13 +263,14 @@ impl Tokenizer {
         self.model.tokenize(word)
     }
 
-    /// The text of tokens, special ones included. Bytes that are not UTF-8 become U+FFFD, unknown ids nothing.
+    /// Returns the text of tokens, including special ones. Bytes that are not UTF-8 become U+FFFD;
+    /// unknown ids are skipped.
     pub fn decode(&self, ids: &[u32]) -> String {
         let bytes: Vec<u8> = ids.iter().filter_map(|id| self.piece(*id)).flatten().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The bytes of one token, which need not be whole characters.
+    /// Returns the bytes of one token, which may contain partial characters.
     pub fn piece(&self, id: u32) -> Option<Vec<u8>> {
         match self.added.get(id) {
             Some(added) => Some(added.content.clone().into_bytes()),
@@ -271,38 +278,38 @@ impl Tokenizer {
         }
     }
 
-    /// The id of a token, written as in the vocabulary (`Ġthe` for ` the`).
+    /// Returns the id of a token in the notation of the vocabulary (`Ġthe` for ` the`).
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.added.id(token).or_else(|| self.model.token_to_id(token))
     }
 
-    /// The highest id plus one.
+    /// Highest id plus one.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 
-    /// Whether an id is a control token's: never part of a text.
+    /// Whether an id is a control token, which is never part of a text.
     pub fn is_special(&self, id: u32) -> bool {
         self.added.get(id).is_some_and(|token| token.special)
     }
 
-    /// Whether a turn ends by this token: by [`eos`](Self::eos), by the name that a family gives it, or as
-    /// `generation_config.json` says.
+    /// Whether a token ends a turn: it is [`eos`](Self::eos), has the name that a family uses, or
+    /// is named by `generation_config.json`.
     pub fn ends_turn(&self, id: u32) -> bool {
         self.eos == Some(id) || self.ends.contains(&id)
     }
 
-    /// What a user should know of how the tokenizer was read.
+    /// Note for the user about how the tokenizer was read.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
-    /// What begins a text.
+    /// Token that begins a text.
     pub fn bos(&self) -> Option<u32> {
         self.bos
     }
 
-    /// What ends a text.
+    /// Token that ends a text.
     pub fn eos(&self) -> Option<u32> {
         self.eos
     }
@@ -312,7 +319,7 @@ impl Tokenizer {
         self.add_bos
     }
 
-    /// The Jinja template for conversations.
+    /// Jinja template for conversations.
     pub fn chat_template(&self) -> Option<&str> {
         self.chat_template.as_deref()
     }

@@ -1,4 +1,4 @@
-//! Normalizers that a tokenizer.json may ask for. What they can do to a text is bounded.
+//! Normalizers of a tokenizer.json. Their effect on the length of a text is bounded.
 
 use serde_json::Value;
 use tokenizers::NormalizerWrapper;
@@ -8,10 +8,10 @@ use super::limits;
 
 const ALLOWED: &str =
     "NFC, NFD, NFKC, NFKD, Lowercase, Prepend, Replace of a string, and Sequence of them";
-/// A replacement may be this many times longer than what it replaces: `▁` for a space is three times.
+/// Maximum length of a replacement relative to the text it replaces; `▁` for a space has ratio 3.
 const GROWTH: usize = 4;
 
-/// The normalizer of a tokenizer.json; none where it has none.
+/// Loads the normalizer of a tokenizer.json; `None` if there is none.
 pub(super) fn load(value: Option<&Value>) -> Result<Option<NormalizerWrapper>, TokenizerError> {
     let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(None) };
     let count = check(value, 0)?;
@@ -22,7 +22,7 @@ pub(super) fn load(value: Option<&Value>) -> Result<Option<NormalizerWrapper>, T
     Ok(Some(serde_json::from_value(value.clone())?))
 }
 
-/// Counts the normalizers in a value.
+/// Checks a value and counts its normalizers.
 fn check(value: &Value, depth: usize) -> Result<usize, TokenizerError> {
     let kind = value["type"].as_str().unwrap_or_default();
     let refuse = |found: String| Err(TokenizerError::value("normalizer", found, ALLOWED));

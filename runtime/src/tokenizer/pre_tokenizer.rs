@@ -1,4 +1,4 @@
-//! The pre-tokenizer: how a text is cut into words before BPE, as tokenizer.json describes it.
+//! Pre-tokenizer of a tokenizer.json: splits a text into words before BPE.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,24 +15,24 @@ use super::split::{Clock, RegexSplit};
 const ALLOWED: &str =
     "Split, ByteLevel, Digits, Punctuation, Metaspace, WhitespaceSplit, and Sequence of them";
 
-/// Steps that cut a text into words, in order.
+/// Steps that split a text into words, in order.
 #[derive(Debug, Default)]
 pub(super) struct PreTokenizer {
     steps: Vec<Step>,
-    /// Parts that counts add to unknown regexes.
+    /// Number of parts that counts add to unknown regexes.
     expanded: usize,
 }
 
 #[derive(Debug)]
 enum Step {
     Split(RegexSplit),
-    /// A space before the first word.
+    /// Adds a space before the first word.
     PrefixSpace,
-    /// Each byte becomes its character.
+    /// Replaces each byte with its character.
     Bytes,
-    /// All digits alone, or runs of digits alone.
+    /// Isolates single digits, or runs of digits.
     Digits(PreTokenizerWrapper, bool),
-    /// One of the crate's own that has no regex.
+    /// Another step of the `tokenizers` crate, without a regex.
     Other(PreTokenizerWrapper),
 }
 
@@ -63,7 +63,7 @@ fn yes() -> bool {
 }
 
 impl PreTokenizer {
-    /// The pre-tokenizer of a tokenizer.json; one that cuts nothing where it has none.
+    /// Loads the pre-tokenizer of a tokenizer.json; without one, texts are not split.
     pub(super) fn load(value: Option<&Value>) -> Result<Self, TokenizerError> {
         let mut this = Self::default();
         if let Some(value) = value.filter(|value| !value.is_null()) {
@@ -126,12 +126,13 @@ impl PreTokenizer {
         Ok(())
     }
 
-    /// Whether bytes become characters.
+    /// Whether bytes are replaced with characters.
     pub(super) fn is_byte_level(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Bytes))
     }
 
-    /// The regexes whose matches become words, one after the other; none where it does anything else.
+    /// The regexes whose matches become words, in order of application; `None` if there are other
+    /// kinds of steps.
     pub(super) fn regexes(&self) -> Option<Vec<&str>> {
         let mut regexes = Vec::new();
         for (i, step) in self.steps.iter().enumerate() {
@@ -146,7 +147,7 @@ impl PreTokenizer {
         Some(regexes)
     }
 
-    /// Cuts the pieces of a text that are not tokens yet into words.
+    /// Splits those pieces of a text into words that are not tokens yet.
     pub(super) fn apply(
         &self,
         text: &mut PreTokenizedString,

@@ -1,21 +1,23 @@
-//! The registry of pre-tokenizers: `tokenizer.ggml.pre` names them, tokenizer.json has their regexes.
+//! Registry of pre-tokenizers: `tokenizer.ggml.pre` states their names, tokenizer.json their
+//! regexes.
 //!
-//! Regexes cut a text one after the other: what one matches, and what is between, are the pieces for the next.
+//! Regexes split a text one after the other: the matches of one, and the text between them, are the
+//! input pieces of the next.
 
-/// GPT-2's, also that of `ByteLevel` with `use_regex`.
+/// GPT-2's regex, also used by `ByteLevel` with `use_regex`.
 pub(super) const GPT2: &str =
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
-/// Llama 3's and GLM-4's, GPT-4's in essence: up to three digits.
+/// Regex of Llama 3 and GLM-4, essentially GPT-4's: groups of up to three digits.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Qwen 2's: single digits.
+/// Regex of Qwen 2: single digits.
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// GPT-4o's (o200k): words by case.
+/// Regex of GPT-4o (o200k): words split by case.
 const O200K: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// DeepSeek LLM's words: the letters with case that its tokenizer.json lists.
+/// Words in DeepSeek LLM: the cased letters that its tokenizer.json lists.
 const DEEPSEEK_LLM_LETTERS: &str = "\\s?[A-Za-z\u{b5}\u{c0}-\u{d6}\u{d8}-\u{f6}\u{f8}-\u{1ba}\u{1bc}-\u{1bf}\u{1c4}-\u{293}\u{295}-\
     \u{2af}\u{370}-\u{373}\u{376}\u{377}\u{37b}-\u{37d}\u{37f}\u{386}\u{388}-\u{38a}\u{38c}\u{38e}-\
     \u{3a1}\u{3a3}-\u{3f5}\u{3f7}-\u{481}\u{48a}-\u{52f}\u{531}-\u{556}\u{10a0}-\u{10c5}\u{13a0}-\
@@ -30,59 +32,62 @@ const DEEPSEEK_LLM_LETTERS: &str = "\\s?[A-Za-z\u{b5}\u{c0}-\u{d6}\u{d8}-\u{f6}\
     \u{fb13}-\u{fb17}\u{ff21}-\u{ff3a}\u{ff41}-\u{ff5a}\u{10400}-\u{1044f}\u{104b0}-\u{104d3}\u{104d8}-\
     \u{104fb}\u{10c80}-\u{10cb2}\u{10cc0}-\u{10cf2}\u{118a0}-\u{118df}\u{1e900}-\u{1e943}]+";
 
-/// Chinese, and as DeepSeek's files spell them the other scripts up to Hangul.
+/// Chinese and, as DeepSeek's files write it, the other scripts up to Hangul.
 const DEEPSEEK_CJK: &str = "[\u{4e00}-\u{9fa5}\u{800}-\u{4e00}\u{ac00}-\u{d7ff}]+";
 
 /// Chinese and kana.
 const DEEPSEEK_V3_CJK: &str = "[\u{4e00}-\u{9fa5}\u{3040}-\u{309f}\u{30a0}-\u{30ff}]+";
 
-/// ASCII's marks, full-width ones, quotes and the ideographic space, comma and stop.
+/// ASCII punctuation, full-width punctuation, quotes, and the ideographic space, comma and full
+/// stop.
 const DEEPSEEK_LLM_MARKS: &str =
     "\\s?[!-/:-~\u{ff01}-\u{ff0f}\u{ff1a}-\u{ff5e}\u{2018}-\u{201f}\u{3000}-\u{3002}]+";
 
-/// DeepSeek V3's words.
+/// Words in DeepSeek V3.
 const DEEPSEEK_V3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 
-/// Kimi's and Moonlight's: as o200k, with Chinese apart. `tiktoken.model` does not say it.
+/// Regex of Kimi and Moonlight: like o200k, but Chinese is separate. `tiktoken.model` does not
+/// contain it.
 const KIMI_K2: &str = r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Qwen 3.5's: marks belong to words.
+/// Regex of Qwen 3.5: combining marks belong to words.
 const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Mistral's since Nemo: words by case, no contractions, single digits.
+/// Regex of Mistral since Nemo: words split by case, no contractions, single digits.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Ling's: one line break at a time.
+/// Regex of Ling: one line break at a time.
 const BAILING: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
 
-/// Seed-Coder's and Seed-OSS's: line breaks apart from marks.
+/// Regex of Seed-Coder and Seed-OSS: line breaks are separate from punctuation.
 const SEED: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// One pre-tokenizer.
+/// A pre-tokenizer.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// Its names; the first is the one that is written.
+    /// Names; the first is used for writing.
     pub names: &'static [&'static str],
-    /// What cuts the text, in order.
+    /// Regexes that split the text, in order.
     pub regexes: &'static [&'static str],
-    /// A word that is a token is that token, whatever the merges say.
+    /// Whether a word that is a token becomes that token regardless of the merges.
     pub ignore_merges: bool,
-    /// Text is put into Unicode's composed form first.
+    /// Whether text is first normalized to NFC.
     pub nfc: bool,
-    /// Whether a BOS goes first where the file does not say.
+    /// Whether BOS is added if the file does not state it.
     pub add_bos: bool,
 }
 
 const PLAIN: Entry =
     Entry { names: &[], regexes: &[], ignore_merges: false, nfc: false, add_bos: false };
 
-/// Kimi's and Moonlight's.
+/// Entry of Kimi and Moonlight.
 pub(super) static KIMI: &Entry = &REGISTRY[KIMI_AT];
 const KIMI_AT: usize = 11;
 
-/// All that are known, under all of llama.cpp's names for them (`src/llama-vocab.cpp`). Where entries have the same
-/// regexes, the first that fits is the one that is recognised. Names whose models cut texts in ways that only code says
-/// (afmoe, superbpe, exaone-moe, gemma4, whitespace, ...) are left out.
+/// All known pre-tokenizers with all of llama.cpp's names for them (`src/llama-vocab.cpp`). If
+/// entries have equal regexes, the first match is recognised. Names are omitted whose models split
+/// texts in a way that is defined only in code (afmoe, superbpe, exaone-moe, gemma4, whitespace,
+/// ...).
 pub(super) static REGISTRY: [Entry; 18] = [
     Entry {
         names: &["deepseek-v3", "deepseek-v3.1", "hunyuan-dense", "joyai-llm", "hy_v4"],
@@ -91,7 +96,7 @@ pub(super) static REGISTRY: [Entry; 18] = [
     },
     Entry {
         names: &["deepseek-llm"],
-        // The last is `Digits` in tokenizer.json, so that no merge joins digits.
+        // The last one is `Digits` in tokenizer.json, so that no merge joins digits.
         regexes: &[
             r"[\r\n]",
             DEEPSEEK_LLM_LETTERS,
@@ -179,18 +184,18 @@ pub(super) static REGISTRY: [Entry; 18] = [
     Entry { names: &["seed-coder"], regexes: &[SEED], ..PLAIN },
 ];
 
-/// The entry of a name.
+/// Returns the entry with a name.
 pub(super) fn by_name(name: &str) -> Option<&'static Entry> {
     REGISTRY.iter().find(|entry| entry.names.contains(&name))
 }
 
-/// All names, for messages.
+/// Lists all names, for messages.
 pub(super) fn names() -> String {
     let names: Vec<_> = REGISTRY.iter().flat_map(|entry| entry.names).copied().collect();
     names.join(", ")
 }
 
-/// The entry that does the same as regexes of a tokenizer.json.
+/// Returns the entry that is equivalent to the regexes of a tokenizer.json.
 pub(super) fn recognise(
     regexes: &[&str],
     ignore_merges: bool,
@@ -203,13 +208,13 @@ pub(super) fn recognise(
     REGISTRY.iter().filter(same).find(exact).or_else(|| REGISTRY.iter().find(same))
 }
 
-/// Whether a regex is one of the registry's, and so known to behave.
+/// Whether a regex is in the registry, and thus known to be safe.
 pub(super) fn is_known_regex(regex: &str) -> bool {
     let regex = spelled(regex);
     REGISTRY.iter().any(|entry| entry.regexes.contains(&regex.as_str()))
 }
 
-/// The registry's spelling: files escape line breaks and quotes in regexes, or do not.
+/// Converts a regex to the registry's spelling: files may or may not escape line breaks and quotes.
 fn spelled(regex: &str) -> String {
     regex.replace('\r', r"\r").replace('\n', r"\n").replace(r#"\""#, r#"""#)
 }

@@ -1,7 +1,8 @@
-//! `tiktoken.model`: tokens as bytes with their ranks, of Kimi and Moonlight.
+//! `tiktoken.model`, used by Kimi and Moonlight: tokens as bytes with their ranks.
 //!
-//! A word that is a token is that token. Otherwise the two neighbours that make the token of the lowest rank are joined,
-//! again and again. So any two tokens that add up to a third are a merge, ranked as the third.
+//! A word that is a token becomes that token. In any other word, the two neighbours that form the
+//! token of the lowest rank are joined, repeatedly. Any two tokens that concatenate to a third are
+//! therefore a merge with the rank of the third.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,10 +15,11 @@ use super::definition::{Added, Definition, Merge, Model, Steps, Vocabulary, show
 use super::pre_tokenizers::Entry;
 use super::{TokenizerError, limits};
 
-/// Ids beyond the tokens that stand for control tokens.
+/// Number of ids after the ranks that are reserved for control tokens.
 const RESERVED: u32 = 256;
 
-/// The tokenizer.json of a file of lines `base64 rank`, and of the control tokens that the folder names.
+/// Returns the tokenizer.json for a file of lines `base64 rank` and the control tokens that the
+/// folder names.
 pub(super) fn definition(
     file: &[u8],
     named: Vec<Added>,
@@ -69,7 +71,7 @@ fn parse(line: &[u8]) -> Option<(Vec<u8>, u32)> {
     (!token.is_empty()).then_some((token, rank))
 }
 
-/// Control tokens, and those that fill the ids after the ranks up to the number that is reserved.
+/// Adds placeholders to the control tokens, so that all reserved ids after the ranks are used.
 fn with_reserved(mut named: Vec<Added>, first_free: u32) -> Vec<Added> {
     let taken: HashSet<u32> = named.iter().map(|added| added.id).collect();
     let free = (first_free..first_free.saturating_add(RESERVED)).filter(|id| !taken.contains(id));
@@ -80,7 +82,7 @@ fn with_reserved(mut named: Vec<Added>, first_free: u32) -> Vec<Added> {
     named
 }
 
-/// The steps of byte-level BPE with a registered pre-tokenizer.
+/// Returns the steps of byte-level BPE with a registered pre-tokenizer.
 pub(super) fn steps(entry: &Entry) -> Steps {
     let split = |regex: &&str| {
         let pattern = json!({"Regex": regex});
@@ -98,7 +100,8 @@ pub(super) fn steps(entry: &Entry) -> Steps {
     }
 }
 
-/// Every two tokens that add up to a third, by its rank, which is its id.
+/// Returns every pair of tokens that concatenates to a third, by the rank of the third, which is
+/// its id.
 pub(super) fn merges(vocab: &[(String, u32)]) -> Result<Vec<Merge>, TokenizerError> {
     let ranks: HashMap<&str, u32> = vocab.iter().map(|(token, id)| (token.as_str(), *id)).collect();
     let mut made: Vec<(u32, (u32, u32), &str, &str)> = Vec::new();

@@ -1,7 +1,8 @@
-//! SentencePiece's BPE as GGUF keeps it: tokens with scores, and no merges.
+//! SentencePiece BPE as stored in GGUF: tokens with scores, without merges.
 //!
-//! A token may be made of any two others that add up to it, and the token with the best score is made first. That is
-//! how `transformers` turns such a vocabulary into merges, and what it makes of a text is what counts here.
+//! A token may be formed from any two others that concatenate to it, and the token with the best
+//! score is formed first. `transformers` converts such a vocabulary to merges in this way, and its
+//! tokenization is the reference here.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -12,21 +13,21 @@ use super::TokenizerError;
 use super::definition::{Added, Definition, Merge, Model, Steps, Vocabulary};
 use super::limits;
 
-/// What the keys say.
+/// Values of the metadata keys.
 pub(super) struct Keys {
-    /// Tokens that text is made of, and bytes, with their ids.
+    /// Normal and byte tokens, with their ids.
     pub vocab: Vec<(String, u32)>,
-    /// Tokens that are recognised in the text itself.
+    /// Tokens that are matched in the text itself.
     pub added: Vec<Added>,
-    /// One per id.
+    /// Scores, one per id.
     pub scores: Vec<f32>,
-    /// What stands for what no token has.
+    /// Token for text that no other token represents.
     pub unknown: Option<(String, u32)>,
-    /// Whether a space goes before a text, and after a token that is recognised.
+    /// Whether a space is added before a text and after a matched token.
     pub prefix_space: bool,
 }
 
-/// The tokenizer.json that the keys amount to.
+/// Returns the tokenizer.json equivalent to the keys.
 pub(super) fn definition(keys: Keys) -> Result<Definition, TokenizerError> {
     let merges = merges(&keys.vocab, &keys.scores)?;
     let Keys { mut vocab, added, unknown, prefix_space, .. } = keys;
@@ -59,7 +60,8 @@ pub(super) fn definition(keys: Keys) -> Result<Definition, TokenizerError> {
     })
 }
 
-/// Every two tokens that add up to a third, those with the best scores first, among equals the longer beginnings.
+/// Returns every pair of tokens that concatenates to a third: best scores first; among equal
+/// scores, those with the longer first half first.
 fn merges(vocab: &[(String, u32)], scores: &[f32]) -> Result<Vec<Merge>, TokenizerError> {
     let ids: HashMap<&str, u32> = vocab.iter().map(|(token, id)| (token.as_str(), *id)).collect();
     let mut made: Vec<(f32, &str, &str)> = Vec::new();
@@ -90,8 +92,8 @@ fn merges(vocab: &[(String, u32)], scores: &[f32]) -> Result<Vec<Merge>, Tokeniz
     Ok(made.into_iter().map(|(_, a, b)| Merge(a.into(), b.into())).collect())
 }
 
-/// Scores from which the merges follow again, where every way to make a token was a merge: minus the rank of the
-/// first one; tokens that none makes come last.
+/// Returns scores from which the same merges can be derived, provided that every way to form a
+/// token was a merge: the negative rank of a token's first merge. Tokens without a merge come last.
 pub(super) fn scores(tokens: &[String], merges: &[Merge]) -> Vec<f32> {
     let mut ranks: HashMap<String, usize> = HashMap::with_capacity(merges.len());
     for (rank, Merge(a, b)) in merges.iter().enumerate() {
@@ -100,7 +102,7 @@ pub(super) fn scores(tokens: &[String], merges: &[Merge]) -> Vec<f32> {
     tokens.iter().map(|token| -(*ranks.get(token).unwrap_or(&merges.len()) as f32)).collect()
 }
 
-/// Whether a tokenizer.json puts a space before a text.
+/// Whether a tokenizer.json adds a space before a text.
 pub(super) fn has_prefix_space(steps: &Steps) -> bool {
     fn any(step: &Value) -> bool {
         match step["type"].as_str() {

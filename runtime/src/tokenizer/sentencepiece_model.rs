@@ -1,4 +1,4 @@
-//! `tokenizer.model`: SentencePiece's own file, a protocol buffer
+//! Reads `tokenizer.model`, SentencePiece's own format: a protocol buffer
 //! (`sentencepiece_model.proto` of google/sentencepiece).
 
 use tokenizers::AddedToken;
@@ -7,7 +7,7 @@ use super::definition::{Added, Definition};
 use super::sentencepiece::{self, Keys};
 use super::{TokenizerError, limits};
 
-/// `SentencePiece.Type`.
+/// Values of `SentencePiece.Type`.
 mod kind {
     pub const NORMAL: u64 = 1;
     pub const UNKNOWN: u64 = 2;
@@ -17,17 +17,17 @@ mod kind {
     pub const BYTE: u64 = 6;
 }
 
-/// `TrainerSpec.ModelType` of BPE.
+/// `TrainerSpec.ModelType` for BPE.
 const BPE: u64 = 2;
 
-/// What the file says: the tokenizer.json that it amounts to, and what begins and ends a text.
+/// Contents of the file: the equivalent tokenizer.json, and the tokens that begin and end a text.
 pub(super) struct SentencePieceModel {
     pub definition: Definition,
     pub bos: Option<u32>,
     pub eos: Option<u32>,
 }
 
-/// Reads the file. `more` are tokens that the folder adds.
+/// Reads the file. `more` contains the tokens that the folder adds.
 pub(super) fn read(file: &[u8], more: Vec<Added>) -> Result<SentencePieceModel, TokenizerError> {
     let (mut vocab, mut added, mut unknown, mut scores) =
         (Vec::new(), Vec::new(), None, Vec::new());
@@ -84,7 +84,7 @@ pub(super) fn read(file: &[u8], more: Vec<Added>) -> Result<SentencePieceModel, 
     Ok(SentencePieceModel { definition: sentencepiece::definition(keys)?, bos, eos })
 }
 
-/// What of `TrainerSpec` matters here.
+/// The fields of `TrainerSpec` that are used.
 struct Trainer {
     bos: i64,
     eos: i64,
@@ -117,7 +117,7 @@ impl Trainer {
     }
 }
 
-/// Whether `NormalizerSpec` puts a space before a text. Tables of characters to replace are refused.
+/// Whether `NormalizerSpec` adds a space before a text. Character replacement tables are refused.
 fn prefix_space(bytes: &[u8]) -> Result<bool, TokenizerError> {
     let mut prefix = true;
     for field in Fields(bytes) {
@@ -138,16 +138,16 @@ fn malformed(what: &str) -> TokenizerError {
     TokenizerError::value("tokenizer.model", what, "SentencePiece's protocol buffer")
 }
 
-/// A field's value.
+/// Value of a field.
 enum Wire<'a> {
     Varint(u64),
     Fixed32(u32),
     Bytes(&'a [u8]),
-    /// 64 bits, which nothing here has.
+    /// A 64-bit value; no field used here has one.
     Other,
 }
 
-/// The fields of a message, with their numbers.
+/// Iterator over the fields of a message, with their numbers.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {

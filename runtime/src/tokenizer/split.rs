@@ -1,8 +1,9 @@
-//! Splitting text by a regex that may come from a hostile file.
+//! Splits text by a regex that may come from a hostile file.
 //!
-//! Such a regex runs on a backtracking engine, which can take forever. The `tokenizers` crate stops at the engine's limit
-//! in silence and goes on with wrong pieces; here it is an error, and the limits are ours: steps back per match, bytes
-//! of text per piece, and time per text. Regexes of the registry are known to behave, and get wider limits.
+//! Such a regex runs on a backtracking engine, which can take exponential time. At the engine's
+//! limit, the `tokenizers` crate silently stops and continues with wrong pieces; here it is an
+//! error. The limits are ours: backtracking steps per match, bytes of text per piece, and time per
+//! text. Regexes of the registry are known to be safe and have higher limits.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -15,34 +16,36 @@ use tokenizers::{NormalizedString, Offsets, PreTokenizedString};
 use super::TokenizerError;
 use super::{limits, pre_tokenizers};
 
-/// Spaces before a word but the last, or all. Regexes of the registry end with it; what is before needs no look-ahead, and
-/// so runs in linear time.
+/// Pattern of white space: before a word, all but the last space; otherwise all of it. Regexes of
+/// the registry end with this pattern. The part before it needs no look-ahead, so it runs in linear
+/// time.
 const SPACES: &str = r"|\s+(?!\S)|\s+";
 
-/// How a match of white space was found.
+/// Interpretation of white-space matches.
 #[derive(Clone, Copy, Debug)]
 struct Spaces {
-    /// An alternative takes white space up to a line break, so that what is left has none.
+    /// Whether an alternative matches white space up to a line break, so that the remaining white
+    /// space contains no line break.
     breaks_apart: bool,
 }
 
-/// A regex, and what becomes of its matches.
+/// A regex and the treatment of its matches.
 #[derive(Debug)]
 pub(super) struct RegexSplit {
-    /// As in the file.
+    /// Regex as in the file.
     pattern: String,
     regex: Regex,
-    /// Where the pattern ends with [`SPACES`], which the regex then leaves out.
+    /// Set if the pattern ends with [`SPACES`], which the compiled regex then omits.
     spaces: Option<Spaces>,
     behavior: SplitDelimiterBehavior,
     invert: bool,
     known: bool,
-    /// Parts that counts add beside a look-ahead, where it is unknown.
+    /// Number of parts that counts add to an unknown regex with a look-ahead.
     expanded: usize,
 }
 
 impl RegexSplit {
-    /// A split by a regex, which is checked.
+    /// Checks and compiles a regex.
     pub(super) fn new(
         pattern: &str,
         behavior: SplitDelimiterBehavior,
@@ -69,7 +72,8 @@ impl RegexSplit {
             if known { limits::KNOWN_COMPILED_BYTES } else { limits::COMPILED_BYTES };
         let head = pattern.strip_suffix(SPACES).filter(|_| known);
         let spaces = head.map(|head| Spaces { breaks_apart: head.contains(r"|\s*[") });
-        // Possessive or not is the same there: what follows cannot match what they took.
+        // Possessive quantifiers make no difference there: what follows cannot match what they
+        // consumed.
         let compiled = match head {
             Some(head) => format!(r"{}|\s+", head.replace("]?+", "]?").replace("]++", "]+")),
             None => pattern.into(),
@@ -83,7 +87,7 @@ impl RegexSplit {
         Ok(Self { pattern: pattern.into(), regex, spaces, behavior, invert, known, expanded })
     }
 
-    /// The first match from a place on.
+    /// Finds the first match at or after `from`.
     fn find(&self, text: &str, from: usize) -> Result<Option<(usize, usize)>, String> {
         let found = self.regex.find_from_pos(text, from).map_err(|error| error.to_string())?;
         let Some(found) = found else { return Ok(None) };
@@ -93,19 +97,19 @@ impl RegexSplit {
             let breaks = spaces.breaks_apart && found.as_str().contains(['\r', '\n']);
             !breaks && found.as_str().chars().all(char::is_whitespace)
         });
-        // The last space goes with the word that follows.
+        // The last white-space character belongs to the next word.
         let shorter = of_spaces && last > 0 && end < text.len();
         Ok(Some((start, if shorter { start + last } else { end })))
     }
 
-    /// Parts that its counts add beside a look-ahead, where it is unknown.
+    /// Number of parts that counts add to the regex, if it is unknown and has a look-ahead.
     pub(super) fn expanded(&self) -> usize {
         self.expanded
     }
 
-    /// The regex, where matches and what is between them become pieces.
+    /// The regex, if its matches and the text between them become pieces.
     pub(super) fn isolates(&self) -> Option<&str> {
-        // Removing what does not match is the same, for regexes that match everything.
+        // Removing unmatched text is equivalent for regexes that match everything.
         let whole = matches!(
             (self.behavior, self.invert),
             (SplitDelimiterBehavior::Isolated, _) | (SplitDelimiterBehavior::Removed, true)
@@ -129,7 +133,7 @@ impl RegexSplit {
     }
 }
 
-/// Refuses what tokenizers do not need and what makes backtracking worse.
+/// Refuses features that tokenizers do not need and that make backtracking worse.
 fn check(pattern: &str) -> Result<(), String> {
     if pattern.len() > limits::REGEX_BYTES {
         let allowed = limits::REGEX_BYTES;
@@ -151,13 +155,13 @@ fn check(pattern: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Characters and classes that a regex with a look-ahead has more once its counts are written out, as the backtracking
-/// engine does without a limit; 0 for one without.
+/// Number of characters and classes that are added to a regex with a look-ahead when its counts are
+/// expanded, as the backtracking engine does without a limit; 0 for a regex without a look-ahead.
 fn expanded(pattern: &str) -> usize {
     if !pattern.contains("(?=") && !pattern.contains("(?!") {
         return 0;
     }
-    // Of each group that is open: its parts, and those of its last element.
+    // For each open group: the number of its parts, and of the parts of its last element.
     let mut groups = vec![(0usize, 0usize)];
     let mut more = 0usize;
     let mut rest = pattern.chars().peekable();
@@ -208,7 +212,7 @@ fn expanded(pattern: &str) -> usize {
     more
 }
 
-/// How long the splitting of one text may take in all.
+/// Time limit for splitting one text, over all regexes.
 #[derive(Debug)]
 pub(super) struct Clock {
     started: Instant,
@@ -217,14 +221,14 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Starts one for a text. Known regexes split a MiB in well under a second.
+    /// Starts a clock for a text. Known regexes split a MiB in well under a second.
     pub(super) fn start(text_bytes: usize) -> Self {
         let mib = u32::try_from(text_bytes >> 20).unwrap_or(u32::MAX);
         let allowed = Duration::from_secs(10).saturating_mul(mib.saturating_add(1));
         Self { started: Instant::now(), allowed, searches: Cell::new(0) }
     }
 
-    /// Whether the time is over; looks only now and then.
+    /// Whether the time limit is exceeded; checks only once in several calls.
     fn is_over(&self) -> bool {
         let searches = self.searches.get().wrapping_add(1);
         self.searches.set(searches);
@@ -267,7 +271,7 @@ impl Pattern for Search<'_> {
             from = stop;
             if start == stop {
                 from += text[stop..].chars().next().map_or(1, char::len_utf8);
-                // No empty match right after another.
+                // No empty match immediately after another match.
                 if last == Some(stop) {
                     continue;
                 }
@@ -294,7 +298,7 @@ mod tests {
     use super::*;
     use crate::tokenizer::pre_tokenizers::REGISTRY;
 
-    /// All regexes of the registry, as we run them and as they are written.
+    /// All regexes of the registry, as compiled here and as written.
     static REGEXES: LazyLock<Vec<(RegexSplit, Regex)>> = LazyLock::new(|| {
         let all = REGISTRY.iter().flat_map(|entry| entry.regexes);
         let both = all.map(|pattern| {

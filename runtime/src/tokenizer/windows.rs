@@ -1,21 +1,22 @@
-//! Long texts in parts, so that memory does not grow with the text: what the `tokenizers` crate keeps of a text is a
-//! hundred times its size.
+//! Splits long texts into parts, so that memory does not grow with the text: the `tokenizers` crate
+//! uses a hundred times the size of a text.
 //!
-//! A part ends between a letter and a single space or line break before another letter. No pre-tokenizer of the registry
-//! joins those, and none looks beyond, so that the tokens are those of the whole text.
+//! A part ends after a letter, before a single space or line break that is followed by another
+//! letter. No pre-tokenizer of the registry joins them or looks further ahead, so the tokens are
+//! the same as for the whole text.
 
 use super::alphabet::Alphabet;
 use super::{Tokenizer, pre_tokenizers};
 
-/// Bytes of a part, unless no place to cut comes.
+/// Target length of a part, in bytes; a part extends to the next possible cut.
 const PART: usize = 64 << 10;
 
 impl Tokenizer {
-    /// Whether texts can be cut so.
+    /// Whether texts can be split this way.
     pub(super) fn can_be_cut(&self) -> bool {
         let known = |regexes: Vec<&str>| regexes.iter().all(|r| pre_tokenizers::is_known_regex(r));
         let normalizer = self.steps.normalizer.as_ref().filter(|normalizer| !normalizer.is_null());
-        // A token that is recognised in the text must not reach over a cut.
+        // An added token must not match across a cut.
         let added = |(_, token): (u32, &tokenizers::AddedToken)| {
             let ends_with_letter = token.content.ends_with(char::is_alphabetic);
             let joins = token.single_word || token.rstrip && ends_with_letter;
@@ -28,7 +29,7 @@ impl Tokenizer {
     }
 }
 
-/// The parts of a text.
+/// Iterates over the parts of a text.
 pub(super) fn parts(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -38,7 +39,7 @@ pub(super) fn parts(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where the first part of a text ends.
+/// Returns the end of the first part of a text; `None` if there is no cut.
 fn cut(text: &str) -> Option<usize> {
     let from = text.floor_char_boundary(PART);
     let mut chars = text[from..].char_indices();
@@ -52,7 +53,7 @@ fn cut(text: &str) -> Option<usize> {
     None
 }
 
-/// Letters of which every pre-tokenizer knows that they are.
+/// Whether a character is one that every pre-tokenizer treats as a letter.
 fn is_letter(c: char) -> bool {
     c.is_ascii_alphabetic() || ('\u{4e00}'..='\u{9fa5}').contains(&c)
 }

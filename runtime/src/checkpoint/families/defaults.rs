@@ -1,6 +1,5 @@
-//! `config.json` as transformers would complete it: keys under their own names, absent ones with
-//! the
-//! family's default. `make_defaults.py` extracts both from transformers' configuration classes.
+//! `config.json` as transformers would complete it: canonical key names, with the family's defaults
+//! for absent keys. `make_defaults.py` extracts both from transformers' configuration classes.
 
 use std::sync::LazyLock;
 
@@ -8,20 +7,20 @@ use serde_json::{Map, Value as Json};
 
 use super::ConfigError;
 
-/// By `model_type`: `defaults`, and `aliases` from other names of keys to their own.
+/// By `model_type`: `defaults`, and `aliases` from alternative to canonical key names.
 static CLASSES: LazyLock<Json> = LazyLock::new(|| {
     serde_json::from_str(include_str!("defaults.json")).expect("defaults.json is in this folder")
 });
 
-/// Types of models that have the configuration of another.
+/// Model types that use the configuration class of another.
 const SAME: [(&str, &str); 1] = [("kimi_k2", "deepseek_v3")];
 
-/// Names of keys in checkpoints that are older than transformers' support for them.
+/// Key names in checkpoints that are older than transformers' support for their family.
 const OLDER: [(&str, &str, &str); 2] =
     [("lfm2_moe", "tie_embedding", "tie_word_embeddings"), ("lfm2_moe", "theta", "rope_theta")];
 
-/// Keys that change the numbers of other families' networks, with their neutral values besides
-/// null. A checkpoint that sets one to something else would run wrongly here.
+/// Keys that change the results of other families' networks, with their neutral values besides
+/// null. A checkpoint that sets one to another value would produce wrong results here.
 const FOREIGN: [(&str, &[f64]); 19] = [
     ("attention_chunk_size", &[]),
     ("attention_multiplier", &[1.0]),
@@ -48,14 +47,14 @@ const FOREIGN: [(&str, &[f64]); 19] = [
 const FOREIGN_SWITCHES: [&str; 6] =
     ["alibi", "parallel_attn", "qk_layernorm", "use_alibi", "use_parallel_residual", "use_bias"];
 
-/// The configuration with every key that transformers would have filled in.
+/// Returns the configuration with all keys that transformers would have filled in.
 pub(super) fn complete(json: &Json, model_type: &str) -> Result<Json, ConfigError> {
     refuse_foreign(json)?;
     let class = SAME.iter().find(|(name, _)| *name == model_type).map_or(model_type, |same| same.1);
     let class = &CLASSES[class];
     let mut completed = class["defaults"].as_object().cloned().unwrap_or_default();
     let given = json.as_object().cloned().unwrap_or_default();
-    // The older way to say it replaces the default, too.
+    // The older form replaces the default, too.
     let states = |key: &str| given.get(key).is_some_and(|value| !value.is_null());
     if states("rope_scaling") || states("rope_parameters") {
         completed.remove("rope_parameters");
@@ -67,7 +66,7 @@ pub(super) fn complete(json: &Json, model_type: &str) -> Result<Json, ConfigErro
     Ok(Json::Object(completed))
 }
 
-/// Adds keys under their own names. A key under both names must have one value.
+/// Adds keys under their canonical names. A key given under both names must have one value.
 fn rename<'a>(
     completed: &mut Map<String, Json>,
     given: Map<String, Json>,

@@ -30,21 +30,21 @@ pub struct Grouped {
     pub output_bias: BiasKey,
     /// Biases of the feed-forward of layers without experts.
     pub mlp_bias: BiasKey,
-    /// Layers that `sliding_window` applies to where `layer_types` is absent; `None` where the
-    /// family has no windows or a pattern of its own.
+    /// Layers that `sliding_window` applies to if `layer_types` is absent; `None` if the family has
+    /// no windows or its own pattern.
     pub window: Option<Window>,
-    /// Key of the limit that queries, keys and values are cut off at, in `config.json` and GGUF.
+    /// Key of the bound to which queries, keys and values are clamped, in `config.json` and GGUF.
     pub clip_qkv: Option<[&'static str; 2]>,
     /// Norms of queries and keys.
     pub qk_norm: QkNorm,
     /// Whether heads have sinks.
     pub sinks: bool,
-    /// Whether GGUF stores the rows of queries and keys in the order that pairs neighbours.
+    /// Whether GGUF stores the rows of queries and keys in the order in which pairs are neighbours.
     pub paired_rows: bool,
     /// Whether the bounds of YaRN's ramp are rounded to whole dimensions, unless GGUF states it.
     pub truncated_yarn: bool,
-    /// Token mixer by layer, if neither `config.json` nor GGUF states it; `None` if all layers are
-    /// alike.
+    /// Token mixer by layer, if neither `config.json` nor GGUF states it; `None` if all layers have
+    /// the same.
     pub layer_type: Option<fn(usize) -> LayerType>,
     /// Activation between gate, up and down.
     pub activation: Activation,
@@ -52,16 +52,16 @@ pub struct Grouped {
     pub names: Names,
 }
 
-/// Where a family says whether matrices have biases.
+/// Location of the information whether matrices have biases.
 #[derive(Clone, Copy, Debug)]
 pub enum BiasKey {
-    /// In its definition.
+    /// Fixed by the definition of the family.
     Fixed(Bias),
-    /// Under a key of `config.json`.
+    /// Stated under a key of `config.json`.
     Stated {
         /// The key.
         key: &'static str,
-        /// Where the key is absent, and in GGUF.
+        /// Value if the key is absent, and in GGUF.
         otherwise: Bias,
     },
 }
@@ -69,15 +69,15 @@ pub enum BiasKey {
 /// Layers that a sliding window applies to.
 #[derive(Clone, Copy, Debug)]
 pub enum Window {
-    /// All of them.
+    /// All layers.
     All,
-    /// Those from `max_window_layers` on.
+    /// Layers from `max_window_layers` on.
     FromMaxWindowLayers,
-    /// Every second one, the first among them, before `max_window_layers`.
+    /// Every second layer before `max_window_layers`, including the first.
     AlternateBeforeMaxWindowLayers,
 }
 
-/// How a family selects its experts.
+/// Expert selection of a family.
 #[derive(Debug)]
 pub struct Experts {
     /// Function from logits to scores.
@@ -86,14 +86,14 @@ pub struct Experts {
     pub topk_method: TopkMethod,
     /// Whether weights are normalized to sum to 1, unless `norm_topk_prob` states it.
     pub norm_topk_prob: bool,
-    /// Width of an expert as a share of the dense one, where GGUF does not state it: whole, or
-    /// divided by the experts that a token visits.
+    /// Whether the width of an expert, if GGUF does not state it, is the dense width divided by the
+    /// number of experts per token, instead of the dense width itself.
     pub divided_width: bool,
     /// Whether there is a shared expert with a gate.
     pub gated_shared_expert: bool,
     /// Whether router and experts have biases.
     pub bias: bool,
-    /// Whether a layer's experts are stacked, in gpt-oss's way.
+    /// Whether the experts of a layer are stacked as in gpt-oss.
     pub stacked: bool,
 }
 
@@ -106,7 +106,7 @@ pub struct Names {
     pub ffn_norm: &'static str,
     /// GGUF name of `ffn_norm`.
     pub gguf_ffn_norm: &'static str,
-    /// Norm of queries; that of keys has a `k` in place of the `q`.
+    /// Norm of queries; the name for keys has a `k` in place of the `q`.
     pub q_norm: &'static str,
     /// Output projection of attention.
     pub output: &'static str,
@@ -162,7 +162,7 @@ pub const PLAIN: Grouped = Grouped {
     names: LLAMA_NAMES,
 };
 
-/// Biases of attention under transformers' usual key. Where it is absent, tensors decide.
+/// Biases of attention under transformers' usual key. If it is absent, the stored tensors decide.
 pub const ATTENTION_BIAS: BiasKey =
     BiasKey::Stated { key: "attention_bias", otherwise: Bias::IfStored };
 

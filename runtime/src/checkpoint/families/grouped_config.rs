@@ -40,8 +40,8 @@ impl Grouped {
         })
     }
 
-    /// Positions in the window of sliding layers; 0 where no layer slides. transformers' class of
-    /// Llama has no window and ignores the key.
+    /// Positions in the window of sliding layers; 0 if no layer slides. transformers' Llama class
+    /// has no window and ignores the key.
     fn sliding_window(&self, r: &ConfigReader) -> Result<usize, ConfigError> {
         let has_windows = self.window.is_some() || self.layer_type.is_some();
         if !has_windows || r.str("model_type")? == Some("llama") {
@@ -53,7 +53,7 @@ impl Grouped {
         }
     }
 
-    /// Types of the layers where `layer_types` does not list them.
+    /// Types of the layers if `layer_types` does not list them.
     fn default_layer_types(
         &self,
         r: &ConfigReader,
@@ -271,7 +271,7 @@ impl Grouped {
 }
 
 impl BiasKey {
-    /// As `config.json` has it.
+    /// Reads the biases from `config.json`.
     pub(super) fn in_hf(self, r: &ConfigReader) -> Result<Bias, ConfigError> {
         match self {
             Self::Stated { key, otherwise } => Ok(match r.bool(key)? {
@@ -283,7 +283,7 @@ impl BiasKey {
         }
     }
 
-    /// As GGUF has it, where `asked` is what a file of ours says.
+    /// Returns the biases in GGUF, where `asked` is the value in a file written by vaquita.
     pub(super) fn in_gguf(self, asked: Option<bool>) -> Bias {
         match (self, asked) {
             (Self::Fixed(bias), _) => bias,
@@ -299,7 +299,7 @@ fn layer_type(name: &str) -> Result<LayerType, ConfigError> {
     LayerType::from_name(name).ok_or_else(|| ConfigError::value("layer_types", name, allowed()))
 }
 
-/// Checks what kernels and network rely on.
+/// Checks the assumptions of kernels and network.
 pub fn check(config: Config) -> Result<Config, ConfigError> {
     if let AttentionConfig::Grouped(gqa) = &config.attention {
         if gqa.head_dim == 0 {

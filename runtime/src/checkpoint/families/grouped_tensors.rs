@@ -35,8 +35,8 @@ fn spec(name: &str, [rows, cols]: [usize; 2], role: Role, hf: HfTensor) -> Tenso
     TensorSpec { name: name.into(), rows, cols, role, hf, optional: false }
 }
 
-/// Wavelength factors of the rotary embedding, which llama.cpp stores as a tensor; absent in a
-/// model that was not extended.
+/// Wavelength factors of the rotary embedding, which llama.cpp stores as a tensor; absent if the
+/// context of the model was not extended.
 fn rope_factors(config: &Config, gqa: &GroupedConfig) -> TensorSpec {
     let hf = match &config.rope.scaling {
         RopeScaling::Llama3(llama) => {
@@ -71,7 +71,7 @@ impl Layer<'_> {
         self.specs.push(spec(&format!("blk.{}.{name}", self.layer), shape, role, hf));
     }
 
-    /// The bias of a matrix, where it has one or may have one.
+    /// Adds the bias of a matrix, if it has or may have one.
     fn bias(&mut self, bias: Bias, name: &str, rows: usize, hf: HfTensor) {
         if bias != Bias::None {
             let name = format!("blk.{}.{name}.bias", self.layer);

@@ -10,17 +10,17 @@ use crate::checkpoint::config::{
 };
 use crate::gguf::Metadata;
 
-/// All tokens that end an answer, for models with several (Llama 3).
+/// Key of all tokens that end an answer, for models with several (Llama 3).
 const EOS_TOKEN_IDS: &str = "vaquita.eos_token_ids";
 
-/// llama.cpp's numbers for scores.
+/// llama.cpp's codes for scoring functions.
 const GATING_NONE: u32 = 0;
 const GATING_SOFTMAX: u32 = 1;
 const GATING_SIGMOID: u32 = 2;
 const GATING_SOFTMAX_OF_CHOSEN: u32 = 3;
 
-/// Keys of other architectures that change the numbers, below `general.architecture`, with their
-/// neutral values; none where it is a switch that must be off.
+/// Keys of other architectures that change the results, below `general.architecture`, with their
+/// neutral values; an empty list denotes a switch that must be off.
 const FOREIGN: [(&str, &[f32]); 13] = [
     ("attention.indexer.top_k", &[0.0]),
     ("attention.max_alibi_bias", &[0.0]),
@@ -141,8 +141,8 @@ impl<'a> ConfigReader<'a> {
         ids.iter().map(|value| id(value).ok_or_else(bad)).collect()
     }
 
-    /// The rotary embedding, in both styles: `rope_theta` and `rope_scaling` at the top level, or
-    /// all in `rope_parameters`.
+    /// Reads the rotary embedding, in either style: `rope_theta` and `rope_scaling` at the top
+    /// level, or both in `rope_parameters`.
     pub fn rope(&self, max_positions: usize, interleaved: bool) -> Result<RopeConfig, ConfigError> {
         let top_theta = self.number("rope_theta")?;
         let empty = Json::Object(Default::default());
@@ -199,7 +199,7 @@ impl<'a> ConfigReader<'a> {
         Ok(RopeConfig { theta, interleaved, scaling })
     }
 
-    /// Length of the context that a model was trained at before it was extended.
+    /// Length of the context that a model was trained with before it was extended.
     fn trained_context(
         &self,
         s: &ConfigReader,
@@ -211,8 +211,8 @@ impl<'a> ConfigReader<'a> {
     }
 }
 
-/// The parameters of the rotary embedding, which may be stated by layer type. They must be the same
-/// for all types.
+/// Returns the parameters of the rotary embedding, which may be stated per layer type but must be
+/// equal for all types.
 fn of_all_layers(parameters: &Json) -> Result<&Json, ConfigError> {
     let Some(entries) = parameters.as_object() else {
         return Err(ConfigError::value("rope_scaling", parameters, "an object"));
@@ -279,13 +279,13 @@ impl MetadataReader<'_> {
         }
     }
 
-    /// A finite number that the file must state.
+    /// A required finite number.
     pub fn required_number(&self, name: &str) -> Result<f32, ConfigError> {
         self.number(name)?.ok_or_else(|| ConfigError::Missing { key: self.key(name) })
     }
 
-    /// Refuses keys that change the numbers of other architectures' networks, where they do not
-    /// have a neutral value: a file that states them would run wrongly here.
+    /// Refuses keys that change the results of other architectures' networks, unless they have a
+    /// neutral value: a file with such a key would produce wrong results here.
     pub fn refuse_foreign(&self) -> Result<(), ConfigError> {
         for (name, neutral) in FOREIGN {
             let key = self.key(name);
@@ -319,14 +319,14 @@ impl MetadataReader<'_> {
         }
     }
 
-    /// Whether experts are scored by sigmoid, as V3 does; `None` where the file does not say.
+    /// Whether experts are scored by sigmoid, as in V3; `None` if the file does not say.
     pub fn has_sigmoid_scores(&self) -> Option<bool> {
         let function = self.metadata.u32(&self.key("expert_gating_func")).ok().flatten();
         function.map(|function| function == GATING_SIGMOID)
     }
 
-    /// Refuses another function of the router's logits than the family's. Softmax over the chosen
-    /// experts alone is softmax over all where the weights are `normed`.
+    /// Refuses a scoring function that differs from the family's. Softmax over the selected experts
+    /// alone is equivalent to softmax over all experts if the weights are `normed`.
     pub fn check_scoring(&self, scoring: Scoring, normed: bool) -> Result<(), ConfigError> {
         let key = self.key("expert_gating_func");
         let Some(found) = self.metadata.u32(&key)? else { return Ok(()) };
@@ -344,8 +344,8 @@ impl MetadataReader<'_> {
         }
     }
 
-    /// The rotary embedding. `interleaved` is llama.cpp's fixed choice for the architecture;
-    /// `truncate` is the family's in training.
+    /// Reads the rotary embedding. `interleaved` is llama.cpp's fixed choice for the architecture;
+    /// `truncate` is the value that the family was trained with.
     pub fn rope(&self, interleaved: bool, truncate: bool) -> Result<RopeConfig, ConfigError> {
         let metadata = self.metadata;
         let attn_factor = self.number("rope.scaling.attn_factor")?.unwrap_or(1.0);
@@ -367,7 +367,7 @@ impl MetadataReader<'_> {
                 })
             }
             Some("none") => RopeScaling::None,
-            // llama.cpp takes a factor without a type for linear, and knows an older key for it.
+            // llama.cpp treats a factor without a type as linear, and accepts an older key for it.
             Some("linear") | None => {
                 let factor = match self.number("rope.scaling.factor")? {
                     Some(factor) => Some(factor),
@@ -448,7 +448,7 @@ pub fn write_common(architecture: &str, config: &Config, metadata: &mut Metadata
     metadata.insert("vaquita.tie_word_embeddings", config.tie_word_embeddings);
 }
 
-/// Checks what kernels and network rely on for any kind of attention.
+/// Checks the assumptions of kernels and network that hold for any kind of attention.
 pub fn check(config: Config) -> Result<Config, ConfigError> {
     let moe = &config.moe;
     if moe.n_routed_experts > 0 {

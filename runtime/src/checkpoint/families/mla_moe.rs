@@ -14,7 +14,7 @@ use crate::checkpoint::spec::{
 };
 use crate::gguf::Metadata;
 
-/// Their `general.architecture`.
+/// `general.architecture` of these families.
 pub const ARCHITECTURE: &str = "deepseek2";
 
 /// Reads the common keys of `config.json`.
@@ -98,8 +98,8 @@ fn keys(metadata: &Metadata) -> MetadataReader<'_> {
     MetadataReader { metadata, architecture: ARCHITECTURE }
 }
 
-/// Whether experts are scored by sigmoid, as in V3. Where the metadata does not say so, as in files
-/// of GLM-4.7-Flash, tensors that correct the scores do: V2 has none.
+/// Whether experts are scored by sigmoid, as in V3. If the metadata does not state it, as in files
+/// of GLM-4.7-Flash, the presence of score correction tensors decides: V2 has none.
 pub fn has_sigmoid_scores(metadata: &Metadata, corrects: bool) -> bool {
     keys(metadata).has_sigmoid_scores().unwrap_or(corrects)
 }
@@ -187,7 +187,7 @@ pub fn config_from_gguf(
     check(config)
 }
 
-/// Writes llama.cpp's keys, and our own where it has none.
+/// Writes llama.cpp's keys, and vaquita's own where llama.cpp has none.
 pub fn write_metadata(config: &Config, metadata: &mut Metadata) {
     let Config { moe, .. } = config;
     let AttentionConfig::Mla(mla) = &config.attention else { return };
@@ -352,7 +352,7 @@ fn layer_tensors(config: &Config, layer: usize, specs: &mut Specs) {
 }
 
 /// Tensors of a multi-token-prediction layer besides its block (V3, section 2.2). Embedding and
-/// head are the main model's unless a checkpoint repeats them.
+/// head are those of the main model unless a checkpoint repeats them.
 fn mtp_tensors(config: &Config, layer: usize, specs: &mut Specs) {
     let (hidden, vocab) = (config.hidden_size, config.vocab_size);
     for (name, shape, role, from, optional) in [

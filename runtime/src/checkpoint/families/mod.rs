@@ -37,7 +37,7 @@ pub static FAMILIES: [&dyn Family; 11] = [
     &gpt_oss::GPT_OSS,
 ];
 
-/// How the checkpoints and files of a family are read. Stateless.
+/// Reads the checkpoints and files of a family. Stateless.
 pub trait Family: std::fmt::Debug + Sync {
     /// Common name of the family.
     fn name(&self) -> &'static str;
@@ -110,8 +110,8 @@ impl From<GgufError> for ConfigError {
     }
 }
 
-/// The configuration of the language model in a checkpoint's `config.json`: all of it, or the
-/// `text_config` of a model that also sees or hears.
+/// The configuration of the language model in a checkpoint's `config.json`: the whole file, or the
+/// `text_config` of a multimodal model.
 pub fn text_config(json: &Json) -> &Json {
     json.get("text_config").filter(|inner| inner.is_object()).unwrap_or(json)
 }
@@ -127,8 +127,9 @@ pub fn config_from_hf(json: &Json) -> Result<Config, ConfigError> {
     family.ok_or_else(unknown)?.config_from_hf(&defaults::complete(text, model_type)?)
 }
 
-/// The configuration in GGUF metadata. `corrects` says whether the file has tensors that correct
-/// the router's scores (`exp_probs_b`), which tell V3 from V2 where the metadata does not.
+/// Reads the configuration in GGUF metadata. `corrects` says whether the file has tensors that
+/// correct the router's scores (`exp_probs_b`), which distinguish V3 from V2 if the metadata does
+/// not.
 pub fn config_from_gguf(metadata: &Metadata, corrects: bool) -> Result<Config, ConfigError> {
     let architecture = metadata.str("general.architecture")?;
     let architecture =

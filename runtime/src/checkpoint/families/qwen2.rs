@@ -13,7 +13,7 @@ pub static QWEN2: Grouped = Grouped {
     ..PLAIN
 };
 
-/// The family of Qwen1.5-MoE and Qwen2-57B-A14B: a shared expert with a gate of its own.
+/// The family of Qwen1.5-MoE and Qwen2-57B-A14B: a shared expert with its own gate.
 pub static QWEN2_MOE: Grouped = Grouped {
     name: "Qwen2-MoE",
     model_types: &["qwen2_moe"],
