@@ -1,4 +1,4 @@
-//! One dialogue: what was said, and the session that holds it.
+//! One dialogue: its messages and the session that holds it.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -26,40 +26,43 @@ const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
 pub struct Turn {
     /// The answer.
     pub generation: Generation,
-    /// From the call to the first token; `None` where there was none.
+    /// Time from the call to the first token; `None` if there was no token.
     pub first_token: Option<Duration>,
-    /// Joules of the whole answer; `None` where there is no meter.
+    /// Energy of the whole answer, in joules; `None` without a meter.
     pub joules: Option<f64>,
-    /// Joules until the first token; `None` where there is no meter.
+    /// Energy until the first token, in joules; `None` without a meter.
     pub prompt_joules: Option<f64>,
-    /// Joules per token after that; `None` where there is no meter, or no further token.
+    /// Energy per token after the first, in joules; `None` without a meter or further tokens.
     pub joules_per_token: Option<f64>,
-    /// What the expert store did meanwhile, for all conversations, where experts are streamed.
+    /// Statistics of the expert store during the answer, for all conversations; `None` if no
+    /// experts are streamed.
     pub streaming: Option<Stats>,
 }
 
-/// Ends what a conversation generates, from any thread.
+/// Cancels a conversation's generation, from any thread.
 #[derive(Clone, Debug, Default)]
 pub struct Canceller(Arc<Cancel>);
 
 #[derive(Debug, Default)]
 struct Cancel {
-    /// What the session looks at.
+    /// Flag that the session polls.
     flag: Arc<AtomicBool>,
-    /// Calls that generate, or are about to.
+    /// Number of calls that generate or are about to.
     calls: Mutex<usize>,
 }
 
 impl Canceller {
-    /// Ends the answer that is being generated before the next layer is computed; where none is, nothing happens.
+    /// Cancels the answer that is being generated, before the next layer is computed; a no-op if
+    /// none is.
     pub fn cancel(&self) {
         if *self.calls() > 0 {
             self.0.flag.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Says that an answer is about to be generated: from here on, until what this gives is dropped, a cancel counts.
-    /// Callers that do something before [`Conversation::answer`] say so first, so that no cancel is lost meanwhile.
+    /// Announces that an answer is about to be generated: cancellations count from here on until
+    /// the returned guard is dropped. Callers that do other work before [`Conversation::answer`]
+    /// call this first, so that no cancellation is lost during that work.
     pub fn enter(&self) -> Generating {
         *self.calls() += 1;
         Generating(self.clone())
@@ -70,7 +73,7 @@ impl Canceller {
     }
 }
 
-/// A call that generates.
+/// Guard of a call that generates.
 #[derive(Debug)]
 #[must_use = "cancels count until this is dropped"]
 pub struct Generating(Canceller);
@@ -93,7 +96,7 @@ pub struct Conversation {
     canceller: Canceller,
 }
 
-/// What makes the prompt; saved beside the session.
+/// Inputs of the prompt, saved with the session.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Said {
     messages: Vec<Message>,
@@ -113,17 +116,17 @@ impl Conversation {
         Self { model, session, said: Said::default(), canceller }
     }
 
-    /// What ends its answers from other threads.
+    /// Handle that cancels the conversation's answers from other threads.
     pub fn canceller(&self) -> Canceller {
         self.canceller.clone()
     }
 
-    /// The context: prompt and answer together, in tokens.
+    /// Context length, prompt and answer together, in tokens.
     pub fn context(&self) -> usize {
         self.session.context()
     }
 
-    /// What was said so far; answers without their reasoning.
+    /// Messages so far; answers are without their reasoning.
     pub fn messages(&self) -> &[Message] {
         &self.said.messages
     }
@@ -141,8 +144,9 @@ impl Conversation {
         }
     }
 
-    /// Sets the tools that the model may call: a list in JSON, as OpenAI's interface writes them; an empty text or list
-    /// removes them. Calls come in the answer, in the words that the model was taught.
+    /// Sets the tools that the model may call: a JSON list in the format of OpenAI's interface. An
+    /// empty text or list removes them. Calls appear in the answer, in the syntax that the model
+    /// was trained on.
     pub fn set_tools(&mut self, json: &str) -> Result<(), AppError> {
         if json.trim().is_empty() {
             self.said.tools = None;
@@ -155,8 +159,8 @@ impl Conversation {
         Ok(())
     }
 
-    /// Sets variables of the model's template, such as `{"enable_thinking": false}`, in place of those that were set; an
-    /// empty text or object removes them.
+    /// Replaces the variables of the model's template, for example by `{"enable_thinking": false}`;
+    /// an empty text or object removes them.
     pub fn set_template_variables(&mut self, json: &str) -> Result<(), AppError> {
         let none = json.trim().is_empty();
         let json = if none { "{}" } else { json };
@@ -166,21 +170,21 @@ impl Conversation {
         Ok(())
     }
 
-    /// Sets variables of the model's template in place of those that were set.
+    /// Replaces the variables of the model's template.
     pub fn set_variables(&mut self, variables: Map<String, Value>) {
         self.said.variables = variables;
     }
 
-    /// How calls of the tools are read from answers, for [`GenerationOptions::calls`]. Answers with calls then go into the
-    /// conversation as such, and [`add_tool_result`](Self::add_tool_result) answers them. Without it, calls stay in the
-    /// answer's text.
+    /// How tool calls are parsed from answers, for [`GenerationOptions::calls`]. Answers with calls
+    /// then enter the conversation as calls, and [`add_tool_result`](Self::add_tool_result) answers
+    /// them. Without it, calls stay in the text of the answer.
     pub fn calls(&self) -> Result<Calls, AppError> {
         let tools = self.said.tools.as_ref().map_or(Ok(Tools::default()), Tools::from_json);
         let tools = tools.map_err(|error| AppError::Tools { problem: error.to_string() })?;
         Ok(Calls { format: self.model.prompter.call_format(), tools })
     }
 
-    /// Adds what a call returned. `id` is the call's identifier.
+    /// Adds the result of a call. `id` is the call's identifier.
     pub fn add_tool_result(&mut self, id: &str, content: &str) -> Result<(), AppError> {
         let mut calls =
             self.said.messages.iter().rev().filter_map(|m| m.tool_calls.as_ref()?.as_array());
@@ -204,17 +208,19 @@ impl Conversation {
         Ok(())
     }
 
-    /// Forgets what was said, but for the system prompt and the tools.
+    /// Removes all messages except the system prompt; the tools stay.
     pub fn reset(&mut self) {
         self.said.messages.retain(|message| message.role == "system");
         self.session.truncate(0);
     }
 
-    /// Answers `user`, or what was said so far where it is `None`. `on_event` may end the answer at any event.
-    /// [`GenerationOptions::reasoning_open`] comes from the template, whatever it is here.
+    /// Answers `user`, or the messages so far if it is `None`. `on_event` may end the answer at any
+    /// event. [`GenerationOptions::reasoning_open`] comes from the template; its value in `options`
+    /// is ignored.
     ///
-    /// An answer goes into the conversation without its reasoning, also one that was cut short. Where it fails, or was
-    /// cancelled before the model answered anything, the conversation is as it was.
+    /// The answer enters the conversation without its reasoning, even if it was cut short. If
+    /// generation fails, or is cancelled before the model answered anything, the conversation is
+    /// unchanged.
     pub fn answer(
         &mut self,
         user: Option<&str>,
@@ -298,7 +304,7 @@ impl Conversation {
         })
     }
 
-    /// Writes the conversation to a file, so that it goes on later without being read again.
+    /// Writes the conversation to a file, so that it can be resumed later without being read again.
     pub fn save(&mut self, path: &Path) -> Result<(), AppError> {
         let note = serde_json::to_vec(&self.said)
             .map_err(|error| AppError::Tools { problem: error.to_string() })?;
@@ -311,7 +317,7 @@ impl Conversation {
         Ok(fingerprint.map_err(|source| SaveError::Model { path: path.into(), source })?)
     }
 
-    /// Goes on with a saved conversation in place of this one. Where it fails, this one is as it was.
+    /// Replaces this conversation by a saved one. On an error this conversation is unchanged.
     pub fn restore(&mut self, path: &Path) -> Result<(), AppError> {
         let mut read = self.model.loaded.session();
         let note = read.restore(path, self.fingerprint(path)?)?;
@@ -326,7 +332,7 @@ impl Conversation {
 }
 
 impl Said {
-    /// An answer as a message. One that breaks off within a call is text.
+    /// Converts an answer into a message. An answer that breaks off within a call becomes text.
     fn message(&mut self, generation: &Generation) -> Message {
         let calls = &generation.calls;
         if calls.is_empty() {
@@ -343,7 +349,7 @@ impl Said {
     }
 }
 
-/// Nothing came of it: it was cancelled before the model answered.
+/// Whether generation was cancelled before any answer text.
 fn is_void(generation: &Generation) -> bool {
     generation.stop == StopReason::Cancelled
         && generation.raw.is_empty()

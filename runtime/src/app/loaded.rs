@@ -32,7 +32,7 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
-    /// Opens a GGUF file, and gives its tensors and keys with the model.
+    /// Opens a GGUF file and returns the model with the tensors and keys of the file.
     pub fn open(path: &Path, options: &ModelOptions) -> Result<(Self, Arc<GgufWeights>), AppError> {
         let file = options.file();
         let opened = opening::open(path, &file)?;
@@ -49,7 +49,8 @@ impl LoadedModel {
         Ok((loaded, opened.weights))
     }
 
-    /// A model that was loaded from elsewhere with all its weights. Options of files do not apply.
+    /// Creates a model from one loaded elsewhere with all its weights. Options of files do not
+    /// apply.
     pub fn new(model: Arc<Model>, options: &ModelOptions) -> Result<Self, AppError> {
         let allowed = model.config().max_position_embeddings;
         if options.context > allowed {

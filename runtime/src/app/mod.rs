@@ -1,6 +1,6 @@
 //! The interface for programs: a model opened with everything that is needed to talk to it,
-//! conversations that any thread can cancel, and their cost. The command line, the C library and the
-//! bindings for phones are thin layers over this.
+//! conversations that any thread can cancel, and their cost. The command line, the C library and
+//! the bindings for phones are thin layers over this.
 //!
 //! [`LoadedModel`] is a model with its threads; [`AppModel`] adds a tokenizer and a template;
 //! [`Conversation`] is one dialogue.
@@ -29,16 +29,16 @@ use crate::session::prompt::PromptError;
 use crate::session::save::SaveError;
 use crate::tokenizer::TokenizerError;
 
-/// Why something failed, in kinds that a program can act upon.
+/// Kind of an error, for programs to act upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// An argument makes no sense.
+    /// An argument is invalid.
     Argument,
-    /// There is no such file.
+    /// A file does not exist.
     NotFound,
     /// A file cannot be read or written.
     Io,
-    /// A file is not what it should be.
+    /// A file is invalid.
     BadFile,
     /// The memory budget is too small.
     Memory,
@@ -50,7 +50,7 @@ pub enum ErrorKind {
     Model,
 }
 
-/// Why something failed.
+/// Error of the interface.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppError {
@@ -84,9 +84,9 @@ pub enum AppError {
     /// The context is longer than the model's.
     #[error("the context is to be {found} tokens; this model takes up to {allowed}")]
     Context {
-        /// What was asked for.
+        /// Requested context, in tokens.
         found: usize,
-        /// What the model takes.
+        /// Longest context of the model, in tokens.
         allowed: usize,
     },
     /// The memory budget holds no further conversation.
@@ -101,18 +101,18 @@ pub enum AppError {
         /// The role.
         found: String,
     },
-    /// Tools that are not a list in JSON.
+    /// Tools are not a JSON list.
     #[error("tools are a list in JSON, as OpenAI's interface writes them: {problem}")]
     Tools {
-        /// What is wrong.
+        /// Description of the problem.
         problem: String,
     },
-    /// Variables of the template that are no object in JSON.
+    /// Template variables are not a JSON object.
     #[error(
         "template variables are an object in JSON, such as {{\"enable_thinking\": false}}: {problem}"
     )]
     Variables {
-        /// What is wrong.
+        /// Description of the problem.
         problem: String,
     },
     /// A result for a call that the model did not make.
@@ -121,7 +121,7 @@ pub enum AppError {
         /// The identifier.
         found: String,
     },
-    /// Nothing was said yet.
+    /// The conversation has no messages yet.
     #[error("there is nothing to answer; say something, or add a message first")]
     Nothing,
 }
@@ -133,7 +133,7 @@ impl From<ChatError> for AppError {
 }
 
 impl AppError {
-    /// The kind.
+    /// Kind of the error.
     pub fn kind(&self) -> ErrorKind {
         let of_io = |source: &io::Error| match source.kind() {
             io::ErrorKind::NotFound => ErrorKind::NotFound,

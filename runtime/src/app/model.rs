@@ -16,38 +16,38 @@ use crate::opening::{OpenModelError, TrimLevel};
 use crate::session::prompt::Prompter;
 use crate::tokenizer::Tokenizer;
 
-/// Makes the meter of an answer.
+/// Creates the meter of an answer.
 pub type MeterMaker = Arc<dyn Fn() -> Box<dyn Meter> + Send + Sync>;
 
-/// How hot the device is: a phone's own levels.
+/// Thermal state of the device, in a phone's own levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Thermal {
     /// All threads compute.
     Nominal,
-    /// Three quarters of them.
+    /// Three quarters of the threads compute.
     Fair,
-    /// Half.
+    /// Half of the threads compute.
     Serious,
-    /// One.
+    /// One thread computes.
     Critical,
 }
 
-/// Where memory goes, in bytes. What is `None` is not measured, or there is no budget that would say it.
+/// Memory use, in bytes. A field is `None` if it is not measured or no budget determines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// The process, as the system counts it.
+    /// Memory of the process, as the system counts it.
     pub process: Option<Memory>,
-    /// The budget.
+    /// Memory budget.
     pub budget: Option<u64>,
-    /// Planned for weights that are not routed experts.
+    /// Memory planned for weights that are not routed experts.
     pub dense: Option<u64>,
-    /// Planned for the caches of all conversations.
+    /// Memory planned for the caches of all conversations.
     pub cache: Option<u64>,
-    /// Planned for what a chunk of a prompt computes with.
+    /// Memory planned for the computation of a prompt chunk.
     pub scratch: Option<u64>,
-    /// What streamed experts may take; `None` where the file is mapped.
+    /// Memory limit of streamed experts; `None` if the file is mapped.
     pub experts_limit: Option<u64>,
-    /// What they take now.
+    /// Memory that streamed experts take now.
     pub experts: Option<u64>,
 }
 
@@ -73,7 +73,8 @@ impl AppModel {
         Self::with(loaded, tokenizer, Some(identity))
     }
 
-    /// A model that was loaded from elsewhere, with its tokenizer. Its conversations cannot be saved.
+    /// Creates a model from one loaded elsewhere, with its tokenizer. Its conversations cannot be
+    /// saved.
     pub fn new(loaded: LoadedModel, tokenizer: Tokenizer) -> Result<Arc<Self>, AppError> {
         Self::with(loaded, tokenizer, None)
     }
@@ -97,7 +98,7 @@ impl AppModel {
         &self.loaded
     }
 
-    /// Makes its prompts.
+    /// Prompt renderer of the model.
     pub fn prompter(&self) -> &Prompter {
         &self.prompter
     }
@@ -111,28 +112,30 @@ impl AppModel {
         Ok(Conversation::new(self.clone(), self.loaded.session()))
     }
 
-    /// A conversation is over.
+    /// Records that a conversation has ended.
     pub(super) fn leave(&self) {
         self.live.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Conversations that are open.
+    /// Number of open conversations.
     pub fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
     }
 
-    /// Changes the memory of the whole process; it takes effect by the next layer, also while an answer is generated.
-    /// A mapped model keeps nothing of its own that it could give back: there it changes nothing.
+    /// Changes the memory budget of the whole process; it takes effect by the next layer, even
+    /// while an answer is generated. It has no effect on a mapped model, which holds no memory of
+    /// its own to release.
     pub fn set_memory_budget(&self, bytes: u64) -> Result<(), AppError> {
         Ok(self.loaded.memory.set_memory_budget(bytes)?)
     }
 
-    /// Gives experts' memory back, until [`AppModel::set_memory_budget`] says otherwise.
+    /// Releases memory of experts, until [`AppModel::set_memory_budget`] is called again.
     pub fn trim(&self, level: TrimLevel) {
         self.loaded.memory.trim(level);
     }
 
-    /// Computes with fewer threads while the device is hot; answers stay the same to the last bit. Gives the number.
+    /// Sets the number of computing threads by the thermal state of the device and returns it;
+    /// answers stay bit-identical.
     pub fn thermal_hint(&self, thermal: Thermal) -> usize {
         let threads = self.loaded.pool.threads();
         self.loaded.pool.set_limit(match thermal {
@@ -144,12 +147,12 @@ impl AppModel {
         self.loaded.pool.active()
     }
 
-    /// From the next answer on, energy is measured with a meter of the app's own; `None`: with the machine's.
+    /// Sets the app's own energy meter, from the next answer on; `None` selects the machine's.
     pub fn set_meter(&self, meter: Option<MeterMaker>) {
         *self.meter.lock().unwrap_or_else(PoisonError::into_inner) = meter;
     }
 
-    /// Measures an answer's energy.
+    /// Starts measuring the energy of an answer.
     pub(super) fn sampler(&self) -> MeterSampler {
         let maker = self.meter.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match maker {
@@ -158,12 +161,12 @@ impl AppModel {
         }
     }
 
-    /// What the expert store did so far, where experts are streamed.
+    /// Statistics of the expert store so far; `None` if no experts are streamed.
     pub fn streaming(&self) -> Option<Stats> {
         self.loaded.streaming()
     }
 
-    /// Where memory goes.
+    /// Current memory use.
     pub fn memory(&self) -> MemoryUse {
         let plan = self.loaded.memory.plan();
         MemoryUse {

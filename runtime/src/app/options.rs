@@ -15,13 +15,13 @@ use crate::session::SessionOptions;
 /// How a model is opened.
 #[derive(Clone, Debug)]
 pub struct ModelOptions {
-    /// Memory of the whole process; `None` maps the file and leaves memory to the system.
+    /// Memory budget of the whole process; `None` maps the file and leaves memory to the system.
     pub memory: Option<MemoryBudget>,
-    /// Tokens that a conversation may have; 0 takes the model's.
+    /// Context length of a conversation, in tokens; 0 takes the model's.
     pub context: usize,
-    /// Conversations at the same time that the memory budget is to hold.
+    /// Number of concurrent conversations that the memory budget is to hold.
     pub sessions: usize,
-    /// Threads; 0 takes one per core of the fastest cluster.
+    /// Number of threads; 0 takes one per core of the fastest cluster.
     pub threads: usize,
     /// Cores to bind the threads to; `None` takes those of the fastest cluster.
     pub cores: Option<Vec<usize>>,
@@ -37,7 +37,8 @@ pub struct ModelOptions {
     pub lanes: usize,
     /// Whether to prefetch experts of the next layer.
     pub prefetch: PrefetchMode,
-    /// Whether to shrink the expert cache while the system is short of memory (Linux, with a budget).
+    /// Whether to shrink the expert cache while the system is short of memory (Linux, with a
+    /// budget).
     pub yield_memory: bool,
     /// File to record routing in ([`crate::trace`]), for one sequence at a time.
     pub trace: Option<PathBuf>,

@@ -13,8 +13,8 @@ use crate::checkpoint::{Expert, ExpertId, Projection};
 use crate::kernels::vector::{ClampedSwiGlu, SwiGlu};
 use crate::kernels::{Activations, Product, matmul_all};
 
-/// Numbers that one task puts through an activation: a few experts of one token are not worth a
-/// hand-over to another thread.
+/// Numbers per activation task: a few experts of one token are not worth a hand-over to another
+/// thread.
 const ACTIVATIONS_PER_TASK: usize = 1 << 14;
 
 /// Matrices of a gated feed-forward.
@@ -25,9 +25,9 @@ pub(super) enum FfnWeights<'a> {
     Expert {
         id: ExpertId,
         expert: &'a Expert,
-        /// Of gate, up and down.
+        /// Biases of gate, up and down.
         biases: Option<[Vec<f32>; 3]>,
-        /// The router's weight of each token, for an observer; empty where nobody observes.
+        /// Router weight of each token, for an observer; empty without one.
         weights: Vec<f32>,
     },
 }
@@ -55,7 +55,8 @@ impl FfnWeights<'_> {
         }
     }
 
-    /// Shows `input`, `[tokens, hidden_size]`, and `hidden`, `[tokens, intermediate]`, to the observer.
+    /// Shows `input`, `[tokens, hidden_size]`, and `hidden`, `[tokens, intermediate]`, to the
+    /// observer.
     fn observe(&self, ctx: &Compute, input: &Activations, hidden: &Activations) {
         match self {
             Self::Mlp(Mlp { gate, up, down }) => {
@@ -80,7 +81,7 @@ pub(super) struct Ffn<'a> {
     pub rows: Range<usize>,
 }
 
-/// Feed-forwards of one shape. Their outputs follow each other.
+/// Feed-forwards of equal shape. Their outputs are contiguous.
 pub(super) struct Batch<'a> {
     /// `[rows, hidden_size]`
     pub input: Activations<'a>,
@@ -88,8 +89,8 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// `W_down act(W_gate x, W_up x)` of all feed-forwards, `[rows, hidden_size]` per batch: one job for
-    /// gate and up, one for down.
+    /// Computes `W_down act(W_gate x, W_up x)` of all feed-forwards, `[rows, hidden_size]` per
+    /// batch: one parallel job for gate and up, one for down.
     pub fn forward(ctx: &Compute, activation: Activation, batches: &[Self]) -> Vec<Vec<f32>> {
         let inputs: Vec<Vec<Activations>> = batches
             .iter()
@@ -123,14 +124,14 @@ impl Batch<'_> {
         self.ffns.last().map_or(0, |ffn| ffn.rows.end)
     }
 
-    /// Outputs of a projection; 1 where there is no feed-forward.
+    /// Number of outputs of a projection; 1 for an empty batch.
     fn outputs(&self, projection: Projection) -> usize {
         self.ffns.first().map_or(1, |ffn| ffn.weights.matrix(projection).rows())
     }
 }
 
-/// Products of the feed-forwards' inputs with some of their matrices, `[rows, outputs]` for each batch
-/// and projection: one job.
+/// Products of the feed-forwards' inputs with their matrices of the given projections, `[rows,
+/// outputs]` per batch and projection, as one parallel job.
 fn project(
     ctx: &Compute,
     batches: &[Batch],

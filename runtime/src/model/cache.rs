@@ -1,33 +1,34 @@
-//! The state of a sequence: per layer and position, the entry that later tokens need. For MLA that is the
-//! latent and its rotary key, for grouped-query attention keys and values, for a short convolution the
-//! last few inputs. A layer grows by pages of [`PAGE`] positions and never copies one, so that the memory
-//! it takes is the memory that was planned.
+//! State of a sequence: per layer and position, the entry that later tokens need. MLA keeps the
+//! latent and its rotary key, grouped-query attention keeps keys and values, a short convolution
+//! keeps its last few inputs. A layer grows by pages of [`PAGE`] positions and never copies a page,
+//! so its memory use is the planned memory.
 
 use crate::checkpoint::Config;
 use crate::checkpoint::config::{AttentionConfig, LayerType};
 use crate::kernels::attention::{Entries, PAGE};
 use crate::kernels::cached::EntryFormat;
 
-/// Positions of a convolution that are kept besides those that the next token needs, so that a sequence can be
-/// taken back a little.
+/// Positions that a convolution keeps in addition to those that the next token needs, so that a
+/// sequence can be rolled back a little.
 const KEPT_FOR_CONV: usize = 64;
 
 /// Precision of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheType {
-    /// 4 bytes a number: for comparisons with full precision.
+    /// 4 bytes per number, for comparisons with full precision.
     F32,
-    /// 2 bytes a number.
+    /// 2 bytes per number.
     F16,
-    /// A byte a number, with a scale per 32; rotary keys of MLA and the inputs of convolutions as in [`F16`](Self::F16).
+    /// 1 byte per number, with one scale per 32 numbers; rotary keys of MLA and inputs of
+    /// convolutions as in [`F16`](Self::F16).
     Q8,
 }
 
 impl CacheType {
-    /// All of them, the most precise first.
+    /// All cache types, most precise first.
     pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
 
-    /// Its name, as `--cache` takes it.
+    /// Name of the type, as `--cache` takes it.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -36,7 +37,7 @@ impl CacheType {
         }
     }
 
-    /// The type of that name.
+    /// Cache type called `name`.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|ty| ty.name() == name)
     }
@@ -57,7 +58,8 @@ pub struct LayerCache {
     needed: Option<usize>,
     /// Positions before the first page, which are no longer kept.
     dropped: usize,
-    /// [`PAGE`] entries each, the last one as many as there are; all with the capacity of a whole page.
+    /// Pages of [`PAGE`] entries each; the last page may hold fewer. Every page has the capacity of
+    /// a whole one.
     pages: Vec<Vec<u8>>,
 }
 
@@ -68,7 +70,7 @@ impl KvCache {
         Self { layers: layers.map(|layer| LayerCache::new(config, layer, ty)).collect() }
     }
 
-    /// Positions cached.
+    /// Number of cached positions.
     pub fn len(&self) -> usize {
         self.layers.first().map_or(0, LayerCache::len)
     }
@@ -78,13 +80,13 @@ impl KvCache {
         self.len() == 0
     }
 
-    /// Bytes that the entries take.
+    /// Memory of the entries, in bytes.
     pub fn bytes(&self) -> usize {
         self.layers.iter().map(LayerCache::capacity).sum()
     }
 
-    /// Forgets positions from `len` on, and gives how many remain: `len`, or none where a layer no longer has what
-    /// the next token would need.
+    /// Removes the positions from `len` on and returns how many remain: `len`, or 0 if a layer no
+    /// longer keeps what the next token would need.
     pub fn truncate(&mut self, len: usize) -> usize {
         let possible = self.layers.iter().all(|layer| layer.can_go_on_from(len));
         let len = if possible { len } else { 0 };
@@ -94,7 +96,7 @@ impl KvCache {
         len
     }
 
-    /// Layers.
+    /// Number of layers.
     pub fn layers(&self) -> usize {
         self.layers.len()
     }
@@ -105,12 +107,12 @@ impl KvCache {
     }
 }
 
-/// Bytes that a layer keeps of a position.
+/// Bytes that a layer keeps per position.
 pub fn entry_bytes(config: &Config, layer: usize, ty: CacheType) -> usize {
     entry_format(config, layer, ty).bytes(entry_width(config, layer))
 }
 
-/// Numbers that a layer keeps of a position.
+/// Numbers that a layer keeps per position.
 fn entry_width(config: &Config, layer: usize) -> usize {
     match (&config.attention, config.layer_type(layer)) {
         (AttentionConfig::Mla(mla), _) => mla.kv_lora_rank + mla.qk_rope_head_dim,
@@ -119,8 +121,9 @@ fn entry_width(config: &Config, layer: usize) -> usize {
     }
 }
 
-/// How a layer keeps a position. Two parts stay in half precision: rotary keys of MLA, which are a ninth of an entry and
-/// most of what rounding them costs, and what a convolution keeps, which is little.
+/// Entry format of a layer. Two parts stay in half precision: the rotary keys of MLA, which are a
+/// ninth of an entry and account for most of its rounding cost, and the inputs of convolutions,
+/// which are small.
 fn entry_format(config: &Config, layer: usize, ty: CacheType) -> EntryFormat {
     match (ty, &config.attention, config.layer_type(layer)) {
         (CacheType::F32, ..) => EntryFormat::F32,
@@ -132,8 +135,8 @@ fn entry_format(config: &Config, layer: usize, ty: CacheType) -> EntryFormat {
     }
 }
 
-/// Positions that a layer has room for when a sequence of `context` tokens is read `chunk` tokens at a
-/// time: whole pages.
+/// Capacity of a layer in positions, in whole pages, for a sequence of `context` tokens that is
+/// read `chunk` tokens at a time.
 pub fn kept_positions(config: &Config, layer: usize, context: usize, chunk: usize) -> usize {
     let kept = needed_positions(config, layer).map(|needed| needed + KEPT_FOR_CONV + PAGE + chunk);
     context.min(kept.unwrap_or(context)).next_multiple_of(PAGE)
@@ -158,7 +161,7 @@ impl LayerCache {
         }
     }
 
-    /// Positions of the sequence.
+    /// Number of positions in the sequence.
     pub fn len(&self) -> usize {
         self.dropped + self.kept()
     }
@@ -184,7 +187,7 @@ impl LayerCache {
         self.len() == 0
     }
 
-    /// Adds positions, `[tokens, width]`.
+    /// Appends the entries of new positions, `[tokens, width]`.
     pub fn push(&mut self, entries: &[f32]) {
         let page_bytes = self.page_bytes();
         for entry in entries.chunks_exact(self.width) {
@@ -207,12 +210,12 @@ impl LayerCache {
         &self.pages
     }
 
-    /// Replaces the entries by those after `positions` positions, of which `len` bytes were kept; `read`
-    /// fills one page at a time. Says whether the bytes are whole entries, and as many as the next token
-    /// needs; where they are not, nothing is read.
+    /// Replaces the entries by those of a sequence of `positions` positions, of which `len` bytes
+    /// were kept; `read` fills one page at a time. Returns whether the bytes are whole entries and
+    /// as many as the next token needs; if not, nothing is read.
     ///
     /// # Errors
-    /// Those of `read`, after which the cache is incomplete.
+    /// Errors of `read`, after which the cache is incomplete.
     pub fn restore<E>(
         &mut self,
         positions: usize,
@@ -234,22 +237,22 @@ impl LayerCache {
         Ok(true)
     }
 
-    /// All positions, for layers that keep all.
+    /// Entries of all positions, for layers that keep all.
     pub fn entries(&self) -> Entries<'_> {
         Entries { format: self.format, pages: &self.pages }
     }
 
-    /// One position's entry, `[width]`.
+    /// Reads the entry of one position, `[width]`.
     ///
     /// # Panics
-    /// Where the position is not kept.
+    /// If the position is not kept.
     pub fn read(&self, position: usize, entry: &mut [f32]) {
         let (len, at) = (self.entry_bytes(), position - self.dropped);
         self.format.decode(&self.pages[at / PAGE][at % PAGE * len..][..len], entry);
     }
 
-    /// Releases pages that no token to come will need. Not within a forward pass, which may have to be
-    /// rolled back.
+    /// Releases pages that no later token needs. Must not be called within a forward pass, which
+    /// may have to be rolled back.
     pub(crate) fn drop_old(&mut self) {
         let Some(needed) = self.needed else { return };
         let pages = self.kept().saturating_sub(needed + KEPT_FOR_CONV) / PAGE;

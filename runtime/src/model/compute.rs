@@ -18,22 +18,23 @@ pub struct Compute<'a> {
     pub pool: &'a Pool,
     /// Observer of the inputs of matrices.
     pub(crate) watch: Option<Watch<'a>>,
-    /// Ends the pass before the next layer once it is set.
+    /// Flag that, once set, ends the pass before the next layer.
     cancel: Option<&'a AtomicBool>,
 }
 
 impl<'a> Compute<'a> {
-    /// Without an observer.
+    /// Creates a context without an observer.
     pub fn new(tier: Tier, pool: &'a Pool) -> Self {
         Self { tier, pool, watch: None, cancel: None }
     }
 
-    /// With an observer of the inputs of matrices.
+    /// Adds an observer of the inputs of matrices.
     pub fn watched_by(self, observer: &'a dyn Observer) -> Self {
         Self { watch: Some(Watch { observer, layer: None }), ..self }
     }
 
-    /// Ends with [`ModelError::Cancelled`] before the next layer once `cancel` is set.
+    /// Makes the pass end with [`ModelError::Cancelled`] before the next layer once `cancel` is
+    /// set.
     pub fn cancelled_by(self, cancel: &'a AtomicBool) -> Self {
         Self { cancel: Some(cancel), ..self }
     }

@@ -2,27 +2,27 @@
 
 use crate::checkpoint::WeightsError;
 
-/// Why a model could not be loaded or run.
+/// Error of loading or running a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// Weights could not be had.
+    /// Weights cannot be loaded.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// A token is not of this vocabulary.
+    /// A token is outside the vocabulary.
     #[error("token {found} is not in the vocabulary of {vocab_size} tokens")]
     Token {
         /// The token.
         found: u32,
-        /// Tokens of the vocabulary.
+        /// Vocabulary size, in tokens.
         vocab_size: usize,
     },
-    /// Logits that say nothing.
+    /// Logits that carry no prediction: all are equal.
     #[error(
         "all logits are equal to the last bit; the model is damaged, or was made from a damaged one: copy or quantize it again"
     )]
     NoPrediction,
-    /// The caller ended it.
+    /// The caller cancelled the pass.
     #[error("it was cancelled")]
     Cancelled,
 }

@@ -13,9 +13,9 @@ use crate::kernels::vector::rms_norm;
 /// The attention of one layer.
 #[derive(Clone, Debug)]
 pub struct Gqa {
-    /// Its shape.
+    /// Dimensions.
     pub shape: GroupedConfig,
-    /// Positions that a token sees, its own among them, where not all.
+    /// Positions that a token sees, including its own; `None` for all.
     pub window: Option<usize>,
     /// `[heads * head_dim, hidden_size]`
     pub query: Linear,
@@ -27,13 +27,13 @@ pub struct Gqa {
     pub output: Linear,
     /// Norms of queries and keys, `[head_dim]` or as wide as their projections.
     pub qk_norm: Option<[Vec<f32>; 2]>,
-    /// `[heads]`
+    /// Attention sinks, `[heads]`.
     pub sinks: Option<Vec<f32>>,
 }
 
 impl Gqa {
-    /// Attends from `x`, `[tokens, hidden_size]`, which follows the positions in `cache`; the
-    /// tokens' keys and values are added to it.
+    /// Computes attention for `x`, `[tokens, hidden_size]`, which follows the positions in `cache`,
+    /// and appends the tokens' keys and values to `cache`.
     pub fn forward(
         &self,
         ctx: &Compute,

@@ -40,7 +40,7 @@ impl Layer {
         Ok(())
     }
 
-    /// `x += ffn(norm(x))`, for tokens of whatever sequences.
+    /// `x += ffn(norm(x))`; the tokens may belong to different sequences.
     pub fn feed_forward(
         &self,
         ctx: &Compute,
@@ -57,7 +57,7 @@ impl Layer {
         Ok(())
     }
 
-    /// Refuses outputs that are NaN or infinite. No kernel loses them on the way.
+    /// Rejects outputs that are NaN or infinite. Every kernel propagates both.
     fn check(&self, y: &[f32], part: &str) -> Result<(), WeightsError> {
         match y.iter().all(|y| y.is_finite()) {
             true => Ok(()),

@@ -1,6 +1,6 @@
-//! A model of which one layer at a time is in memory: all tokens go through a layer before the next
-//! one is loaded. Hidden states and caches are the caller's. The arithmetic, and so every bit of
-//! it, is that of [`Model`](super::Model).
+//! Layer-by-layer execution with one layer at a time in memory: all tokens go through a layer
+//! before the next one is loaded. The caller holds hidden states and caches. The arithmetic is
+//! bit-identical to that of [`Model`](super::Model).
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub struct Layerwise {
     rope: Rope,
 }
 
-/// One of its layers. Mapped weights are released when it is dropped.
+/// One layer of the model. Mapped weights are released when it is dropped.
 pub struct LoadedLayer<'a> {
     model: &'a Layerwise,
     layer: Layer,
@@ -31,7 +31,7 @@ pub struct LoadedLayer<'a> {
 }
 
 impl Layerwise {
-    /// A model of these weights that gets its routed experts from a store.
+    /// Creates a model from `weights` that gets its routed experts from a store.
     pub fn new(
         weights: Arc<dyn Weights>,
         experts: Arc<dyn ExpertStore>,
@@ -62,7 +62,8 @@ impl Layerwise {
         Ok(LoadedLayer { model: self, layer, lent: loader.into_lent() })
     }
 
-    /// Shows who watches `ctx` what the output head sees of the hidden states after the last layer.
+    /// Shows the observer of `ctx` the input of the output head, computed from the hidden states
+    /// after the last layer.
     pub fn show_output(&self, ctx: &Compute, x: &[f32]) -> Result<(), WeightsError> {
         let norm = Loader::new(&*self.weights).output_norm()?;
         let normed = rms_norm(ctx.tier, x, &norm, self.config().rms_norm_eps);
@@ -73,8 +74,8 @@ impl Layerwise {
 }
 
 impl LoadedLayer<'_> {
-    /// Lets tokens of one sequence, which follow the positions in `cache`, see each other: the
-    /// first half of the layer. `x`, `[tokens, hidden_size]`, is changed in place.
+    /// Applies the mixer, the first half of the layer, to tokens of one sequence, which follow the
+    /// positions in `cache`. `x`, `[tokens, hidden_size]`, is changed in place.
     pub fn mix(
         &self,
         ctx: &Compute,
@@ -84,8 +85,8 @@ impl LoadedLayer<'_> {
         self.layer.mix(ctx, self.model.config(), &self.model.rope, x, cache)
     }
 
-    /// The second half, for tokens of whatever sequences: the more, the fewer times an expert is
-    /// fetched.
+    /// Applies the feed-forward, the second half of the layer. The tokens may belong to different
+    /// sequences; the more tokens, the fewer times an expert is fetched.
     pub fn feed_forward(&self, ctx: &Compute, x: &mut [f32]) -> Result<(), WeightsError> {
         self.layer.feed_forward(ctx, self.model.config(), &*self.model.experts, x)
     }

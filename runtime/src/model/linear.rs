@@ -17,7 +17,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Applies it to `x`, `[tokens, inputs]`, and returns `[tokens, outputs]`.
+    /// Applies the layer to `x`, `[tokens, inputs]`, and returns `[tokens, outputs]`.
     pub fn forward(&self, ctx: &Compute, x: &Activations) -> Vec<f32> {
         let [out] = Self::forward_all([self], ctx, x);
         out
@@ -30,7 +30,7 @@ impl Linear {
         out
     }
 
-    /// Applies several to the same inputs, as one parallel job.
+    /// Applies several layers to the same inputs, as one parallel job.
     pub fn forward_all<const N: usize>(
         all: [&Self; N],
         ctx: &Compute,

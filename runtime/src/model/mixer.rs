@@ -1,4 +1,4 @@
-//! What lets the tokens of a layer see each other.
+//! Token mixing: attention or short convolution.
 
 use super::Compute;
 use super::cache::LayerCache;
@@ -9,7 +9,7 @@ use super::short_conv::ShortConv;
 use crate::checkpoint::config::Config;
 use crate::kernels::Activations;
 
-/// One of the ways.
+/// Token mixer of a layer.
 #[derive(Clone, Debug)]
 pub enum Mixer {
     /// Multi-head latent attention.
@@ -21,8 +21,8 @@ pub enum Mixer {
 }
 
 impl Mixer {
-    /// Applies it to `x`, `[tokens, hidden_size]`, which follows the positions in `cache`; what
-    /// later tokens need of these is added to it.
+    /// Applies the mixer to `x`, `[tokens, hidden_size]`, which follows the positions in `cache`,
+    /// and appends what later tokens need of these tokens to `cache`.
     pub fn forward(
         &self,
         ctx: &Compute,

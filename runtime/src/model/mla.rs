@@ -1,7 +1,7 @@
-//! Multi-head latent attention (DeepSeek-V2, section 2.1; equations are its), absorbed: the key half of
-//! `kv_b_proj` is applied to the query and the value half to the result, so that attention runs over
-//! the compressed latents themselves and a cached position costs `kv_lora_rank + qk_rope_head_dim`
-//! numbers.
+//! Multi-head latent attention (DeepSeek-V2, section 2.1, whose equation numbers the comments use),
+//! absorbed: the key half of `kv_b_proj` is applied to the query and the value half to the result,
+//! so that attention runs over the compressed latents themselves and a cached position costs
+//! `kv_lora_rank + qk_rope_head_dim` numbers.
 
 use super::Compute;
 use super::cache::LayerCache;
@@ -31,12 +31,13 @@ pub struct Mla {
     pub output: Linear,
 }
 
-/// From the residual stream to queries, `[heads * (qk_nope_head_dim + qk_rope_head_dim)]`.
+/// Projection from the residual stream to queries, `[heads * (qk_nope_head_dim +
+/// qk_rope_head_dim)]`.
 #[derive(Clone, Debug)]
 pub enum Query {
     /// `W_q`, full rank (V2-Lite, Moonlight).
     Full(Linear),
-    /// Through a low rank.
+    /// Low-rank query projection.
     LowRank {
         /// `W_DQ`: `[q_lora_rank, hidden_size]`
         a: Linear,
@@ -48,8 +49,8 @@ pub enum Query {
 }
 
 impl Mla {
-    /// Attends from `x`, `[tokens, hidden_size]`, which follows the positions in `cache`; the tokens'
-    /// entries are added to it.
+    /// Computes attention for `x`, `[tokens, hidden_size]`, which follows the positions in `cache`,
+    /// and appends the tokens' entries to `cache`.
     pub fn forward(
         &self,
         ctx: &Compute,
@@ -106,8 +107,8 @@ impl Mla {
         self.output.forward(ctx, &Activations::new(ctx.tier, &values, heads * v_head_dim))
     }
 
-    /// Cache entries `[tokens, kv_lora_rank + qk_rope_head_dim]` of `kv`, the outputs of `kv_a`: the
-    /// normalized latent and the rotated key that all heads share.
+    /// Cache entries `[tokens, kv_lora_rank + qk_rope_head_dim]` of `kv`, the outputs of `kv_a`:
+    /// the normalized latent and the rotated key that all heads share.
     fn entries(
         &self,
         ctx: &Compute,
@@ -126,8 +127,8 @@ impl Mla {
         kv
     }
 
-    /// Queries over cache entries, `[tokens, heads, kv_lora_rank + qk_rope_head_dim]`, of `q`, `[tokens,
-    /// heads, qk_nope_head_dim + qk_rope_head_dim]`.
+    /// Queries over cache entries, `[tokens, heads, kv_lora_rank + qk_rope_head_dim]`, of `q`,
+    /// `[tokens, heads, qk_nope_head_dim + qk_rope_head_dim]`.
     fn absorbed_queries(
         &self,
         ctx: &Compute,

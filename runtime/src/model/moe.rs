@@ -12,7 +12,8 @@ use crate::checkpoint::{Expert, ExpertId, LayerId, WeightsError};
 use crate::kernels::vector::{AddScaled, Sigmoid};
 use crate::kernels::{Activations, matmul};
 
-/// Slots whose experts are computed side by side: enough for all threads, few enough for the caches.
+/// Slots whose experts are computed in one batch: enough for all threads, few enough for the
+/// caches.
 pub(crate) const SLOTS_AT_ONCE: usize = 512;
 
 /// SwiGLU: `W_down (silu(W_gate x) * W_up x)`.
@@ -85,7 +86,7 @@ impl Mlp {
         Batch { input: x.view(rows), ffns: vec![ffn] }
     }
 
-    /// Applies it to `x`, `[tokens, hidden_size]`.
+    /// Applies the feed-forward to `x`, `[tokens, hidden_size]`.
     fn forward(&self, ctx: &Compute, activation: Activation, x: &Activations) -> Vec<f32> {
         Batch::forward(ctx, activation, &[self.batch(x)]).remove(0)
     }
@@ -107,10 +108,10 @@ impl Shared {
 }
 
 impl FeedForward {
-    /// Applies it to `x`, `[tokens, hidden_size]`.
+    /// Applies the feed-forward to `x`, `[tokens, hidden_size]`.
     ///
     /// # Errors
-    /// Where the store cannot give an expert.
+    /// If the store cannot provide an expert.
     pub fn forward(
         &self,
         ctx: &Compute,
@@ -127,9 +128,9 @@ impl FeedForward {
 }
 
 impl Moe {
-    /// DeepSeekMoE without its residual (V2, equation 20; V3, equation 12):
-    /// `h_t = sum_i FFN^(s)_i(u_t) + sum_i g_{i,t} FFN^(r)_i(u_t)`. Each expert is fetched once and sees
-    /// all of its tokens, in the order in which experts become resident.
+    /// DeepSeekMoE without its residual (V2, equation 20; V3, equation 12): `h_t = sum_i
+    /// FFN^(s)_i(u_t) + sum_i g_{i,t} FFN^(r)_i(u_t)`. Each expert is fetched once and sees all of
+    /// its tokens, in the order in which experts become resident.
     fn forward(
         &self,
         ctx: &Compute,
@@ -138,8 +139,8 @@ impl Moe {
         store: &dyn ExpertStore,
         x: &Activations,
     ) -> Result<Vec<f32>, WeightsError> {
-        // g_{i,t}: V2, equations 21 and 22; V3, 13 to 16. A prompt's chunk needs nearly all experts, so
-        // a preference pays for single tokens only.
+        // g_{i,t}: V2, equations 21 and 22; V3, 13 to 16. A prompt's chunk needs nearly all
+        // experts, so a preference pays for single tokens only.
         let preference = if x.tokens() == 1 { store.preference(layer) } else { None };
         let slots = self.router.route(ctx, &config.moe, x, preference.as_ref());
         let visit = Visit { layer, slots: &slots, per_token: config.moe.num_experts_per_tok };
@@ -167,8 +168,8 @@ impl Moe {
         Ok(out)
     }
 
-    /// Resident experts in batches of at least [`SLOTS_AT_ONCE`] rows, but for the last, each with the
-    /// slot of every row. One batch, of no feed-forward, where there is no expert.
+    /// Batches of resident experts, each with the slot of every row. Every batch but the last has
+    /// at least [`SLOTS_AT_ONCE`] rows. Without experts there is one batch without feed-forwards.
     fn batches<'a>(
         &self,
         ctx: &Compute,

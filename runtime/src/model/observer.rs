@@ -1,5 +1,5 @@
-//! Watching a forward pass: calibration sees the inputs of every matrix through an [`Observer`].
-//! Without one, a pass costs what it did.
+//! Observation of a forward pass: calibration sees the inputs of every matrix through an
+//! [`Observer`]. A pass without one has no extra cost.
 
 use crate::checkpoint::{ExpertId, LayerId};
 use crate::kernels::Activations;
@@ -9,19 +9,19 @@ use crate::kernels::Activations;
 pub struct ExpertInputs<'a> {
     /// The router's weight of each token, `[tokens]`.
     pub weights: &'a [f32],
-    /// What gate and up see, `[tokens, hidden_size]`.
+    /// Inputs of gate and up, `[tokens, hidden_size]`.
     pub input: &'a [f32],
-    /// What down sees, `[tokens, moe_intermediate_size]`.
+    /// Inputs of down, `[tokens, moe_intermediate_size]`.
     pub hidden: &'a [f32],
 }
 
-/// Sees what goes into the matrices of a model, in the order of computation.
+/// Receives the inputs of the matrices of a model, in the order of computation.
 pub trait Observer: Send + Sync {
-    /// Inputs of the matrix of that name in GGUF: rows of `width` numbers. A matrix of several
-    /// heads gets one row per token and head.
+    /// Receives the inputs of the matrix called `name` in GGUF: rows of `width` numbers. A matrix
+    /// of several heads gets one row per token and head.
     fn matrix(&self, name: &str, width: usize, inputs: &[f32]);
 
-    /// Inputs of a routed expert.
+    /// Receives the inputs of a routed expert.
     fn expert(&self, layer: LayerId, expert: ExpertId, inputs: &ExpertInputs);
 }
 

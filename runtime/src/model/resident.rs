@@ -1,12 +1,12 @@
-//! Every expert, kept once it has been used: for models that fit memory. Experts of a mapped file
-//! are views of it, so nothing is copied.
+//! Store that keeps every expert once it has been used, for models that fit in memory. Experts of a
+//! mapped file are views of it, so nothing is copied.
 
 use std::sync::{Arc, OnceLock};
 
 use super::store::{Arrivals, ExpertStore, Visit};
 use crate::checkpoint::{Expert, ExpertId, LayerId, Weights, WeightsError};
 
-/// Experts as the weights have them.
+/// Experts in the form in which the weights hold them.
 pub struct Resident {
     weights: Arc<dyn Weights>,
     /// `[layer][expert]`, filled at first use.
@@ -14,7 +14,7 @@ pub struct Resident {
 }
 
 impl Resident {
-    /// The experts of these weights.
+    /// Creates a store of the experts of `weights`.
     pub fn new(weights: Arc<dyn Weights>) -> Self {
         let config = weights.config();
         let experts_of = |layer| if config.is_moe(layer) { config.moe.n_routed_experts } else { 0 };

@@ -11,8 +11,8 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// For vectors of `dim` numbers. A file may say by what `factors`, `[dim / 2]`, wavelengths
-    /// grow.
+    /// Creates the embedding for vectors of `dim` numbers. A file may provide `factors`, `[dim /
+    /// 2]`, that multiply the wavelengths.
     pub fn new(config: &RopeConfig, dim: usize, factors: Option<&[f32]>) -> Self {
         let theta = f64::from(config.theta);
         let mut base = frequencies(theta, dim);
@@ -56,8 +56,8 @@ fn frequencies(theta: f64, dim: usize) -> Vec<f64> {
 }
 
 impl Llama3Config {
-    /// By what the wavelengths of a head of `dim` numbers grow: not at all where they fit often
-    /// into the trained context, by the factor where they do not, and smoothly between.
+    /// Wavelength factors for a head of `dim` numbers: 1 for wavelengths that fit often into the
+    /// trained context, the factor for those that do not, interpolated smoothly between.
     pub fn factors(&self, theta: f32, dim: usize) -> Vec<f32> {
         let trained = self.original_max_position_embeddings as f64;
         let (low, high) = (f64::from(self.low_freq_factor), f64::from(self.high_freq_factor));
@@ -71,8 +71,8 @@ impl Llama3Config {
     }
 }
 
-/// Frequencies that turn often within the trained context stay, those that turn rarely are divided
-/// by the factor, with a ramp between (YaRN, section 3.2).
+/// YaRN frequencies (section 3.2): those that turn often within the trained context are unchanged,
+/// those that turn rarely are divided by the factor, with a ramp between.
 fn yarn_frequencies(yarn: &YarnConfig, theta: f64, dim: usize, base: &[f64]) -> Vec<f64> {
     let trained = yarn.original_max_position_embeddings as f64;
     let dim_of_rotations = |rotations: f64| {

@@ -1,4 +1,5 @@
-//! The router: chooses and weighs the experts of a token (DeepSeek-V2, section 2.2; V3, section 2.1.2).
+//! The router: chooses and weighs the experts of a token (DeepSeek-V2, section 2.2; V3, section
+//! 2.1.2).
 
 use super::Compute;
 use super::linear::add_bias;
@@ -17,13 +18,14 @@ pub struct Router {
     pub weight: Matrix,
     /// Added to the logits, `[n_routed_experts]` (gpt-oss).
     pub bias: Option<Vec<f32>>,
-    /// V3's `e_score_correction_bias`, `[n_routed_experts]`: it decides the choice, not the weights.
+    /// V3's `e_score_correction_bias`, `[n_routed_experts]`: affects the choice of experts, not
+    /// their weights.
     pub correction: Option<Vec<f32>>,
 }
 
 impl Router {
-    /// The slots of each token, `num_experts_per_tok` for each, best first. A preference bends the choice,
-    /// never the weights.
+    /// Returns the slots of each token, `num_experts_per_tok` per token, best first. A preference
+    /// affects the choice of experts, never their weights.
     pub fn route(
         &self,
         ctx: &Compute,
@@ -48,7 +50,7 @@ impl Router {
         logits: &mut [f32],
         preference: Option<&Preference>,
     ) -> Vec<Slot> {
-        // No choice can be made: the weights say so to all that is computed with them.
+        // Non-finite logits allow no choice: NaN weights propagate to all results.
         if logits.iter().any(|logit| !logit.is_finite()) {
             let slot = |e| Slot { expert: ExpertId(e), weight: f32::NAN };
             return (0..config.num_experts_per_tok).map(slot).collect();
@@ -102,8 +104,9 @@ fn best_groups(config: &MoeConfig, choice: &[f32], best: usize) -> Vec<usize> {
     groups
 }
 
-/// Gives the places of chosen experts that are not preferred, the worst first, to the best preferred ones that
-/// were not chosen, as far as their scores are near enough. The first `chosen` candidates are the choice.
+/// Replaces chosen experts that are not preferred, worst first, by the best preferred experts that
+/// were not chosen, as far as their scores are within the margin. The first `chosen` candidates are
+/// the choice.
 fn prefer(candidates: &mut [usize], choice: &[f32], chosen: usize, preference: &Preference) {
     let preferred = |e: usize| preference.preferred.get(e).copied().unwrap_or(false);
     let (chosen, others) = candidates.split_at_mut(chosen.min(candidates.len()));
@@ -119,7 +122,8 @@ fn prefer(candidates: &mut [usize], choice: &[f32], chosen: usize, preference: &
     best_first(chosen, choice);
 }
 
-/// Sorts by score, best first; equals by number, so that the order is the same everywhere.
+/// Sorts by score, best first; ties are ordered by number, so that the order is the same
+/// everywhere.
 fn best_first(items: &mut [usize], scores: &[f32]) {
     items.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
 }

@@ -18,16 +18,16 @@ use crate::kernels::vector::{AddProduct, Multiply};
 pub struct ShortConv {
     /// `[3 * hidden_size, hidden_size]`
     pub input: Linear,
-    /// Factors of each position in sight, the oldest first and the token itself last: `[conv_l_cache]`
-    /// of `[hidden_size]`.
+    /// Factors of each position in the window, oldest first and the token itself last:
+    /// `[conv_l_cache]` of `[hidden_size]`.
     pub taps: Vec<Vec<f32>>,
     /// `[hidden_size, hidden_size]`
     pub output: Linear,
 }
 
 impl ShortConv {
-    /// Mixes `x`, `[tokens, hidden_size]`, with the positions in `cache`, to which the tokens' are
-    /// added.
+    /// Mixes `x`, `[tokens, hidden_size]`, with the positions in `cache`, and appends the tokens'
+    /// positions to `cache`.
     pub fn forward(&self, ctx: &Compute, x: &Activations, cache: &mut LayerCache) -> Vec<f32> {
         let (tokens, past, width) = (x.tokens(), cache.len(), x.width);
         let mut projected = self.input.forward(ctx, x);
@@ -37,8 +37,8 @@ impl ShortConv {
             cache.push(&b[..width]);
         }
 
-        // What the cache holds is rounded, so that a token sees the same whether it came alone or
-        // in a prompt.
+        // Cached values are rounded, so that a token sees the same values whether it is computed
+        // alone or in a prompt.
         let mut out = vec![0.0; tokens * width];
         let mut z = vec![0.0; width];
         let gates = projected.chunks_exact(3 * width).map(|token| &token[width..2 * width]);

@@ -63,10 +63,9 @@ impl Stats {
         (seconds > 0.0).then(|| self.bytes_read as f64 / seconds)
     }
 
-    /// The tokens per second that nothing could exceed with these misses, `1 / max(compute, bytes /
-    /// read rate)` per token, where `tokens` tokens took `elapsed` in all. `rate` is what the
-    /// storage reads at best, in bytes per second; without it, the rate reached counts. `None`
-    /// without tokens.
+    /// Upper bound on tokens per second with these misses, `1 / max(compute, bytes / read rate)`
+    /// per token, where `tokens` tokens took `elapsed` in all. `rate` is the best read rate of the
+    /// storage, in bytes per second; without it, the rate reached counts. `None` without tokens.
     pub fn bound(&self, tokens: u64, elapsed: Duration, rate: Option<f64>) -> Option<f64> {
         let compute = elapsed.saturating_sub(self.waiting).as_secs_f64();
         let rate = rate.or_else(|| self.read_rate());

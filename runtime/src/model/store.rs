@@ -4,33 +4,33 @@
 use super::Stats;
 use crate::checkpoint::{Expert, ExpertId, LayerId, WeightsError};
 
-/// One of a token's experts.
+/// One routed expert of a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Slot {
     /// The expert.
     pub expert: ExpertId,
-    /// The factor on its output.
+    /// Factor on the expert's output.
     pub weight: f32,
 }
 
-/// A layer's turn: what its tokens were routed to.
+/// One layer's routing for a batch of tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit<'a> {
     /// The layer.
     pub layer: LayerId,
     /// The slots of each token, `[tokens, per_token]`.
     pub slots: &'a [Slot],
-    /// Slots of a token.
+    /// Number of slots per token.
     pub per_token: usize,
 }
 
 impl Visit<'_> {
-    /// Tokens that are computed together.
+    /// Number of tokens in the batch.
     pub fn tokens(&self) -> usize {
         self.slots.len() / self.per_token.max(1)
     }
 
-    /// The experts that are needed, each once, ascending.
+    /// Distinct experts that are needed, ascending.
     pub fn wanted(&self) -> Vec<ExpertId> {
         let mut wanted: Vec<ExpertId> = self.slots.iter().map(|slot| slot.expert).collect();
         wanted.sort_unstable();
@@ -42,31 +42,31 @@ impl Visit<'_> {
 /// Experts to prefer where the router is nearly indifferent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preference {
-    /// By expert, whether it is preferred.
+    /// Whether each expert is preferred, indexed by expert.
     pub preferred: Vec<bool>,
-    /// How much lower the score of a preferred expert may be, as a share of the score of the one
-    /// that it takes the place of.
+    /// Maximum by which the score of a preferred expert may be lower, as a share of the score of
+    /// the expert that it replaces.
     pub margin: f32,
 }
 
 /// The experts of one visit, pulled as they become resident.
 pub trait Arrivals {
-    /// Resident experts that were not handed out yet, each expert of the visit once, with their weights;
-    /// `None` after the last. What was handed out before may be evicted from now on. Waits where none is
-    /// resident, but for the first call, which then hands out none: there may be work that needs no
-    /// routed expert.
+    /// Returns resident experts that were not handed out yet, each expert of the visit once, with
+    /// their weights; `None` after the last. Experts handed out by earlier calls may be evicted
+    /// from now on. Waits if none is resident, except in the first call, which then returns an
+    /// empty list, because there may be work that needs no routed expert.
     ///
     /// # Errors
-    /// Where an expert could not be had; some of them may have been handed out.
+    /// If an expert cannot be loaded; some of the experts may have been handed out.
     fn next_ready(&mut self) -> Result<Option<Vec<(ExpertId, &Expert)>>, WeightsError>;
 }
 
-/// Gives out experts. Several sequences may do so at the same time.
+/// Source of routed experts. Several sequences may use it at the same time.
 pub trait ExpertStore: Send + Sync {
-    /// Begins to fetch the experts that `visit` needs.
+    /// Starts fetching the experts that `visit` needs.
     ///
     /// # Errors
-    /// Where an expert cannot be had.
+    /// If an expert cannot be loaded.
     fn fetch<'a>(&'a self, visit: &Visit) -> Result<Box<dyn Arrivals + 'a>, WeightsError>;
 
     /// Whether a prediction of the experts that `layer` will need is useful now.
@@ -77,7 +77,8 @@ pub trait ExpertStore: Send + Sync {
     /// Takes a predicted visit, whose experts may be prefetched.
     fn prefetch(&self, _visit: &Visit) {}
 
-    /// Which experts of a layer are in memory or on their way; `None` where all always are.
+    /// Whether each expert of a layer is in memory or being read; `None` if all are always in
+    /// memory.
     fn resident(&self, _layer: LayerId) -> Option<Vec<bool>> {
         None
     }
@@ -88,7 +89,7 @@ pub trait ExpertStore: Send + Sync {
         None
     }
 
-    /// What happened so far, where the store has anything to tell.
+    /// Statistics so far, if the store has any.
     fn stats(&self) -> Option<Stats> {
         None
     }

@@ -15,12 +15,12 @@ use crate::checkpoint::{Config, LayerId, Weights, WeightsError};
 use crate::kernels::vector::rms_norm;
 use crate::kernels::{Activations, matmul};
 
-/// Which tokens' logits are wanted.
+/// Tokens whose logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Logits {
-    /// The last token's.
+    /// Logits of the last token.
     Last,
-    /// Every token's.
+    /// Logits of every token.
     All,
 }
 
@@ -36,13 +36,13 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads a model with all experts at hand.
+    /// Loads a model whose experts are all resident.
     pub fn load(weights: Arc<dyn Weights>) -> Result<Self, ModelError> {
         let experts = Arc::new(Resident::new(weights.clone()));
         Self::with_experts(&*weights, experts)
     }
 
-    /// Loads a model that gets its routed experts from a store, and all else from `weights`.
+    /// Loads a model that gets its routed experts from a store and everything else from `weights`.
     pub fn with_experts(
         weights: &dyn Weights,
         experts: Arc<dyn ExpertStore>,
@@ -68,13 +68,13 @@ impl Model {
         &self.config
     }
 
-    /// Where routed experts come from.
+    /// Store of the routed experts.
     pub fn experts(&self) -> &Arc<dyn ExpertStore> {
         &self.experts
     }
 
-    /// Runs `tokens`, which follow the positions in `cache`, and gives logits, `[wanted tokens,
-    /// vocab_size]`. The cache is unchanged where it fails.
+    /// Runs `tokens`, which follow the positions in `cache`, and returns logits, `[wanted tokens,
+    /// vocab_size]`. On an error the cache is unchanged.
     pub fn forward(
         &self,
         ctx: &Compute,
@@ -137,7 +137,7 @@ impl Model {
     }
 }
 
-/// Refuses logits, `[vocab_size]`, that are NaN or infinite, or say nothing.
+/// Rejects logits, `[vocab_size]`, that are NaN or infinite, or all equal.
 fn check_logits(logits: &[f32]) -> Result<(), ModelError> {
     if !logits.iter().all(|logit| logit.is_finite()) {
         return Err(WeightsError::NotFinite { name: "the output head".into() }.into());
@@ -150,7 +150,7 @@ fn check_logits(logits: &[f32]) -> Result<(), ModelError> {
     }
 }
 
-/// The first hidden states, `[tokens, hidden_size]`.
+/// Hidden states before the first layer, `[tokens, hidden_size]`.
 pub(super) fn embed(
     config: &Config,
     embedding: &Matrix,
