@@ -16,13 +16,17 @@ use vaquita_runtime::model::Model;
 use vaquita_runtime::tokenizer::Tokenizer;
 
 /// The checkpoints in `golden`: one of every architecture.
-pub const FAMILIES: [&str; 13] = [
+pub const FAMILIES: [&str; 18] = [
     "deepseek-v2",
     "deepseek-v2-lite",
     "deepseek-v3",
+    "ernie-4.5",
+    "glm-4.5",
     "glm-4.7-flash",
     "gpt-oss",
+    "laguna",
     "lfm2-moe",
+    "minimax-m2",
     "mixtral",
     "moonlight",
     "olmoe",
@@ -30,6 +34,7 @@ pub const FAMILIES: [&str; 13] = [
     "qwen3-moe",
     "r1-distill-llama",
     "r1-distill-qwen",
+    "smollm3",
 ];
 
 /// A folder of tiny random checkpoints with the logits that transformers computes.

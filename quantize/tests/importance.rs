@@ -37,7 +37,7 @@ fn source() -> Source {
 fn errors(importance: Option<&dyn Importance>) -> [f64; 2] {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("model.gguf");
-    let Source { weights, identity } = &source();
+    let Source { weights, identity, .. } = &source();
     let (config, tokenizer) = (weights.config(), &Metadata::new());
     let plan = &Plan::uniform(config, BlockType::E2);
     let weights = weights.as_ref();
@@ -87,7 +87,7 @@ impl Importance for Partial {
 
 #[test]
 fn a_plan_per_tensor_gives_all_experts_of_a_layer_the_same() {
-    let Source { weights, identity } = &source();
+    let Source { weights, identity, .. } = &source();
     let (weights, tokenizer) = (weights.as_ref(), &Metadata::new());
     let material = Material { weights, identity, tokenizer, importance: Some(&Lopsided) };
     let survey = Survey::new(&material, &mut |_| {}).unwrap();
@@ -107,7 +107,7 @@ fn a_plan_per_tensor_gives_all_experts_of_a_layer_the_same() {
 
 #[test]
 fn a_curve_says_what_files_will_be() {
-    let Source { weights, identity } = &source();
+    let Source { weights, identity, .. } = &source();
     let (weights, tokenizer) = (weights.as_ref(), &Metadata::new());
     let material = Material { weights, identity, tokenizer, importance: None };
     let survey = Survey::new(&material, &mut |_| {}).unwrap();
@@ -127,7 +127,7 @@ fn a_curve_says_what_files_will_be() {
 
 #[test]
 fn a_layer_that_no_text_reached_gets_fewer_bits() {
-    let Source { weights, identity } = &source();
+    let Source { weights, identity, .. } = &source();
     let (target, tokenizer) = (Target::BitsPerWeight(4.0), &Metadata::new());
     let config = weights.config();
     let last_layer = |importance: Option<&dyn Importance>| -> usize {

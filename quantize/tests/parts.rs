@@ -32,7 +32,7 @@ fn make_watched(
     out: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> u64 {
-    let Source { weights, identity } = source;
+    let Source { weights, identity, .. } = source;
     let (tokenizer, plan) = (tokenizer(), Plan::uniform(weights.config(), ty));
     let weights = weights.as_ref();
     let job = Job { weights, identity, tokenizer: &tokenizer, importance: None, plan: &plan, out };

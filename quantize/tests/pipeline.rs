@@ -32,7 +32,7 @@ fn tokenizer() -> Metadata {
 }
 
 fn write(source: &Source, plan: &Plan, out: &Path) -> Result<Report, QuantizeError> {
-    let Source { weights, identity } = source;
+    let Source { weights, identity, .. } = source;
     let tokenizer = tokenizer();
     let job = Job {
         weights: weights.as_ref(),
@@ -46,7 +46,7 @@ fn write(source: &Source, plan: &Plan, out: &Path) -> Result<Report, QuantizeErr
 }
 
 fn plan_of(source: &Source, target: Target) -> Result<Plan, PlanError> {
-    let Source { weights, identity } = source;
+    let Source { weights, identity, .. } = source;
     let tokenizer = tokenizer();
     let material =
         Material { weights: weights.as_ref(), identity, tokenizer: &tokenizer, importance: None };

@@ -30,7 +30,7 @@ impl Importance for Tokens {
 fn the_worst_tensors_are_named_and_a_page_shows_it_all() {
     let folder = tempfile::tempdir().unwrap();
     let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../calibration/reference");
-    let Source { weights, identity } = &sources::open(&reference).unwrap();
+    let Source { weights, identity, .. } = &sources::open(&reference).unwrap();
     let (weights, tokenizer) = (weights.as_ref(), &Metadata::new());
     let plan = &Plan::uniform(weights.config(), BlockType::E2);
     let out = &folder.path().join("model.gguf");

@@ -22,7 +22,7 @@ fn write(
     out: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, QuantizeError> {
-    let Source { weights, identity } = source;
+    let Source { weights, identity, .. } = source;
     let (tokenizer, plan) = (Metadata::new(), Plan::uniform(weights.config(), ty));
     let (weights, importance) = (weights.as_ref(), None);
     let job = Job { weights, identity, tokenizer: &tokenizer, importance, plan: &plan, out };
@@ -70,7 +70,7 @@ fn work_that_is_asked_to_stop_ends_after_a_step() {
     let source = source();
     let [whole, out] = ["whole.gguf", "model.gguf"].map(|name| folder.path().join(name));
     write(&source, BlockType::E2, &whole, &mut |_| {}).unwrap();
-    let Source { weights, identity } = &source;
+    let Source { weights, identity, .. } = &source;
     let (tokenizer, plan) = (Metadata::new(), Plan::uniform(weights.config(), BlockType::E2));
     let (weights, out) = (weights.as_ref(), &*out);
     let job = Job { weights, identity, tokenizer: &tokenizer, importance: None, plan: &plan, out };
@@ -184,7 +184,7 @@ fn an_export_on_a_full_disk_leaves_nothing_and_says_that_it_starts_over() {
         eprintln!("skipped: this user may not mount a small file system");
         return;
     };
-    let Source { weights, identity } = &source();
+    let Source { weights, identity, .. } = &source();
     let (tokenizer, out) = (Metadata::new(), disk.0.path().join("model.gguf"));
     let (weights, ty) = (weights.as_ref(), BlockType::Q8_0);
     let job = Export { weights, identity, tokenizer: &tokenizer, ty, out: &out };

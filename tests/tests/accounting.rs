@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
-use vaquita_quantize::sources::HfFolder;
+use vaquita_quantize::sources::{self, HfFolder};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::checkpoint::families::config_from_hf;
 use vaquita_runtime::checkpoint::{GgufWeights, Verify};
@@ -16,7 +16,7 @@ use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 use vaquita_tests::variants::{Checkpoint, GgufFile, Reference, Tensor, frequencies, numbers};
-use vaquita_tests::{FAMILIES, bits, largest_error, quantized};
+use vaquita_tests::{FAMILIES, bits, golden, largest_error, quantized};
 
 const TOKENS: [u32; 24] =
     [5, 301, 17, 44, 9, 250, 81, 3, 3, 120, 77, 6, 199, 42, 8, 310, 64, 2, 91, 33, 150, 7, 21, 88];
@@ -301,6 +301,7 @@ fn keys_of_other_networks_are_refused_where_they_change_numbers() {
         assert!(error.contains(&key), "{error}");
         file.metadata.remove(&key);
     }
+    // Only families that leave a part of each head unrotated may do so.
     file.metadata.insert("llama.rope.dimension_count", 8u32);
     assert!(error_of_file(&file).contains("rope.dimension_count is 8"));
 }
@@ -460,6 +461,122 @@ fn the_language_model_within_another_is_found() {
     }
     let error = error_of_folder(&vision(v3));
     assert!(error.contains("no use for vision_tower.blocks.0.weight"), "{error}");
+}
+
+#[test]
+fn what_is_left_out_around_a_language_model_is_said_in_one_line() {
+    let mut wrapped =
+        Checkpoint::golden("smollm3").renamed(|name| format!("language_model.{name}"));
+    wrapped.config = json!({"model_type": "other", "text_config": wrapped.config});
+    for name in ["vision_tower.blocks.0.weight", "projector.weight", "projector.bias"] {
+        let tensor = Tensor { shape: vec![8], values: numbers(8, 3) };
+        wrapped.tensors.insert(name.into(), tensor);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    wrapped.write(folder.path());
+    let line = sources::open(folder.path()).unwrap().left_out_line().unwrap();
+    assert!(line.contains("without projector, vision_tower (3 tensors)"), "{line}");
+    let whole = sources::open(&golden("smollm3")).unwrap();
+    assert_eq!(whole.left_out_line(), None);
+}
+
+/// What goldens leave out: checked by what must be equal.
+#[test]
+fn layers_may_differ_in_heads_windows_and_rotation_in_folders_and_files_alike() {
+    // a number of rotated elements instead of a share
+    let minimax = || Checkpoint::golden("minimax-m2");
+    let rope = json!({"rope_type": "default", "rope_theta": 5e6});
+    let share = json!({"rope_type": "default", "rope_theta": 5e6, "partial_rotary_factor": 0.5});
+    let half = of_folder(&minimax().set("rope_parameters", share));
+    let number = minimax().set("rope_parameters", rope).set("rotary_dim", 16);
+    assert!(bits(&of_folder(&number)) == bits(&half));
+    assert!(largest_error(&half, &of_folder(&minimax())) > 0.1);
+    assert!(bits(&of_gguf(&gguf(&number))) == bits(&half));
+
+    // sliding layers with twice the heads, half of which do nothing
+    let narrow = Checkpoint::golden("laguna").set("sliding_window", 5).set(
+        "layer_types",
+        json!(["full_attention", "sliding_attention", "sliding_attention", "sliding_attention"]),
+    );
+    let expected = of_folder(&narrow);
+    let full = of_folder(&Checkpoint::golden("laguna"));
+    assert!(largest_error(&expected, &full) > 0.1);
+    let mut wide = narrow.clone().set("num_attention_heads_per_layer", json!([4, 8, 8, 8]));
+    for layer in 1..4 {
+        // Head i of 4, which shares a key with its neighbour, becomes head 2 i of 8.
+        let name = |part: &str| format!("model.layers.{layer}.self_attn.{part}.weight");
+        let spread = |rows: &Tensor, head: usize| {
+            let row = head * rows.shape[1];
+            let zeros = vec![0.0; row];
+            let values = rows.values.chunks(row).flat_map(|head| [head, &zeros].concat()).collect();
+            Tensor { shape: vec![2 * rows.shape[0], rows.shape[1]], values }
+        };
+        for (part, head) in [("q_proj", 32), ("g_proj", 1)] {
+            let rows = spread(&wide.tensors[&name(part)], head);
+            wide.tensors.insert(name(part), rows);
+        }
+        let output = &wide.tensors[&name("o_proj")];
+        let zeros = [0.0; 32];
+        let values = output.values.chunks(32).flat_map(|head| [head, &zeros].concat()).collect();
+        let output = Tensor { shape: vec![64, 256], values };
+        wide.tensors.insert(name("o_proj"), output);
+    }
+    assert!(largest_error(&of_folder(&wide), &expected) < 1e-4);
+    for checkpoint in [&narrow, &wide] {
+        assert!(bits(&of_gguf(&gguf(checkpoint))) == bits(&of_folder(checkpoint)));
+    }
+
+    // one factor for each element of a head instead of one for each head
+    let mut elements = narrow.clone().set("gating", "per-element");
+    for layer in 0..4 {
+        let gate = format!("model.layers.{layer}.self_attn.g_proj.weight");
+        let heads = elements.tensors[&gate].clone();
+        let values = heads.values.chunks(64).flat_map(|row| row.repeat(32)).collect();
+        elements.tensors.insert(gate, Tensor { shape: vec![128, 64], values });
+    }
+    assert!(bits(&of_folder(&elements)) == bits(&expected));
+    assert!(bits(&of_gguf(&gguf(&elements))) == bits(&expected));
+}
+
+/// GLM-4.5's large model normalizes queries and keys, the small one does not; both have an MTP
+/// layer.
+#[test]
+fn norms_and_prediction_layers_of_glm_are_read_where_they_are() {
+    let glm = || Checkpoint::golden("glm-4.5");
+    let norms = |c: Checkpoint| {
+        c.with_vectors("self_attn.q_norm.weight", 32).with_vectors("self_attn.k_norm.weight", 32)
+    };
+    let normed = norms(glm()).set("use_qk_norm", true);
+    let expected = of_folder(&normed);
+    assert!(largest_error(&expected, &of_folder(&glm())) > 0.1);
+    let mut file = gguf(&normed);
+    assert!(bits(&of_gguf(&file)) == bits(&expected));
+    file.metadata.remove("vaquita.attention.qk_norm").expect("it is there");
+    assert!(bits(&of_gguf(&file)) == bits(&expected), "the tensors decide");
+    assert!(error_of_folder(&norms(glm())).contains("no use for"));
+
+    let mut predicting = glm();
+    for (name, tensor) in glm().tensors {
+        if let Some(rest) = name.strip_prefix("model.layers.2.") {
+            predicting.tensors.insert(format!("model.layers.3.{rest}"), tensor);
+        }
+    }
+    for (name, shape) in [
+        ("eh_proj.weight", vec![64, 128]),
+        ("enorm.weight", vec![64]),
+        ("hnorm.weight", vec![64]),
+        ("shared_head.norm.weight", vec![64]),
+    ] {
+        let values = numbers(shape.iter().product(), name.len());
+        predicting.tensors.insert(format!("model.layers.3.{name}"), Tensor { shape, values });
+    }
+    let folder = tempfile::tempdir().unwrap();
+    predicting.write(folder.path());
+    let file = folder.path().join("model.gguf");
+    let model = quantized(folder.path(), &file, BlockType::F32, None);
+    assert_eq!(model.config().num_nextn_predict_layers, 1);
+    let expected = bits(&of_folder(&glm()));
+    assert!(bits(&of_folder(&predicting)) == expected && bits(&of_file(&file)) == expected);
 }
 
 #[test]

@@ -117,7 +117,8 @@ fn eight_bits_are_nearly_full_precision_in_every_family() {
         let mean = sum / f64::from(tokens);
         let limit = match name {
             "deepseek-v2" => 4e-3, // whose experts weigh 16 times as much
-            "lfm2-moe" => 2e-2,    // whose head is its embedding: logits seven times as wide
+            // whose heads are their embeddings: logits seven times as wide
+            "ernie-4.5" | "lfm2-moe" | "smollm3" => 2e-2,
             _ => 2e-3,
         };
         assert!(mean <= limit, "{name}: {mean}");

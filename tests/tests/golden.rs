@@ -97,6 +97,31 @@ fn gpt_oss_has_the_logits_of_transformers() {
 }
 
 #[test]
+fn ernie_4_5_has_the_logits_of_transformers() {
+    matches_transformers("ernie-4.5");
+}
+
+#[test]
+fn glm_4_5_has_the_logits_of_transformers() {
+    matches_transformers("glm-4.5");
+}
+
+#[test]
+fn laguna_has_the_logits_of_transformers() {
+    matches_transformers("laguna");
+}
+
+#[test]
+fn minimax_m2_has_the_logits_of_transformers() {
+    matches_transformers("minimax-m2");
+}
+
+#[test]
+fn smollm3_has_the_logits_of_transformers() {
+    matches_transformers("smollm3");
+}
+
+#[test]
 fn the_reference_model_has_the_logits_of_transformers() {
     let model = open_folder(&reference());
     let pool = Arc::new(Pool::new(2));

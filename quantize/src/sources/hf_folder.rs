@@ -29,6 +29,7 @@ pub struct HfFolder {
     config: Config,
     block: [usize; 2],
     shards: Shards,
+    left_out: Vec<String>,
 }
 
 impl HfFolder {
@@ -46,8 +47,10 @@ impl HfFolder {
         let mut config = config_from_hf(&json).map_err(in_config)?;
         let block = block_size(&json).map_err(in_config)?;
         let mut shards = Shards::open(&path)?;
-        let towers = shards.use_usual_names();
-        let wraps = !std::ptr::eq(text_config(&json), &json);
+        let mut left_out = shards.use_usual_names();
+        if std::ptr::eq(text_config(&json), &json) {
+            left_out.clear(); // nothing around the language model
+        }
         // Where the configuration does not say whether the output head is the embedding, the head
         // does.
         if !states_ties(&json) {
@@ -58,9 +61,9 @@ impl HfFolder {
         let stored =
             layers.take_while(|layer| shards.has_prefix(&format!("model.layers.{layer}.")));
         config.num_nextn_predict_layers = stored.count();
-        let folder = Self { path, config, block, shards };
+        let folder = Self { path, config, block, shards, left_out };
         let mut used = folder.check()?;
-        used.extend(towers.into_iter().filter(|_| wraps));
+        used.extend(folder.left_out.iter().cloned());
         folder.check_unused(&used)?;
         Ok(folder)
     }
@@ -68,6 +71,12 @@ impl HfFolder {
     /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Names of the tensors outside of the language model, which are left out: those of a tower
+    /// that sees, for example.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// Size of configuration and weights in bytes.
@@ -144,6 +153,10 @@ impl HfFolder {
     /// Whether a tensor belongs to a multi-token-prediction layer that the configuration does not
     /// count.
     fn is_uncounted_mtp(&self, name: &str) -> bool {
+        // ERNIE's are beside the layers, and transformers ignores them, too.
+        if name.starts_with("model.mtp_") {
+            return true;
+        }
         let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
         let Some(layer) = layer.and_then(|layer| layer.parse::<usize>().ok()) else { return false };
         let projection = format!("model.layers.{layer}.eh_proj.weight");

@@ -3,6 +3,7 @@
 //! [`open`] opens a Hugging Face folder ([`HfFolder`]) or a GGUF file. Both implement [`Weights`],
 //! so later stages, including the network, do not depend on the kind of source.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -111,6 +112,23 @@ pub struct Source {
     pub weights: Arc<dyn Weights>,
     /// Identity of the source.
     pub identity: Identity,
+    /// Names of the tensors outside of the language model, which are left out.
+    pub left_out: Vec<String>,
+}
+
+impl Source {
+    /// What is left out, in one line; `None` if nothing is.
+    pub fn left_out_line(&self) -> Option<String> {
+        let parts = self.left_out.iter().filter_map(|name| {
+            let name = name.strip_prefix("model.").unwrap_or(name);
+            name.split('.').next()
+        });
+        let parts: BTreeSet<&str> = parts.collect();
+        let parts = parts.into_iter().collect::<Vec<_>>().join(", ");
+        let count = self.left_out.len();
+        (count > 0)
+            .then(|| format!("only the language model is read: without {parts} ({count} tensors)"))
+    }
 }
 
 /// Opens a checkpoint folder or a GGUF file.
@@ -118,10 +136,11 @@ pub fn open(path: &Path) -> Result<Source, SourceError> {
     if path.is_dir() {
         let folder = HfFolder::open(path)?;
         let identity = folder.identity()?;
-        return Ok(Source { weights: Arc::new(folder), identity });
+        let left_out = folder.left_out().to_vec();
+        return Ok(Source { weights: Arc::new(folder), identity, left_out });
     }
     let weights = GgufWeights::open(path, Verify::First)?;
     let files = weights.gguf().files().map(|(file, _)| file.to_path_buf()).collect();
     let identity = Identity::new(path, files)?;
-    Ok(Source { weights: Arc::new(weights), identity })
+    Ok(Source { weights: Arc::new(weights), identity, left_out: Vec::new() })
 }

@@ -27,6 +27,8 @@ pub struct Config {
     pub attention: AttentionConfig,
     /// Rotary embedding.
     pub rope: RopeConfig,
+    /// Rotary embedding of sliding layers, if it differs (Laguna, Gemma 3).
+    pub sliding_rope: Option<RopeConfig>,
     /// Width of the feed-forward of layers without experts.
     pub intermediate_size: usize,
     /// Biases of the feed-forward of layers without experts.
@@ -51,8 +53,10 @@ pub enum AttentionConfig {
 /// Grouped-query attention (arXiv 2305.13245), with the extensions of the families.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupedConfig {
-    /// Number of query heads.
+    /// Number of query heads, the largest of all layers.
     pub num_attention_heads: usize,
+    /// Number of query heads of each layer, if layers differ (Laguna); otherwise empty.
+    pub num_attention_heads_per_layer: Vec<usize>,
     /// Number of key and value heads, each shared by an equal number of query heads.
     pub num_key_value_heads: usize,
     /// Width of a head.
@@ -68,6 +72,10 @@ pub struct GroupedConfig {
     /// Whether each head has a sink: a logit that receives attention but has no value (arXiv
     /// 2309.17453; gpt-oss).
     pub sinks: bool,
+    /// Gate on the attention's output, before the output projection.
+    pub output_gate: Option<OutputGate>,
+    /// Whether the queries and keys of each layer are rotated; empty if those of all layers are.
+    pub rotates: Vec<bool>,
     /// Positions in the window of a sliding layer, including the current one.
     pub sliding_window: usize,
     /// Positions in the window of a convolution, including the current one.
@@ -94,8 +102,29 @@ pub enum QkNorm {
     None,
     /// Each head separately (Qwen3, LFM2).
     PerHead,
+    /// Each head separately, if the tensors are stored (GLM-4.5, where large models have them).
+    PerHeadIfStored,
     /// All heads together (OLMoE).
     Whole,
+}
+
+/// Gate on the output of attention, computed from the input of the layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputGate {
+    /// Softplus of one number per head (Laguna XS).
+    SoftplusPerHead,
+    /// Softplus of one number per element (Laguna M).
+    SoftplusPerElement,
+}
+
+impl OutputGate {
+    /// Outputs of the gate's projection for each head.
+    pub fn width(self, head_dim: usize) -> usize {
+        match self {
+            Self::SoftplusPerHead => 1,
+            Self::SoftplusPerElement => head_dim,
+        }
+    }
 }
 
 /// Token mixer of a layer.
@@ -163,6 +192,8 @@ pub struct MlaConfig {
 /// Rotary position embedding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RopeConfig {
+    /// Number of rotated elements of a head.
+    pub dim: usize,
     /// Base of the frequencies.
     pub theta: f32,
     /// Whether pairs are neighbours (2i, 2i+1), as in DeepSeek, instead of halves (i, i + d/2).
@@ -306,13 +337,23 @@ impl AttentionConfig {
             Self::Grouped(grouped) => grouped.num_attention_heads,
         }
     }
+}
 
-    /// Number of rotated elements of a head.
-    pub fn rope_dim(&self) -> usize {
-        match self {
-            Self::Mla(mla) => mla.qk_rope_head_dim,
-            Self::Grouped(grouped) => grouped.head_dim,
-        }
+impl GroupedConfig {
+    /// Number of query heads of a layer.
+    pub fn heads(&self, layer: usize) -> usize {
+        let own = self.num_attention_heads_per_layer.get(layer);
+        own.copied().unwrap_or(self.num_attention_heads)
+    }
+
+    /// Whether the queries and keys of a layer are rotated.
+    pub fn rotates(&self, layer: usize) -> bool {
+        self.rotates.get(layer).copied().unwrap_or(true)
+    }
+
+    /// Whether any layer is of a type.
+    pub fn has(&self, ty: LayerType) -> bool {
+        self.layer_types.contains(&ty)
     }
 }
 

@@ -85,6 +85,16 @@ fn sigmoid<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     isa.div(isa.splat(1.0), isa.add(isa.splat(1.0), e))
 }
 
+/// `ln(1 + e^x)`, for the few numbers of a token that need it; NaN for an infinity.
+pub fn softplus(x: f32) -> f32 {
+    match x {
+        x if !x.is_finite() => f32::NAN,
+        // As in torch: e^-x is below the last bit.
+        x if x > 20.0 => x,
+        x => libm::log1pf(libm::expf(x)),
+    }
+}
+
 /// SwiGLU: `gate = gate * sigmoid(gate) * up`.
 pub struct SwiGlu<'a> {
     /// Input: gate. Output: result.

@@ -4,19 +4,23 @@
 use super::Compute;
 use super::cache::LayerCache;
 use super::linear::Linear;
-use super::rope::Rope;
-use crate::checkpoint::config::{Config, GroupedConfig, QkNorm};
+use super::rope::{Rope, Rotation};
+use crate::checkpoint::config::{Config, GroupedConfig, LayerType, OutputGate, QkNorm};
 use crate::kernels::Activations;
 use crate::kernels::attention::{CausalAttention, EntryLayout};
-use crate::kernels::vector::rms_norm;
+use crate::kernels::vector::{rms_norm, softplus};
 
 /// The attention of one layer.
 #[derive(Clone, Debug)]
 pub struct Gqa {
     /// Dimensions.
     pub shape: GroupedConfig,
-    /// Positions that a token sees, including its own; `None` for all.
-    pub window: Option<usize>,
+    /// Number of query heads of this layer.
+    pub heads: usize,
+    /// Full or sliding.
+    pub ty: LayerType,
+    /// Whether queries and keys are rotated.
+    pub rotates: bool,
     /// `[heads * head_dim, hidden_size]`
     pub query: Linear,
     /// `[key_value_heads * head_dim, hidden_size]`
@@ -29,6 +33,8 @@ pub struct Gqa {
     pub qk_norm: Option<[Vec<f32>; 2]>,
     /// Attention sinks, `[heads]`.
     pub sinks: Option<Vec<f32>>,
+    /// Gate on the output, `[heads * width, hidden_size]`.
+    pub gate: Option<(OutputGate, Linear)>,
 }
 
 impl Gqa {
@@ -43,7 +49,7 @@ impl Gqa {
         cache: &mut LayerCache,
     ) -> Vec<f32> {
         let (tokens, past, head_dim) = (x.tokens(), cache.len(), self.shape.head_dim);
-        let heads = self.shape.num_attention_heads;
+        let heads = self.heads;
         let [mut queries, mut keys, mut values] =
             Linear::forward_all([&self.query, &self.key, &self.value], ctx, x);
         if let Some([query_norm, key_norm]) = &self.qk_norm {
@@ -55,8 +61,11 @@ impl Gqa {
                 x.iter_mut().for_each(|x| *x = x.clamp(-limit, limit));
             }
         }
-        rotate(rope, &mut queries, [tokens, head_dim], past);
-        rotate(rope, &mut keys, [tokens, head_dim], past);
+        if self.rotates {
+            let rotation = rope.of(self.ty);
+            rotate(rotation, &mut queries, [tokens, head_dim], past);
+            rotate(rotation, &mut keys, [tokens, head_dim], past);
+        }
 
         let key_value = self.shape.num_key_value_heads * head_dim;
         let pairs = keys.chunks_exact(key_value).zip(values.chunks_exact(key_value));
@@ -77,10 +86,19 @@ impl Gqa {
                 value_width: head_dim,
             },
             scale: config.rope.score_scale() / (head_dim as f32).sqrt(),
-            window: self.window,
+            window: (self.ty == LayerType::Sliding).then_some(self.shape.sliding_window),
             sinks: self.sinks.as_deref(),
         }
         .run(ctx.tier, ctx.pool, &mut out);
+        if let Some((gate, projection)) = &self.gate {
+            let mut factors = projection.forward(ctx, x);
+            factors.iter_mut().for_each(|x| *x = softplus(*x));
+            let factors = factors.iter();
+            for (out, factor) in out.chunks_exact_mut(head_dim / gate.width(head_dim)).zip(factors)
+            {
+                out.iter_mut().for_each(|x| *x *= factor);
+            }
+        }
 
         let out = Activations::new(ctx.tier, &out, heads * head_dim);
         self.output.forward(ctx, &out)
@@ -93,7 +111,7 @@ impl GroupedConfig {
         let head_dim = self.head_dim;
         match self.qk_norm {
             QkNorm::None => None,
-            QkNorm::PerHead => Some([head_dim; 2]),
+            QkNorm::PerHead | QkNorm::PerHeadIfStored => Some([head_dim; 2]),
             QkNorm::Whole => {
                 Some([self.num_attention_heads, self.num_key_value_heads].map(|n| n * head_dim))
             }
@@ -102,7 +120,7 @@ impl GroupedConfig {
 }
 
 /// Rotates the heads of `x`, `[tokens, heads, head_dim]`, whose first token is at `past`.
-fn rotate(rope: &Rope, x: &mut [f32], [tokens, head_dim]: [usize; 2], past: usize) {
+fn rotate(rope: &Rotation, x: &mut [f32], [tokens, head_dim]: [usize; 2], past: usize) {
     let width = x.len() / tokens.max(1);
     for (t, token) in x.chunks_exact_mut(width.max(1)).enumerate() {
         for head in token.chunks_exact_mut(head_dim) {

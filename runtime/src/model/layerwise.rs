@@ -38,7 +38,7 @@ impl Layerwise {
     ) -> Result<Self, WeightsError> {
         let config = weights.config();
         let factors = Loader::new(&*weights).rope_factors()?;
-        let rope = Rope::new(&config.rope, config.attention.rope_dim(), factors.as_deref());
+        let rope = Rope::new(config, factors.as_deref());
         Ok(Self { weights, experts, rope })
     }
 

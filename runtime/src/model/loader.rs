@@ -12,7 +12,7 @@ use super::moe::{ExpertBiases, FeedForward, Mlp, Moe, Shared};
 use super::router::Router;
 use super::short_conv::ShortConv;
 use crate::blocks::Matrix;
-use crate::checkpoint::config::{AttentionConfig, GroupedConfig, LayerType, MlaConfig};
+use crate::checkpoint::config::{AttentionConfig, GroupedConfig, LayerType, MlaConfig, QkNorm};
 use crate::checkpoint::{LayerId, TensorSpec, Weights, WeightsError};
 
 pub(super) struct Loader<'a> {
@@ -149,21 +149,33 @@ impl InLayer<'_> {
     }
 
     fn gqa(&self, shape: &GroupedConfig, ty: LayerType) -> Result<Gqa, WeightsError> {
-        let qk_norm = match shape.qk_norm_widths() {
-            None => None,
-            Some(_) => {
-                Some([self.vector("attn_q_norm.weight")?, self.vector("attn_k_norm.weight")?])
+        let norms = ["attn_q_norm.weight", "attn_k_norm.weight"];
+        let qk_norm = match shape.qk_norm {
+            QkNorm::None => None,
+            QkNorm::PerHeadIfStored => match norms.map(|norm| self.optional_vector(norm)) {
+                [query, key] => query?.zip(key?).map(|(query, key)| [query, key]),
+            },
+            QkNorm::PerHead | QkNorm::Whole => {
+                let [query, key] = norms.map(|norm| self.vector(norm));
+                Some([query?, key?])
             }
+        };
+        let gate = match shape.output_gate {
+            None => None,
+            Some(gate) => Some((gate, self.linear("attn_gate")?)),
         };
         Ok(Gqa {
             shape: shape.clone(),
-            window: (ty == LayerType::Sliding).then_some(shape.sliding_window),
+            heads: shape.heads(self.layer),
+            ty,
+            rotates: shape.rotates(self.layer),
             query: self.linear("attn_q")?,
             key: self.linear("attn_k")?,
             value: self.linear("attn_v")?,
             output: self.linear("attn_output")?,
             qk_norm,
             sinks: self.optional_vector("attn_sinks.weight")?,
+            gate,
         })
     }
 

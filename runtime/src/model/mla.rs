@@ -7,7 +7,7 @@ use super::Compute;
 use super::cache::LayerCache;
 use super::linear::Linear;
 use super::rope::Rope;
-use crate::checkpoint::config::{Config, MlaConfig};
+use crate::checkpoint::config::{Config, LayerType, MlaConfig};
 use crate::kernels::Activations;
 use crate::kernels::attention::{CausalAttention, EntryLayout};
 use crate::kernels::vector::rms_norm;
@@ -122,7 +122,7 @@ impl Mla {
             let (latent, key) = entry.split_at_mut(rank);
             let normed = rms_norm(ctx.tier, latent, &self.kv_a_norm, config.rms_norm_eps);
             latent.copy_from_slice(&normed);
-            rope.rotate(key, past + t);
+            rope.of(LayerType::Full).rotate(key, past + t);
         }
         kv
     }
@@ -148,7 +148,7 @@ impl Mla {
         for (i, (latent, q)) in
             q_latent.chunks_exact(rank).zip(q.chunks_exact_mut(nope + pe)).enumerate()
         {
-            rope.rotate(&mut q[nope..], past + i / heads);
+            rope.of(LayerType::Full).rotate(&mut q[nope..], past + i / heads);
             queries.extend_from_slice(latent);
             queries.extend_from_slice(&q[nope..]);
         }

@@ -1,20 +1,45 @@
 //! Rotary position embedding, with YaRN's frequencies where the context was extended.
 
-use crate::checkpoint::config::{Llama3Config, RopeConfig, RopeScaling, YarnConfig};
+use crate::checkpoint::Config;
+use crate::checkpoint::config::{LayerType, Llama3Config, RopeConfig, RopeScaling, YarnConfig};
+
+/// The rotary embeddings of a model.
+#[derive(Clone, Debug)]
+pub struct Rope {
+    full: Rotation,
+    /// That of sliding layers, if it differs.
+    sliding: Option<Rotation>,
+}
+
+impl Rope {
+    /// Creates the embeddings of a model. A file may provide `factors`, `[dim / 2]`, that multiply
+    /// the wavelengths of full layers.
+    pub fn new(config: &Config, factors: Option<&[f32]>) -> Self {
+        let sliding = config.sliding_rope.as_ref().map(|rope| Rotation::new(rope, None));
+        Self { full: Rotation::new(&config.rope, factors), sliding }
+    }
+
+    /// The embedding of the layers of a type.
+    pub fn of(&self, ty: LayerType) -> &Rotation {
+        match &self.sliding {
+            Some(sliding) if ty == LayerType::Sliding => sliding,
+            _ => &self.full,
+        }
+    }
+}
 
 /// Rotates the positional part of queries and keys.
 #[derive(Clone, Debug)]
-pub struct Rope {
+pub struct Rotation {
     inverse_frequencies: Vec<f32>,
     magnitude: f32,
     interleaved: bool,
 }
 
-impl Rope {
-    /// Creates the embedding for vectors of `dim` numbers. A file may provide `factors`, `[dim /
-    /// 2]`, that multiply the wavelengths.
-    pub fn new(config: &RopeConfig, dim: usize, factors: Option<&[f32]>) -> Self {
-        let theta = f64::from(config.theta);
+impl Rotation {
+    /// Creates an embedding; `factors`, `[dim / 2]`, multiply the wavelengths.
+    pub fn new(config: &RopeConfig, factors: Option<&[f32]>) -> Self {
+        let (theta, dim) = (f64::from(config.theta), config.dim);
         let mut base = frequencies(theta, dim);
         for (frequency, factor) in base.iter_mut().zip(factors.unwrap_or_default()) {
             *frequency /= f64::from(*factor);
@@ -35,7 +60,7 @@ impl Rope {
         }
     }
 
-    /// Rotates `x` to `position`, in place.
+    /// Rotates the first `dim` numbers of `x` to `position`, in place.
     pub fn rotate(&self, x: &mut [f32], position: usize) {
         let half = self.inverse_frequencies.len();
         for (i, frequency) in self.inverse_frequencies.iter().enumerate() {
@@ -137,13 +162,13 @@ mod tests {
     use super::*;
 
     fn config(interleaved: bool) -> RopeConfig {
-        RopeConfig { theta: 10000.0, interleaved, scaling: RopeScaling::None }
+        RopeConfig { dim: 16, theta: 10000.0, interleaved, scaling: RopeScaling::None }
     }
 
     #[test]
     fn a_rotation_keeps_lengths_and_depends_only_on_the_distance() {
         for interleaved in [false, true] {
-            let rope = Rope::new(&config(interleaved), 16, None);
+            let rope = Rotation::new(&config(interleaved), None);
             let q: Vec<f32> = (0..16).map(|i| libm::sinf(i as f32)).collect();
             let k: Vec<f32> = (0..16).map(|i| libm::cosf(3.0 * i as f32)).collect();
             let product = |p: usize, s: usize| {
@@ -169,9 +194,10 @@ mod tests {
             attention_factor: None,
             truncate: true,
         };
-        let plain = Rope::new(&config(true), 64, None).inverse_frequencies;
-        let rope = RopeConfig { scaling: RopeScaling::Yarn(yarn), ..config(true) };
-        let long = Rope::new(&rope, 64, None).inverse_frequencies;
+        let plain = RopeConfig { dim: 64, ..config(true) };
+        let rope = RopeConfig { scaling: RopeScaling::Yarn(yarn), ..plain.clone() };
+        let plain = Rotation::new(&plain, None).inverse_frequencies;
+        let long = Rotation::new(&rope, None).inverse_frequencies;
         assert_eq!(plain[0], long[0]);
         assert!((plain[31] / long[31] - 40.0).abs() < 1e-3);
     }

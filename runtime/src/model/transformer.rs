@@ -59,7 +59,7 @@ impl Model {
         };
         let norm = loader.output_norm()?;
         let factors = loader.rope_factors()?;
-        let rope = Rope::new(&config.rope, config.attention.rope_dim(), factors.as_deref());
+        let rope = Rope::new(&config, factors.as_deref());
         Ok(Self { config, embedding, layers, norm, output, rope, experts })
     }
 

@@ -43,13 +43,16 @@ const FOREIGN: [(&str, &[f64]); 19] = [
     ("attention_in_multiplier", &[1.0]),
 ];
 
+/// Keys that change the results of other families' networks, but with which these compute.
+const OWN: [(&str, &str); 1] = [("smollm3", "no_rope_layer_interval")];
+
 /// Switches of other families' networks, which must be off.
 const FOREIGN_SWITCHES: [&str; 6] =
     ["alibi", "parallel_attn", "qk_layernorm", "use_alibi", "use_parallel_residual", "use_bias"];
 
 /// Returns the configuration with all keys that transformers would have filled in.
 pub(super) fn complete(json: &Json, model_type: &str) -> Result<Json, ConfigError> {
-    refuse_foreign(json)?;
+    refuse_foreign(json, model_type)?;
     let class = SAME.iter().find(|(name, _)| *name == model_type).map_or(model_type, |same| same.1);
     let class = &CLASSES[class];
     let mut completed = class["defaults"].as_object().cloned().unwrap_or_default();
@@ -87,8 +90,9 @@ fn rename<'a>(
     Ok(())
 }
 
-fn refuse_foreign(json: &Json) -> Result<(), ConfigError> {
-    for (key, neutral) in FOREIGN {
+fn refuse_foreign(json: &Json, model_type: &str) -> Result<(), ConfigError> {
+    for (key, neutral) in FOREIGN.into_iter().filter(|(key, _)| !OWN.contains(&(model_type, *key)))
+    {
         let Some(found) = json.get(key).filter(|value| !value.is_null()) else { continue };
         if !found.as_f64().is_some_and(|found| neutral.contains(&found)) {
             let allowed = match neutral {

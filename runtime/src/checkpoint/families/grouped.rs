@@ -39,8 +39,21 @@ pub struct Grouped {
     pub qk_norm: QkNorm,
     /// Whether heads have sinks.
     pub sinks: bool,
-    /// Whether GGUF stores the rows of queries and keys in the order in which pairs are neighbours.
-    pub paired_rows: bool,
+    /// Whether attention has an output gate, whose form `gating` states.
+    pub output_gate: bool,
+    /// Which elements of a head are rotated together.
+    pub pairs: Pairs,
+    /// Whether a part of each head may be left unrotated.
+    pub partial_rotary: bool,
+    /// Whether sliding layers may have a rotary embedding of their own.
+    pub sliding_rope: bool,
+    /// Layers that a sliding window applies to in GGUF files with a window, if the family has
+    /// windows in periods.
+    pub sliding_period: Option<SlidingPeriod>,
+    /// Every such layer is not rotated, unless `no_rope_layers` lists them.
+    pub no_rope_interval: Option<usize>,
+    /// Whether checkpoints and files may have multi-token-prediction layers.
+    pub mtp: bool,
     /// Whether the bounds of YaRN's ramp are rounded to whole dimensions, unless GGUF states it.
     pub truncated_yarn: bool,
     /// Token mixer by layer, if neither `config.json` nor GGUF states it; `None` if all layers have
@@ -50,6 +63,18 @@ pub struct Grouped {
     pub activation: Activation,
     /// Tensor names in checkpoints.
     pub names: Names,
+}
+
+/// Which elements of a head are rotated together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// Those half the rotated elements apart.
+    Halves,
+    /// Neighbours.
+    Neighbours,
+    /// Halves in checkpoints. GGUF has the rows of queries and keys in an order in which they are
+    /// neighbours.
+    NeighboursInGguf,
 }
 
 /// Location of the information whether matrices have biases.
@@ -77,6 +102,34 @@ pub enum Window {
     AlternateBeforeMaxWindowLayers,
 }
 
+/// Periods of layers of which one attends to all positions and the others have a sliding window.
+#[derive(Clone, Copy, Debug)]
+pub struct SlidingPeriod {
+    /// Layers of a period.
+    pub layers: usize,
+    /// Whether the first layer of a period attends to all positions, instead of the last.
+    pub full_first: bool,
+}
+
+impl SlidingPeriod {
+    /// Type of a layer.
+    pub fn layer_type(self, layer: usize) -> LayerType {
+        let full = if self.full_first { 0 } else { self.layers - 1 };
+        match layer % self.layers == full {
+            true => LayerType::Full,
+            false => LayerType::Sliding,
+        }
+    }
+
+    /// The period of that kind that describes all layers, if there is one.
+    fn of(self, types: &[LayerType]) -> Option<Self> {
+        let fits = |period: &Self| {
+            types.iter().enumerate().all(|(layer, ty)| period.layer_type(layer) == *ty)
+        };
+        (2..=types.len()).map(|layers| Self { layers, ..self }).find(fits)
+    }
+}
+
 /// Expert selection of a family.
 #[derive(Debug)]
 pub struct Experts {
@@ -89,13 +142,33 @@ pub struct Experts {
     /// Whether the width of an expert, if GGUF does not state it, is the dense width divided by the
     /// number of experts per token, instead of the dense width itself.
     pub divided_width: bool,
-    /// Whether there is a shared expert with a gate.
-    pub gated_shared_expert: bool,
+    /// Shared experts, if there are any.
+    pub shared: Option<SharedExperts>,
     /// Whether router and experts have biases.
     pub bias: bool,
     /// Whether the experts of a layer are stacked as in gpt-oss.
     pub stacked: bool,
 }
+
+/// Selection by sigmoid scores with V3's correction.
+pub const SIGMOID_EXPERTS: Experts =
+    Experts { scoring: Scoring::Sigmoid, topk_method: TopkMethod::NoauxTc, ..SOFTMAX_EXPERTS };
+
+/// Shared experts of a family.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedExperts {
+    /// Prefix of their tensors in checkpoints.
+    pub prefix: &'static str,
+    /// Whether they have a gate.
+    pub gated: bool,
+    /// Whether `n_shared_experts` states how many there are, each as wide as a routed one, instead
+    /// of `shared_expert_intermediate_size` their common width.
+    pub counted: bool,
+}
+
+/// The shared expert of Qwen2-MoE and its successors, which has a gate.
+pub const GATED_SHARED_EXPERT: SharedExperts =
+    SharedExperts { prefix: "mlp.shared_expert", gated: true, counted: false };
 
 /// Tensor names of a family, in checkpoints and below `model.layers.N.` unless stated otherwise.
 #[derive(Debug)]
@@ -155,7 +228,13 @@ pub const PLAIN: Grouped = Grouped {
     clip_qkv: None,
     qk_norm: QkNorm::None,
     sinks: false,
-    paired_rows: false,
+    output_gate: false,
+    pairs: Pairs::Halves,
+    partial_rotary: false,
+    sliding_rope: false,
+    sliding_period: None,
+    no_rope_interval: None,
+    mtp: false,
     truncated_yarn: true,
     layer_type: None,
     activation: Activation::SwiGlu,
@@ -172,7 +251,7 @@ pub const SOFTMAX_EXPERTS: Experts = Experts {
     topk_method: TopkMethod::Greedy,
     norm_topk_prob: true,
     divided_width: false,
-    gated_shared_expert: false,
+    shared: None,
     bias: false,
     stacked: false,
 };
@@ -210,6 +289,9 @@ impl Family for Grouped {
             Some(eps) => eps,
             None => r.number("rms_norm_eps")?.unwrap_or(1e-6),
         };
+        let attention = self.attention_from_hf(&r, hidden_size)?;
+        let (rope, sliding_rope) =
+            self.ropes_from_hf(&r, max_position_embeddings, attention.head_dim)?;
         let config = Config {
             family: self,
             vocab_size: r.size("vocab_size", [1, limits::VOCABULARY])?,
@@ -220,14 +302,19 @@ impl Family for Grouped {
             tie_word_embeddings: r.bool("tie_word_embeddings")?.unwrap_or(false),
             bos_token_id: r.tokens("bos_token_id")?.first().copied(),
             eos_token_ids: r.tokens("eos_token_id")?,
-            attention: AttentionConfig::Grouped(self.attention_from_hf(&r, hidden_size)?),
-            rope: r.rope(max_position_embeddings, self.paired_rows)?,
+            attention: AttentionConfig::Grouped(attention),
+            rope,
+            sliding_rope,
             intermediate_size,
             mlp_bias: self.mlp_bias.in_hf(&r)?,
             activation: self.activation_from_hf(&r)?,
             moe: self.moe_from_hf(&r, intermediate_size)?,
-            num_nextn_predict_layers: 0,
+            num_nextn_predict_layers: match self.mtp {
+                true => r.size_or("num_nextn_predict_layers", 0, [0, 16])?,
+                false => 0,
+            },
         };
+        self.check_rotation(&config)?;
         check(config)
     }
 
@@ -238,7 +325,13 @@ impl Family for Grouped {
         k.refuse_foreign()?;
         let intermediate_size = k.size("feed_forward_length", width)?;
         let tied = metadata.bool("vaquita.tie_word_embeddings")?.unwrap_or(false);
-        let num_hidden_layers = k.size("block_count", [1, limits::LAYERS])?;
+        let nextn = match self.mtp {
+            true => k.size_or("nextn_predict_layers", 0, [0, 16])?,
+            false => 0,
+        };
+        let num_hidden_layers = k.size("block_count", [1 + nextn, limits::LAYERS])? - nextn;
+        let attention = self.attention_from_gguf(&k, hidden_size, num_hidden_layers)?;
+        let rope = k.rope(attention.head_dim, self.interleaved(), self.truncated_yarn)?;
         let config = Config {
             family: self,
             vocab_size: k.vocabulary()?,
@@ -249,18 +342,19 @@ impl Family for Grouped {
             tie_word_embeddings: tied,
             bos_token_id: metadata.u32("tokenizer.ggml.bos_token_id")?,
             eos_token_ids: keys::ends(metadata)?,
-            attention: AttentionConfig::Grouped(self.attention_from_gguf(
-                &k,
-                hidden_size,
-                num_hidden_layers,
-            )?),
-            rope: k.rope(self.paired_rows, self.truncated_yarn)?,
+            sliding_rope: match self.sliding_rope {
+                true => k.sliding_rope(attention.head_dim, &rope)?,
+                false => None,
+            },
+            rope,
+            attention: AttentionConfig::Grouped(attention),
             intermediate_size,
             mlp_bias: self.mlp_bias.in_gguf(None),
             activation: self.activation_from_gguf(&k)?,
             moe: self.moe_from_gguf(&k, intermediate_size)?,
-            num_nextn_predict_layers: 0,
+            num_nextn_predict_layers: nextn,
         };
+        self.check_rotation(&config)?;
         check(config)
     }
 
@@ -269,17 +363,21 @@ impl Family for Grouped {
         let moe = &config.moe;
         let key = |name: &str| format!("{}.{name}", self.architecture);
         let mut size = |name: &str, value: usize| metadata.insert(key(name), value as u32);
-        size("block_count", config.num_hidden_layers);
+        size("block_count", config.num_layers_stored());
         size("context_length", config.max_position_embeddings);
         size("embedding_length", config.hidden_size);
         size("vocab_size", config.vocab_size);
         size("feed_forward_length", config.intermediate_size);
-        size("attention.head_count", gqa.num_attention_heads);
         size("attention.key_length", gqa.head_dim);
         size("attention.value_length", gqa.head_dim);
-        size("rope.dimension_count", gqa.head_dim);
-        if gqa.sliding_window > 0 {
+        if gqa.has(LayerType::Sliding) {
             size("attention.sliding_window", gqa.sliding_window);
+            if let Some(period) = self.sliding_period.and_then(|kind| kind.of(&gqa.layer_types)) {
+                size("attention.sliding_window_pattern", period.layers);
+            }
+        }
+        if config.num_nextn_predict_layers > 0 {
+            size("nextn_predict_layers", config.num_nextn_predict_layers);
         }
         if gqa.conv_l_cache > 0 {
             size("shortconv.l_cache", gqa.conv_l_cache);
@@ -290,7 +388,19 @@ impl Family for Grouped {
             size("expert_feed_forward_length", moe.moe_intermediate_size);
             size("leading_dense_block_count", moe.first_k_dense_replace);
             if moe.shared_expert_intermediate_size > 0 {
+                size("expert_shared_count", moe.n_shared_experts);
                 size("expert_shared_feed_forward_length", moe.shared_expert_intermediate_size);
+            }
+            if moe.n_group > 1 {
+                size("expert_group_count", moe.n_group);
+                size("expert_group_used_count", moe.topk_group);
+            }
+        }
+        match &gqa.num_attention_heads_per_layer[..] {
+            [] => metadata.insert(key("attention.head_count"), gqa.num_attention_heads as u32),
+            heads => {
+                let heads: Vec<i32> = heads.iter().map(|heads| *heads as i32).collect();
+                metadata.insert(key("attention.head_count"), heads);
             }
         }
         let conv = |ty: &LayerType| *ty == LayerType::Conv;
@@ -303,6 +413,7 @@ impl Family for Grouped {
         }
         let types = gqa.layer_types.iter().map(|ty| ty.name().to_string());
         metadata.insert("vaquita.layer_types", types.collect::<Vec<String>>());
+        self.write_switches(gqa, metadata);
         match gqa.qkv_bias {
             Bias::IfStored => {}
             bias => metadata.insert("vaquita.attention.qkv_bias", bias == Bias::Required),

@@ -4,13 +4,14 @@
 use serde_json::Value as Json;
 
 use super::ConfigError;
-use super::grouped::{BiasKey, Grouped, Window};
+use super::grouped::{BiasKey, Grouped, Pairs, SharedExperts, SlidingPeriod, Window};
 use super::keys;
 use super::keys::{ConfigReader, MetadataReader, limits};
 use crate::checkpoint::config::{
-    Activation, AttentionConfig, Bias, Config, GroupedConfig, LayerType, MoeConfig, Scoring,
-    TopkMethod,
+    Activation, AttentionConfig, Bias, Config, GroupedConfig, LayerType, MoeConfig, OutputGate,
+    QkNorm, RopeConfig, Scoring, TopkMethod,
 };
+use crate::gguf::Metadata;
 
 impl Grouped {
     pub(super) fn attention_from_hf(
@@ -18,7 +19,13 @@ impl Grouped {
         r: &ConfigReader,
         hidden_size: usize,
     ) -> Result<GroupedConfig, ConfigError> {
-        let heads = r.size("num_attention_heads", [1, limits::HEADS])?;
+        let per_layer = r.indices("num_attention_heads_per_layer", limits::HEADS)?;
+        let per_layer = per_layer.filter(|heads| heads.windows(2).any(|two| two[0] != two[1]));
+        let per_layer = per_layer.unwrap_or_default();
+        let heads = match per_layer.iter().max() {
+            Some(most) => *most,
+            None => r.size("num_attention_heads", [1, limits::HEADS])?,
+        };
         let layers = r.size("num_hidden_layers", [1, limits::LAYERS])?;
         let window = self.sliding_window(r)?;
         let layer_types = match r.strings("layer_types")? {
@@ -27,23 +34,90 @@ impl Grouped {
         };
         Ok(GroupedConfig {
             num_attention_heads: heads,
+            num_attention_heads_per_layer: per_layer,
             num_key_value_heads: r.size_or("num_key_value_heads", heads, [1, heads])?,
             head_dim: r.size_or("head_dim", hidden_size / heads, [1, limits::WIDTH])?,
             qkv_bias: self.qkv_bias.in_hf(r)?,
             output_bias: self.output_bias.in_hf(r)?,
             clip_qkv: self.clip_qkv_from_hf(r)?,
-            qk_norm: self.qk_norm,
+            qk_norm: match (self.qk_norm, r.bool("use_qk_norm")?) {
+                (_, Some(false)) => QkNorm::None,
+                (QkNorm::PerHeadIfStored, Some(true)) => QkNorm::PerHead,
+                (norm, _) => norm,
+            },
             sinks: self.sinks,
+            output_gate: self.output_gate_from_hf(r)?,
+            rotates: self.rotates_from_hf(r, layers)?,
             sliding_window: window,
             conv_l_cache: r.size_or("conv_L_cache", 0, [0, 64])?,
             layer_types,
         })
     }
 
+    /// Rotary embeddings of full layers, and of sliding layers if they differ.
+    pub(super) fn ropes_from_hf(
+        &self,
+        r: &ConfigReader,
+        max_positions: usize,
+        head_dim: usize,
+    ) -> Result<(RopeConfig, Option<RopeConfig>), ConfigError> {
+        match self.sliding_rope {
+            true => r.ropes(max_positions, head_dim, self.interleaved()),
+            false => Ok((r.rope(max_positions, head_dim, self.interleaved())?, None)),
+        }
+    }
+
+    /// Refuses to leave a part of each head unrotated, where the family does not.
+    pub(super) fn check_rotation(&self, config: &Config) -> Result<(), ConfigError> {
+        let AttentionConfig::Grouped(gqa) = &config.attention else { return Ok(()) };
+        let partial = |rope: &&RopeConfig| rope.dim != gqa.head_dim;
+        match [&config.rope].into_iter().chain(&config.sliding_rope).find(partial) {
+            Some(rope) if !self.partial_rotary => {
+                let allowed = format!("{}, the width of a head", gqa.head_dim);
+                Err(ConfigError::value("rope.dimension_count", rope.dim, allowed))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the network rotates neighbours.
+    pub(super) fn interleaved(&self) -> bool {
+        self.pairs != Pairs::Halves
+    }
+
+    fn output_gate_from_hf(&self, r: &ConfigReader) -> Result<Option<OutputGate>, ConfigError> {
+        if !self.output_gate {
+            return Ok(None);
+        }
+        match r.get("gating") {
+            None | Some(Json::Bool(true)) => Ok(Some(OutputGate::SoftplusPerHead)),
+            Some(Json::String(form)) if form == "per-head" => Ok(Some(OutputGate::SoftplusPerHead)),
+            Some(Json::String(form)) if form == "per-element" => {
+                Ok(Some(OutputGate::SoftplusPerElement))
+            }
+            Some(found) => Err(ConfigError::value("gating", found, "true, per-head, per-element")),
+        }
+    }
+
+    /// Whether the queries and keys of each layer are rotated; empty if all are.
+    fn rotates_from_hf(&self, r: &ConfigReader, layers: usize) -> Result<Vec<bool>, ConfigError> {
+        let Some(interval) = self.no_rope_interval else { return Ok(Vec::new()) };
+        if let Some(listed) = r.indices("no_rope_layers", 2)? {
+            if listed.len() < layers {
+                let allowed = format!("{layers} layers");
+                return Err(ConfigError::value("no_rope_layers", listed.len(), allowed));
+            }
+            return Ok(listed[..layers].iter().map(|rotates| *rotates == 1).collect());
+        }
+        let interval = r.size_or("no_rope_layer_interval", interval, [1, limits::LAYERS])?;
+        Ok((1..=layers).map(|layer| !layer.is_multiple_of(interval)).collect())
+    }
+
     /// Positions in the window of sliding layers; 0 if no layer slides. transformers' Llama class
     /// has no window and ignores the key.
     fn sliding_window(&self, r: &ConfigReader) -> Result<usize, ConfigError> {
-        let has_windows = self.window.is_some() || self.layer_type.is_some();
+        let has_windows =
+            self.window.is_some() || self.layer_type.is_some() || self.sliding_period.is_some();
         if !has_windows || r.str("model_type")? == Some("llama") {
             return Ok(0);
         }
@@ -102,7 +176,13 @@ impl Grouped {
         hidden_size: usize,
         layers: usize,
     ) -> Result<GroupedConfig, ConfigError> {
-        let heads = k.size("attention.head_count", [1, limits::HEADS])?;
+        let key = k.key("attention.head_count");
+        let per_layer_heads = k.metadata.u32s(&key).ok().flatten().unwrap_or_default();
+        let heads = match per_layer_heads.iter().max() {
+            Some(&most @ 1..) if most as usize <= limits::HEADS => most as usize,
+            _ => k.size("attention.head_count", [1, limits::HEADS])?,
+        };
+        let per_layer_heads: Vec<usize> = per_layer_heads.iter().map(|n| *n as usize).collect();
         // One number, or one per layer with zeros for convolution layers.
         let key = k.key("attention.head_count_kv");
         let per_layer = k.metadata.u32s(&key).ok().flatten();
@@ -113,12 +193,17 @@ impl Grouped {
         let convolves = |layer: usize| {
             per_layer.as_ref().is_some_and(|counts| counts.get(layer).is_some_and(|&n| n == 0))
         };
+        let head_dim = self.head_dim_from_gguf(k, hidden_size / heads)?;
+        let window = k.size_or("attention.sliding_window", 0, [0, limits::CONTEXT])?;
+        let period = self.period_from_gguf(k)?.filter(|_| window > 0);
         let layer_types = match k.metadata.strings("vaquita.layer_types")? {
             Some(names) => names.iter().map(|n| layer_type(n)).collect::<Result<_, _>>()?,
             None => {
-                let ty = |layer| match convolves(layer) {
-                    true => LayerType::Conv,
-                    false => self.layer_type.map_or(LayerType::Full, |pattern| pattern(layer)),
+                let ty = |layer| match (convolves(layer), period, self.layer_type) {
+                    (true, ..) => LayerType::Conv,
+                    (_, Some(period), _) => period.layer_type(layer),
+                    (_, _, Some(pattern)) => pattern(layer),
+                    _ => LayerType::Full,
                 };
                 (0..layers).map(ty).collect()
             }
@@ -126,33 +211,91 @@ impl Grouped {
         let asked = k.metadata.bool("vaquita.attention.qkv_bias")?;
         Ok(GroupedConfig {
             num_attention_heads: heads,
+            num_attention_heads_per_layer: match per_layer_heads.iter().all(|n| *n == heads) {
+                true => Vec::new(),
+                false => per_layer_heads,
+            },
             num_key_value_heads: key_value_heads,
-            head_dim: self.head_dim_from_gguf(k, hidden_size / heads)?,
+            head_dim,
             qkv_bias: self.qkv_bias.in_gguf(asked),
             output_bias: self.output_bias.in_gguf(None),
             clip_qkv: match self.clip_qkv {
                 Some([_, name]) => k.number(name)?.filter(|clip| *clip > 0.0),
                 None => None,
             },
-            qk_norm: self.qk_norm,
+            qk_norm: match (self.qk_norm, k.metadata.bool("vaquita.attention.qk_norm")?) {
+                (_, Some(false)) => QkNorm::None,
+                (QkNorm::PerHeadIfStored, Some(true)) => QkNorm::PerHead,
+                (norm, _) => norm,
+            },
             sinks: self.sinks,
-            sliding_window: k.size_or("attention.sliding_window", 0, [0, limits::CONTEXT])?,
+            output_gate: self.output_gate_from_gguf(k)?,
+            rotates: self.rotates_from_gguf(k, layers)?,
+            sliding_window: window,
             conv_l_cache: k.size_or("shortconv.l_cache", 0, [0, 64])?,
             layer_types,
         })
     }
 
-    /// Width of a head, which keys, values and the rotary embedding share.
+    fn period_from_gguf(&self, k: &MetadataReader) -> Result<Option<SlidingPeriod>, ConfigError> {
+        let Some(period) = self.sliding_period else { return Ok(None) };
+        let key = "attention.sliding_window_pattern";
+        let layers = k.size_or(key, period.layers, [1, limits::LAYERS])?;
+        Ok(Some(SlidingPeriod { layers, ..period }))
+    }
+
+    fn output_gate_from_gguf(&self, k: &MetadataReader) -> Result<Option<OutputGate>, ConfigError> {
+        let per_element = k.metadata.bool("vaquita.attention.gate_per_element")?;
+        Ok(match (self.output_gate, per_element) {
+            (false, _) => None,
+            (true, Some(true)) => Some(OutputGate::SoftplusPerElement),
+            (true, _) => Some(OutputGate::SoftplusPerHead),
+        })
+    }
+
+    fn rotates_from_gguf(
+        &self,
+        k: &MetadataReader,
+        layers: usize,
+    ) -> Result<Vec<bool>, ConfigError> {
+        let Some(interval) = self.no_rope_interval else { return Ok(Vec::new()) };
+        let key = "vaquita.rope.layers";
+        Ok(match k.metadata.u32s(key)? {
+            Some(listed) if listed.len() != layers => {
+                return Err(ConfigError::value(key, listed.len(), format!("{layers} layers")));
+            }
+            Some(listed) => listed.into_iter().map(|rotates| rotates == 1).collect(),
+            None => (1..=layers).map(|layer| !layer.is_multiple_of(interval)).collect(),
+        })
+    }
+
+    /// Writes what llama.cpp has no key for.
+    pub(super) fn write_switches(&self, gqa: &GroupedConfig, metadata: &mut Metadata) {
+        if !gqa.rotates.is_empty() {
+            let listed: Vec<u32> = gqa.rotates.iter().map(|rotates| u32::from(*rotates)).collect();
+            metadata.insert("vaquita.rope.layers", listed);
+        }
+        if let Some(gate) = gqa.output_gate {
+            let per_element = gate == OutputGate::SoftplusPerElement;
+            metadata.insert("vaquita.attention.gate_per_element", per_element);
+        }
+        if self.qk_norm == QkNorm::PerHeadIfStored && gqa.qk_norm != QkNorm::PerHeadIfStored {
+            metadata.insert("vaquita.attention.qk_norm", gqa.qk_norm == QkNorm::PerHead);
+        }
+    }
+
+    /// Width of a head, which keys and values share.
     fn head_dim_from_gguf(&self, k: &MetadataReader, default: usize) -> Result<usize, ConfigError> {
         let head_dim = k.size_or("attention.key_length", default, [1, limits::WIDTH])?;
-        for name in ["attention.value_length", "rope.dimension_count"] {
-            let found = k.size_or(name, head_dim, [0, limits::WIDTH])?;
-            if found != head_dim {
+        let name = "attention.value_length";
+        let found = k.size_or(name, head_dim, [0, limits::WIDTH])?;
+        match found == head_dim {
+            true => Ok(head_dim),
+            false => {
                 let allowed = format!("{head_dim}, the width of a key");
-                return Err(ConfigError::value(&k.key(name), found, allowed));
+                Err(ConfigError::value(&k.key(name), found, allowed))
             }
         }
-        Ok(head_dim)
     }
 
     pub(super) fn activation_from_gguf(
@@ -190,38 +333,47 @@ impl Grouped {
         };
         r.expect("scoring_func", scoring)?;
         r.size_or("decoder_sparse_step", 1, [1, 1])?;
-        if r.get("mlp_only_layers").and_then(Json::as_array).is_some_and(|list| !list.is_empty()) {
-            let found = r.get("mlp_only_layers").map(Json::to_string).unwrap_or_default();
-            return Err(ConfigError::value("mlp_only_layers", found, "none"));
-        }
-        let name = match r.get("num_experts") {
-            Some(_) => "num_experts",
-            None => "num_local_experts",
-        };
-        let n_routed_experts = r.size(name, [1, limits::EXPERTS])?;
+        let names = ["num_experts", "n_routed_experts", "num_local_experts"];
+        let name = names.into_iter().find(|name| r.get(name).is_some());
+        let n_routed_experts = r.size(name.unwrap_or("num_experts"), [1, limits::EXPERTS])?;
         let width = [1, limits::WIDTH];
-        let shared = match experts.gated_shared_expert {
-            true => r.size("shared_expert_intermediate_size", width)?,
-            false => 0,
+        let expert_width = r.size_or("moe_intermediate_size", intermediate, width)?;
+        let (shared_experts, shared) = match experts.shared {
+            Some(SharedExperts { counted: false, .. }) => {
+                (1, r.size("shared_expert_intermediate_size", width)?)
+            }
+            Some(SharedExperts { counted: true, .. }) => {
+                let count = r.size_or("n_shared_experts", 0, [0, 1024])?;
+                (count, count * expert_width)
+            }
+            None => (0, 0),
         };
+        r.expect_number("moe_router_logit_softcapping", 0.0)?;
+        r.size_or("moe_layer_interval", 1, [1, 1])?;
+        let layers = r.size("num_hidden_layers", [1, limits::LAYERS])? as i64;
+        let end = r.get("moe_layer_end_index").and_then(Json::as_i64);
+        if let Some(end) = end.filter(|end| *end != -1 && *end != layers - 1) {
+            return Err(ConfigError::value("moe_layer_end_index", end, "-1 or the last layer"));
+        }
         let corrects = r.bool("use_expert_bias")?.unwrap_or(true);
         Ok(MoeConfig {
             n_routed_experts,
-            n_shared_experts: usize::from(shared > 0),
+            n_shared_experts: shared_experts,
             shared_expert_intermediate_size: shared,
-            shared_expert_gate: experts.gated_shared_expert,
+            shared_expert_gate: experts.shared.is_some_and(|shared| shared.gated),
             bias: experts.bias,
             num_experts_per_tok: r.size("num_experts_per_tok", [1, n_routed_experts])?,
-            moe_intermediate_size: r.size_or("moe_intermediate_size", intermediate, width)?,
-            first_k_dense_replace: r.size_or("num_dense_layers", 0, [0, limits::LAYERS])?,
+            moe_intermediate_size: expert_width,
+            first_k_dense_replace: r.dense_layers("first_k_dense_replace")?,
             scoring_func: experts.scoring,
             topk_method: match experts.topk_method {
                 TopkMethod::NoauxTc if !corrects => TopkMethod::Greedy,
                 method => method,
             },
+            n_group: r.size_or("n_group", 1, [1, n_routed_experts])?,
+            topk_group: r.size_or("topk_group", 1, [1, n_routed_experts])?,
             norm_topk_prob: r.bool("norm_topk_prob")?.unwrap_or(experts.norm_topk_prob),
             routed_scaling_factor: r.number("routed_scaling_factor")?.unwrap_or(1.0),
-            ..MoeConfig::DENSE
         })
     }
 
@@ -233,10 +385,6 @@ impl Grouped {
         let Some(experts) = &self.moe else { return Ok(MoeConfig::DENSE) };
         let n_routed_experts = k.size("expert_count", [1, limits::EXPERTS])?;
         let width = [1, limits::WIDTH];
-        let shared = match experts.gated_shared_expert {
-            true => k.size_or("expert_shared_feed_forward_length", intermediate, width)?,
-            false => 0,
-        };
         let normed = k.metadata.bool(&k.key("expert_weights_norm"))?;
         let normed = normed.unwrap_or(experts.norm_topk_prob);
         k.check_scoring(experts.scoring, normed)?;
@@ -245,14 +393,25 @@ impl Grouped {
             true => intermediate / num_experts_per_tok,
             false => intermediate,
         };
+        let expert_width = k.size_or("expert_feed_forward_length", expert_width, width)?;
+        let (shared_experts, shared) = match experts.shared {
+            Some(SharedExperts { counted: false, .. }) => {
+                (1, k.size_or("expert_shared_feed_forward_length", intermediate, width)?)
+            }
+            Some(SharedExperts { counted: true, .. }) => {
+                let count = k.size_or("expert_shared_count", 0, [0, 1024])?;
+                (count, count * expert_width)
+            }
+            None => (0, 0),
+        };
         Ok(MoeConfig {
             n_routed_experts,
-            n_shared_experts: usize::from(shared > 0),
+            n_shared_experts: shared_experts,
             shared_expert_intermediate_size: shared,
-            shared_expert_gate: experts.gated_shared_expert,
+            shared_expert_gate: experts.shared.is_some_and(|shared| shared.gated),
             bias: experts.bias,
             num_experts_per_tok,
-            moe_intermediate_size: k.size_or("expert_feed_forward_length", expert_width, width)?,
+            moe_intermediate_size: expert_width,
             first_k_dense_replace: k.size_or(
                 "leading_dense_block_count",
                 0,
@@ -263,9 +422,10 @@ impl Grouped {
                 Some(false) => TopkMethod::Greedy,
                 _ => experts.topk_method,
             },
+            n_group: k.size_or("expert_group_count", 1, [1, n_routed_experts])?,
+            topk_group: k.size_or("expert_group_used_count", 1, [1, n_routed_experts])?,
             norm_topk_prob: normed,
             routed_scaling_factor: k.number("expert_weights_scale")?.unwrap_or(1.0),
-            ..MoeConfig::DENSE
         })
     }
 }
@@ -309,16 +469,26 @@ pub fn check(config: Config) -> Result<Config, ConfigError> {
         if gqa.num_key_value_heads == 0 {
             return Err(ConfigError::value("num_key_value_heads", 0, "at least 1"));
         }
-        keys::multiple("num_attention_heads", gqa.num_attention_heads, gqa.num_key_value_heads)?;
+        let per_layer = &gqa.num_attention_heads_per_layer;
+        if !per_layer.is_empty() && per_layer.len() != config.num_hidden_layers {
+            let allowed = format!("{} layers", config.num_hidden_layers);
+            let key = "num_attention_heads_per_layer";
+            return Err(ConfigError::value(key, per_layer.len(), allowed));
+        }
+        for heads in per_layer.iter().chain([&gqa.num_attention_heads]) {
+            if *heads == 0 {
+                return Err(ConfigError::value("num_attention_heads", 0, "at least 1"));
+            }
+            keys::multiple("num_attention_heads", *heads, gqa.num_key_value_heads)?;
+        }
         if gqa.layer_types.len() != config.num_hidden_layers {
             let (found, allowed) = (gqa.layer_types.len(), config.num_hidden_layers);
             return Err(ConfigError::value("layer_types", found, format!("{allowed} layers")));
         }
-        let any = |ty| gqa.layer_types.contains(&ty);
-        if any(LayerType::Sliding) && gqa.sliding_window == 0 {
+        if gqa.has(LayerType::Sliding) && gqa.sliding_window == 0 {
             return Err(ConfigError::value("sliding_window", 0, "at least 1"));
         }
-        if any(LayerType::Conv) && gqa.conv_l_cache == 0 {
+        if gqa.has(LayerType::Conv) && gqa.conv_l_cache == 0 {
             return Err(ConfigError::value("conv_L_cache", 0, "at least 1"));
         }
     }

@@ -1,8 +1,9 @@
 //! Tensors of families with grouped-query attention, from their descriptions.
 
-use super::grouped::Grouped;
+use super::grouped::{Grouped, Pairs};
+use super::mtp;
 use crate::checkpoint::config::{
-    AttentionConfig, Bias, Config, GroupedConfig, LayerType, RopeScaling,
+    AttentionConfig, Bias, Config, GroupedConfig, LayerType, QkNorm, RopeScaling,
 };
 use crate::checkpoint::config::{MoeConfig, TopkMethod};
 use crate::checkpoint::spec::{
@@ -18,9 +19,12 @@ pub fn tensors(family: &Grouped, config: &Config) -> Vec<TensorSpec> {
     let mut specs = Vec::new();
     let embedding = whole("model.embed_tokens.weight");
     specs.push(spec("token_embd.weight", [vocab, hidden], Role::Embedding, embedding));
-    specs.push(rope_factors(config, gqa));
-    for layer in 0..config.num_hidden_layers {
+    specs.push(rope_factors(config));
+    for layer in 0..config.num_layers_stored() {
         Layer { family, config, gqa, layer, specs: &mut specs }.tensors();
+        if layer >= config.num_hidden_layers {
+            specs.extend(mtp::tensors(config, layer));
+        }
     }
     let norm = format!("{}.weight", names.gguf_output_norm);
     let from = whole(&format!("model.{}.weight", names.output_norm));
@@ -37,14 +41,13 @@ fn spec(name: &str, [rows, cols]: [usize; 2], role: Role, hf: HfTensor) -> Tenso
 
 /// Wavelength factors of the rotary embedding, which llama.cpp stores as a tensor; absent if the
 /// context of the model was not extended.
-fn rope_factors(config: &Config, gqa: &GroupedConfig) -> TensorSpec {
-    let hf = match &config.rope.scaling {
-        RopeScaling::Llama3(llama) => {
-            HfTensor::Made(llama.factors(config.rope.theta, gqa.head_dim))
-        }
+fn rope_factors(config: &Config) -> TensorSpec {
+    let rope = &config.rope;
+    let hf = match &rope.scaling {
+        RopeScaling::Llama3(llama) => HfTensor::Made(llama.factors(rope.theta, rope.dim)),
         _ => HfTensor::Whole("rope_freqs.weight".into()),
     };
-    let shape = [1, gqa.head_dim / 2];
+    let shape = [1, rope.dim / 2];
     TensorSpec { optional: true, ..spec("rope_freqs.weight", shape, Role::Vector, hf) }
 }
 
@@ -99,11 +102,12 @@ impl Layer<'_> {
     }
 
     fn attention(&mut self) {
-        let GroupedConfig { num_attention_heads: heads, head_dim, .. } = *self.gqa;
+        let GroupedConfig { head_dim, .. } = *self.gqa;
+        let heads = self.gqa.heads(self.layer);
         let hidden = self.config.hidden_size;
         let key_value = self.gqa.num_key_value_heads * head_dim;
         for (name, rows) in [("q", heads * head_dim), ("k", key_value), ("v", key_value)] {
-            let paired = self.family.paired_rows && name != "v";
+            let paired = self.family.pairs == Pairs::NeighboursInGguf && name != "v";
             let stored = |name: String| match paired {
                 true => HfTensor::Paired(name, head_dim),
                 false => HfTensor::Whole(name),
@@ -116,10 +120,17 @@ impl Layer<'_> {
         if let Some([query, key]) = self.gqa.qk_norm_widths() {
             let q_norm = self.family.names.q_norm;
             let k_norm = q_norm.replacen('q', "k", 1);
-            let from = format!("self_attn.{q_norm}.weight");
-            self.add("attn_q_norm.weight", [1, query], Role::Vector, &from);
-            let from = format!("self_attn.{k_norm}.weight");
-            self.add("attn_k_norm.weight", [1, key], Role::Vector, &from);
+            let optional = self.gqa.qk_norm == QkNorm::PerHeadIfStored;
+            for (name, width, from) in [("q", query, q_norm), ("k", key, &k_norm)] {
+                let name = format!("blk.{}.attn_{name}_norm.weight", self.layer);
+                let hf = HfTensor::Whole(self.hf(&format!("self_attn.{from}.weight")));
+                let spec = spec(&name, [1, width], Role::Vector, hf);
+                self.specs.push(TensorSpec { optional, ..spec });
+            }
+        }
+        if let Some(gate) = self.gqa.output_gate {
+            let shape = [heads * gate.width(head_dim), hidden];
+            self.add("attn_gate.weight", shape, Role::Attention, "self_attn.g_proj.weight");
         }
         if self.gqa.sinks {
             self.add("attn_sinks.weight", [1, heads], Role::Vector, "self_attn.sinks");
@@ -163,12 +174,14 @@ impl Layer<'_> {
         if moe.topk_method == TopkMethod::NoauxTc {
             self.add("exp_probs_b.bias", [1, experts], Role::Vector, names.correction);
         }
-        if moe.shared_expert_intermediate_size > 0 {
-            let shared = "mlp.shared_expert";
+        let shared = self.family.moe.as_ref().and_then(|experts| experts.shared);
+        if let Some(shared) = shared.filter(|_| moe.shared_expert_intermediate_size > 0) {
             let width = moe.shared_expert_intermediate_size;
-            self.mlp("_shexp", width, Role::SharedExpert, shared);
-            let from = format!("{shared}_gate.weight");
-            self.add("ffn_gate_inp_shexp.weight", [1, hidden], Role::Router, &from);
+            self.mlp("_shexp", width, Role::SharedExpert, shared.prefix);
+            if shared.gated {
+                let from = format!("{}_gate.weight", shared.prefix);
+                self.add("ffn_gate_inp_shexp.weight", [1, hidden], Role::Router, &from);
+            }
         }
         if moe.bias {
             self.add("ffn_gate_inp.bias", [1, experts], Role::Vector, &format!("{router}.bias"));

@@ -109,6 +109,14 @@ impl<'a> ConfigReader<'a> {
         number.map(Some).ok_or_else(|| ConfigError::value(key, value, "a finite number"))
     }
 
+    /// Checks that a number, if present, has the only supported value.
+    pub fn expect_number(&self, key: &str, allowed: f32) -> Result<(), ConfigError> {
+        match self.number(key)? {
+            Some(found) if found != allowed => Err(ConfigError::value(key, found, allowed)),
+            _ => Ok(()),
+        }
+    }
+
     /// A boolean.
     pub fn bool(&self, key: &str) -> Result<Option<bool>, ConfigError> {
         let Some(value) = self.get(key) else { return Ok(None) };
@@ -120,6 +128,29 @@ impl<'a> ConfigReader<'a> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let strings = value.as_array().and_then(|list| list.iter().map(Json::as_str).collect());
         strings.map(Some).ok_or_else(|| ConfigError::value(key, value, "a list of strings"))
+    }
+
+    /// Number of layers at the start without experts, from a list of all layers, a list of those
+    /// layers, or a number.
+    pub fn dense_layers(&self, key: &str) -> Result<usize, ConfigError> {
+        if let Some(types) = self.strings("mlp_layer_types")? {
+            let dense = types.iter().take_while(|ty| **ty == "dense").count();
+            if types[dense..].iter().any(|ty| *ty != "sparse") {
+                let (found, allowed) = (types.join(", "), "dense layers, then sparse ones");
+                return Err(ConfigError::value("mlp_layer_types", found, allowed));
+            }
+            return Ok(dense);
+        }
+        if let Some(layers) = self.indices("mlp_only_layers", limits::LAYERS)?
+            && !layers.is_empty()
+        {
+            if layers.iter().enumerate().any(|(i, layer)| i != *layer) {
+                let found = format!("{layers:?}");
+                return Err(ConfigError::value("mlp_only_layers", found, "the first layers"));
+            }
+            return Ok(layers.len());
+        }
+        self.size_or(key, 0, [0, limits::LAYERS])
     }
 
     /// A list of numbers below `end`.
@@ -141,14 +172,64 @@ impl<'a> ConfigReader<'a> {
         ids.iter().map(|value| id(value).ok_or_else(bad)).collect()
     }
 
-    /// Reads the rotary embedding, in either style: `rope_theta` and `rope_scaling` at the top
-    /// level, or both in `rope_parameters`.
-    pub fn rope(&self, max_positions: usize, interleaved: bool) -> Result<RopeConfig, ConfigError> {
-        let top_theta = self.number("rope_theta")?;
+    /// Reads the rotary embedding of a network in which all layers have the same.
+    pub fn rope(
+        &self,
+        max_positions: usize,
+        head_dim: usize,
+        interleaved: bool,
+    ) -> Result<RopeConfig, ConfigError> {
+        let (rope, sliding) = self.ropes(max_positions, head_dim, interleaved)?;
+        match sliding {
+            None => Ok(rope),
+            Some(sliding) => {
+                let key = "rope_parameters.sliding_attention";
+                let allowed = format!("that of the other layers: {rope:?}");
+                Err(ConfigError::value(key, format!("{sliding:?}"), allowed))
+            }
+        }
+    }
+
+    /// Reads the rotary embedding of heads of `head_dim` numbers, in either style: `rope_theta` and
+    /// `rope_scaling` at the top level, or both in `rope_parameters`, which may have an entry per
+    /// layer type. Returns that of full layers, and that of sliding layers if it differs.
+    pub fn ropes(
+        &self,
+        max_positions: usize,
+        head_dim: usize,
+        interleaved: bool,
+    ) -> Result<(RopeConfig, Option<RopeConfig>), ConfigError> {
         let empty = Json::Object(Default::default());
         let stated = |key: &str| self.get(key).filter(|value| **value != empty);
         let scaling = stated("rope_scaling").or_else(|| stated("rope_parameters"));
-        let s = ConfigReader(of_all_layers(scaling.unwrap_or(&empty))?);
+        let (full, sliding) = of_layers(scaling.unwrap_or(&empty))?;
+        let read = |parameters| {
+            self.rope_of(ConfigReader(parameters), max_positions, head_dim, interleaved)
+        };
+        let (full, sliding) = (read(full)?, sliding.map(read).transpose()?);
+        let sliding = match self.number("rope_local_base_freq")? {
+            Some(theta) if sliding.is_none() => {
+                Some(RopeConfig { theta, scaling: RopeScaling::None, ..full.clone() })
+            }
+            _ => sliding,
+        };
+        let sliding = sliding.filter(|sliding| *sliding != full);
+        if sliding.as_ref().is_some_and(|sliding| sliding.scaling != RopeScaling::None) {
+            let key = "rope_parameters.sliding_attention.rope_type";
+            return Err(ConfigError::value(key, "another than default", "default"));
+        }
+        Ok((full, sliding))
+    }
+
+    /// Reads the rotary embedding with the parameters `s`.
+    fn rope_of(
+        &self,
+        s: ConfigReader,
+        max_positions: usize,
+        head_dim: usize,
+        interleaved: bool,
+    ) -> Result<RopeConfig, ConfigError> {
+        let top_theta = self.number("rope_theta")?;
         let theta = s.number("rope_theta")?.or(top_theta).unwrap_or(10000.0);
         let kind = match s.str("rope_type")? {
             Some(kind) => kind,
@@ -189,14 +270,25 @@ impl<'a> ConfigReader<'a> {
                 ));
             }
         };
-        for r in [self, &s] {
-            if let Some(found) = r.number("partial_rotary_factor")?
-                && found != 1.0
-            {
-                return Err(ConfigError::value("partial_rotary_factor", found, 1));
-            }
+        Ok(RopeConfig { dim: self.rotary_dim(&s, head_dim)?, theta, interleaved, scaling })
+    }
+
+    /// Number of rotated elements of a head: all, a share of them, or a number (MiniMax-M2).
+    fn rotary_dim(&self, s: &ConfigReader, head_dim: usize) -> Result<usize, ConfigError> {
+        let key = "partial_rotary_factor";
+        let factor = match s.number(key)? {
+            Some(factor) => Some(factor),
+            None => self.number(key)?,
+        };
+        let Some(factor) = factor else {
+            return self.size_or("rotary_dim", head_dim, [2, head_dim.max(2)]);
+        };
+        let dim = (head_dim as f32 * factor) as usize;
+        if !(0.0..=1.0).contains(&factor) || dim < 2 || !dim.is_multiple_of(2) {
+            let allowed = format!("a share of the {head_dim} numbers of a head that is even");
+            return Err(ConfigError::value(key, factor, allowed));
         }
-        Ok(RopeConfig { theta, interleaved, scaling })
+        Ok(dim)
     }
 
     /// Length of the context that a model was trained with before it was extended.
@@ -211,19 +303,21 @@ impl<'a> ConfigReader<'a> {
     }
 }
 
-/// Returns the parameters of the rotary embedding, which may be stated per layer type but must be
-/// equal for all types.
-fn of_all_layers(parameters: &Json) -> Result<&Json, ConfigError> {
+/// Returns the parameters of the rotary embedding of full layers, and those of sliding layers if
+/// they are stated for each type of layer.
+fn of_layers(parameters: &Json) -> Result<(&Json, Option<&Json>), ConfigError> {
+    const FULL: &str = "full_attention";
+    const SLIDING: &str = "sliding_attention";
     let Some(entries) = parameters.as_object() else {
         return Err(ConfigError::value("rope_scaling", parameters, "an object"));
     };
     let mut nested = entries.iter().filter(|(_, value)| value.is_object());
-    let Some((first, shared)) = nested.next() else { return Ok(parameters) };
-    if let Some((name, other)) = nested.find(|(_, other)| *other != shared) {
-        let allowed = format!("what rope_parameters.{first} is: {shared}");
-        return Err(ConfigError::value(&format!("rope_parameters.{name}"), other, allowed));
+    let Some((_, any)) = nested.clone().next() else { return Ok((parameters, None)) };
+    if let Some((name, _)) = nested.find(|(name, _)| *name != FULL && *name != SLIDING) {
+        let key = format!("rope_parameters.{name}");
+        return Err(ConfigError::value(&key, "an object", format!("{FULL} and {SLIDING}")));
     }
-    Ok(shared)
+    Ok((entries.get(FULL).unwrap_or(any), entries.get(SLIDING)))
 }
 
 fn in_range(
@@ -344,9 +438,14 @@ impl MetadataReader<'_> {
         }
     }
 
-    /// Reads the rotary embedding. `interleaved` is llama.cpp's fixed choice for the architecture;
-    /// `truncate` is the value that the family was trained with.
-    pub fn rope(&self, interleaved: bool, truncate: bool) -> Result<RopeConfig, ConfigError> {
+    /// Reads the rotary embedding of heads of `head_dim` numbers. `interleaved` is llama.cpp's
+    /// fixed choice for the architecture; `truncate` is the value that the family was trained with.
+    pub fn rope(
+        &self,
+        head_dim: usize,
+        interleaved: bool,
+        truncate: bool,
+    ) -> Result<RopeConfig, ConfigError> {
         let metadata = self.metadata;
         let attn_factor = self.number("rope.scaling.attn_factor")?.unwrap_or(1.0);
         let scaling = match metadata.str(&self.key("rope.scaling.type"))? {
@@ -387,10 +486,38 @@ impl MetadataReader<'_> {
             return Err(ConfigError::value(&key, attn_factor, 1));
         }
         Ok(RopeConfig {
+            dim: self.rotary_dim("rope.dimension_count", head_dim)?,
             theta: self.number("rope.freq_base")?.unwrap_or(10000.0),
             interleaved: metadata.bool("vaquita.rope.interleaved")?.unwrap_or(interleaved),
             scaling,
         })
+    }
+
+    fn rotary_dim(&self, name: &str, head_dim: usize) -> Result<usize, ConfigError> {
+        let dim = self.size_or(name, head_dim, [2, head_dim.max(2)])?;
+        multiple(&self.key(name), dim, 2)?;
+        Ok(dim)
+    }
+
+    /// Reads the rotary embedding of sliding layers, if the file states one that differs from
+    /// `full`.
+    pub fn sliding_rope(
+        &self,
+        head_dim: usize,
+        full: &RopeConfig,
+    ) -> Result<Option<RopeConfig>, ConfigError> {
+        let theta = self.number("rope.freq_base_swa")?;
+        let count = "rope.dimension_count_swa";
+        if theta.is_none() && self.metadata.get(&self.key(count)).is_none() {
+            return Ok(None);
+        }
+        let sliding = RopeConfig {
+            dim: self.rotary_dim(count, head_dim)?,
+            theta: theta.unwrap_or(full.theta),
+            interleaved: full.interleaved,
+            scaling: RopeScaling::None,
+        };
+        Ok(Some(sliding).filter(|sliding| sliding != full))
     }
 }
 
@@ -424,7 +551,12 @@ pub fn write_common(architecture: &str, config: &Config, metadata: &mut Metadata
         metadata.insert(key("expert_weights_scale"), moe.routed_scaling_factor);
     }
     metadata.insert(key("attention.layer_norm_rms_epsilon"), config.rms_norm_eps);
+    metadata.insert(key("rope.dimension_count"), rope.dim as u32);
     metadata.insert(key("rope.freq_base"), rope.theta);
+    if let Some(sliding) = &config.sliding_rope {
+        metadata.insert(key("rope.dimension_count_swa"), sliding.dim as u32);
+        metadata.insert(key("rope.freq_base_swa"), sliding.theta);
+    }
     if let RopeScaling::Linear { factor } = &rope.scaling {
         metadata.insert(key("rope.scaling.type"), "linear");
         metadata.insert(key("rope.scaling.factor"), *factor);
@@ -469,8 +601,10 @@ pub fn check(config: Config) -> Result<Config, ConfigError> {
             ));
         }
     }
-    if config.rms_norm_eps < 0.0 || config.rope.theta <= 1.0 {
-        let found = format!("{} and {}", config.rms_norm_eps, config.rope.theta);
+    let thetas = || [&config.rope].into_iter().chain(&config.sliding_rope).map(|rope| rope.theta);
+    if config.rms_norm_eps < 0.0 || thetas().any(|theta| theta <= 1.0) {
+        let theta = thetas().fold(f32::INFINITY, f32::min);
+        let found = format!("{} and {theta}", config.rms_norm_eps);
         return Err(ConfigError::value(
             "rms_norm_eps and rope_theta",
             found,

@@ -1,18 +1,14 @@
 //! LFM2-MoE (arXiv 2511.23404): short convolutions in most layers, attention in the others.
 
-use super::grouped::{Experts, Grouped, LLAMA_NAMES, Names, PLAIN, SOFTMAX_EXPERTS};
-use crate::checkpoint::config::{QkNorm, Scoring, TopkMethod};
+use super::grouped::{Grouped, LLAMA_NAMES, Names, PLAIN, SIGMOID_EXPERTS};
+use crate::checkpoint::config::QkNorm;
 
 /// The family of LFM2-8B-A1B.
 pub static LFM2_MOE: Grouped = Grouped {
     name: "LFM2-MoE",
     model_types: &["lfm2_moe"],
     architecture: "lfm2moe",
-    moe: Some(Experts {
-        scoring: Scoring::Sigmoid,
-        topk_method: TopkMethod::NoauxTc,
-        ..SOFTMAX_EXPERTS
-    }),
+    moe: Some(SIGMOID_EXPERTS),
     qk_norm: QkNorm::PerHead,
     names: Names {
         mixer_norm: "operator_norm",

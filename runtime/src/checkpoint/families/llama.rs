@@ -1,7 +1,7 @@
 //! Llama 3 (arXiv 2407.21783) and models with its architecture, including the smallest and the
 //! largest R1 distill.
 
-use super::grouped::{ATTENTION_BIAS, BiasKey, Grouped, PLAIN, Window};
+use super::grouped::{ATTENTION_BIAS, BiasKey, Grouped, PLAIN, Pairs, Window};
 use crate::checkpoint::config::Bias;
 
 /// The family of Llama.
@@ -13,6 +13,6 @@ pub static LLAMA: Grouped = Grouped {
     output_bias: ATTENTION_BIAS,
     mlp_bias: BiasKey::Stated { key: "mlp_bias", otherwise: Bias::IfStored },
     window: Some(Window::All),
-    paired_rows: true,
+    pairs: Pairs::NeighboursInGguf,
     ..PLAIN
 };

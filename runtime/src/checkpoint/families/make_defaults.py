@@ -16,10 +16,14 @@ import sys
 MODEL_TYPES = [
     "deepseek_v2",
     "deepseek_v3",
+    "ernie4_5_moe",
+    "glm4_moe",
     "glm4_moe_lite",
     "gpt_oss",
+    "laguna",
     "lfm2_moe",
     "llama",
+    "minimax_m2",
     "mistral",
     "mixtral",
     "olmoe",
@@ -27,6 +31,7 @@ MODEL_TYPES = [
     "qwen2_moe",
     "qwen3",
     "qwen3_moe",
+    "smollm3",
 ]
 LEFT_OUT = {
     "attention_bias",
@@ -47,10 +52,31 @@ LEFT_OUT = {
     "router_jitter_noise",
     "use_cache",
 }
-# `__post_init__` computes it from other keys: one dense layer, then sparse ones.
-COMPUTED = {"glm4_moe_lite": {"first_k_dense_replace": 1}}
+# `__post_init__` computes them: one dense layer, then sparse ones; the rotated share of a head.
+COMPUTED = {
+    "glm4_moe": {"partial_rotary_factor": 0.5},
+    "glm4_moe_lite": {"first_k_dense_replace": 1},
+    "laguna": {
+        "first_k_dense_replace": 1,
+        "rope_parameters": {
+            "full_attention": {"rope_theta": 500000.0, "partial_rotary_factor": 0.5},
+            "sliding_attention": {"rope_theta": 10000.0, "partial_rotary_factor": 1.0},
+        },
+    },
+}
 # Another name for the number of MTP layers.
 RENAMED = {"num_mtp_layers": "num_nextn_predict_layers", "default_theta": "rope_theta"}
+# Keys that the configuration reader knows by the name that other families use.
+COMMON = {
+    "ernie4_5_moe": {
+        "moe_k": "num_experts_per_tok",
+        "moe_layer_start_index": "first_k_dense_replace",
+        "moe_num_experts": "num_experts",
+        "moe_num_shared_experts": "n_shared_experts",
+    },
+    "laguna": {"moe_routed_scaling_factor": "routed_scaling_factor"},
+    "lfm2_moe": {"num_dense_layers": "first_k_dense_replace"},
+}
 
 
 def literal(node):
@@ -82,6 +108,8 @@ def defaults(models, model_type):
             if isinstance(target, ast.Attribute) and target.attr == "rope_parameters":
                 found["rope_parameters"] = literal(node.value)
     found |= COMPUTED.get(model_type, {})
+    common = COMMON.get(model_type, {})
+    aliases = {k: own for k, own in aliases.items() if own not in common} | common
     given = {aliases.get(k, k): value for k, value in found.items() if value is not None}
     aliases.pop("head_dim", None)  # which the network of MLA does not read
     return {"defaults": dict(sorted(given.items())), "aliases": aliases}

@@ -1,6 +1,6 @@
 //! Mixtral (arXiv 2401.04088): Llama with experts, in GGUF under Llama's name.
 
-use super::grouped::{Grouped, LLAMA_NAMES, Names, PLAIN, SOFTMAX_EXPERTS, Window};
+use super::grouped::{Grouped, LLAMA_NAMES, Names, PLAIN, Pairs, SOFTMAX_EXPERTS, Window};
 
 /// The family of Mixtral.
 pub static MIXTRAL: Grouped = Grouped {
@@ -9,7 +9,7 @@ pub static MIXTRAL: Grouped = Grouped {
     architecture: "llama",
     moe: Some(SOFTMAX_EXPERTS),
     window: Some(Window::All),
-    paired_rows: true,
+    pairs: Pairs::NeighboursInGguf,
     names: Names {
         router: "block_sparse_moe.gate",
         experts: "block_sparse_moe.experts",

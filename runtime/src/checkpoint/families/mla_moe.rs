@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 
 use super::keys;
 use super::keys::{ConfigReader, MetadataReader, limits};
-use super::{ConfigError, Family};
+use super::{ConfigError, Family, mtp};
 use crate::checkpoint::config::{
     Activation, AttentionConfig, Bias, Config, MlaConfig, MoeConfig, RopeScaling, Scoring,
     TopkMethod,
@@ -57,7 +57,12 @@ pub fn config_from_hf(
             qk_rope_head_dim: r.size("qk_rope_head_dim", width)?,
             v_head_dim: r.size("v_head_dim", width)?,
         }),
-        rope: r.rope(max_position_embeddings, r.bool("rope_interleave")?.unwrap_or(true))?,
+        rope: r.rope(
+            max_position_embeddings,
+            r.size("qk_rope_head_dim", width)?,
+            r.bool("rope_interleave")?.unwrap_or(true),
+        )?,
+        sliding_rope: None,
         intermediate_size: r.size("intermediate_size", width)?,
         mlp_bias: Bias::None,
         activation: Activation::SwiGlu,
@@ -67,7 +72,7 @@ pub fn config_from_hf(
             shared_expert_intermediate_size: n_shared_experts * moe_intermediate_size,
             num_experts_per_tok: r.size("num_experts_per_tok", [1, n_routed_experts])?,
             moe_intermediate_size,
-            first_k_dense_replace: first_k_dense_replace(&r)?,
+            first_k_dense_replace: r.dense_layers("first_k_dense_replace")?,
             scoring_func,
             topk_method,
             n_group: r.size_or("n_group", 1, [1, n_routed_experts])?,
@@ -79,19 +84,6 @@ pub fn config_from_hf(
         num_nextn_predict_layers: r.size_or("num_nextn_predict_layers", 0, [0, 16])?,
     };
     check(config)
-}
-
-/// Number of layers at the start without experts, from a number or from a list of all layers.
-fn first_k_dense_replace(r: &ConfigReader) -> Result<usize, ConfigError> {
-    let Some(types) = r.strings("mlp_layer_types")? else {
-        return r.size_or("first_k_dense_replace", 0, [0, limits::LAYERS]);
-    };
-    let dense = types.iter().take_while(|ty| **ty == "dense").count();
-    if types[dense..].iter().any(|ty| *ty != "sparse") {
-        let found = types.join(", ");
-        return Err(ConfigError::value("mlp_layer_types", found, "dense layers, then sparse ones"));
-    }
-    Ok(dense)
 }
 
 fn keys(metadata: &Metadata) -> MetadataReader<'_> {
@@ -157,7 +149,8 @@ pub fn config_from_gguf(
             qk_rope_head_dim,
             v_head_dim: k.size(&format!("attention.value_length{suffix}"), width)?,
         }),
-        rope: k.rope(true, true)?,
+        rope: k.rope(qk_rope_head_dim, true, true)?,
+        sliding_rope: None,
         intermediate_size: k.size("feed_forward_length", width)?,
         mlp_bias: Bias::None,
         activation: Activation::SwiGlu,
@@ -207,7 +200,6 @@ pub fn write_metadata(config: &Config, metadata: &mut Metadata) {
     size("attention.value_length", mla.kv_lora_rank);
     size("attention.key_length_mla", mla.qk_nope_head_dim + mla.qk_rope_head_dim);
     size("attention.value_length_mla", mla.v_head_dim);
-    size("rope.dimension_count", mla.qk_rope_head_dim);
     size("leading_dense_block_count", moe.first_k_dense_replace);
     size("expert_count", moe.n_routed_experts);
     size("expert_used_count", moe.num_experts_per_tok);
@@ -224,6 +216,10 @@ fn check(config: Config) -> Result<Config, ConfigError> {
         keys::multiple("qk_rope_head_dim", mla.qk_rope_head_dim, 8)?;
         keys::multiple("kv_lora_rank", mla.kv_lora_rank, 8)?;
         keys::multiple("v_head_dim", mla.v_head_dim, 8)?;
+        if config.rope.dim != mla.qk_rope_head_dim {
+            let found = config.rope.dim as f32 / mla.qk_rope_head_dim as f32;
+            return Err(ConfigError::value("partial_rotary_factor", found, 1));
+        }
         if matches!(config.rope.scaling, RopeScaling::Llama3(_)) {
             return Err(ConfigError::value("rope_type", "llama3", "default, yarn"));
         }
@@ -347,43 +343,7 @@ fn layer_tensors(config: &Config, layer: usize, specs: &mut Specs) {
     let v_b = [heads * mla.v_head_dim, mla.kv_lora_rank];
     specs.add(&format!("blk.{layer}.attn_v_b.weight"), v_b, Role::Attention, value);
     if layer >= config.num_hidden_layers {
-        mtp_tensors(config, layer, specs);
-    }
-}
-
-/// Tensors of a multi-token-prediction layer besides its block (V3, section 2.2). Embedding and
-/// head are those of the main model unless a checkpoint repeats them.
-fn mtp_tensors(config: &Config, layer: usize, specs: &mut Specs) {
-    let (hidden, vocab) = (config.hidden_size, config.vocab_size);
-    for (name, shape, role, from, optional) in [
-        ("nextn.eh_proj.weight", [hidden, 2 * hidden], Role::Mtp, "eh_proj.weight", false),
-        ("nextn.enorm.weight", [1, hidden], Role::Vector, "enorm.weight", false),
-        ("nextn.hnorm.weight", [1, hidden], Role::Vector, "hnorm.weight", false),
-        (
-            "nextn.shared_head_norm.weight",
-            [1, hidden],
-            Role::Vector,
-            "shared_head.norm.weight",
-            false,
-        ),
-        (
-            "nextn.embed_tokens.weight",
-            [vocab, hidden],
-            Role::Embedding,
-            "embed_tokens.weight",
-            true,
-        ),
-        (
-            "nextn.shared_head_head.weight",
-            [vocab, hidden],
-            Role::Output,
-            "shared_head.head.weight",
-            true,
-        ),
-    ] {
-        let hf = HfTensor::Whole(format!("model.layers.{layer}.{from}"));
-        let name = format!("blk.{layer}.{name}");
-        specs.0.push(TensorSpec { name, rows: shape[0], cols: shape[1], role, hf, optional });
+        specs.0.extend(mtp::tensors(config, layer));
     }
 }
 

@@ -9,21 +9,27 @@ use crate::gguf::{GgufError, Metadata};
 mod deepseek_v2;
 mod deepseek_v3;
 mod defaults;
+mod ernie4_5_moe;
+mod glm4_moe;
 mod gpt_oss;
 mod grouped;
 mod grouped_config;
 mod grouped_tensors;
 mod keys;
+mod laguna;
 mod lfm2_moe;
 mod llama;
+mod minimax_m2;
 mod mixtral;
 mod mla_moe;
+mod mtp;
 mod olmoe;
 mod qwen2;
 mod qwen3;
+mod smollm3;
 
 /// All supported families.
-pub static FAMILIES: [&dyn Family; 11] = [
+pub static FAMILIES: [&dyn Family; 16] = [
     &deepseek_v2::DeepSeekV2,
     &deepseek_v3::DeepSeekV3,
     &llama::LLAMA,
@@ -35,6 +41,11 @@ pub static FAMILIES: [&dyn Family; 11] = [
     &olmoe::OLMOE,
     &lfm2_moe::LFM2_MOE,
     &gpt_oss::GPT_OSS,
+    &smollm3::SMOLLM3,
+    &ernie4_5_moe::ERNIE_4_5_MOE,
+    &glm4_moe::GLM4_MOE,
+    &minimax_m2::MINIMAX_M2,
+    &laguna::LAGUNA,
 ];
 
 /// Reads the checkpoints and files of a family. Stateless.

@@ -1,6 +1,8 @@
 //! Qwen2 (arXiv 2407.10671), the R1 distills built on it, and Qwen2-MoE.
 
-use super::grouped::{BiasKey, Experts, Grouped, PLAIN, SOFTMAX_EXPERTS, Window};
+use super::grouped::{
+    BiasKey, Experts, GATED_SHARED_EXPERT, Grouped, PLAIN, SOFTMAX_EXPERTS, Window,
+};
 use crate::checkpoint::config::Bias;
 
 /// The family of Qwen2 and Qwen2.5.
@@ -21,7 +23,7 @@ pub static QWEN2_MOE: Grouped = Grouped {
     moe: Some(Experts {
         norm_topk_prob: false,
         divided_width: true,
-        gated_shared_expert: true,
+        shared: Some(GATED_SHARED_EXPERT),
         ..SOFTMAX_EXPERTS
     }),
     qkv_bias: BiasKey::Stated { key: "qkv_bias", otherwise: Bias::Required },

@@ -9,7 +9,7 @@ use vaquita_quantize::export::{Export, TYPES, export};
 use vaquita_quantize::{Progress, sources};
 use vaquita_runtime::blocks::BlockType;
 
-use super::quantize::inherited_metadata;
+use super::quantize::{inherited_metadata, note_left_out};
 use crate::compute::Compute;
 use crate::failure::Result;
 use crate::size;
@@ -51,6 +51,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let Reader::LlamaCpp = args.reader;
     compute.install()?;
     let source = sources::open(&args.model)?;
+    note_left_out(&source);
     let tokenizer = inherited_metadata(&args.model)?;
     let (weights, identity) = (source.weights.as_ref(), &source.identity);
     let job = Export { weights, identity, tokenizer: &tokenizer, ty: args.ty, out: &args.out };

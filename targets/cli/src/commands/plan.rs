@@ -40,6 +40,7 @@ pub struct Args {
 pub fn run(compute: &Compute, args: Args) -> Result {
     compute.install()?;
     let mut opened = sources::open(&args.source)?;
+    super::quantize::note_left_out(&opened);
     let calibration = args.calibration.as_deref();
     let calibration = calibration
         .map(|path| Calibration::open(path, &args.source, &mut opened.identity))

@@ -312,11 +312,19 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Says which parts of a checkpoint are left out, if any.
+pub fn note_left_out(source: &Source) {
+    if let Some(line) = source.left_out_line() {
+        eprintln!("{line}");
+    }
+}
+
 /// Quantizes with a progress bar.
 pub fn make(compute: &Compute, request: &Request) -> Result<Report> {
     let Request { source, out, types, error_weights, part, page } = request;
     let stop = stop::on_sigterm()?;
     let mut opened = sources::open(source)?;
+    note_left_out(&opened);
     let calibration = match error_weights {
         ErrorWeights::None => None,
         ErrorWeights::File(file) => Some(Calibration::open(file, source, &mut opened.identity)?),

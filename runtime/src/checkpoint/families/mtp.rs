@@ -1,0 +1,25 @@
+//! Multi-token-prediction layers (DeepSeek-V3, section 2.2): a decoder layer, and what combines the
+//! embedding of a token with the hidden state before it.
+
+use crate::checkpoint::config::Config;
+use crate::checkpoint::spec::{HfTensor, Role, TensorSpec};
+
+/// Tensors of a multi-token-prediction layer besides its block. Embedding and head are those of the
+/// main model unless a checkpoint repeats them.
+pub fn tensors(config: &Config, layer: usize) -> Vec<TensorSpec> {
+    let (hidden, vocab) = (config.hidden_size, config.vocab_size);
+    let spec = |name: &str, [rows, cols]: [usize; 2], role, from: &str| {
+        let hf = HfTensor::Whole(format!("model.layers.{layer}.{from}"));
+        let optional = matches!(role, Role::Embedding | Role::Output);
+        TensorSpec { name: format!("blk.{layer}.nextn.{name}"), rows, cols, role, hf, optional }
+    };
+    let (vector, table) = ([1, hidden], [vocab, hidden]);
+    vec![
+        spec("eh_proj.weight", [hidden, 2 * hidden], Role::Mtp, "eh_proj.weight"),
+        spec("enorm.weight", vector, Role::Vector, "enorm.weight"),
+        spec("hnorm.weight", vector, Role::Vector, "hnorm.weight"),
+        spec("shared_head_norm.weight", vector, Role::Vector, "shared_head.norm.weight"),
+        spec("embed_tokens.weight", table, Role::Embedding, "embed_tokens.weight"),
+        spec("shared_head_head.weight", table, Role::Output, "shared_head.head.weight"),
+    ]
+}
