@@ -104,37 +104,70 @@ impl CausalAttention<'_> {
     /// # Panics
     /// Panics if the shapes do not match.
     pub fn run(&self, tier: Tier, pool: &Pool, out: &mut [f32]) {
+        attend_all(tier, pool, std::slice::from_ref(self), out);
+    }
+
+    fn outputs(&self) -> usize {
+        self.queries.len() / self.layout.key_width * self.layout.value_width
+    }
+
+    /// Tasks per key: groups of heads that process an entry together.
+    fn runs(&self) -> usize {
+        (self.heads / self.layout.key_value_heads).div_ceil(HEADS_TOGETHER)
+    }
+
+    fn tasks(&self) -> usize {
+        let tokens = self.queries.len() / self.layout.key_width / self.heads;
+        tokens * self.layout.key_value_heads * self.runs()
+    }
+
+    /// Computes one of the tasks; each writes only the outputs of its own queries.
+    fn task(&self, tier: Tier, i: usize, out: Disjoint) {
         let EntryLayout { width, key_value_heads, key_width, values_at, value_width } = self.layout;
-        let queries = self.queries.len() / key_width;
-        assert_eq!(out.len(), queries * value_width);
-        let tokens = queries / self.heads;
-        let heads_per_key = self.heads / key_value_heads;
-        let runs = heads_per_key.div_ceil(HEADS_TOGETHER);
-        let out = Disjoint::new(out);
-        pool.run(tokens * key_value_heads * runs, &|i| {
-            let (token, pair, run) =
-                (i / (key_value_heads * runs), i / runs % key_value_heads, i % runs);
-            let end = self.past + token + 1;
-            let start = self.window.map_or(0, |window| end.saturating_sub(window));
-            let head = pair * heads_per_key + run * HEADS_TOGETHER;
-            let heads = HEADS_TOGETHER.min(heads_per_key - run * HEADS_TOGETHER);
-            let query = token * self.heads + head;
-            // SAFETY: each task writes only the outputs of its own queries.
-            let out = unsafe { out.slice(query * value_width, heads * value_width) };
-            tier.run(Attend {
-                queries: &self.queries[query * key_width..][..heads * key_width],
-                key_width,
-                entries: self.entries,
-                positions: start..end,
-                width,
-                key_at: pair * key_width,
-                value_at: values_at + pair * value_width,
-                scale: self.scale,
-                sinks: self.sinks.map(|sinks| &sinks[head..head + heads]),
-                out,
-            });
+        let (heads_per_key, runs) = (self.heads / key_value_heads, self.runs());
+        let (token, pair, run) =
+            (i / (key_value_heads * runs), i / runs % key_value_heads, i % runs);
+        let end = self.past + token + 1;
+        let start = self.window.map_or(0, |window| end.saturating_sub(window));
+        let head = pair * heads_per_key + run * HEADS_TOGETHER;
+        let heads = HEADS_TOGETHER.min(heads_per_key - run * HEADS_TOGETHER);
+        let query = token * self.heads + head;
+        // SAFETY: each task writes only the outputs of its own queries.
+        let out = unsafe { out.slice(query * value_width, heads * value_width) };
+        tier.run(Attend {
+            queries: &self.queries[query * key_width..][..heads * key_width],
+            key_width,
+            entries: self.entries,
+            positions: start..end,
+            width,
+            key_at: pair * key_width,
+            value_at: values_at + pair * value_width,
+            scale: self.scale,
+            sinks: self.sinks.map(|sinks| &sinks[head..head + heads]),
+            out,
         });
     }
+}
+
+/// Attention of several sequences as one parallel job; `out` has the outputs of one after the
+/// other, `[sequences, tokens, heads, value_width]`.
+///
+/// # Panics
+/// Panics if the shapes do not match.
+pub fn attend_all(tier: Tier, pool: &Pool, sequences: &[CausalAttention], out: &mut [f32]) {
+    let (mut tasks, mut left) = (0, out);
+    let mut jobs = Vec::with_capacity(sequences.len());
+    for sequence in sequences {
+        let out = left.split_off_mut(..sequence.outputs()).expect("room for all outputs");
+        jobs.push((tasks, sequence, Disjoint::new(out)));
+        tasks += sequence.tasks();
+    }
+    assert!(left.is_empty());
+    pool.run(tasks, &|i| {
+        let at = jobs.partition_point(|(first, ..)| *first <= i) - 1;
+        let (first, sequence, out) = jobs[at];
+        sequence.task(tier, i - first, out);
+    });
 }
 
 /// A few heads of one token, over all entries that the token attends to.
