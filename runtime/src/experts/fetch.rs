@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::counters::Counters;
 use super::loader::Loader;
 use super::policies::ExpertKey;
-use super::table::{Arrival, Loaded, Room, Table};
+use super::table::{Arrival, Loaded, Need, Room, Table};
 use crate::checkpoint::{ExpertId, LayerId, WeightsError};
 use crate::model::Visit;
 
@@ -23,6 +23,8 @@ pub(super) type Ready = (ExpertKey, Arc<Loaded>);
 pub(super) struct Fetch<'a> {
     loader: &'a Loader,
     layer: LayerId,
+    /// Experts that only tokens that pass through need.
+    passing: HashSet<ExpertKey>,
     /// Experts that are neither resident nor requested.
     todo: VecDeque<ExpertKey>,
     /// Experts that can be taken.
@@ -40,24 +42,29 @@ impl<'a> Fetch<'a> {
         let (sender, arrivals) = channel();
         let layer = visit.layer;
         let key = |expert| ExpertKey { layer, expert };
-        let todo: VecDeque<ExpertKey> = visit.wanted().into_iter().map(key).collect();
-        let routed: Vec<ExpertId> = visit.slots.iter().map(|slot| slot.expert).collect();
+        let wanted = visit.wanted();
+        let lasting = visit.lasting();
+        let (first, passing): (Vec<ExpertId>, Vec<_>) =
+            wanted.iter().partition(|expert| lasting.contains(expert));
+        let todo: VecDeque<ExpertKey> = first.iter().chain(&passing).copied().map(key).collect();
+        let passing = passing.into_iter().map(key).collect();
         let (ready, pending, joined) = (VecDeque::new(), 0, HashSet::new());
-        let mut fetch = Self { loader, layer, todo, ready, pending, joined, arrivals, sender };
+        let mut fetch =
+            Self { loader, layer, passing, todo, ready, pending, joined, arrivals, sender };
         loader.queue.drop_prefetches(layer);
         {
             let mut prefetcher = loader.prefetcher();
-            prefetcher.judge(layer, &visit.wanted());
+            prefetcher.judge(layer, &wanted);
             if loader.is_first(layer) {
-                prefetcher.token((visit.tokens() == 1).then(Instant::now));
+                prefetcher.step(visit.decodes().then(|| (Instant::now(), visit.tokens())));
             }
         }
         let mut table = loader.lock();
-        table.policy.visit(layer, &routed);
+        table.policy.visit(layer, &lasting);
         // Resident experts first: once pinned, they cannot be evicted to make room for the others.
         let mut missing = VecDeque::new();
         for key in std::mem::take(&mut fetch.todo) {
-            match table.get(key) {
+            match table.get(key, fetch.need(key)) {
                 Some(loaded) => fetch.ready.push_back((key, loaded)),
                 None => missing.push_back(key),
             }
@@ -72,24 +79,29 @@ impl<'a> Fetch<'a> {
         Ok(fetch)
     }
 
+    fn need(&self, key: ExpertKey) -> Need {
+        if self.passing.contains(&key) { Need::Passing } else { Need::Lasting }
+    }
+
     /// Queues reads until memory is full.
     fn ask(&mut self, table: &mut Table) -> Result<(), WeightsError> {
         while let Some(&key) = self.todo.front() {
-            if let Some(loaded) = table.get(key) {
+            let need = self.need(key);
+            if let Some(loaded) = table.get(key, need) {
                 self.ready.push_back((key, loaded)); // another sequence has read it
-            } else if table.join(key, &self.sender) {
+            } else if table.join(key, need, &self.sender) {
                 self.pending += 1;
                 self.joined.insert(key);
             } else {
                 let len = self.loader.extent(key)?.slot_bytes;
-                let room = table.make_room(len, self.layer);
+                let room = table.make_room(len, self.layer, need);
                 match room.map_err(|error| self.loader.io_error(error))? {
                     Room::Full => {
                         table.drop_prefetches(None); // they hold memory
                         return Ok(());
                     }
                     Room::Slot(slot) => {
-                        table.begin(key, Some(self.sender.clone()));
+                        table.begin(key, len, need, Some(self.sender.clone()));
                         self.loader.queue.demand(key, slot);
                         self.pending += 1;
                     }

@@ -11,7 +11,7 @@ use super::options::{BudgetError, OpenStoreError, StreamingOptions};
 use super::policies::ExpertKey;
 use super::prefetch::Prefetcher;
 use super::reader::{Job, Queue};
-use super::table::{Loaded, PrefetchState, Room, Table};
+use super::table::{Loaded, Need, PrefetchState, Room, Table};
 use crate::bytes::{Bytes, Pages};
 use crate::checkpoint::source::ByteSource;
 use crate::checkpoint::{Expert, GgufWeights, LayerId, Weights, WeightsError};
@@ -43,6 +43,8 @@ impl Loader {
     ) -> Result<Self, OpenStoreError> {
         let index = ExpertIndex::find(&weights)?;
         let shape = index.shape;
+        let policy = options.policy.build(shape);
+        let table = Table::new(policy, options.budget_bytes, index.least_bytes());
         let loader = Self {
             weights,
             index,
@@ -51,7 +53,7 @@ impl Loader {
             queue: Queue::default(),
             counters: Counters::default(),
             source,
-            table: Mutex::new(Table::new(options.policy.build(shape), options.budget_bytes)),
+            table: Mutex::new(table),
         };
         loader.check(options.budget_bytes)?;
         Ok(loader)
@@ -151,7 +153,7 @@ impl Loader {
         }
         match table.make_room_for_prefetch(len, key.layer) {
             Ok(Room::Slot(slot)) => {
-                table.begin(key, None);
+                table.begin(key, len, Need::Lasting, None);
                 Some(slot)
             }
             // A prefetch that finds no memory is dropped at no cost.

@@ -4,7 +4,7 @@
 //! The prediction is the next layer's router applied to the hidden state at the input of the
 //! current layer. It costs the router's product and, where it is wrong, a read; where it is right
 //! and a lane was idle, it saves a wait. Whether it pays depends on the model and the storage, so
-//! [`PrefetchMode::Auto`] measures: it times some tokens without prefetch and some with it, keeps
+//! [`PrefetchMode::Auto`] measures: it times some steps without prefetch and some with it, keeps
 //! the faster setting, and repeats the trial later. A layer with a low recall pauses. Within a
 //! token, experts are read only at those ranks of the prediction that are mostly right: the first
 //! ranks are the most reliable.
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use crate::checkpoint::{ExpertId, LayerId};
 
-/// Tokens timed for each setting of a trial.
-const TRIAL_TOKENS: usize = 24;
-/// Tokens between trials.
-const SETTLED_TOKENS: usize = 1000;
+/// Steps timed for each setting of a trial.
+const TRIAL_STEPS: usize = 24;
+/// Steps between trials.
+const SETTLED_STEPS: usize = 1000;
 /// Least relative reduction of the time per token for which prefetch is kept.
 const LEAST_GAIN: f64 = 0.01;
 /// Experts needed by a layer after which its recall is judged.
@@ -102,10 +102,21 @@ impl Precision {
     }
 }
 
+/// A predicted expert.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Predicted {
+    /// The expert.
+    pub expert: ExpertId,
+    /// Its rank in the prediction of a token, the best of those of several tokens.
+    pub rank: usize,
+    /// Whether it is missing from memory.
+    pub missing: bool,
+}
+
 #[derive(Clone, Default)]
 struct Layer {
-    /// Pending prediction: experts, and whether each was missing from memory.
-    pending: Option<Vec<(ExpertId, bool)>>,
+    /// Pending prediction.
+    pending: Option<Vec<Predicted>>,
     /// Recall over all predictions.
     recall: Recall,
     /// Recall since it was last judged.
@@ -134,16 +145,14 @@ impl Prefetcher {
         }
     }
 
-    /// Records a prediction, the most likely expert first, each with whether it is missing from
-    /// memory. Returns the experts to read.
-    pub fn predicted(&mut self, layer: LayerId, experts: Vec<(ExpertId, bool)>) -> Vec<ExpertId> {
+    /// Records a prediction, the most likely experts first, and returns the experts to read.
+    pub fn predicted(&mut self, layer: LayerId, experts: Vec<Predicted>) -> Vec<ExpertId> {
         let Some(layer) = self.layers.get_mut(layer.0) else { return Vec::new() };
-        self.ranks.resize(self.ranks.len().max(experts.len()), Precision::default());
+        let ranks = experts.iter().map(|predicted| predicted.rank + 1).max().unwrap_or(0);
+        self.ranks.resize(self.ranks.len().max(ranks), Precision::default());
         let all = self.mode == PrefetchMode::On;
-        let worth = |((_, missing), rank): &(&(ExpertId, bool), &Precision)| {
-            *missing && (all || rank.pays())
-        };
-        let read = experts.iter().zip(&self.ranks).filter(worth).map(|((id, _), _)| *id).collect();
+        let worth = |it: &&Predicted| it.missing && (all || self.ranks[it.rank].pays());
+        let read = experts.iter().filter(worth).map(|predicted| predicted.expert).collect();
         layer.pending = Some(experts);
         read
     }
@@ -153,12 +162,11 @@ impl Prefetcher {
         let Some(layer) = self.layers.get_mut(id.0) else { return };
         layer.pause = layer.pause.saturating_sub(1);
         let Some(prediction) = layer.pending.take() else { return };
-        for (rank, (expert, missing)) in self.ranks.iter_mut().zip(&prediction) {
-            if *missing {
-                rank.note(needed.contains(expert));
-            }
+        let is_right = |predicted: &&Predicted| needed.contains(&predicted.expert);
+        for predicted in prediction.iter().filter(|predicted| predicted.missing) {
+            self.ranks[predicted.rank].note(is_right(&predicted));
         }
-        let right = prediction.iter().filter(|(expert, _)| needed.contains(expert)).count() as u64;
+        let right = prediction.iter().filter(is_right).count() as u64;
         for recall in [&mut layer.recall, &mut layer.recent] {
             recall.needed += needed.len() as u64;
             recall.right += right;
@@ -173,23 +181,25 @@ impl Prefetcher {
         }
     }
 
-    /// Records the start of a token; `None` if it does not follow another one (a prompt came
-    /// between).
-    pub fn token(&mut self, now: Option<Instant>) {
+    /// Records the start of a step, and the number of tokens that it decodes; `None` if it contains
+    /// a part of a prompt.
+    pub fn step(&mut self, now: Option<(Instant, usize)>) {
         if self.mode == PrefetchMode::Auto {
-            self.trial.token(now);
+            self.trial.step(now);
         }
     }
 }
 
-/// Compares the time per token with and without prefetch.
+/// Compares the time per step with and without prefetch.
 #[derive(Default)]
 struct Trial {
     last: Option<Instant>,
-    /// Times of tokens without prefetch, and with it below.
+    /// Tokens per step; times of other steps are not comparable.
+    width: usize,
+    /// Times of steps without prefetch, and with it below.
     without: Vec<Duration>,
     with: Vec<Duration>,
-    /// Whether prefetch pays, and the number of tokens for which that result still holds.
+    /// Whether prefetch pays, and the number of steps for which that result still holds.
     settled: Option<(bool, usize)>,
 }
 
@@ -197,13 +207,19 @@ impl Trial {
     fn prefetches(&self) -> bool {
         match self.settled {
             Some((pays, _)) => pays,
-            None => self.without.len() >= TRIAL_TOKENS,
+            None => self.without.len() >= TRIAL_STEPS,
         }
     }
 
-    fn token(&mut self, now: Option<Instant>) {
-        let last = std::mem::replace(&mut self.last, now);
-        let (Some(now), Some(last)) = (now, last) else { return };
+    fn step(&mut self, now: Option<(Instant, usize)>) {
+        let last = std::mem::replace(&mut self.last, now.map(|(now, _)| now));
+        let (Some((now, width)), Some(last)) = (now, last) else { return };
+        if width != self.width {
+            self.width = width;
+            self.without.clear();
+            self.with.clear();
+            return;
+        }
         if let Some((_, left)) = &mut self.settled {
             *left -= 1;
             if *left == 0 {
@@ -213,14 +229,14 @@ impl Trial {
         }
         let side = if self.prefetches() { &mut self.with } else { &mut self.without };
         side.push(now.duration_since(last));
-        if self.with.len() >= TRIAL_TOKENS {
+        if self.with.len() >= TRIAL_STEPS {
             let [without, with] = [&mut self.without, &mut self.with].map(|times| median(times));
             let pays = with < without * (1.0 - LEAST_GAIN);
             #[cfg(feature = "tracing")]
             if !pays {
-                tracing::debug!(without, with, tokens = SETTLED_TOKENS, "prefetch turned off");
+                tracing::debug!(without, with, tokens = SETTLED_STEPS, "prefetch turned off");
             }
-            self.settled = Some((pays, SETTLED_TOKENS));
+            self.settled = Some((pays, SETTLED_STEPS));
             self.without.clear();
             self.with.clear();
         }
@@ -237,12 +253,18 @@ fn median(times: &mut [Duration]) -> f64 {
 mod tests {
     use super::*;
 
+    /// Experts 1 and 2, in this order.
+    fn predictions(missing: bool) -> Vec<Predicted> {
+        let predicted = |rank| Predicted { expert: ExpertId(rank + 1), rank, missing };
+        (0..2).map(predicted).collect()
+    }
+
     /// Runs tokens of the given durations and returns whether prefetch is on at the end.
     fn settles(without: u64, with: u64) -> bool {
         let mut prefetcher = Prefetcher::new(PrefetchMode::Auto, 2);
         let mut now = Instant::now();
-        for _ in 0..3 * TRIAL_TOKENS {
-            prefetcher.token(Some(now));
+        for _ in 0..3 * TRIAL_STEPS {
+            prefetcher.step(Some((now, 1)));
             let length = if prefetcher.wanted(LayerId(1)) { with } else { without };
             now += Duration::from_micros(length);
         }
@@ -261,9 +283,19 @@ mod tests {
         let mut trial = Trial::default();
         let now = Instant::now();
         for at in [Some(now), None, Some(now + Duration::from_secs(9))] {
-            trial.token(at);
+            trial.step(at.map(|at| (at, 1)));
         }
         assert!(trial.without.is_empty());
+    }
+
+    #[test]
+    fn only_steps_of_as_many_tokens_are_compared() {
+        let (mut trial, mut now) = (Trial::default(), Instant::now());
+        for step in 0..10 * TRIAL_STEPS {
+            now += Duration::from_micros(1000);
+            trial.step(Some((now, 1 + step / TRIAL_STEPS % 2)));
+        }
+        assert!(trial.settled.is_none() && !trial.prefetches());
     }
 
     #[test]
@@ -273,7 +305,7 @@ mod tests {
         let layer = LayerId(0);
         let mut judged = 0;
         while prefetcher.wanted(layer) {
-            prefetcher.predicted(layer, vec![(ExpertId(1), true), (ExpertId(2), true)]);
+            prefetcher.predicted(layer, predictions(true));
             prefetcher.judge(layer, &[ExpertId(3), ExpertId(4)]);
             judged += 1;
         }
@@ -287,17 +319,14 @@ mod tests {
     fn ranks_that_are_mostly_wrong_are_not_read() {
         let mut prefetcher = Prefetcher::new(PrefetchMode::Auto, 1);
         let layer = LayerId(0);
-        let both = || vec![(ExpertId(1), true), (ExpertId(2), true)];
+        let both = || predictions(true);
         assert_eq!(prefetcher.predicted(layer, both()), [ExpertId(1), ExpertId(2)]);
         for _ in 0..30 {
             prefetcher.predicted(layer, both());
             prefetcher.judge(layer, &[ExpertId(1), ExpertId(3)]);
         }
         assert_eq!(prefetcher.predicted(layer, both()), [ExpertId(1)]);
-        assert_eq!(
-            prefetcher.predicted(layer, vec![(ExpertId(1), false), (ExpertId(2), false)]),
-            []
-        );
+        assert_eq!(prefetcher.predicted(layer, predictions(false)), []);
         for _ in 0..60 {
             prefetcher.predicted(layer, both());
             prefetcher.judge(layer, &[ExpertId(2)]);

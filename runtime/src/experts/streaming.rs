@@ -4,6 +4,10 @@
 //! resident ones first, the others in order of arrival, so that computation hides reads. If the
 //! experts of a prompt's chunk do not fit, the remaining reads are requested as memory is released:
 //! each expert is read once per chunk. A failed read fails only the visits that wait for it.
+//!
+//! A visit of several sequences needs the union of their experts. Those that only a prompt's slice
+//! needs, while others decode, pass through: they are unknown to the policy, and take the place of
+//! one another rather than of what the others use.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,7 +19,7 @@ use super::index::ExpertIndex;
 use super::loader::Loader;
 use super::options::{BudgetError, OpenStoreError, StreamingOptions};
 use super::policies::ExpertKey;
-use super::prefetch::Recall;
+use super::prefetch::{Predicted, Recall};
 use crate::checkpoint::source::ByteSource;
 use crate::checkpoint::{Expert, ExpertId, GgufWeights, LayerId, WeightsError};
 use crate::model::{Arrivals, ExpertStore, Preference, Stats, Visit};
@@ -125,9 +129,16 @@ impl ExpertStore for Streaming {
     fn prefetch(&self, visit: &Visit) {
         let layer = visit.layer;
         let key = |expert| ExpertKey { layer, expert };
+        let mut experts: Vec<Predicted> = Vec::new();
         let table = self.loader.lock();
-        let missing = |expert| !table.is_resident(key(expert));
-        let experts = visit.slots.iter().map(|slot| (slot.expert, missing(slot.expert))).collect();
+        for rank in 0..visit.per_token {
+            for slot in visit.slots.iter().skip(rank).step_by(visit.per_token) {
+                if experts.iter().all(|other| other.expert != slot.expert) {
+                    let missing = !table.is_resident(key(slot.expert));
+                    experts.push(Predicted { expert: slot.expert, rank, missing });
+                }
+            }
+        }
         drop(table);
         let read = self.loader.prefetcher().predicted(layer, experts);
         self.loader.queue.prefetch(read.into_iter().map(key));
@@ -145,6 +156,11 @@ impl ExpertStore for Streaming {
     fn preference(&self, layer: LayerId) -> Option<Preference> {
         let margin = self.prefer_resident?;
         Some(Preference { preferred: self.resident(layer)?, margin })
+    }
+
+    fn tokens_at_once(&self) -> Option<usize> {
+        let limit = self.loader.lock().limit();
+        Some((limit / self.loader.index.least_bytes().max(1)).max(1))
     }
 
     fn stats(&self) -> Option<Stats> {

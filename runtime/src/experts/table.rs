@@ -24,7 +24,11 @@ pub type Arrival = (ExpertKey, Result<Arc<Loaded>, Arc<WeightsError>>);
 /// A read that runs or is queued.
 #[derive(Default)]
 struct Loading {
+    /// Bytes of the slot.
+    bytes: usize,
     waiters: Vec<Sender<Arrival>>,
+    /// Whether only tokens that pass through need it.
+    passing: bool,
     prefetched: bool,
     /// Whether its layer has been visited without needing it.
     outdated: bool,
@@ -45,6 +49,24 @@ struct Resident {
     loaded: Arc<Loaded>,
     /// Whether it was prefetched and not used so far.
     unused_prefetch: bool,
+    /// Whether only tokens that pass through have needed it.
+    passing: bool,
+}
+
+impl Resident {
+    /// Whether no visit uses it. Counts are read under the lock under which they are cloned.
+    fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.loaded) == 1
+    }
+}
+
+/// Who needs an expert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Tokens whose sequence will be back.
+    Lasting,
+    /// Only tokens of a prompt that passes through while other sequences decode.
+    Passing,
 }
 
 /// Counts of events.
@@ -75,17 +97,21 @@ pub struct Table {
     /// Counts since the store was opened.
     pub counts: Counts,
     slab: Slab,
+    /// Bytes that passing tokens may take from what other tokens use; at least one expert's.
+    passing_bytes: usize,
     resident: HashMap<ExpertKey, Resident>,
     loading: HashMap<ExpertKey, Loading>,
 }
 
 impl Table {
-    /// A table without resident experts.
-    pub fn new(policy: Box<dyn Policy>, limit: usize) -> Self {
+    /// A table without resident experts. Tokens that pass through may take `passing_bytes`, at
+    /// least the largest expert's, from what other tokens use.
+    pub fn new(policy: Box<dyn Policy>, limit: usize, passing_bytes: usize) -> Self {
         Self {
             policy,
             counts: Counts::default(),
             slab: Slab::new(limit),
+            passing_bytes,
             resident: HashMap::new(),
             loading: HashMap::new(),
         }
@@ -112,8 +138,9 @@ impl Table {
     }
 
     /// Pins a resident expert for as long as the result lives.
-    pub fn get(&mut self, key: ExpertKey) -> Option<Arc<Loaded>> {
+    pub fn get(&mut self, key: ExpertKey, need: Need) -> Option<Arc<Loaded>> {
         let resident = self.resident.get_mut(&key)?;
+        resident.passing &= need == Need::Passing;
         if std::mem::take(&mut resident.unused_prefetch) {
             self.counts.prefetched_used += 1;
         }
@@ -121,20 +148,26 @@ impl Table {
     }
 
     /// Adds a waiter to an expert that is being read; `false` if it is not being read.
-    pub fn join(&mut self, key: ExpertKey, waiter: &Sender<Arrival>) -> bool {
+    pub fn join(&mut self, key: ExpertKey, need: Need, waiter: &Sender<Arrival>) -> bool {
         let Some(loading) = self.loading.get_mut(&key) else { return false };
+        loading.passing &= need == Need::Passing;
         loading.waiters.push(waiter.clone());
         true
     }
 
-    /// Records that an expert is being read, for a waiter or as a prefetch.
-    pub fn begin(&mut self, key: ExpertKey, waiter: Option<Sender<Arrival>>) {
-        let prefetched = waiter.is_none();
+    /// Records that an expert is being read into a slot of `bytes`, for a waiter or as a prefetch.
+    pub fn begin(
+        &mut self,
+        key: ExpertKey,
+        bytes: usize,
+        need: Need,
+        waiter: Option<Sender<Arrival>>,
+    ) {
+        let (prefetched, passing) = (waiter.is_none(), need == Need::Passing);
         self.counts.prefetched += u64::from(prefetched);
-        self.loading.insert(
-            key,
-            Loading { waiters: waiter.into_iter().collect(), prefetched, outdated: false },
-        );
+        let waiters = waiter.into_iter().collect();
+        let loading = Loading { bytes, waiters, passing, prefetched, outdated: false };
+        self.loading.insert(key, loading);
     }
 
     /// Marks prefetches without waiters as outdated: those for `layer`, whose needs are now known,
@@ -170,22 +203,38 @@ impl Table {
     }
 
     /// Takes a slot of `len` bytes for an expert that layer `now` needs, evicting the least
-    /// valuable ones.
-    pub fn make_room(&mut self, len: usize, now: LayerId) -> std::io::Result<Room> {
-        self.room(len, now, |_| true)
+    /// valuable ones. One that only passing tokens need takes the place of another such expert, and
+    /// of experts that other tokens use only while passing tokens have little memory in use.
+    pub fn make_room(&mut self, len: usize, now: LayerId, need: Need) -> std::io::Result<Room> {
+        if need == Need::Passing {
+            let room = self.room(len, now, |_, resident| resident.passing)?;
+            if matches!(room, Room::Slot(_)) || self.passing_in_use() + len > self.passing_bytes {
+                return Ok(room);
+            }
+        }
+        self.room(len, now, |_, _| true)
+    }
+
+    /// Bytes of experts that only passing tokens need, and that are being read or computed.
+    fn passing_in_use(&self) -> usize {
+        let used =
+            self.resident.values().filter(|resident| resident.passing && !resident.is_idle());
+        let read = self.loading.values().filter(|loading| loading.passing);
+        let used: usize = used.map(|resident| resident.loaded.slot.len()).sum();
+        used + read.map(|loading| loading.bytes).sum::<usize>()
     }
 
     /// Takes a slot for a prefetch for layer `next`, from free memory or from experts of layers
     /// that the current token has already passed.
     pub fn make_room_for_prefetch(&mut self, len: usize, next: LayerId) -> std::io::Result<Room> {
-        self.room(len, LayerId(next.0.saturating_sub(1)), |key| key.layer < next)
+        self.room(len, LayerId(next.0.saturating_sub(1)), |key, _| key.layer < next)
     }
 
     fn room(
         &mut self,
         len: usize,
         now: LayerId,
-        may_go: impl Fn(ExpertKey) -> bool,
+        may_go: impl Fn(ExpertKey, &Resident) -> bool,
     ) -> std::io::Result<Room> {
         let missing = self.slab.missing(len);
         if missing > 0 && !self.evict(missing, now, may_go) {
@@ -195,10 +244,13 @@ impl Table {
     }
 
     /// Evicts unpinned experts of at least `bytes` in total; evicts none if there are too few.
-    fn evict(&mut self, bytes: usize, now: LayerId, may_go: impl Fn(ExpertKey) -> bool) -> bool {
-        // Counts are read under the same lock under which residents are cloned.
-        let idle = |resident: &Resident| Arc::strong_count(&resident.loaded) == 1;
-        let candidates = self.resident.iter().filter(|(key, r)| idle(r) && may_go(**key));
+    fn evict(
+        &mut self,
+        bytes: usize,
+        now: LayerId,
+        may_go: impl Fn(ExpertKey, &Resident) -> bool,
+    ) -> bool {
+        let candidates = self.resident.iter().filter(|(key, r)| r.is_idle() && may_go(**key, r));
         let candidates = candidates.map(|(key, r)| (*key, r.loaded.slot.len() as u64));
         let Some(victims) = victims(&*self.policy, now, candidates, bytes as u64) else {
             return false;
@@ -243,7 +295,8 @@ impl Table {
         self.counts.prefetched_used += u64::from(loading.prefetched && used);
         let unused_prefetch = loading.prefetched && !used;
         let clones = loading.waiters.into_iter().map(|waiter| (waiter, loaded.clone())).collect();
-        self.resident.insert(key, Resident { loaded, unused_prefetch });
+        let passing = loading.passing;
+        self.resident.insert(key, Resident { loaded, unused_prefetch, passing });
         self.keep_within_limit(key.layer);
         clones
     }
@@ -269,9 +322,9 @@ impl Table {
     fn keep_within_limit(&mut self, now: LayerId) {
         let excess = self.slab.committed().saturating_sub(self.slab.limit());
         if excess > 0 {
-            let idle = self.resident.values().filter(|r| Arc::strong_count(&r.loaded) == 1);
+            let idle = self.resident.values().filter(|resident| resident.is_idle());
             let idle: usize = idle.map(|r| r.loaded.slot.len()).sum();
-            self.evict(excess.min(idle), now, |_| true);
+            self.evict(excess.min(idle), now, |_, _| true);
         }
     }
 }
@@ -292,7 +345,7 @@ mod tests {
     /// A table with room for `slots` experts, of a model with 4 layers of 4 experts.
     fn table(slots: usize) -> Table {
         let shape = Shape { layers: 4, experts: 4, per_token: 1 };
-        Table::new(PolicyKind::Lru.build(shape), slots * SLOT)
+        Table::new(PolicyKind::Lru.build(shape), slots * SLOT, SLOT)
     }
 
     fn visit(table: &mut Table, key: ExpertKey) {
@@ -308,10 +361,14 @@ mod tests {
     /// Makes an expert resident, as a visit does; `false` if there is no room.
     fn demand(table: &mut Table, wanted: ExpertKey) -> bool {
         visit(table, wanted);
-        match table.make_room(SLOT, wanted.layer).unwrap() {
+        demand_for(table, wanted, Need::Lasting)
+    }
+
+    fn demand_for(table: &mut Table, wanted: ExpertKey, need: Need) -> bool {
+        match table.make_room(SLOT, wanted.layer, need).unwrap() {
             Room::Full => false,
             Room::Slot(slot) => {
-                table.begin(wanted, Some(std::sync::mpsc::channel().0));
+                table.begin(wanted, SLOT, need, Some(std::sync::mpsc::channel().0));
                 load(table, wanted, slot);
                 true
             }
@@ -322,7 +379,7 @@ mod tests {
         match table.make_room_for_prefetch(SLOT, wanted.layer).unwrap() {
             Room::Full => false,
             Room::Slot(slot) => {
-                table.begin(wanted, None);
+                table.begin(wanted, SLOT, Need::Lasting, None);
                 load(table, wanted, slot);
                 true
             }
@@ -333,7 +390,7 @@ mod tests {
     fn eviction_never_touches_an_expert_in_use() {
         let mut table = table(2);
         assert!(demand(&mut table, key(0, 0)) && demand(&mut table, key(0, 1)));
-        let pins: Vec<_> = (0..2).map(|e| table.get(key(0, e)).unwrap()).collect();
+        let pins: Vec<_> = (0..2).map(|e| table.get(key(0, e), Need::Lasting).unwrap()).collect();
         assert!(!demand(&mut table, key(0, 2)));
         table.set_limit(0);
         assert!(table.is_resident(key(0, 0)) && table.is_resident(key(0, 1)));
@@ -349,7 +406,7 @@ mod tests {
         }
         // The token is in layer 1. Layers 2 and 3 come next; LRU would evict layer 1's first
         // anyway.
-        let pin = table.get(key(1, 0)).unwrap();
+        let pin = table.get(key(1, 0), Need::Lasting).unwrap();
         assert!(!prefetch(&mut table, key(2, 1)), "layer 1 is in use, 2 and 3 are to come");
         table.release(pin);
         assert!(prefetch(&mut table, key(2, 1)));
@@ -361,7 +418,9 @@ mod tests {
     fn prefetches_are_counted_by_their_outcome() {
         let mut table = table(2);
         assert!(prefetch(&mut table, key(1, 0)) && prefetch(&mut table, key(1, 1)));
-        assert!(table.get(key(1, 0)).is_some() && table.get(key(1, 0)).is_some());
+        for _ in 0..2 {
+            assert!(table.get(key(1, 0), Need::Lasting).is_some());
+        }
         for _ in 0..2 {
             visit(&mut table, key(1, 0));
         }
@@ -375,13 +434,38 @@ mod tests {
     }
 
     #[test]
+    fn what_passes_through_takes_one_slot_from_what_others_use() {
+        let mut table = table(4);
+        for expert in 0..4 {
+            assert!(demand(&mut table, key(0, expert)));
+        }
+        for layer in 1..4 {
+            for expert in 0..4 {
+                assert!(demand_for(&mut table, key(layer, expert), Need::Passing));
+            }
+        }
+        let stayed = (0..4).filter(|expert| table.is_resident(key(0, *expert))).count();
+        assert_eq!((stayed, table.residents()), (3, 4));
+
+        // A passing expert in use is the limit, until another token uses it as well.
+        let passing = key(3, 3);
+        let pin = table.get(passing, Need::Passing).unwrap();
+        assert!(!demand_for(&mut table, key(1, 0), Need::Passing));
+        let lasting = table.get(passing, Need::Lasting).unwrap();
+        assert!(demand_for(&mut table, key(1, 0), Need::Passing));
+        drop((pin, lasting));
+    }
+
+    #[test]
     fn everyone_who_waits_is_told_and_a_failure_leaves_room_for_the_next() {
         let mut table = table(1);
-        let Room::Slot(slot) = table.make_room(SLOT, LayerId(0)).unwrap() else { panic!("room") };
+        let room = |table: &mut Table| table.make_room(SLOT, LayerId(0), Need::Lasting).unwrap();
+        let Room::Slot(slot) = room(&mut table) else { panic!("room") };
         let (sender, receiver) = std::sync::mpsc::channel();
-        table.begin(key(0, 0), Some(sender.clone()));
-        assert!(table.join(key(0, 0), &sender) && !table.join(key(0, 1), &sender));
-        assert!(matches!(table.make_room(SLOT, LayerId(0)).unwrap(), Room::Full));
+        table.begin(key(0, 0), SLOT, Need::Lasting, Some(sender.clone()));
+        assert!(table.join(key(0, 0), Need::Lasting, &sender));
+        assert!(!table.join(key(0, 1), Need::Lasting, &sender));
+        assert!(matches!(room(&mut table), Room::Full));
         assert_eq!(table.failed(key(0, 0)).len(), 2);
         table.take_back(Arc::new(slot));
         assert!(!table.is_loading(key(0, 0)) && receiver.try_recv().is_err());

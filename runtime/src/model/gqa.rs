@@ -2,12 +2,12 @@
 //! Families add biases, norms of queries and keys, a sliding window, and sinks.
 
 use super::Compute;
-use super::cache::LayerCache;
 use super::linear::Linear;
+use super::part::{Part, positions};
 use super::rope::{Rope, Rotation};
 use crate::checkpoint::config::{Config, GroupedConfig, LayerType, OutputGate, QkNorm};
 use crate::kernels::Activations;
-use crate::kernels::attention::{CausalAttention, EntryLayout};
+use crate::kernels::attention::{CausalAttention, EntryLayout, attend_all};
 use crate::kernels::vector::{rms_norm, softplus};
 
 /// The attention of one layer.
@@ -38,18 +38,17 @@ pub struct Gqa {
 }
 
 impl Gqa {
-    /// Computes attention for `x`, `[tokens, hidden_size]`, which follows the positions in `cache`,
-    /// and appends the tokens' keys and values to `cache`.
+    /// Computes attention for `x`, `[tokens, hidden_size]`, each token over the sequence of its
+    /// part, and appends the tokens' keys and values to the caches.
     pub fn forward(
         &self,
         ctx: &Compute,
         config: &Config,
         rope: &Rope,
         x: &Activations,
-        cache: &mut LayerCache,
+        parts: &mut [Part],
     ) -> Vec<f32> {
-        let (tokens, past, head_dim) = (x.tokens(), cache.len(), self.shape.head_dim);
-        let heads = self.heads;
+        let (tokens, heads, head_dim) = (x.tokens(), self.heads, self.shape.head_dim);
         let [mut queries, mut keys, mut values] =
             Linear::forward_all([&self.query, &self.key, &self.value], ctx, x);
         if let Some([query_norm, key_norm]) = &self.qk_norm {
@@ -62,21 +61,20 @@ impl Gqa {
             }
         }
         if self.rotates {
-            let rotation = rope.of(self.ty);
-            rotate(rotation, &mut queries, [tokens, head_dim], past);
-            rotate(rotation, &mut keys, [tokens, head_dim], past);
+            let (rotation, positions) = (rope.of(self.ty), positions(parts));
+            rotate(rotation, &mut queries, head_dim, &positions);
+            rotate(rotation, &mut keys, head_dim, &positions);
         }
 
         let key_value = self.shape.num_key_value_heads * head_dim;
         let pairs = keys.chunks_exact(key_value).zip(values.chunks_exact(key_value));
         let entries: Vec<f32> = pairs.flat_map(|(k, v)| k.iter().chain(v)).copied().collect();
-        cache.push(&entries);
+        parts.iter_mut().for_each(|part| part.push(&entries, 2 * key_value));
 
-        let mut out = vec![0.0; tokens * heads * head_dim];
-        CausalAttention {
-            queries: &queries,
-            entries: cache.entries(),
-            past,
+        let sequences = parts.iter().map(|part| CausalAttention {
+            queries: part.of(&queries, heads * head_dim),
+            entries: part.cache.entries(),
+            past: part.past,
             heads,
             layout: EntryLayout {
                 width: 2 * key_value,
@@ -88,8 +86,10 @@ impl Gqa {
             scale: config.rope.score_scale() / (head_dim as f32).sqrt(),
             window: (self.ty == LayerType::Sliding).then_some(self.shape.sliding_window),
             sinks: self.sinks.as_deref(),
-        }
-        .run(ctx.tier, ctx.pool, &mut out);
+        });
+        let sequences: Vec<_> = sequences.collect();
+        let mut out = vec![0.0; tokens * heads * head_dim];
+        attend_all(ctx.tier, ctx.pool, &sequences, &mut out);
         if let Some((gate, projection)) = &self.gate {
             let mut factors = projection.forward(ctx, x);
             factors.iter_mut().for_each(|x| *x = softplus(*x));
@@ -119,12 +119,12 @@ impl GroupedConfig {
     }
 }
 
-/// Rotates the heads of `x`, `[tokens, heads, head_dim]`, whose first token is at `past`.
-fn rotate(rope: &Rotation, x: &mut [f32], [tokens, head_dim]: [usize; 2], past: usize) {
-    let width = x.len() / tokens.max(1);
-    for (t, token) in x.chunks_exact_mut(width.max(1)).enumerate() {
+/// Rotates the heads of `x`, `[tokens, heads, head_dim]`, to the tokens' positions.
+fn rotate(rope: &Rotation, x: &mut [f32], head_dim: usize, positions: &[usize]) {
+    let width = x.len() / positions.len().max(1);
+    for (token, position) in x.chunks_exact_mut(width.max(1)).zip(positions) {
         for head in token.chunks_exact_mut(head_dim) {
-            rope.rotate(head, past + t);
+            rope.rotate(head, *position);
         }
     }
 }

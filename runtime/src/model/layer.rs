@@ -2,10 +2,11 @@
 
 use super::Compute;
 use super::ExpertStore;
-use super::cache::LayerCache;
 use super::mixer::Mixer;
 use super::moe::FeedForward;
+use super::part::Part;
 use super::rope::Rope;
+use super::store::Purpose;
 use crate::checkpoint::{Config, LayerId, WeightsError};
 use crate::kernels::Activations;
 use crate::kernels::vector::{AddScaled, rms_norm};
@@ -20,48 +21,61 @@ pub(super) struct Layer {
     pub ffn: FeedForward,
 }
 
+/// The halves of a layer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Half {
+    /// Attention or short convolution.
+    Mixer,
+    /// Feed-forward.
+    FeedForward,
+}
+
 impl Layer {
-    /// `x += mixer(norm(x))`, for tokens of one sequence that follow the positions in `cache`.
+    /// `x += mixer(norm(x))`, where each token follows the sequence of its part.
     pub fn mix(
         &self,
         ctx: &Compute,
         config: &Config,
         rope: &Rope,
         x: &mut [f32],
-        cache: &mut LayerCache,
-    ) -> Result<(), WeightsError> {
+        parts: &mut [Part],
+    ) {
         let ctx = &ctx.in_layer(self.id);
         let normed = rms_norm(ctx.tier, x, &self.mixer_norm, config.rms_norm_eps);
         let normed = Activations::new(ctx.tier, &normed, config.hidden_size);
-        cache.drop_old();
-        let y = self.mixer.forward(ctx, config, rope, &normed, cache);
-        self.check(&y, "attention")?;
+        parts.iter_mut().for_each(|part| part.cache.drop_old());
+        let y = self.mixer.forward(ctx, config, rope, &normed, parts);
         ctx.tier.run(AddScaled { out: x, factor: 1.0, x: &y });
-        Ok(())
     }
 
-    /// `x += ffn(norm(x))`; the tokens may belong to different sequences.
+    /// `x += ffn(norm(x))`; the tokens may belong to different sequences. `purposes`, `[tokens]`,
+    /// says what each is for.
     pub fn feed_forward(
         &self,
         ctx: &Compute,
         config: &Config,
         experts: &dyn ExpertStore,
+        purposes: &[Purpose],
         x: &mut [f32],
     ) -> Result<(), WeightsError> {
         let ctx = &ctx.in_layer(self.id);
         let normed = rms_norm(ctx.tier, x, &self.ffn_norm, config.rms_norm_eps);
         let normed = Activations::new(ctx.tier, &normed, config.hidden_size);
-        let y = self.ffn.forward(ctx, config, self.id, experts, &normed)?;
-        self.check(&y, "feed-forward")?;
+        let y = self.ffn.forward(ctx, config, self.id, experts, purposes, &normed)?;
         ctx.tier.run(AddScaled { out: x, factor: 1.0, x: &y });
         Ok(())
     }
 
-    /// Rejects outputs that are NaN or infinite. Every kernel propagates both.
-    fn check(&self, y: &[f32], part: &str) -> Result<(), WeightsError> {
-        match y.iter().all(|y| y.is_finite()) {
-            true => Ok(()),
-            false => Err(WeightsError::NotFinite { name: format!("layer {}: {part}", self.id.0) }),
+    /// Rejects hidden states after one half of the layer that are NaN or infinite. Every kernel
+    /// propagates both.
+    pub fn check(&self, x: &[f32], half: Half) -> Result<(), WeightsError> {
+        if x.iter().all(|x| x.is_finite()) {
+            return Ok(());
         }
+        let half = match half {
+            Half::Mixer => "attention",
+            Half::FeedForward => "feed-forward",
+        };
+        Err(WeightsError::NotFinite { name: format!("layer {}: {half}", self.id.0) })
     }
 }

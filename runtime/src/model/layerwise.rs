@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::ExpertStore;
 use super::cache::LayerCache;
-use super::layer::Layer;
+use super::layer::{Half, Layer};
 use super::loader::Loader;
+use super::part::Part;
 use super::rope::Rope;
+use super::store::Purpose;
 use super::transformer::embed;
 use super::{Compute, ModelError};
 use crate::blocks::Matrix;
@@ -82,13 +84,19 @@ impl LoadedLayer<'_> {
         x: &mut [f32],
         cache: &mut LayerCache,
     ) -> Result<(), WeightsError> {
-        self.layer.mix(ctx, self.model.config(), &self.model.rope, x, cache)
+        let config = self.model.config();
+        let mut parts = [Part::new(0..x.len() / config.hidden_size, cache)];
+        self.layer.mix(ctx, config, &self.model.rope, x, &mut parts);
+        self.layer.check(x, Half::Mixer)
     }
 
     /// Applies the feed-forward, the second half of the layer. The tokens may belong to different
     /// sequences; the more tokens, the fewer times an expert is fetched.
     pub fn feed_forward(&self, ctx: &Compute, x: &mut [f32]) -> Result<(), WeightsError> {
-        self.layer.feed_forward(ctx, self.model.config(), &*self.model.experts, x)
+        let config = self.model.config();
+        let purposes = vec![Purpose::Prompt; x.len() / config.hidden_size];
+        self.layer.feed_forward(ctx, config, &*self.model.experts, &purposes, x)?;
+        self.layer.check(x, Half::FeedForward)
     }
 }
 

@@ -1,9 +1,9 @@
 //! Token mixing: attention or short convolution.
 
 use super::Compute;
-use super::cache::LayerCache;
 use super::gqa::Gqa;
 use super::mla::Mla;
+use super::part::Part;
 use super::rope::Rope;
 use super::short_conv::ShortConv;
 use crate::checkpoint::config::Config;
@@ -21,20 +21,20 @@ pub enum Mixer {
 }
 
 impl Mixer {
-    /// Applies the mixer to `x`, `[tokens, hidden_size]`, which follows the positions in `cache`,
-    /// and appends what later tokens need of these tokens to `cache`.
+    /// Applies the mixer to `x`, `[tokens, hidden_size]`, where each token follows the sequence of
+    /// its part, and appends what later tokens need of these tokens to the caches.
     pub fn forward(
         &self,
         ctx: &Compute,
         config: &Config,
         rope: &Rope,
         x: &Activations,
-        cache: &mut LayerCache,
+        parts: &mut [Part],
     ) -> Vec<f32> {
         match self {
-            Self::Mla(mla) => mla.forward(ctx, config, rope, x, cache),
-            Self::Gqa(gqa) => gqa.forward(ctx, config, rope, x, cache),
-            Self::ShortConv(conv) => conv.forward(ctx, x, cache),
+            Self::Mla(mla) => mla.forward(ctx, config, rope, x, parts),
+            Self::Gqa(gqa) => gqa.forward(ctx, config, rope, x, parts),
+            Self::ShortConv(conv) => conv.forward(ctx, x, parts),
         }
     }
 }

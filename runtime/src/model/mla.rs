@@ -4,12 +4,12 @@
 //! `kv_lora_rank + qk_rope_head_dim` numbers.
 
 use super::Compute;
-use super::cache::LayerCache;
 use super::linear::Linear;
+use super::part::{Part, positions};
 use super::rope::Rope;
 use crate::checkpoint::config::{Config, LayerType, MlaConfig};
 use crate::kernels::Activations;
-use crate::kernels::attention::{CausalAttention, EntryLayout};
+use crate::kernels::attention::{CausalAttention, EntryLayout, attend_all};
 use crate::kernels::vector::rms_norm;
 
 /// The attention of one layer.
@@ -49,17 +49,18 @@ pub enum Query {
 }
 
 impl Mla {
-    /// Computes attention for `x`, `[tokens, hidden_size]`, which follows the positions in `cache`,
-    /// and appends the tokens' entries to `cache`.
+    /// Computes attention for `x`, `[tokens, hidden_size]`, each token over the sequence of its
+    /// part, and appends the tokens' entries to the caches.
     pub fn forward(
         &self,
         ctx: &Compute,
         config: &Config,
         rope: &Rope,
         x: &Activations,
-        cache: &mut LayerCache,
+        parts: &mut [Part],
     ) -> Vec<f32> {
-        let (tokens, past, heads) = (x.tokens(), cache.len(), self.shape.num_attention_heads);
+        let (tokens, heads) = (x.tokens(), self.shape.num_attention_heads);
+        let positions = positions(parts);
         let MlaConfig { kv_lora_rank: rank, qk_rope_head_dim: pe, v_head_dim, .. } = self.shape;
 
         // c_kv = W_DKV h and c_q = W_DQ h (9, 12), as one job
@@ -77,16 +78,16 @@ impl Mla {
             }
         };
         // [norm(c_kv); k_r = RoPE(W_KR h)] (9, 15)
-        cache.push(&self.entries(ctx, config, rope, kv, past));
+        let entries = self.entries(ctx, config, rope, kv, &positions);
+        parts.iter_mut().for_each(|part| part.push(&entries, rank + pe));
         // [W_UK^T q_c; RoPE(q_r)] (10, 14, 16)
-        let queries = self.absorbed_queries(ctx, rope, q, past);
+        let queries = self.absorbed_queries(ctx, rope, q, &positions);
 
         // o = softmax(q k / sqrt(d_h + d_r)) c_kv (17, 18), before W_UV
-        let mut latents = vec![0.0; tokens * heads * rank];
-        let attention = CausalAttention {
-            queries: &queries,
-            entries: cache.entries(),
-            past,
+        let sequences = parts.iter().map(|part| CausalAttention {
+            queries: part.of(&queries, heads * (rank + pe)),
+            entries: part.cache.entries(),
+            past: part.past,
             heads,
             layout: EntryLayout {
                 width: rank + pe,
@@ -98,8 +99,10 @@ impl Mla {
             scale: self.score_scale(config),
             window: None,
             sinks: None,
-        };
-        attention.run(ctx.tier, ctx.pool, &mut latents);
+        });
+        let sequences: Vec<_> = sequences.collect();
+        let mut latents = vec![0.0; tokens * heads * rank];
+        attend_all(ctx.tier, ctx.pool, &sequences, &mut latents);
 
         // u = W_O (W_UV o) (11, 19)
         let latents = Activations::new(ctx.tier, &latents, heads * rank);
@@ -115,14 +118,15 @@ impl Mla {
         config: &Config,
         rope: &Rope,
         mut kv: Vec<f32>,
-        past: usize,
+        positions: &[usize],
     ) -> Vec<f32> {
         let rank = self.shape.kv_lora_rank;
-        for (t, entry) in kv.chunks_exact_mut(rank + self.shape.qk_rope_head_dim).enumerate() {
+        let entries = kv.chunks_exact_mut(rank + self.shape.qk_rope_head_dim);
+        for (entry, position) in entries.zip(positions) {
             let (latent, key) = entry.split_at_mut(rank);
             let normed = rms_norm(ctx.tier, latent, &self.kv_a_norm, config.rms_norm_eps);
             latent.copy_from_slice(&normed);
-            rope.of(LayerType::Full).rotate(key, past + t);
+            rope.of(LayerType::Full).rotate(key, *position);
         }
         kv
     }
@@ -134,7 +138,7 @@ impl Mla {
         ctx: &Compute,
         rope: &Rope,
         mut q: Vec<f32>,
-        past: usize,
+        positions: &[usize],
     ) -> Vec<f32> {
         let MlaConfig { num_attention_heads: heads, kv_lora_rank: rank, .. } = self.shape;
         let MlaConfig { qk_nope_head_dim: nope, qk_rope_head_dim: pe, .. } = self.shape;
@@ -148,7 +152,7 @@ impl Mla {
         for (i, (latent, q)) in
             q_latent.chunks_exact(rank).zip(q.chunks_exact_mut(nope + pe)).enumerate()
         {
-            rope.of(LayerType::Full).rotate(&mut q[nope..], past + i / heads);
+            rope.of(LayerType::Full).rotate(&mut q[nope..], positions[i / heads]);
             queries.extend_from_slice(latent);
             queries.extend_from_slice(&q[nope..]);
         }

@@ -1,6 +1,6 @@
 //! The network, in the order and with the names of the DeepSeek-V2 and V3 papers.
 //!
-//! The forward pass is in [`transformer`]: layers of a [`mixer`] ([`mla`], [`gqa`] or
+//! The forward pass is in [`transformer`], over a [`step`] of chunks of several sequences: layers of a [`mixer`] ([`mla`], [`gqa`] or
 //! [`short_conv`]) and a feed-forward ([`moe`], whose [`router`] chooses the experts).
 //! [`layerwise`] has one layer at a time in memory. A [`cache`] holds the state of one sequence, a
 //! [`store`] hands out routed experts: [`Resident`] from mapped weights, [`crate::experts`] from
@@ -22,11 +22,13 @@ pub mod mixer;
 pub mod mla;
 pub mod moe;
 pub mod observer;
+pub mod part;
 mod resident;
 pub mod rope;
 pub mod router;
 pub mod short_conv;
 mod stats;
+pub mod step;
 pub mod store;
 pub mod transformer;
 
@@ -34,5 +36,6 @@ pub use compute::Compute;
 pub use error::ModelError;
 pub use resident::Resident;
 pub use stats::Stats;
-pub use store::{Arrivals, ExpertStore, Preference, Slot, Visit};
+pub use step::Chunk;
+pub use store::{Arrivals, ExpertStore, Preference, Purpose, Slot, Visit};
 pub use transformer::{Logits, Model};

@@ -5,7 +5,7 @@ use super::Compute;
 use super::batch::{Batch, Ffn, FfnWeights};
 use super::linear::Linear;
 use super::router::Router;
-use super::store::{ExpertStore, Visit};
+use super::store::{ExpertStore, Purpose, Visit};
 use crate::blocks::Matrix;
 use crate::checkpoint::config::{Activation, Config};
 use crate::checkpoint::{Expert, ExpertId, LayerId, WeightsError};
@@ -108,7 +108,8 @@ impl Shared {
 }
 
 impl FeedForward {
-    /// Applies the feed-forward to `x`, `[tokens, hidden_size]`.
+    /// Applies the feed-forward to `x`, `[tokens, hidden_size]`; `purposes`, `[tokens]`, says what
+    /// each token is for.
     ///
     /// # Errors
     /// If the store cannot provide an expert.
@@ -118,11 +119,12 @@ impl FeedForward {
         config: &Config,
         layer: LayerId,
         store: &dyn ExpertStore,
+        purposes: &[Purpose],
         x: &Activations,
     ) -> Result<Vec<f32>, WeightsError> {
         match self {
             Self::Dense(mlp) => Ok(mlp.forward(ctx, config.activation, x)),
-            Self::Moe(moe) => moe.forward(ctx, config, layer, store, x),
+            Self::Moe(moe) => moe.forward(ctx, config, layer, store, purposes, x),
         }
     }
 }
@@ -137,13 +139,16 @@ impl Moe {
         config: &Config,
         layer: LayerId,
         store: &dyn ExpertStore,
+        purposes: &[Purpose],
         x: &Activations,
     ) -> Result<Vec<f32>, WeightsError> {
         // g_{i,t}: V2, equations 21 and 22; V3, 13 to 16. A prompt's chunk needs nearly all
-        // experts, so a preference pays for single tokens only.
-        let preference = if x.tokens() == 1 { store.preference(layer) } else { None };
+        // experts, so a preference pays only where all tokens are generated.
+        let decodes = Purpose::all_decode(purposes);
+        let preference = if decodes { store.preference(layer) } else { None };
         let slots = self.router.route(ctx, &config.moe, x, preference.as_ref());
-        let visit = Visit { layer, slots: &slots, per_token: config.moe.num_experts_per_tok };
+        let per_token = config.moe.num_experts_per_tok;
+        let visit = Visit { layer, slots: &slots, per_token, purposes };
 
         // FFN^(s)_i(u_t), in one job with the first FFN^(r)_i(u_t)
         let mut routed = SlotOutputs::new(x.width, slots.len());

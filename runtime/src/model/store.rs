@@ -13,6 +13,25 @@ pub struct Slot {
     pub weight: f32,
 }
 
+/// What a token is for, which affects the speed of a store and never a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Part of an answer: the next token of its sequence, or a draft of one that follows.
+    Decode,
+    /// Part of a prompt.
+    Prompt,
+    /// Part of a prompt that passes through while other sequences decode: the store keeps what
+    /// they use.
+    Passing,
+}
+
+impl Purpose {
+    /// Whether there are tokens and all of them are parts of answers.
+    pub fn all_decode(purposes: &[Self]) -> bool {
+        !purposes.is_empty() && purposes.iter().all(|purpose| *purpose == Self::Decode)
+    }
+}
+
 /// One layer's routing for a batch of tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit<'a> {
@@ -22,6 +41,8 @@ pub struct Visit<'a> {
     pub slots: &'a [Slot],
     /// Number of slots per token.
     pub per_token: usize,
+    /// What each token is for, `[tokens]`.
+    pub purposes: &'a [Purpose],
 }
 
 impl Visit<'_> {
@@ -36,6 +57,19 @@ impl Visit<'_> {
         wanted.sort_unstable();
         wanted.dedup();
         wanted
+    }
+
+    /// The experts of the tokens that do not just pass through, `[tokens, per_token]`.
+    pub fn lasting(&self) -> Vec<ExpertId> {
+        let passes = |token| self.purposes.get(token) == Some(&Purpose::Passing);
+        let slots = self.slots.chunks(self.per_token.max(1)).enumerate();
+        let slots = slots.filter(|(token, _)| !passes(*token)).flat_map(|(_, slots)| slots);
+        slots.map(|slot| slot.expert).collect()
+    }
+
+    /// Whether all tokens are parts of answers.
+    pub fn decodes(&self) -> bool {
+        Purpose::all_decode(self.purposes)
     }
 }
 
@@ -86,6 +120,13 @@ pub trait ExpertStore: Send + Sync {
     /// Lossy: the experts of `layer` that a router that is nearly indifferent should prefer. `None`
     /// leaves routing as the model has it.
     fn preference(&self, _layer: LayerId) -> Option<Preference> {
+        None
+    }
+
+    /// Number of tokens whose experts of one layer fit into memory together even if they share
+    /// none; `None` if all experts are always in memory. The experts of a wider step may have to
+    /// take turns.
+    fn tokens_at_once(&self) -> Option<usize> {
         None
     }
 

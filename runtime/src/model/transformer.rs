@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use super::cache::KvCache;
-use super::layer::Layer;
+use super::layer::{Half, Layer};
 use super::loader::Loader;
 use super::moe::FeedForward;
 use super::rope::Rope;
-use super::store::{ExpertStore, Visit};
+use super::step::{Chunk, Step};
+use super::store::{ExpertStore, Purpose, Visit};
 use super::{Compute, ModelError, Resident};
 use crate::blocks::Matrix;
 use crate::checkpoint::{Config, LayerId, Weights, WeightsError};
@@ -82,57 +83,91 @@ impl Model {
         cache: &mut KvCache,
         wanted: Logits,
     ) -> Result<Vec<f32>, ModelError> {
-        let past = cache.len();
-        let result = self.run(ctx, tokens, cache, wanted);
-        if result.is_err() {
-            cache.truncate(past);
-        }
-        result
+        let mut chunks = [Chunk::new(tokens, cache, wanted)];
+        let mut results = self.forward_batch(ctx, &mut chunks)?;
+        results.pop().unwrap_or(Err(ModelError::Cancelled))
     }
 
-    fn run(
+    /// Runs chunks of several sequences side by side, and returns the logits of each, which have
+    /// the bits that they have alone: attention and short convolutions see one sequence each,
+    /// everything else sees all tokens, and each expert is fetched once.
+    ///
+    /// A chunk with an invalid token, with its cancellation flag set, or with numbers that are not
+    /// finite has an error as its result, and leaves the others as they would be without it.
+    ///
+    /// # Errors
+    /// If the store cannot provide an expert, or the pass is cancelled. A chunk that has no result
+    /// has its cache unchanged.
+    pub fn forward_batch(
         &self,
         ctx: &Compute,
-        tokens: &[u32],
-        cache: &mut KvCache,
-        wanted: Logits,
-    ) -> Result<Vec<f32>, ModelError> {
-        let width = self.config.hidden_size;
-        let mut x = embed(&self.config, &self.embedding, tokens)?;
-        for (i, layer) in self.layers.iter().enumerate() {
-            ctx.check_cancelled()?;
-            layer.mix(ctx, &self.config, &self.rope, &mut x, cache.layer(i))?;
-            if tokens.len() == 1 {
-                self.prefetch(ctx, i + 1, &x);
+        chunks: &mut [Chunk],
+    ) -> Result<Vec<Result<Vec<f32>, ModelError>>, ModelError> {
+        let mut step = Step::new(&self.config, &self.embedding, chunks);
+        match self.run(ctx, &mut step) {
+            Ok(()) => {
+                let logits = self.logits(ctx, &step);
+                Ok(step.finish(logits, check_logits, self.config.vocab_size))
             }
-            layer.feed_forward(ctx, &self.config, &*self.experts, &mut x)?;
+            Err(error) => {
+                step.roll_back();
+                Err(error)
+            }
         }
-        let from = match wanted {
-            Logits::Last => x.len().saturating_sub(width),
-            Logits::All => 0,
-        };
-        let normed = rms_norm(ctx.tier, &x[from..], &self.norm, self.config.rms_norm_eps);
-        let normed = Activations::new(ctx.tier, &normed, width);
-        ctx.observe("output", 1, &normed);
-        let mut logits = vec![0.0; normed.tokens() * self.config.vocab_size];
-        matmul(ctx.tier, ctx.pool, &self.output, &normed, &mut logits);
-        logits.chunks_exact(self.config.vocab_size).try_for_each(check_logits)?;
-        Ok(logits)
     }
 
-    /// Predicts the visit of `layer` from `x`, the hidden state before the current one, and passes
-    /// the prediction to the store.
-    fn prefetch(&self, ctx: &Compute, layer: usize, x: &[f32]) {
+    /// Runs all layers, or as many as there are chunks for.
+    fn run(&self, ctx: &Compute, step: &mut Step) -> Result<(), ModelError> {
+        let config = &self.config;
+        for (i, layer) in self.layers.iter().enumerate() {
+            ctx.check_cancelled()?;
+            step.drop_cancelled();
+            if step.is_done() {
+                break;
+            }
+            let (x, mut parts) = step.parts(i);
+            layer.mix(ctx, config, &self.rope, x, &mut parts);
+            step.check(|_, x| layer.check(x, Half::Mixer));
+            if step.is_done() {
+                break;
+            }
+            if Purpose::all_decode(&step.purposes) {
+                self.prefetch(ctx, i + 1, step);
+            }
+            layer.feed_forward(ctx, config, &*self.experts, &step.purposes, &mut step.x)?;
+            step.check(|_, x| layer.check(x, Half::FeedForward));
+        }
+        Ok(())
+    }
+
+    /// The wanted logits of the chunks that still run, one after the other.
+    fn logits(&self, ctx: &Compute, step: &Step) -> Vec<f32> {
+        if step.is_done() {
+            return Vec::new();
+        }
+        let config = &self.config;
+        let normed = rms_norm(ctx.tier, &step.wanted(), &self.norm, config.rms_norm_eps);
+        let normed = Activations::new(ctx.tier, &normed, config.hidden_size);
+        ctx.observe("output", 1, &normed);
+        let mut logits = vec![0.0; normed.tokens() * config.vocab_size];
+        matmul(ctx.tier, ctx.pool, &self.output, &normed, &mut logits);
+        logits
+    }
+
+    /// Predicts the visit of `layer` from the hidden states before the current one, and passes the
+    /// prediction to the store.
+    fn prefetch(&self, ctx: &Compute, layer: usize, step: &Step) {
         let Some(Layer { ffn_norm, ffn: FeedForward::Moe(moe), .. }) = self.layers.get(layer)
         else {
             return;
         };
         if self.experts.wants_prefetch(LayerId(layer)) {
-            let normed = rms_norm(ctx.tier, x, ffn_norm, self.config.rms_norm_eps);
+            let normed = rms_norm(ctx.tier, &step.x, ffn_norm, self.config.rms_norm_eps);
             let normed = Activations::new(ctx.tier, &normed, self.config.hidden_size);
             let slots = moe.router.route(ctx, &self.config.moe, &normed, None);
             let per_token = self.config.moe.num_experts_per_tok;
-            self.experts.prefetch(&Visit { layer: LayerId(layer), slots: &slots, per_token });
+            let (layer, purposes) = (LayerId(layer), &*step.purposes);
+            self.experts.prefetch(&Visit { layer, slots: &slots, per_token, purposes });
         }
     }
 }

@@ -73,7 +73,7 @@ impl Recorder {
     fn record(&self, visit: &Visit) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if visit.layer == self.first_layer {
-            let generates = visit.tokens() == 1;
+            let generates = visit.decodes();
             log.turn += u64::from(log.generating && !generates);
             log.step += log.tokens;
             log.tokens = visit.tokens() as u64;
@@ -169,6 +169,10 @@ impl ExpertStore for Recorder {
 
     fn preference(&self, layer: LayerId) -> Option<Preference> {
         self.store.preference(layer)
+    }
+
+    fn tokens_at_once(&self) -> Option<usize> {
+        self.store.tokens_at_once()
     }
 
     fn stats(&self) -> Option<Stats> {
