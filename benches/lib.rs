@@ -1,8 +1,12 @@
 //! Helpers shared by the benches.
 
 use std::hint::black_box;
+use std::path::{Path, PathBuf};
 
+use vaquita_quantize::sources;
+use vaquita_quantize::{Job, Plan, quantize};
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix, TILE_ROWS};
+use vaquita_runtime::gguf::Metadata;
 use vaquita_runtime::isa::{Features, Isa, Kernel, TileSimd};
 use vaquita_runtime::threads::Pool;
 
@@ -22,6 +26,22 @@ pub fn matrix(ty: BlockType, rows: usize, cols: usize) -> Matrix {
         bytes.iter_mut().enumerate().for_each(|(i, byte)| *byte = mix(i) as u8);
     }
     Matrix::new(ty, rows, cols, bytes.into()).expect("the length is right")
+}
+
+/// The reference model in e4, in a file in `folder`.
+///
+/// # Panics
+/// Panics if it cannot be written.
+pub fn reference_file(folder: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../calibration/reference");
+    let source = sources::open(&source).expect("the reference model opens");
+    let (weights, identity) = (source.weights.as_ref(), &source.identity);
+    let (tokenizer, plan) = (&Metadata::new(), &Plan::uniform(weights.config(), BlockType::E4));
+    std::fs::create_dir_all(folder).expect("a folder");
+    let out = folder.join("reference.gguf");
+    let job = Job { weights, identity, tokenizer, importance: None, plan, out: &out };
+    quantize(&job, &mut |_| {}).expect("it is quantized");
+    out
 }
 
 /// Reads all of `bytes` on all threads and nothing else: the upper bound on decoding.
