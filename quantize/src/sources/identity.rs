@@ -75,10 +75,25 @@ impl Identity {
     }
 }
 
-/// Name of a folder or file, however its path is written.
+/// Name of a folder or file, however its path is written. In the cache of the Hugging Face hub,
+/// whose folders are called by commits and whose contents by checksums, it is the name of the model
+/// or of the published file.
 pub fn name(source: &Path) -> String {
+    if let Some(model) = hub_model(source) {
+        return match source.is_dir() {
+            true => model,
+            false => file_name(source),
+        };
+    }
     let absolute = source.canonicalize();
     file_name(absolute.as_deref().unwrap_or(source))
+}
+
+/// The model of which a path is a snapshot, `models--ORG--MODEL/snapshots/COMMIT`, or a file in one.
+fn hub_model(source: &Path) -> Option<String> {
+    let mut folders = source.ancestors().skip_while(|path| !path.ends_with("snapshots"));
+    let model = folders.nth(1)?.file_name()?.to_str()?.strip_prefix("models--")?;
+    Some(model.split_once("--")?.1.to_string())
 }
 
 /// Checksum of every `step`-th piece of [`SAMPLE_BYTES`] of a file.
@@ -120,4 +135,19 @@ fn tail(file: &Bytes) -> crc32fast::Hasher {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_in_the_cache_of_the_hub_have_the_names_that_they_are_published_under() {
+        let folder = tempfile::tempdir().unwrap();
+        let snapshot = folder.path().join("models--org--Model-1.5/snapshots/0123");
+        std::fs::create_dir_all(&snapshot).unwrap();
+        assert_eq!(name(&snapshot), "Model-1.5");
+        assert_eq!(name(&snapshot.join("a/Model-Q4_0.gguf")), "Model-Q4_0.gguf");
+        assert_eq!(name(&folder.path().join("x/../plain")), "plain");
+    }
 }

@@ -90,6 +90,20 @@ impl Gguf {
         Ok(metadata)
     }
 
+    /// Length of the header, metadata and tensor infos, of a file of which only the beginning is
+    /// here.
+    ///
+    /// # Errors
+    /// [`GgufError::Truncated`] if `bytes` end within the header.
+    pub fn header_len(bytes: &[u8], path: &Path) -> Result<u64, GgufError> {
+        let mut cursor = Cursor { bytes, at: 0, path };
+        let (tensors, _) = cursor.start()?;
+        for i in 0..tensors {
+            cursor.tensor_info(i)?;
+        }
+        Ok(cursor.at as u64)
+    }
+
     /// Path of the (first) file.
     pub fn path(&self) -> &Path {
         &self.path

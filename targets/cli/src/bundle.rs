@@ -19,6 +19,7 @@ use vaquita_runtime::tokenizer::Tokenizer;
 use crate::compute::{Compute, stay_with};
 use crate::failure::{Failure, Result};
 use crate::hints::in_words;
+use crate::hub::suggestion;
 
 /// Opens the tokenizer of a model. A GGUF file does not need weights for this.
 pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
@@ -160,9 +161,13 @@ impl Bundle {
     }
 }
 
-fn exists(path: &Path) -> Result<()> {
+/// Refuses a path that does not exist, and says what a model of the hub is called.
+pub fn exists(path: &Path) -> Result<()> {
     match path.exists() {
         true => Ok(()),
-        false => Err(Failure::Error(format!("{}: no such file or folder", path.display()))),
+        false => {
+            let hint = suggestion(path).map(|hint| format!(" ({hint})")).unwrap_or_default();
+            Err(Failure::Error(format!("{}: no such file or folder{hint}", path.display())))
+        }
     }
 }

@@ -8,6 +8,7 @@ mod energy;
 mod failure;
 mod files;
 mod hints;
+mod hub;
 mod penalties;
 mod size;
 mod stop;
@@ -34,6 +35,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Fetch a model of the Hugging Face hub into its cache
+    Pull(commands::pull::Args),
+    /// List and remove the models in the hub's cache
+    Models(commands::models::Args),
     /// Quantize a checkpoint (a Hugging Face folder or a GGUF file)
     Quantize(commands::quantize::Args),
     /// Join the parts that `quantize --part` made into one file
@@ -73,6 +78,8 @@ enum Command {
 fn main() -> ExitCode {
     let Cli { compute, command } = Cli::parse();
     let done = match command {
+        Command::Pull(args) => commands::pull::run(args),
+        Command::Models(args) => commands::models::run(args),
         Command::Quantize(args) => commands::quantize::run(&compute, args),
         Command::Join(args) => commands::join::run(&compute, args),
         Command::Plan(args) => commands::plan::run(&compute, args),

@@ -26,6 +26,14 @@ impl Bar {
         Self { start: Instant::now(), bar: None, label: label.into() }
     }
 
+    /// Prints a line above the bar.
+    pub fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
+        }
+    }
+
     /// Sets the progress.
     pub fn set(&mut self, done: u64, total: u64) {
         if self.bar.is_none() && stderr().is_terminal() && self.start.elapsed() > PATIENCE {

@@ -10,10 +10,10 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::error::HubError;
-use crate::listing::{Digest, is_hex};
+use crate::listing::{Digest, Listing, is_hex};
 use crate::name::{ModelName, RepoId};
 
 /// Longest content of a file in `refs`.
@@ -47,6 +47,13 @@ pub struct CachedModel {
 pub struct RepoFolder {
     folder: PathBuf,
     locks: PathBuf,
+}
+
+impl CachedModel {
+    /// The files of all snapshots as a listing, for [`crate::choose`]; without checksums.
+    pub fn listing(&self) -> Listing {
+        Listing::of_files(&self.repo, "", self.files.clone())
+    }
 }
 
 impl Cache {
@@ -259,15 +266,6 @@ impl RepoFolder {
         let bytes = |name| fs::metadata(blobs.join(name)).map_or(0, |file| allocated(&file));
         Ok(names(&blobs)?.into_iter().map(bytes).sum())
     }
-}
-
-/// The model of which a path is a file or the folder, if it lies in a cache of the hub.
-pub fn model_of(path: &Path) -> Option<RepoId> {
-    let components: Vec<Component> = path.components().collect();
-    let snapshots = components.iter().rposition(|part| part.as_os_str() == "snapshots")?;
-    let folder = components.get(snapshots.checked_sub(1)?)?.as_os_str().to_str()?;
-    let (owner, name) = folder.strip_prefix("models--")?.split_once("--")?;
-    RepoId::new(owner, name)
 }
 
 /// Adds the files below a folder, as paths with slashes. Folders that are links are not entered.

@@ -14,7 +14,7 @@ use sha1::Digest as _;
 use crate::address::Address;
 use crate::curl::Response;
 use crate::error::HubError;
-use crate::http::{Http, Retry};
+use crate::http::{Http, Retry, check_range};
 use crate::listing::{Digest, RemoteFile};
 use crate::partial::{Partial, Writer};
 
@@ -229,7 +229,7 @@ impl Download<'_> {
     fn stream(&self, partial: &Partial, work: &Work, gap: &mut Range<u64>) -> Result<(), HubError> {
         let (at, mut response) = self.request(work, gap)?;
         let whole = 0..self.file.bytes;
-        self.check_range(&at, &response, gap)?;
+        check_range(&at, &response, gap, self.file.bytes)?;
         if response.status == 206 {
             let mut state = work.state();
             (state.serves_ranges, state.direct) = (true, Some(at.clone()));
@@ -297,35 +297,6 @@ impl Download<'_> {
                 (self.progress)(writer.done_bytes());
                 work.changed.notify_all();
             }
-        }
-        Ok(())
-    }
-
-    /// Checks that an answer is to the range that was asked for, of a file of the length published.
-    fn check_range(
-        &self,
-        at: &Address,
-        response: &Response,
-        gap: &Range<u64>,
-    ) -> Result<(), HubError> {
-        let wrong = |problem, found: &str| HubError::Answer {
-            url: at.shown(),
-            problem,
-            found: found.chars().take(100).collect(),
-        };
-        if response.status == 206 {
-            let found = response.header("content-range").unwrap_or_default();
-            let expected = format!("bytes {}-{}/{}", gap.start, gap.end - 1, self.file.bytes);
-            if !found.eq_ignore_ascii_case(&expected) {
-                return Err(wrong(
-                    "the answer is not the range of the file that was asked for",
-                    found,
-                ));
-            }
-        } else if let Some(found) = response.header("content-length")
-            && found != self.file.bytes.to_string()
-        {
-            return Err(wrong("the length is not the published one", found));
         }
         Ok(())
     }

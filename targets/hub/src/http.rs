@@ -109,6 +109,30 @@ impl Http {
         Err(HubError::Redirect { url, to, problem: "there are too many" })
     }
 
+    /// A range of a file of `total` bytes, with further attempts after temporary errors.
+    pub fn range(
+        &self,
+        address: &Address,
+        range: &Range<u64>,
+        total: u64,
+        retry: &Retry,
+    ) -> Result<Vec<u8>, HubError> {
+        let len = range.end - range.start;
+        self.with_attempts(retry, || {
+            let (at, response) = self.get(address, Some(range))?;
+            check_range(&at, &response, range, total)?;
+            if response.status != 206 && *range != (0..total) {
+                return Err(HubError::NoRanges { url: at.shown() });
+            }
+            let bytes = response.text(&at, len)?;
+            let bytes = bytes.filter(|bytes| bytes.len() as u64 == len);
+            bytes.ok_or_else(|| HubError::Connection {
+                url: at.shown(),
+                problem: "the answer has not the length of the range".into(),
+            })
+        })
+    }
+
     /// A text of at most `longest` bytes, with further attempts after temporary errors.
     pub fn text(
         &self,
@@ -116,18 +140,26 @@ impl Http {
         longest: u64,
         retry: &Retry,
     ) -> Result<Vec<u8>, HubError> {
+        self.with_attempts(retry, || {
+            let (at, response) = self.get(address, None)?;
+            let text = response.text(&at, longest)?;
+            text.ok_or_else(|| HubError::Answer {
+                url: at.shown(),
+                problem: "the answer is longer than any that makes sense",
+                found: format!("over {longest} bytes"),
+            })
+        })
+    }
+
+    fn with_attempts<T>(
+        &self,
+        retry: &Retry,
+        attempt: impl Fn() -> Result<T, HubError>,
+    ) -> Result<T, HubError> {
         let mut failures = 0;
         loop {
-            let text = self.get(address, None).and_then(|(at, response)| {
-                let text = response.text(&at, longest)?;
-                text.ok_or_else(|| HubError::Answer {
-                    url: at.shown(),
-                    problem: "the answer is longer than any that makes sense",
-                    found: format!("over {longest} bytes"),
-                })
-            });
-            let error = match text {
-                Ok(text) => return Ok(text),
+            let error = match attempt() {
+                Ok(found) => return Ok(found),
                 Err(error) => error,
             };
             failures += 1;
@@ -137,6 +169,32 @@ impl Http {
             }
         }
     }
+}
+
+/// Checks that an answer is to the range that was asked for, of a file of the length published.
+pub(crate) fn check_range(
+    at: &Address,
+    response: &Response,
+    range: &Range<u64>,
+    total: u64,
+) -> Result<(), HubError> {
+    let wrong = |problem, found: &str| HubError::Answer {
+        url: at.shown(),
+        problem,
+        found: found.chars().take(100).collect(),
+    };
+    if response.status == 206 {
+        let found = response.header("content-range").unwrap_or_default();
+        let expected = format!("bytes {}-{}/{total}", range.start, range.end.saturating_sub(1));
+        if !found.eq_ignore_ascii_case(&expected) {
+            return Err(wrong("the answer is not the range of the file that was asked for", found));
+        }
+    } else if let Some(found) = response.header("content-length")
+        && found != total.to_string()
+    {
+        return Err(wrong("the length is not the published one", found));
+    }
+    Ok(())
 }
 
 /// The error of a status that is not a success.

@@ -75,8 +75,20 @@ impl Hub {
         Address::parse(&text).ok_or(HubError::Address { found: text })
     }
 
+    pub(crate) fn http(&self) -> &Http {
+        &self.http
+    }
+
+    pub(crate) fn options(&self) -> &FetchOptions {
+        &self.options
+    }
+
     /// Address of a file.
-    fn address(&self, listing: &Listing, file: &RemoteFile) -> Result<Address, HubError> {
+    pub(crate) fn address(
+        &self,
+        listing: &Listing,
+        file: &RemoteFile,
+    ) -> Result<Address, HubError> {
         let path = escape_path(&file.path);
         self.at(&format!("/{}/resolve/{}/{path}", listing.repo, listing.commit))
     }
@@ -182,28 +194,13 @@ impl Hub {
     pub fn cached(&self, name: &ModelName, purpose: Purpose) -> Option<PathBuf> {
         let folder = self.cache.repo(&name.repo);
         let commit = folder.commit(name)?;
-        let listing = self.cached_listing(name, &commit)?;
+        let listing = Listing::of_files(&name.repo, &commit, folder.files(&commit).ok()?);
         let choice = choose(&listing, name, purpose).ok()?;
         let snapshot = folder.snapshot(&commit);
         match choice.open {
             Some(path) => Some(snapshot.join(path)),
             None => whole_checkpoint(&snapshot, &listing).then_some(snapshot),
         }
-    }
-
-    /// What the cache has of a model, as a listing without checksums.
-    fn cached_listing(&self, name: &ModelName, commit: &str) -> Option<Listing> {
-        let files = self.cache.repo(&name.repo).files(commit).ok()?;
-        let file =
-            |(path, bytes)| RemoteFile { path, bytes, digest: listing::Digest::Git(String::new()) };
-        Some(Listing {
-            repo: name.repo.clone(),
-            commit: commit.into(),
-            license: None,
-            gated: false,
-            base_model: None,
-            files: files.into_iter().map(file).collect(),
-        })
     }
 }
 

@@ -17,15 +17,17 @@ mod http;
 mod hub;
 mod listing;
 mod name;
+mod outline;
 mod partial;
 mod ranges;
 mod select;
 
-pub use cache::{Cache, CachedModel, RepoFolder, model_of};
+pub use cache::{Cache, CachedModel, RepoFolder};
 pub use download::{FetchOptions, Notice, Progress};
 pub use error::HubError;
 pub use http::Retry;
 pub use hub::Hub;
 pub use listing::{Digest, Listing, RemoteFile};
 pub use name::{ModelName, RepoId};
+pub use outline::Outline;
 pub use select::{CHECKPOINT, Choice, Purpose, Variant, choose, variants};

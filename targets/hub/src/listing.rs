@@ -136,6 +136,20 @@ impl Listing {
         })
     }
 
+    /// Files of the cache as a listing without checksums.
+    pub(crate) fn of_files(repo: &RepoId, commit: &str, files: Vec<(String, u64)>) -> Self {
+        let digest = || Digest::Git(String::new());
+        let file = |(path, bytes)| RemoteFile { path, bytes, digest: digest() };
+        Self {
+            repo: repo.clone(),
+            commit: commit.into(),
+            license: None,
+            gated: false,
+            base_model: None,
+            files: files.into_iter().map(file).collect(),
+        }
+    }
+
     /// The file with that path.
     pub fn file(&self, path: &str) -> Option<&RemoteFile> {
         self.files.iter().find(|file| file.path == path)

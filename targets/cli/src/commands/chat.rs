@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
+use vaquita_hub::Purpose;
 use vaquita_runtime::session::generate::StopReason;
 
 use crate::answer::{self, Sampling, stream};
 use crate::bundle::Bundle;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
+use crate::hub::Fetch;
 use crate::template::Template;
 
 /// Maximum length in bytes of a line from standard input.
@@ -26,8 +28,10 @@ Ctrl-C stops an answer and keeps the conversation.";
 /// Arguments of `chat`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// GGUF file, or Hugging Face folder, which runs unquantized
+    /// GGUF file, or Hugging Face folder, which runs unquantized, or hf:ORG/MODEL of the hub
     model: PathBuf,
+    #[command(flatten)]
+    fetch: Fetch,
     /// System prompt
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -81,7 +85,8 @@ impl Input {
 
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
-    let bundle = Bundle::open(compute, &args.model)?;
+    let model = args.fetch.local(&args.model, Purpose::Run)?;
+    let bundle = Bundle::open(compute, &model)?;
     let mut conversation = bundle.conversation()?;
     conversation.set_system(args.system.as_deref().unwrap_or_default());
     conversation.set_variables(args.template.variables(bundle.prompter())?);

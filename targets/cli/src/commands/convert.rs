@@ -3,18 +3,22 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use vaquita_hub::Purpose;
 use vaquita_quantize::convert;
 use vaquita_runtime::blocks::BlockType;
 
 use super::quantize::{DenseArgs, Request, Types, describe, expert_type, make};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
+use crate::hub::Fetch;
 
 /// Arguments of `convert`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// GGUF file, or the first file of a split model
+    /// GGUF file, the first file of a split model, or hf:ORG/MODEL of the hub
     source: PathBuf,
+    #[command(flatten)]
+    fetch: Fetch,
     /// Output file
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
@@ -34,13 +38,14 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         let message = "--dense-type and --output-type go with --type; without it no weight changes";
         return Err(Failure::Usage(message.into()));
     }
-    convert::check(&args.source, args.ty.is_none())?;
+    let source = args.fetch.local(&args.source, Purpose::Run)?;
+    convert::check(&source, args.ty.is_none())?;
     compute.install()?;
     let types = match args.ty {
         Some(ty) => Types::Uniform(ty, args.dense.beside(ty)),
         None => Types::AsStored,
     };
-    let report = make(compute, &Request::new(&args.source, &args.out, types))?;
+    let report = make(compute, &Request::new(&source, &args.out, types))?;
     if args.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?;
     } else {

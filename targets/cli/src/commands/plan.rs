@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::num::NonZero;
 use std::path::PathBuf;
 
+use vaquita_hub::Purpose;
 use vaquita_quantize::plan::{Point, map};
 use vaquita_quantize::{Allocation, Material, Survey, Target, sources};
 
@@ -11,14 +12,17 @@ use super::quantize::{Calibration, with_bars};
 use crate::compute::Compute;
 use crate::failure::Result;
 use crate::files::write_whole;
+use crate::hub::Fetch;
 use crate::size;
 use crate::terminal::table;
 
 /// Arguments of `plan`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Hugging Face folder or GGUF file
+    /// Hugging Face folder, GGUF file, or hf:ORG/MODEL of the hub
     source: PathBuf,
+    #[command(flatten)]
+    fetch: Fetch,
     /// Calibration file, made by `calibrate`
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
@@ -39,14 +43,15 @@ pub struct Args {
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
     compute.install()?;
-    let mut opened = sources::open(&args.source)?;
+    let source = args.fetch.local(&args.source, Purpose::Quantize)?;
+    let mut opened = sources::open(&source)?;
     super::quantize::note_left_out(&opened);
     let calibration = args.calibration.as_deref();
     let calibration = calibration
-        .map(|path| Calibration::open(path, &args.source, &mut opened.identity))
+        .map(|path| Calibration::open(path, &source, &mut opened.identity))
         .transpose()?;
     let importance = calibration.as_ref().map(Calibration::importance);
-    let tokenizer = super::quantize::inherited_metadata(&args.source)?;
+    let tokenizer = super::quantize::inherited_metadata(&source)?;
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
     let material = Material { weights, identity, tokenizer: &tokenizer, importance };
     let survey = with_bars(|progress| Survey::new(&material, progress))?;

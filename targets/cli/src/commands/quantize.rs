@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use vaquita_calibration::statistics::{
     CalibrationFile, ForwardOptions, LayerwiseForward, Origin, Streamed,
 };
+use vaquita_hub::Purpose;
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::importance::Importance;
 use vaquita_quantize::sources::{Identity, Source};
@@ -23,14 +24,17 @@ use super::calibrate::{Collected, calibrator};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::files::write_whole;
+use crate::hub::Fetch;
 use crate::terminal::{Bar, table};
 use crate::{size, stop};
 
 /// Arguments of `quantize`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Hugging Face folder or GGUF file
+    /// Hugging Face folder, GGUF file, or hf:ORG/MODEL of the hub
     source: PathBuf,
+    #[command(flatten)]
+    fetch: Fetch,
     /// Output file
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
@@ -194,6 +198,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     if args.calibrate.is_none() && args.collected.is_given() {
         return Err(Failure::Usage("--products and --limit are for --calibrate".into()));
     }
+    let source = args.fetch.local(&args.source, Purpose::Quantize)?;
     compute.install()?;
     let ty = args.ty.unwrap_or(BlockType::E4);
     let types = match target {
@@ -206,15 +211,15 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         _ => ErrorWeights::None,
     };
     let request =
-        Request { error_weights, part: args.part, ..Request::new(&args.source, &args.out, types) };
+        Request { error_weights, part: args.part, ..Request::new(&source, &args.out, types) };
     let report = make(compute, &Request { page: args.report.as_deref(), ..request })?;
     if args.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?;
     } else {
         write!(io::stdout(), "{}", describe(&args.out, &report))?;
     }
-    if args.source.is_dir() && !Tokenizer::is_in(&args.source) {
-        eprintln!("note: {} has no tokenizer, so the file has none", args.source.display());
+    if source.is_dir() && !Tokenizer::is_in(&source) {
+        eprintln!("note: {} has no tokenizer, so the file has none", source.display());
     }
     Ok(())
 }

@@ -3,18 +3,23 @@
 use std::io::{self, IsTerminal, Read, Write, stderr, stdin};
 use std::path::PathBuf;
 
+use vaquita_hub::Purpose;
+
 use crate::answer::{Input, Sampling, stream};
 use crate::bundle::Bundle;
 use crate::compute::Compute;
 use crate::failure::Result;
+use crate::hub::Fetch;
 use crate::structure::Structure;
 use crate::template::Template;
 
 /// Arguments of `run`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// GGUF file, or Hugging Face folder, which runs unquantized
+    /// GGUF file, or Hugging Face folder, which runs unquantized, or hf:ORG/MODEL of the hub
     model: PathBuf,
+    #[command(flatten)]
+    fetch: Fetch,
     /// Prompt [default: read standard input]
     #[arg(short, long, value_name = "TEXT")]
     prompt: Option<String>,
@@ -37,7 +42,8 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(compute: &Compute, mut args: Args) -> Result {
-    let bundle = Bundle::open(compute, &args.model)?;
+    let model = args.fetch.local(&args.model, Purpose::Run)?;
+    let bundle = Bundle::open(compute, &model)?;
     args.sampling.grammar = args.structure.grammar(&bundle)?;
     let text = match args.prompt {
         Some(text) => text,

@@ -8,6 +8,7 @@ mod convert;
 mod deploy;
 mod doctor;
 mod eval;
+mod hub;
 mod inspect;
 mod program;
 mod quantize;
