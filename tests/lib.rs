@@ -16,7 +16,7 @@ use vaquita_runtime::model::Model;
 use vaquita_runtime::tokenizer::Tokenizer;
 
 /// The checkpoints in `golden`: one of every architecture.
-pub const FAMILIES: [&str; 18] = [
+pub const FAMILIES: [&str; 21] = [
     "deepseek-v2",
     "deepseek-v2-lite",
     "deepseek-v3",
@@ -32,6 +32,9 @@ pub const FAMILIES: [&str; 18] = [
     "olmoe",
     "qwen2-moe",
     "qwen3-moe",
+    "qwen3-next",
+    "qwen3.5",
+    "qwen3.5-moe",
     "r1-distill-llama",
     "r1-distill-qwen",
     "smollm3",

@@ -7,8 +7,10 @@ use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
 use vaquita_runtime::isa::Tier;
 use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout, PAGE};
 use vaquita_runtime::kernels::cached::EntryFormat;
+use vaquita_runtime::kernels::delta::DeltaRule;
 use vaquita_runtime::kernels::vector::{
-    AddProduct, AddScaled, ClampedSwiGlu, Exp, Multiply, RmsNorm, Sigmoid, Softmax, SwiGlu,
+    AddProduct, AddScaled, CausalConv, ClampedSwiGlu, Exp, L2Norm, Multiply, RmsNorm, Sigmoid,
+    Softmax, SwiGlu,
 };
 use vaquita_runtime::kernels::{Activations, matmul, matmul_per_head};
 use vaquita_runtime::threads::Pool;
@@ -175,11 +177,83 @@ proptest! {
             apply(&|y| tier.run(AddProduct { out: y, a: &x, b: &other }));
             apply(&|y| tier.run(AddScaled { out: y, factor, x: &other }));
             apply(&|y| tier.run(RmsNorm { x: &x, weight: &other, eps: 1e-6, out: y }));
+            apply(&|y| tier.run(L2Norm { x: y, factor, eps: 1e-6 }));
+            let (inputs, taps) = ([&x[..], &other], [other.clone(), x.clone()]);
+            for bias in [None, Some(&x[..])] {
+                apply(&|y| tier.run(CausalConv { inputs: &inputs, taps: &taps, bias, out: y }));
+            }
             results
         };
         let expected = on(scalar());
         for tier in Tier::available() {
             prop_assert_eq!(&on(tier), &expected, "{}", tier.name());
+        }
+    }
+
+    #[test]
+    fn every_tier_has_the_delta_rule_of_scalar_and_the_textbook(
+        key_heads in 1usize..3,
+        per_key in 1usize..4,
+        key_width in 1usize..20,
+        vectors in 1usize..7,
+        channels: bool,
+        tiled: bool,
+        seed: u64,
+    ) {
+        let (tokens, heads, value_width) = (3, key_heads * per_key, 8 * vectors);
+        let mut random = Lcg(seed);
+        let queries = floats(&mut random, tokens * key_heads * key_width);
+        let keys = floats(&mut random, tokens * key_heads * key_width);
+        let values = floats(&mut random, tokens * heads * value_width);
+        let decays = if channels { key_width } else { 1 };
+        let decay: Vec<f32> =
+            floats(&mut random, tokens * heads * decays).iter().map(|x| x.abs() / 2.0).collect();
+        let beta = floats(&mut random, tokens * heads);
+        let before = floats(&mut random, heads * key_width * value_width);
+        let rule = DeltaRule {
+            heads, key_heads, tiled, key_width, value_width,
+            queries: &queries, keys: &keys, values: &values, decay: &decay, beta: &beta,
+        };
+        let on = |tier, threads| {
+            let (mut state, mut out) = (before.clone(), vec![f32::NAN; values.len()]);
+            rule.run(tier, &Pool::new(threads), &mut state, &mut out);
+            (state, out)
+        };
+        let (state, out) = on(scalar(), 1);
+        for tier in Tier::available() {
+            let (found, outputs) = on(tier, 3);
+            prop_assert!(bits(&found) == bits(&state) && bits(&outputs) == bits(&out), "{}", tier.name());
+        }
+
+        let mut exact: Vec<f64> = before.iter().map(|x| f64::from(*x)).collect();
+        for token in 0..tokens {
+            for head in 0..heads {
+                let key_head = if tiled { head % key_heads } else { head / per_key };
+                let (key_at, at) = (token * key_heads + key_head, token * heads + head);
+                let key = &keys[key_at * key_width..][..key_width];
+                let query = &queries[key_at * key_width..][..key_width];
+                let s = &mut exact[head * key_width * value_width..][..key_width * value_width];
+                for j in 0..value_width {
+                    let mut recalled = 0.0;
+                    for i in 0..key_width {
+                        let g = decay[at * decays + if channels { i } else { 0 }];
+                        s[i * value_width + j] *= f64::from(g);
+                        recalled += s[i * value_width + j] * f64::from(key[i]);
+                    }
+                    let delta = f64::from(beta[at])
+                        * (f64::from(values[at * value_width + j]) - recalled);
+                    let mut y = 0.0;
+                    for i in 0..key_width {
+                        s[i * value_width + j] += f64::from(key[i]) * delta;
+                        y += s[i * value_width + j] * f64::from(query[i]);
+                    }
+                    let (found, size) = (f64::from(out[at * value_width + j]), y.abs());
+                    // Keys longer than one make the state grow with every token.
+                    let largest = s.iter().fold(1.0f64, |a, b| a.max(b.abs()));
+                    let slack = 1e-4 * (size + largest * key_width as f64);
+                    prop_assert!((found - y).abs() <= slack, "{found} {y}");
+                }
+            }
         }
     }
 

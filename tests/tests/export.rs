@@ -35,8 +35,17 @@ fn logits(model: &Arc<Model>, tokens: &[u32]) -> Vec<f32> {
 #[test]
 fn an_exported_model_has_the_same_answer_resident_and_streamed() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["deepseek-v3", "qwen2-moe", "gpt-oss", "lfm2-moe", "laguna", "mixtral", "smollm3"]
-    {
+    for name in [
+        "deepseek-v3",
+        "qwen2-moe",
+        "gpt-oss",
+        "lfm2-moe",
+        "laguna",
+        "mixtral",
+        "qwen3-next",
+        "qwen3.5",
+        "smollm3",
+    ] {
         let tokens = &goldens(&golden(name).join("golden.safetensors"))[0].tokens;
         let expected = logits(&open_folder(&golden(name)), tokens);
         let file = folder.path().join(format!("{name}.gguf"));

@@ -119,6 +119,8 @@ fn eight_bits_are_nearly_full_precision_in_every_family() {
             "deepseek-v2" => 4e-3, // whose experts weigh 16 times as much
             // whose heads are their embeddings: logits seven times as wide
             "ernie-4.5" | "lfm2-moe" | "smollm3" => 2e-2,
+            // where the error of a state stays
+            "qwen3-next" | "qwen3.5" | "qwen3.5-moe" => 1e-2,
             _ => 2e-3,
         };
         assert!(mean <= limit, "{name}: {mean}");
@@ -146,7 +148,7 @@ fn every_tier_chunk_and_precision_of_the_cache_has_one_answer_in_every_family() 
 #[test]
 fn a_sequence_can_be_taken_back_and_goes_on_as_if_nothing_had_been() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["lfm2-moe", "gpt-oss", "deepseek-v3"] {
+    for name in ["lfm2-moe", "gpt-oss", "deepseek-v3", "qwen3.5-moe"] {
         let (_, model) = unquantized(name, &folder);
         let vocabulary = model.config().vocab_size as u32;
         let tokens: Vec<u32> = (0..400).map(|i| (i * 31 + 7) % vocabulary).collect();
@@ -156,7 +158,10 @@ fn a_sequence_can_be_taken_back_and_goes_on_as_if_nothing_had_been() {
             let mut session = session(&model, CacheType::F16, Tier::best(), 50);
             session.feed(&tokens).unwrap();
             let kept = session.truncate(tokens.len() - back);
-            assert!(kept == tokens.len() - back || (kept == 0 && name == "lfm2-moe"));
+            // A state goes back to the start of the last chunk, a convolution to the start.
+            let start = if name == "qwen3.5-moe" && back == 30 { 350 } else { 0 };
+            let keeps_all = !["lfm2-moe", "qwen3.5-moe"].contains(&name);
+            assert!(kept == tokens.len() - back || (kept == start && !keeps_all), "{name} {kept}");
             assert!(kept > 0 || back > 30, "{name}: what is near can be taken back");
             assert!(bits(&session.feed(&tokens[kept..]).unwrap()) == bits(&expected), "{name}");
         }
@@ -167,7 +172,7 @@ fn a_sequence_can_be_taken_back_and_goes_on_as_if_nothing_had_been() {
 fn a_saved_sequence_of_any_family_goes_on_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("session");
-    for name in ["lfm2-moe", "gpt-oss", "deepseek-v3"] {
+    for name in ["lfm2-moe", "gpt-oss", "deepseek-v3", "qwen3.5-moe"] {
         let (_, model) = unquantized(name, &folder);
         let vocabulary = model.config().vocab_size as u32;
         let tokens: Vec<u32> = (0..310).map(|i| (i * 31 + 7) % vocabulary).collect();

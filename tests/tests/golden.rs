@@ -117,6 +117,21 @@ fn minimax_m2_has_the_logits_of_transformers() {
 }
 
 #[test]
+fn qwen3_next_has_the_logits_of_transformers() {
+    matches_transformers("qwen3-next");
+}
+
+#[test]
+fn qwen3_5_has_the_logits_of_transformers() {
+    matches_transformers("qwen3.5");
+}
+
+#[test]
+fn qwen3_5_moe_has_the_logits_of_transformers() {
+    matches_transformers("qwen3.5-moe");
+}
+
+#[test]
 fn smollm3_has_the_logits_of_transformers() {
     matches_transformers("smollm3");
 }

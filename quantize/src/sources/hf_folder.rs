@@ -11,8 +11,8 @@ use vaquita_runtime::bytes::Bytes;
 use vaquita_runtime::checkpoint::accounting::account;
 use vaquita_runtime::checkpoint::families::{ConfigError, config_from_hf, text_config};
 use vaquita_runtime::checkpoint::{
-    Config, Expert, ExpertId, ExpertSpec, HfExpert, HfTensor, LayerId, Projection, TensorSpec,
-    Weights, WeightsError,
+    Axis, Config, Expert, ExpertId, ExpertSpec, HfExpert, HfTensor, LayerId, Picked, Projection,
+    TensorSpec, Weights, WeightsError,
 };
 
 use super::shards::{Shards, Stored};
@@ -58,11 +58,12 @@ impl HfFolder {
         }
         // transformers does not save MTP layers, but leaves their number in the configuration.
         let layers = config.num_hidden_layers..config.num_layers_stored();
-        let stored =
-            layers.take_while(|layer| shards.has_prefix(&format!("model.layers.{layer}.")));
+        let prefix = |layer: &usize| config.family.layer_prefix(&config, *layer);
+        let stored = layers.take_while(|layer| shards.has_prefix(&prefix(layer)));
         config.num_nextn_predict_layers = stored.count();
-        let folder = Self { path, config, block, shards, left_out };
+        let mut folder = Self { path, config, block, shards, left_out };
         let mut used = folder.check()?;
+        folder.left_out.retain(|name| !used.contains(name));
         used.extend(folder.left_out.iter().cloned());
         folder.check_unused(&used)?;
         Ok(folder)
@@ -308,10 +309,21 @@ impl Weights for HfFolder {
             return Ok(None);
         }
         let (ty, stored) = self.read(name, &stored_shape)?;
+        if let HfTensor::Applied(_, function, order) = &spec.hf {
+            let numbers = rearrange::in_order(decoded(ty, &stored), order);
+            let bytes: Vec<u8> =
+                numbers.into_iter().flat_map(|x| function.of(x).to_le_bytes()).collect();
+            stored.release();
+            return self.matrix(name, BlockType::F32, shape, bytes.into()).map(Some);
+        }
         let width = if ty == BlockType::F32 { 4 } else { 2 };
         let bytes = stored.clone();
         let bytes = match &spec.hf {
-            HfTensor::Whole(_) | HfTensor::Made(_) => bytes,
+            HfTensor::Whole(_) | HfTensor::Made(_) | HfTensor::Applied(..) => bytes,
+            HfTensor::Picked(_, picked) => {
+                let cols = stored_shape[1];
+                rearrange::picked(&bytes, picked, cols, width).into()
+            }
             HfTensor::KvBKey(_, kv_b) => rearrange::kv_b_key(kv_b, &bytes, width).into(),
             HfTensor::KvBValue(_, kv_b) => rearrange::kv_b_value(kv_b, &bytes, width).into(),
             // A bias is a matrix of one row, but its elements belong to rows.
@@ -372,6 +384,13 @@ fn stored_as(spec: &TensorSpec) -> Option<(&str, Vec<usize>)> {
         HfTensor::Whole(name) | HfTensor::Paired(name, _) => {
             Some((name, vec![spec.rows, spec.cols]))
         }
+        HfTensor::Applied(name, ..) => Some((name, vec![spec.rows, spec.cols])),
+        HfTensor::Picked(name, Picked { axis: Axis::Rows, stored, .. }) => {
+            Some((name, vec![*stored, spec.cols]))
+        }
+        HfTensor::Picked(name, Picked { axis: Axis::Columns, stored, .. }) => {
+            Some((name, vec![spec.rows, *stored]))
+        }
         HfTensor::EverySecond(name, _) => Some((name, vec![spec.rows, 2 * spec.cols])),
         HfTensor::KvBKey(name, kv_b) | HfTensor::KvBValue(name, kv_b) => {
             Some((name, rearrange::kv_b_shape(kv_b).to_vec()))
@@ -418,12 +437,17 @@ fn block_type(dtype: Dtype) -> Option<BlockType> {
 }
 
 fn to_f32(stored: &Stored) -> Vec<f32> {
-    let pairs = stored.bytes.as_chunks::<2>().0.iter();
-    match stored.dtype {
-        Dtype::F16 => pairs.map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
-        Dtype::BF16 => pairs.map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
+    decoded(block_type(stored.dtype).unwrap_or(BlockType::F32), &stored.bytes)
+}
+
+/// Numbers of a plain type.
+fn decoded(ty: BlockType, bytes: &[u8]) -> Vec<f32> {
+    let pairs = bytes.as_chunks::<2>().0.iter();
+    match ty {
+        BlockType::F16 => pairs.map(|bytes| f16::from_le_bytes(*bytes).to_f32()).collect(),
+        BlockType::BF16 => pairs.map(|bytes| bf16::from_le_bytes(*bytes).to_f32()).collect(),
         _ => {
-            let fours = stored.bytes.as_chunks::<4>().0.iter();
+            let fours = bytes.as_chunks::<4>().0.iter();
             fours.map(|bytes| f32::from_le_bytes(*bytes)).collect()
         }
     }

@@ -1,7 +1,7 @@
 //! Rearranges tensors from a checkpoint's order to the network's. The functions move elements of
 //! `width` bytes, or rows of bytes, without interpreting them.
 
-use vaquita_runtime::checkpoint::KvB;
+use vaquita_runtime::checkpoint::{Axis, KvB, Picked};
 
 /// Rows and columns of `kv_b_proj` in a checkpoint.
 pub(super) fn kv_b_shape(kv_b: &KvB) -> [usize; 2] {
@@ -50,6 +50,28 @@ pub(super) fn paired(bytes: &[u8], head: usize, row_bytes: usize) -> Vec<u8> {
 /// Every second piece of `piece` bytes, starting with piece `first`.
 pub(super) fn every_second(bytes: &[u8], first: usize, piece: usize) -> Vec<u8> {
     bytes.chunks_exact(piece).skip(first).step_by(2).flatten().copied().collect()
+}
+
+/// A selection of rows, or columns, of a matrix with that many columns of `width` bytes.
+pub(super) fn picked(bytes: &[u8], picked: &Picked, cols: usize, width: usize) -> Vec<u8> {
+    let take = |of: &[u8], piece: usize| -> Vec<u8> {
+        let ranges = picked.ranges.iter();
+        ranges.flat_map(|range| &of[range.start * piece..range.end * piece]).copied().collect()
+    };
+    match picked.axis {
+        Axis::Rows => take(bytes, cols * width),
+        Axis::Columns => {
+            bytes.chunks_exact(cols * width).flat_map(|row| take(row, width)).collect()
+        }
+    }
+}
+
+/// Numbers in another order; as they are if `order` is empty.
+pub(super) fn in_order(numbers: Vec<f32>, order: &[usize]) -> Vec<f32> {
+    match order {
+        [] => numbers,
+        order => order.iter().map(|i| numbers[*i]).collect(),
+    }
 }
 
 /// MXFP4 in ggml's order (scale first, then bytes that contain elements 16 apart), from gpt-oss's

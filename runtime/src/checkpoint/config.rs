@@ -25,6 +25,8 @@ pub struct Config {
     pub eos_token_ids: Vec<u32>,
     /// Attention.
     pub attention: AttentionConfig,
+    /// Mixer of recurrent layers, if there are any.
+    pub recurrence: Option<Recurrence>,
     /// Rotary embedding.
     pub rope: RopeConfig,
     /// Rotary embedding of sliding layers, if it differs (Laguna, Gemma 3).
@@ -115,6 +117,9 @@ pub enum OutputGate {
     SoftplusPerHead,
     /// Softplus of one number per element (Laguna M).
     SoftplusPerElement,
+    /// Sigmoid of one number per element, which the query projection computes after each head's
+    /// query (Qwen3-Next).
+    SigmoidInQuery,
 }
 
 impl OutputGate {
@@ -122,7 +127,7 @@ impl OutputGate {
     pub fn width(self, head_dim: usize) -> usize {
         match self {
             Self::SoftplusPerHead => 1,
-            Self::SoftplusPerElement => head_dim,
+            Self::SoftplusPerElement | Self::SigmoidInQuery => head_dim,
         }
     }
 }
@@ -136,14 +141,17 @@ pub enum LayerType {
     Sliding,
     /// A gated short convolution (LFM2).
     Conv,
+    /// A recurrent mixer: [`Recurrence`].
+    Recurrent,
 }
 
 impl LayerType {
     /// All types, with the names that checkpoints use.
-    pub const NAMES: [(Self, &str); 3] = [
+    pub const NAMES: [(Self, &str); 4] = [
         (Self::Full, "full_attention"),
         (Self::Sliding, "sliding_attention"),
         (Self::Conv, "conv"),
+        (Self::Recurrent, "linear_attention"),
     ];
 
     /// Name in checkpoints.
@@ -154,6 +162,48 @@ impl LayerType {
     /// The type with that name in checkpoints.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(_, known)| *known == name).map(|(ty, _)| *ty)
+    }
+}
+
+/// Mixer of recurrent layers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Recurrence {
+    /// Gated DeltaNet (arXiv 2412.06464).
+    GatedDelta(GatedDeltaConfig),
+}
+
+/// Gated DeltaNet as in Qwen3-Next.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatedDeltaConfig {
+    /// Number of heads of queries and keys.
+    pub num_key_heads: usize,
+    /// Number of heads of values, each with a state.
+    pub num_value_heads: usize,
+    /// Width of a key.
+    pub key_head_dim: usize,
+    /// Width of a value.
+    pub value_head_dim: usize,
+    /// Positions in the window of the convolution, including the current one.
+    pub conv_kernel_dim: usize,
+    /// Whether value head `i` belongs to key head `i % num_key_heads`, as GGUF files of Qwen3.5
+    /// have it, instead of to the heads in order.
+    pub tiled: bool,
+}
+
+impl GatedDeltaConfig {
+    /// Numbers of all keys of a token.
+    pub fn key_dim(&self) -> usize {
+        self.num_key_heads * self.key_head_dim
+    }
+
+    /// Numbers of all values of a token.
+    pub fn value_dim(&self) -> usize {
+        self.num_value_heads * self.value_head_dim
+    }
+
+    /// Channels of the convolution: queries, keys and values.
+    pub fn conv_dim(&self) -> usize {
+        2 * self.key_dim() + self.value_dim()
     }
 }
 

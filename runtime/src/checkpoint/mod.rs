@@ -19,6 +19,7 @@ pub mod weights;
 pub use config::Config;
 pub use gguf_weights::{GgufWeights, Verify};
 pub use spec::{
-    ExpertId, ExpertSpec, HfExpert, HfTensor, KvB, LayerId, Projection, Role, TensorSpec,
+    Axis, ExpertId, ExpertSpec, Function, HfExpert, HfTensor, KvB, LayerId, Picked, Projection,
+    Role, TensorSpec,
 };
 pub use weights::{Expert, Weights, WeightsError};

@@ -2,12 +2,15 @@
 //! location in a Hugging Face checkpoint. Loading, conversion and the quantization plan all use
 //! this list, so a family states its tensors once.
 
+use std::ops::Range;
+
 /// Role of a tensor, by which the quantizer decides how to treat it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Norm weights and biases: vectors kept in F32.
     Vector,
-    /// Router weights, kept in F32: routing must not change.
+    /// Router weights, and the small gates of experts and recurrences, kept in F32: routing must
+    /// not change.
     Router,
     /// Token embedding.
     Embedding,
@@ -39,8 +42,51 @@ pub enum HfTensor {
     Paired(String, usize),
     /// Every second column, starting with the first or the second.
     EverySecond(String, usize),
+    /// Rows, or columns, of the tensor with that name, in another order or a part of them.
+    Picked(String, Picked),
+    /// A vector of which each number is derived from one of the tensor with that name.
+    Applied(String, Function, Vec<usize>),
     /// Not in the checkpoint: derived from the configuration.
     Made(Vec<f32>),
+}
+
+/// Selection of rows or columns of a stored matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picked {
+    /// Rows, or columns.
+    pub axis: Axis,
+    /// Number of rows, or columns, in the checkpoint.
+    pub stored: usize,
+    /// Those that are taken, in their new order.
+    pub ranges: Vec<Range<usize>>,
+}
+
+/// Direction in a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// Outputs.
+    Rows,
+    /// Inputs.
+    Columns,
+}
+
+/// Function of a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Function {
+    /// `x + 1`: norms whose weights are stored around zero.
+    PlusOne,
+    /// `-exp(x)`: decays that are stored as logarithms.
+    NegativeExp,
+}
+
+impl Function {
+    /// Applies the function.
+    pub fn of(self, x: f32) -> f32 {
+        match self {
+            Self::PlusOne => x + 1.0,
+            Self::NegativeExp => -libm::expf(x),
+        }
+    }
 }
 
 /// Shape of `kv_b_proj`, which stacks, per head, rows for keys and rows for values.

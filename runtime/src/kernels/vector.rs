@@ -300,6 +300,63 @@ impl Kernel for AddScaled<'_> {
     }
 }
 
+/// A causal convolution with its activation: `out = silu(sum over j of taps_j * inputs_j)`, per
+/// channel (`inputs_j` are neighbouring positions, oldest first).
+pub struct CausalConv<'a> {
+    /// Inputs, one slice of all channels per position.
+    pub inputs: &'a [&'a [f32]],
+    /// Factors of each position in the window, as many as inputs.
+    pub taps: &'a [Vec<f32>],
+    /// Added to each channel's sum.
+    pub bias: Option<&'a [f32]>,
+    /// `[channels]`
+    pub out: &'a mut [f32],
+}
+
+impl Kernel for CausalConv<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self { inputs, taps, bias, out } = self;
+        match bias {
+            Some(bias) => out.copy_from_slice(bias),
+            None => out.fill(0.0),
+        }
+        map_lanes(isa, out, |at, mut sum| {
+            for (x, tap) in inputs.iter().zip(taps) {
+                sum = isa.fma(isa.load(&lane_at(tap, at)), isa.load(&lane_at(x, at)), sum);
+            }
+            isa.mul(sum, sigmoid(isa, sum))
+        });
+    }
+}
+
+/// `x = factor * x / sqrt(sum(x^2) + eps)`, in place.
+pub struct L2Norm<'a> {
+    /// The vector.
+    pub x: &'a mut [f32],
+    /// Factor on the vector of length one.
+    pub factor: f32,
+    /// Added to the sum of squares.
+    pub eps: f32,
+}
+
+impl Kernel for L2Norm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let mut squares = isa.splat(0.0);
+        for lane in self.x.chunks(8) {
+            let x = isa.load(&padded(lane));
+            squares = isa.fma(x, x, squares);
+        }
+        let factor = isa.splat(self.factor / (isa.sum(squares) + self.eps).sqrt());
+        map_lanes(isa, self.x, |_, x| isa.mul(x, factor));
+    }
+}
+
 /// RMSNorm of each token in `x`, `[tokens, weight.len()]`.
 pub fn rms_norm(tier: Tier, x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];

@@ -1,16 +1,21 @@
-//! State of a sequence: per layer and position, the entry that later tokens need. MLA keeps the
-//! latent and its rotary key, grouped-query attention keeps keys and values, a short convolution
-//! keeps its last few inputs. A layer grows by pages of [`PAGE`] positions and never copies a page,
-//! so its memory use is the planned memory.
+//! State of a sequence: per layer, what later tokens need. Attention keeps an entry for each
+//! position: MLA the latent and its rotary key, grouped-query attention keys and values. A short
+//! convolution keeps its last few inputs, a recurrent mixer a state of fixed size. Entries grow by
+//! pages of [`PAGE`] positions and no page is ever copied, so that the memory use is the planned
+//! memory.
+
+mod rows;
+mod state;
+
+use std::borrow::Cow;
 
 use crate::checkpoint::Config;
 use crate::checkpoint::config::{AttentionConfig, LayerType};
 use crate::kernels::attention::{Entries, PAGE};
 use crate::kernels::cached::EntryFormat;
-
-/// Positions that a convolution keeps in addition to those that the next token needs, so that a
-/// sequence can be rolled back a little.
-const KEPT_FOR_CONV: usize = 64;
+use rows::KEPT_BEHIND;
+pub use rows::RowCache;
+pub use state::{StateCache, StateShape};
 
 /// Precision of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,24 +48,19 @@ impl CacheType {
     }
 }
 
-/// The cached entries of all layers.
+/// What all layers keep of a sequence.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
 }
 
-/// The cached entries of one layer, `[positions, width]`.
+/// What one layer keeps of a sequence.
 #[derive(Clone, Debug)]
-pub struct LayerCache {
-    width: usize,
-    format: EntryFormat,
-    /// Positions that the next token needs, where it does not need all.
-    needed: Option<usize>,
-    /// Positions before the first page, which are no longer kept.
-    dropped: usize,
-    /// Pages of [`PAGE`] entries each; the last page may hold fewer. Every page has the capacity of
-    /// a whole one.
-    pages: Vec<Vec<u8>>,
+pub enum LayerCache {
+    /// Entries of positions.
+    Rows(RowCache),
+    /// A state.
+    State(StateCache),
 }
 
 impl KvCache {
@@ -85,15 +85,26 @@ impl KvCache {
         self.layers.iter().map(LayerCache::capacity).sum()
     }
 
-    /// Removes the positions from `len` on and returns how many remain: `len`, or 0 if a layer no
-    /// longer keeps what the next token would need.
+    /// Removes the positions from `len` on and returns how many remain: `len`, or as many as all
+    /// layers can go back to, where one no longer keeps what the next token would need.
     pub fn truncate(&mut self, len: usize) -> usize {
-        let possible = self.layers.iter().all(|layer| layer.can_go_on_from(len));
-        let len = if possible { len } else { 0 };
+        let len = self.nearest(len);
         for layer in &mut self.layers {
             layer.truncate(len);
         }
         len
+    }
+
+    /// The last position up to `len` that [`truncate`](Self::truncate) can go back to.
+    pub fn nearest(&self, mut len: usize) -> usize {
+        // A layer's answer may be none of another layer's positions.
+        loop {
+            let all = self.layers.iter().map(|layer| layer.nearest(len)).min().unwrap_or(0);
+            if all >= len {
+                return len;
+            }
+            len = all;
+        }
     }
 
     /// Number of layers.
@@ -107,9 +118,28 @@ impl KvCache {
     }
 }
 
-/// Bytes that a layer keeps per position.
-pub fn entry_bytes(config: &Config, layer: usize, ty: CacheType) -> usize {
-    entry_format(config, layer, ty).bytes(entry_width(config, layer))
+/// Most bytes that a layer keeps of a sequence of `context` tokens that is read `chunk` tokens at a
+/// time: entries in whole pages, or a state with its checkpoints.
+pub fn layer_bytes(
+    config: &Config,
+    layer: usize,
+    ty: CacheType,
+    context: usize,
+    chunk: usize,
+) -> u64 {
+    if let Some(shape) = state_shape(config, layer) {
+        return 4 * shape.numbers() as u64;
+    }
+    let kept = needed_positions(config, layer).map(|needed| needed + KEPT_BEHIND + PAGE + chunk);
+    let positions = context.min(kept.unwrap_or(context)).next_multiple_of(PAGE);
+    let entry = entry_format(config, layer, ty).bytes(entry_width(config, layer));
+    (positions as u64).saturating_mul(entry as u64)
+}
+
+/// The state of a recurrent layer.
+fn state_shape(config: &Config, layer: usize) -> Option<StateShape> {
+    let recurrence = config.recurrence.as_ref()?;
+    (config.layer_type(layer) == LayerType::Recurrent).then(|| recurrence.state_shape())
 }
 
 /// Numbers that a layer keeps per position.
@@ -135,13 +165,6 @@ fn entry_format(config: &Config, layer: usize, ty: CacheType) -> EntryFormat {
     }
 }
 
-/// Capacity of a layer in positions, in whole pages, for a sequence of `context` tokens that is
-/// read `chunk` tokens at a time.
-pub fn kept_positions(config: &Config, layer: usize, context: usize, chunk: usize) -> usize {
-    let kept = needed_positions(config, layer).map(|needed| needed + KEPT_FOR_CONV + PAGE + chunk);
-    context.min(kept.unwrap_or(context)).next_multiple_of(PAGE)
-}
-
 fn needed_positions(config: &Config, layer: usize) -> Option<usize> {
     match (&config.attention, config.layer_type(layer)) {
         (AttentionConfig::Grouped(conv), LayerType::Conv) => Some(conv.conv_l_cache - 1),
@@ -152,34 +175,51 @@ fn needed_positions(config: &Config, layer: usize) -> Option<usize> {
 impl LayerCache {
     /// An empty cache for one layer of a model.
     pub fn new(config: &Config, layer: usize, ty: CacheType) -> Self {
-        Self {
-            width: entry_width(config, layer),
-            format: entry_format(config, layer, ty),
-            needed: needed_positions(config, layer),
-            dropped: 0,
-            pages: Vec::new(),
+        match state_shape(config, layer) {
+            Some(shape) => Self::State(StateCache::new(shape)),
+            None => Self::Rows(RowCache::new(
+                entry_width(config, layer),
+                entry_format(config, layer, ty),
+                needed_positions(config, layer),
+            )),
+        }
+    }
+
+    /// The entries of a layer with attention or a short convolution.
+    ///
+    /// # Panics
+    /// If the layer keeps a state.
+    pub fn rows(&self) -> &RowCache {
+        match self {
+            Self::Rows(rows) => rows,
+            Self::State(_) => unreachable!("the mixer of the layer decides what it keeps"),
+        }
+    }
+
+    fn rows_mut(&mut self) -> &mut RowCache {
+        match self {
+            Self::Rows(rows) => rows,
+            Self::State(_) => unreachable!("the mixer of the layer decides what it keeps"),
+        }
+    }
+
+    /// The state of a recurrent layer.
+    ///
+    /// # Panics
+    /// If the layer keeps entries.
+    pub fn state(&mut self) -> &mut StateCache {
+        match self {
+            Self::State(state) => state,
+            Self::Rows(_) => unreachable!("the mixer of the layer decides what it keeps"),
         }
     }
 
     /// Number of positions in the sequence.
     pub fn len(&self) -> usize {
-        self.dropped + self.kept()
-    }
-
-    fn kept(&self) -> usize {
-        self.kept_bytes() / self.entry_bytes()
-    }
-
-    fn entry_bytes(&self) -> usize {
-        self.format.bytes(self.width)
-    }
-
-    fn page_bytes(&self) -> usize {
-        PAGE * self.entry_bytes()
-    }
-
-    fn capacity(&self) -> usize {
-        self.pages.iter().map(Vec::capacity).sum()
+        match self {
+            Self::Rows(rows) => rows.len(),
+            Self::State(state) => state.len(),
+        }
     }
 
     /// Whether nothing is cached.
@@ -189,30 +229,63 @@ impl LayerCache {
 
     /// Appends the entries of new positions, `[tokens, width]`.
     pub fn push(&mut self, entries: &[f32]) {
-        let page_bytes = self.page_bytes();
-        for entry in entries.chunks_exact(self.width) {
-            if self.pages.last().is_none_or(|page| page.len() == page_bytes) {
-                self.pages.push(Vec::with_capacity(page_bytes));
-            }
-            let page = self.pages.last_mut().expect("there is a page with room");
-            self.format.encode(entry, page);
+        self.rows_mut().push(entries);
+    }
+
+    /// Entries of all positions, for layers that keep all.
+    pub fn entries(&self) -> Entries<'_> {
+        self.rows().entries()
+    }
+
+    /// Reads the entry of one position, `[width]`.
+    ///
+    /// # Panics
+    /// If the position is not kept.
+    pub fn read(&self, position: usize, entry: &mut [f32]) {
+        self.rows().read(position, entry);
+    }
+
+    /// Releases what no later token needs. Must not be called within a forward pass, which may have
+    /// to be rolled back.
+    pub(crate) fn drop_old(&mut self) {
+        if let Self::Rows(rows) = self {
+            rows.drop_old();
         }
     }
 
-    /// Bytes of the kept entries.
-    pub fn kept_bytes(&self) -> usize {
-        let before = self.pages.len().saturating_sub(1) * self.page_bytes();
-        self.pages.last().map_or(0, |last| before + last.len())
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.capacity(),
+            Self::State(state) => state.capacity(),
+        }
     }
 
-    /// The kept entries, page by page, for [`LayerCache::restore`].
-    pub fn pages(&self) -> &[Vec<u8>] {
-        &self.pages
+    fn nearest(&self, len: usize) -> usize {
+        match self {
+            Self::Rows(rows) if rows.can_go_on_from(len) => len,
+            Self::Rows(_) => 0,
+            Self::State(state) => state.nearest(len),
+        }
     }
 
-    /// Replaces the entries by those of a sequence of `positions` positions, of which `len` bytes
-    /// were kept; `read` fills one page at a time. Returns whether the bytes are whole entries and
-    /// as many as the next token needs; if not, nothing is read.
+    fn truncate(&mut self, len: usize) {
+        match self {
+            Self::Rows(rows) => rows.truncate(len),
+            Self::State(state) => state.truncate(len),
+        }
+    }
+
+    /// What is kept, in pieces, for [`LayerCache::restore`].
+    pub fn pieces(&self) -> Vec<Cow<'_, [u8]>> {
+        match self {
+            Self::Rows(rows) => rows.pages().iter().map(|page| page.as_slice().into()).collect(),
+            Self::State(state) => vec![state.saved().into()],
+        }
+    }
+
+    /// Replaces the contents by those of a sequence of `positions` positions, of which `len` bytes
+    /// were kept; `read` fills one piece at a time. Returns whether the length is one that the
+    /// layer keeps; if not, nothing is read.
     ///
     /// # Errors
     /// Errors of `read`, after which the cache is incomplete.
@@ -222,138 +295,16 @@ impl LayerCache {
         len: usize,
         mut read: impl FnMut(&mut [u8]) -> Result<(), E>,
     ) -> Result<bool, E> {
-        let kept = len / self.entry_bytes();
-        let needed = self.needed.map_or(positions, |needed| needed.min(positions));
-        if !len.is_multiple_of(self.entry_bytes()) || !(needed..=positions).contains(&kept) {
+        let state = match self {
+            Self::Rows(rows) => return rows.restore(positions, len, read),
+            Self::State(state) => state,
+        };
+        if !state.can_restore(positions, len) {
             return Ok(false);
         }
-        (self.dropped, self.pages) = (positions - kept, Vec::new());
-        for at in (0..len).step_by(self.page_bytes()) {
-            let mut page = Vec::with_capacity(self.page_bytes());
-            page.resize(self.page_bytes().min(len - at), 0);
-            read(&mut page)?;
-            self.pages.push(page);
-        }
+        let mut bytes = vec![0; len];
+        read(&mut bytes)?;
+        state.restore(positions, &bytes);
         Ok(true)
-    }
-
-    /// Entries of all positions, for layers that keep all.
-    pub fn entries(&self) -> Entries<'_> {
-        Entries { format: self.format, pages: &self.pages }
-    }
-
-    /// Reads the entry of one position, `[width]`.
-    ///
-    /// # Panics
-    /// If the position is not kept.
-    pub fn read(&self, position: usize, entry: &mut [f32]) {
-        let (len, at) = (self.entry_bytes(), position - self.dropped);
-        self.format.decode(&self.pages[at / PAGE][at % PAGE * len..][..len], entry);
-    }
-
-    /// Releases pages that no later token needs. Must not be called within a forward pass, which
-    /// may have to be rolled back.
-    pub(crate) fn drop_old(&mut self) {
-        let Some(needed) = self.needed else { return };
-        let pages = self.kept().saturating_sub(needed + KEPT_FOR_CONV) / PAGE;
-        self.pages.drain(..pages);
-        self.dropped += pages * PAGE;
-    }
-
-    fn can_go_on_from(&self, len: usize) -> bool {
-        self.dropped == 0 || len >= self.dropped + self.needed.unwrap_or(0)
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.dropped = self.dropped.min(len);
-        let kept = len - self.dropped;
-        self.pages.truncate(kept.div_ceil(PAGE));
-        let len = kept * self.entry_bytes();
-        let before = self.pages.len().saturating_sub(1) * self.page_bytes();
-        if let Some(last) = self.pages.last_mut() {
-            last.truncate(len - before);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn layer(needed: Option<usize>) -> LayerCache {
-        let format = EntryFormat::F16;
-        LayerCache { width: 8, format, needed, dropped: 0, pages: Vec::new() }
-    }
-
-    fn push(cache: &mut LayerCache, positions: std::ops::Range<usize>) {
-        positions.for_each(|position| cache.push(&[position as f32; 8]));
-    }
-
-    fn first_number(cache: &LayerCache, position: usize) -> usize {
-        let mut entry = [0.0; 8];
-        cache.read(position, &mut entry);
-        entry[0] as usize
-    }
-
-    #[test]
-    fn it_grows_by_pages_that_stay_where_they_are() {
-        let mut cache = layer(None);
-        push(&mut cache, 0..1);
-        let first = cache.pages[0].as_ptr();
-        for position in 1..10 * PAGE {
-            push(&mut cache, position..position + 1);
-            assert_eq!(cache.capacity(), cache.len().div_ceil(PAGE) * PAGE * 16);
-        }
-        assert_eq!(cache.pages[0].as_ptr(), first);
-        assert!((0..cache.len()).all(|position| first_number(&cache, position) == position));
-    }
-
-    #[test]
-    fn it_is_cut_anywhere_and_goes_on() {
-        for len in [0, 1, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE] {
-            let mut cache = layer(None);
-            push(&mut cache, 0..3 * PAGE);
-            cache.truncate(len);
-            assert_eq!((cache.len(), cache.kept_bytes()), (len, len * 16));
-            push(&mut cache, len..3 * PAGE + 5);
-            assert!((0..cache.len()).all(|position| first_number(&cache, position) == position));
-        }
-    }
-
-    #[test]
-    fn a_window_keeps_what_it_needs_and_little_more() {
-        let mut cache = layer(Some(3));
-        for position in 0..20 * PAGE {
-            cache.drop_old();
-            push(&mut cache, position..position + 1);
-            assert_eq!(cache.len(), position + 1);
-            let kept = cache.kept();
-            assert!(kept > 3 + KEPT_FOR_CONV || cache.dropped == 0, "{kept} kept at {position}");
-            assert!(kept <= 3 + KEPT_FOR_CONV + PAGE, "{kept} kept at {position}");
-            assert_eq!(first_number(&cache, position), position);
-        }
-    }
-
-    #[test]
-    fn pages_are_restored_as_they_were_and_other_lengths_are_refused() {
-        let mut cache = layer(None);
-        push(&mut cache, 0..PAGE + 7);
-        let bytes: Vec<u8> = cache.pages().concat();
-        let restore = |positions, len: usize| {
-            let (mut back, mut at) = (layer(None), 0);
-            let read = |page: &mut [u8]| {
-                page.copy_from_slice(&bytes[at..at + page.len()]);
-                at += page.len();
-                Ok::<_, ()>(())
-            };
-            back.restore(positions, len, read).unwrap().then_some(back)
-        };
-        let mut back = restore(PAGE + 7, bytes.len()).unwrap();
-        assert_eq!(back.pages, cache.pages);
-        push(&mut back, PAGE + 7..2 * PAGE);
-        assert_eq!(first_number(&back, 2 * PAGE - 1), 2 * PAGE - 1);
-        assert!(restore(PAGE + 8, bytes.len()).is_none());
-        assert!(restore(PAGE + 6, bytes.len()).is_none());
-        assert!(restore(PAGE + 7, bytes.len() - 1).is_none());
     }
 }

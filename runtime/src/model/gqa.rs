@@ -8,7 +8,7 @@ use super::rope::{Rope, Rotation};
 use crate::checkpoint::config::{Config, GroupedConfig, LayerType, OutputGate, QkNorm};
 use crate::kernels::Activations;
 use crate::kernels::attention::{CausalAttention, EntryLayout, attend_all};
-use crate::kernels::vector::{rms_norm, softplus};
+use crate::kernels::vector::{Sigmoid, rms_norm, softplus};
 
 /// The attention of one layer.
 #[derive(Clone, Debug)]
@@ -33,8 +33,9 @@ pub struct Gqa {
     pub qk_norm: Option<[Vec<f32>; 2]>,
     /// Attention sinks, `[heads]`.
     pub sinks: Option<Vec<f32>>,
-    /// Gate on the output, `[heads * width, hidden_size]`.
-    pub gate: Option<(OutputGate, Linear)>,
+    /// Projection of the gate on the output, `[heads * width, hidden_size]`, if it is one by
+    /// itself.
+    pub gate: Option<Linear>,
 }
 
 impl Gqa {
@@ -51,6 +52,7 @@ impl Gqa {
         let (tokens, heads, head_dim) = (x.tokens(), self.heads, self.shape.head_dim);
         let [mut queries, mut keys, mut values] =
             Linear::forward_all([&self.query, &self.key, &self.value], ctx, x);
+        let gate = self.gate(ctx, x, &mut queries);
         if let Some([query_norm, key_norm]) = &self.qk_norm {
             queries = rms_norm(ctx.tier, &queries, query_norm, config.rms_norm_eps);
             keys = rms_norm(ctx.tier, &keys, key_norm, config.rms_norm_eps);
@@ -90,12 +92,9 @@ impl Gqa {
         let sequences: Vec<_> = sequences.collect();
         let mut out = vec![0.0; tokens * heads * head_dim];
         attend_all(ctx.tier, ctx.pool, &sequences, &mut out);
-        if let Some((gate, projection)) = &self.gate {
-            let mut factors = projection.forward(ctx, x);
-            factors.iter_mut().for_each(|x| *x = softplus(*x));
-            let factors = factors.iter();
-            for (out, factor) in out.chunks_exact_mut(head_dim / gate.width(head_dim)).zip(factors)
-            {
+        if let Some(factors) = gate {
+            let per_factor = out.len() / factors.len().max(1);
+            for (out, factor) in out.chunks_exact_mut(per_factor.max(1)).zip(factors) {
                 out.iter_mut().for_each(|x| *x *= factor);
             }
         }
@@ -103,6 +102,36 @@ impl Gqa {
         let out = Activations::new(ctx.tier, &out, heads * head_dim);
         self.output.forward(ctx, &out)
     }
+}
+
+impl Gqa {
+    /// Factors of the output gate for `x`, one per head or element. A gate that the query
+    /// projection computes is taken out of `queries`.
+    fn gate(&self, ctx: &Compute, x: &Activations, queries: &mut Vec<f32>) -> Option<Vec<f32>> {
+        let mut factors = match (self.shape.output_gate?, &self.gate) {
+            (OutputGate::SigmoidInQuery, _) => {
+                let (mut only, mut gate) = (Vec::new(), Vec::new());
+                for head in queries.chunks_exact(2 * self.shape.head_dim) {
+                    let (query, of_head) = head.split_at(self.shape.head_dim);
+                    only.extend_from_slice(query);
+                    gate.extend_from_slice(of_head);
+                }
+                *queries = only;
+                sigmoids(ctx, &mut gate);
+                return Some(gate);
+            }
+            (_, Some(projection)) => projection.forward(ctx, x),
+            (_, None) => return None,
+        };
+        factors.iter_mut().for_each(|x| *x = softplus(*x));
+        Some(factors)
+    }
+}
+
+/// Sigmoids, in place; NaN for an infinity, whose sigmoid would be a number.
+pub(super) fn sigmoids(ctx: &Compute, x: &mut [f32]) {
+    x.iter_mut().filter(|x| !x.is_finite()).for_each(|x| *x = f32::NAN);
+    ctx.tier.run(Sigmoid(x));
 }
 
 impl GroupedConfig {

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use super::delta_net::{BetaAlpha, GatedDeltaNet};
 use super::gqa::Gqa;
 use super::layer::Layer;
 use super::linear::Linear;
@@ -12,7 +13,10 @@ use super::moe::{ExpertBiases, FeedForward, Mlp, Moe, Shared};
 use super::router::Router;
 use super::short_conv::ShortConv;
 use crate::blocks::Matrix;
-use crate::checkpoint::config::{AttentionConfig, GroupedConfig, LayerType, MlaConfig, QkNorm};
+use crate::checkpoint::config::{
+    AttentionConfig, GatedDeltaConfig, GroupedConfig, LayerType, MlaConfig, OutputGate, QkNorm,
+    Recurrence,
+};
 use crate::checkpoint::{LayerId, TensorSpec, Weights, WeightsError};
 
 pub(super) struct Loader<'a> {
@@ -119,6 +123,12 @@ impl InLayer<'_> {
 
     fn mixer(&self) -> Result<Mixer, WeightsError> {
         let config = self.loader.weights.config();
+        if config.layer_type(self.layer) == LayerType::Recurrent
+            && let Some(recurrence) = &config.recurrence
+        {
+            let Recurrence::GatedDelta(shape) = recurrence;
+            return Ok(Mixer::GatedDeltaNet(Box::new(self.gated_delta_net(shape)?)));
+        }
         match (&config.attention, config.layer_type(self.layer)) {
             (AttentionConfig::Mla(shape), _) => self.mla(shape).map(Mixer::Mla),
             (AttentionConfig::Grouped(_), LayerType::Conv) => {
@@ -161,8 +171,8 @@ impl InLayer<'_> {
             }
         };
         let gate = match shape.output_gate {
-            None => None,
-            Some(gate) => Some((gate, self.linear("attn_gate")?)),
+            None | Some(OutputGate::SigmoidInQuery) => None,
+            Some(_) => Some(self.linear("attn_gate")?),
         };
         Ok(Gqa {
             shape: shape.clone(),
@@ -180,13 +190,36 @@ impl InLayer<'_> {
     }
 
     fn short_conv(&self) -> Result<ShortConv, WeightsError> {
-        let kernel = self.matrix("shortconv.conv.weight")?;
-        let (weights, taps) = (kernel.decode(), kernel.cols());
-        let tap = |j: usize| weights.iter().skip(j).step_by(taps).copied().collect();
         Ok(ShortConv {
             input: self.linear("shortconv.in_proj")?,
-            taps: (0..taps).map(tap).collect(),
+            taps: self.taps("shortconv.conv.weight")?,
             output: self.linear("shortconv.out_proj")?,
+        })
+    }
+
+    /// Factors of a convolution by position in its window, from one row per channel.
+    fn taps(&self, name: &str) -> Result<Vec<Vec<f32>>, WeightsError> {
+        let kernel = self.matrix(name)?;
+        let (weights, taps) = (kernel.decode(), kernel.cols());
+        let tap = |j: usize| weights.iter().skip(j).step_by(taps).copied().collect();
+        Ok((0..taps).map(tap).collect())
+    }
+
+    fn gated_delta_net(&self, shape: &GatedDeltaConfig) -> Result<GatedDeltaNet, WeightsError> {
+        let joined = format!("blk.{}.ssm_ba.weight", self.layer);
+        Ok(GatedDeltaNet {
+            shape: shape.clone(),
+            qkv: self.linear("attn_qkv")?,
+            gate: self.linear("attn_gate")?,
+            beta_alpha: match self.loader.specs.contains_key(&joined) {
+                true => BetaAlpha::Joined(self.linear("ssm_ba")?),
+                false => BetaAlpha::Separate(self.linear("ssm_beta")?, self.linear("ssm_alpha")?),
+            },
+            taps: self.taps("ssm_conv1d.weight")?,
+            a: self.vector("ssm_a")?,
+            dt_bias: self.vector("ssm_dt.bias")?,
+            norm: self.vector("ssm_norm.weight")?,
+            output: self.linear("ssm_out")?,
         })
     }
 

@@ -1,6 +1,7 @@
-//! Token mixing: attention or short convolution.
+//! Token mixing: attention, short convolution or a recurrent state.
 
 use super::Compute;
+use super::delta_net::GatedDeltaNet;
 use super::gqa::Gqa;
 use super::mla::Mla;
 use super::part::Part;
@@ -18,6 +19,8 @@ pub enum Mixer {
     Gqa(Gqa),
     /// A short convolution.
     ShortConv(ShortConv),
+    /// Gated DeltaNet.
+    GatedDeltaNet(Box<GatedDeltaNet>),
 }
 
 impl Mixer {
@@ -35,6 +38,7 @@ impl Mixer {
             Self::Mla(mla) => mla.forward(ctx, config, rope, x, parts),
             Self::Gqa(gqa) => gqa.forward(ctx, config, rope, x, parts),
             Self::ShortConv(conv) => conv.forward(ctx, x, parts),
+            Self::GatedDeltaNet(net) => net.forward(ctx, config, x, parts),
         }
     }
 }

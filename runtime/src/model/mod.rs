@@ -1,7 +1,8 @@
 //! The network, in the order and with the names of the DeepSeek-V2 and V3 papers.
 //!
-//! The forward pass is in [`transformer`], over a [`step`] of chunks of several sequences: layers of a [`mixer`] ([`mla`], [`gqa`] or
-//! [`short_conv`]) and a feed-forward ([`moe`], whose [`router`] chooses the experts).
+//! The forward pass is in [`transformer`], over a [`step`] of chunks of several sequences: layers of
+//! a [`mixer`] ([`mla`], [`gqa`], [`short_conv`] or [`delta_net`]) and a feed-forward ([`moe`], whose
+//! [`router`] chooses the experts).
 //! [`layerwise`] has one layer at a time in memory. A [`cache`] holds the state of one sequence, a
 //! [`store`] hands out routed experts: [`Resident`] from mapped weights, [`crate::experts`] from
 //! flash.
@@ -12,6 +13,7 @@
 mod batch;
 pub mod cache;
 mod compute;
+pub mod delta_net;
 mod error;
 pub mod gqa;
 mod layer;

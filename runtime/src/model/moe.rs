@@ -3,13 +3,14 @@
 
 use super::Compute;
 use super::batch::{Batch, Ffn, FfnWeights};
+use super::gqa::sigmoids;
 use super::linear::Linear;
 use super::router::Router;
 use super::store::{ExpertStore, Purpose, Visit};
 use crate::blocks::Matrix;
 use crate::checkpoint::config::{Activation, Config};
 use crate::checkpoint::{Expert, ExpertId, LayerId, WeightsError};
-use crate::kernels::vector::{AddScaled, Sigmoid};
+use crate::kernels::vector::AddScaled;
 use crate::kernels::{Activations, matmul};
 
 /// Slots whose experts are computed in one batch: enough for all threads, few enough for the
@@ -98,9 +99,7 @@ impl Shared {
         let Some(gate) = &self.gate else { return };
         let mut factors = vec![0.0; x.tokens()];
         matmul(ctx.tier, ctx.pool, gate, x, &mut factors);
-        // The sigmoid of an infinity would be a number.
-        factors.iter_mut().filter(|x| !x.is_finite()).for_each(|x| *x = f32::NAN);
-        ctx.tier.run(Sigmoid(&mut factors));
+        sigmoids(ctx, &mut factors);
         for (out, factor) in out.chunks_exact_mut(x.width).zip(factors) {
             out.iter_mut().for_each(|y| *y *= factor);
         }

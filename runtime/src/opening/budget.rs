@@ -4,11 +4,11 @@
 use std::fmt;
 
 use super::memory_info::MemoryInfo;
-use crate::checkpoint::config::AttentionConfig;
+use crate::checkpoint::config::{AttentionConfig, Recurrence};
 use crate::checkpoint::{Config, GgufWeights, Weights, WeightsError};
 use crate::experts::ExpertIndex;
 use crate::host::Host;
-use crate::model::cache::{CacheType, entry_bytes, kept_positions};
+use crate::model::cache::{CacheType, layer_bytes};
 use crate::model::moe::SLOTS_AT_ONCE;
 
 /// Percentage of the available memory that `auto` takes; other programs need room to grow.
@@ -233,10 +233,8 @@ fn dense_bytes(weights: &GgufWeights) -> u64 {
 
 /// Bytes of the KV cache of a sequence of `context` tokens.
 fn cache_bytes(config: &Config, context: usize, workload: &Workload) -> u64 {
-    let layer = |layer| {
-        let positions = kept_positions(config, layer, context, workload.prefill_chunk.max(1));
-        (positions as u64).saturating_mul(entry_bytes(config, layer, workload.cache) as u64)
-    };
+    let layer =
+        |layer| layer_bytes(config, layer, workload.cache, context, workload.prefill_chunk.max(1));
     (0..config.num_hidden_layers).map(layer).fold(0, u64::saturating_add)
 }
 
@@ -251,11 +249,19 @@ fn scratch_bytes(config: &Config, tokens: usize) -> u64 {
             mla.num_attention_heads * head + mla.q_lora_rank.unwrap_or(0) * 3
         }
         AttentionConfig::Grouped(gqa) => {
-            let heads = 4 * gqa.num_attention_heads + 5 * gqa.num_key_value_heads;
+            // A gate on the output is as wide as it, or computed along with the queries.
+            let per_head = if gqa.output_gate.is_some() { 8 } else { 4 };
+            let heads = per_head * gqa.num_attention_heads + 5 * gqa.num_key_value_heads;
             let conv = if gqa.conv_l_cache > 0 { 6 * config.hidden_size } else { 0 };
             conv.max(heads * gqa.head_dim)
         }
     };
+    // Inputs of the convolution twice as rows, its outputs together and apart.
+    let recurrent = match &config.recurrence {
+        None => 0,
+        Some(Recurrence::GatedDelta(delta)) => 5 * delta.conv_dim() + 6 * delta.value_dim(),
+    };
+    let attention = attention.max(recurrent);
     let moe = &config.moe;
     let widest = moe.shared_expert_intermediate_size.max(config.intermediate_size);
     let routed = (moe.num_experts_per_tok + 2) * config.hidden_size + moe.n_routed_experts;

@@ -135,8 +135,10 @@ impl Session {
         out.write_all(note)?;
         for layer in 0..layers {
             let layer = self.cache.layer(layer);
-            out.write_all(&(layer.kept_bytes() as u64).to_le_bytes())?;
-            layer.pages().iter().try_for_each(|page| out.write_all(page))?;
+            let pieces = layer.pieces();
+            let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+            out.write_all(&(len as u64).to_le_bytes())?;
+            pieces.iter().try_for_each(|piece| out.write_all(piece))?;
         }
         let checksum = out.hasher.finalize().to_le_bytes();
         let mut file = out.inner;

@@ -13,7 +13,8 @@ static CLASSES: LazyLock<Json> = LazyLock::new(|| {
 });
 
 /// Model types that use the configuration class of another.
-const SAME: [(&str, &str); 1] = [("kimi_k2", "deepseek_v3")];
+const SAME: [(&str, &str); 3] =
+    [("kimi_k2", "deepseek_v3"), ("qwen3_5", "qwen3_5_text"), ("qwen3_5_moe", "qwen3_5_moe_text")];
 
 /// Key names in checkpoints that are older than transformers' support for their family.
 const OLDER: [(&str, &str, &str); 2] =

@@ -2,7 +2,8 @@
 //! of which half of each head is rotated.
 
 use super::grouped::{
-    ATTENTION_BIAS, Experts, Grouped, LLAMA_NAMES, Names, PLAIN, SIGMOID_EXPERTS, SharedExperts,
+    ATTENTION_BIAS, Experts, Grouped, LLAMA_NAMES, Mtp, Names, PLAIN, SIGMOID_EXPERTS,
+    SharedExperts,
 };
 use crate::checkpoint::config::QkNorm;
 
@@ -18,7 +19,7 @@ pub static GLM4_MOE: Grouped = Grouped {
     qkv_bias: ATTENTION_BIAS,
     qk_norm: QkNorm::PerHeadIfStored,
     partial_rotary: true,
-    mtp: true,
+    mtp: Mtp::Layers,
     names: Names {
         gguf_ffn_norm: "post_attention_norm",
         correction: "mlp.gate.e_score_correction_bias",

@@ -3,12 +3,13 @@
 
 use serde_json::Value as Json;
 
+use super::gated_delta::{self, DeltaLayout};
 use super::grouped_config::check;
 use super::keys;
 use super::keys::{ConfigReader, MetadataReader, limits};
 use super::{ConfigError, Family, grouped_tensors};
 use crate::checkpoint::config::{
-    Activation, AttentionConfig, Bias, Config, LayerType, QkNorm, Scoring, TopkMethod,
+    Activation, AttentionConfig, Bias, Config, LayerType, QkNorm, Recurrence, Scoring, TopkMethod,
 };
 use crate::checkpoint::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
 use crate::gguf::Metadata;
@@ -39,8 +40,8 @@ pub struct Grouped {
     pub qk_norm: QkNorm,
     /// Whether heads have sinks.
     pub sinks: bool,
-    /// Whether attention has an output gate, whose form `gating` states.
-    pub output_gate: bool,
+    /// Gate on the output of attention.
+    pub output_gate: Gate,
     /// Which elements of a head are rotated together.
     pub pairs: Pairs,
     /// Whether a part of each head may be left unrotated.
@@ -52,8 +53,12 @@ pub struct Grouped {
     pub sliding_period: Option<SlidingPeriod>,
     /// Every such layer is not rotated, unless `no_rope_layers` lists them.
     pub no_rope_interval: Option<usize>,
-    /// Whether checkpoints and files may have multi-token-prediction layers.
-    pub mtp: bool,
+    /// Form of the Gated DeltaNet layers, if the family has any.
+    pub delta: Option<DeltaLayout>,
+    /// Whether checkpoints store the weights of norms minus one.
+    pub zero_centred: bool,
+    /// Where checkpoints have multi-token-prediction layers.
+    pub mtp: Mtp,
     /// Whether the bounds of YaRN's ramp are rounded to whole dimensions, unless GGUF states it.
     pub truncated_yarn: bool,
     /// Token mixer by layer, if neither `config.json` nor GGUF states it; `None` if all layers have
@@ -63,6 +68,28 @@ pub struct Grouped {
     pub activation: Activation,
     /// Tensor names in checkpoints.
     pub names: Names,
+}
+
+/// Gate on the output of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// No gate.
+    None,
+    /// A softplus, for each head or element as `gating` states.
+    Softplus,
+    /// A sigmoid for each element, computed by the query projection.
+    SigmoidInQuery,
+}
+
+/// Where checkpoints have multi-token-prediction layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mtp {
+    /// There are none.
+    None,
+    /// After the last layer, as in DeepSeek-V3.
+    Layers,
+    /// Below `mtp.`.
+    Module,
 }
 
 /// Which elements of a head are rotated together.
@@ -228,13 +255,15 @@ pub const PLAIN: Grouped = Grouped {
     clip_qkv: None,
     qk_norm: QkNorm::None,
     sinks: false,
-    output_gate: false,
+    output_gate: Gate::None,
     pairs: Pairs::Halves,
     partial_rotary: false,
     sliding_rope: false,
     sliding_period: None,
     no_rope_interval: None,
-    mtp: false,
+    delta: None,
+    zero_centred: false,
+    mtp: Mtp::None,
     truncated_yarn: true,
     layer_type: None,
     activation: Activation::SwiGlu,
@@ -284,7 +313,12 @@ impl Family for Grouped {
         let num_hidden_layers = r.size("num_hidden_layers", [1, limits::LAYERS])?;
         let max_position_embeddings =
             r.size_or("max_position_embeddings", 4096, [1, limits::CONTEXT])?;
-        let intermediate_size = r.size("intermediate_size", width)?;
+        r.expect_bool("attn_output_gate", true)?;
+        // A family of which all layers have experts may leave out the width of the others.
+        let intermediate_size = match r.get("intermediate_size") {
+            None if self.moe.is_some() => r.size("moe_intermediate_size", width)?,
+            _ => r.size("intermediate_size", width)?,
+        };
         let rms_norm_eps = match r.number("norm_eps")? {
             Some(eps) => eps,
             None => r.number("rms_norm_eps")?.unwrap_or(1e-6),
@@ -303,6 +337,10 @@ impl Family for Grouped {
             bos_token_id: r.tokens("bos_token_id")?.first().copied(),
             eos_token_ids: r.tokens("eos_token_id")?,
             attention: AttentionConfig::Grouped(attention),
+            recurrence: match self.delta {
+                Some(delta) => Some(Recurrence::GatedDelta(delta.config_from_hf(&r)?)),
+                None => None,
+            },
             rope,
             sliding_rope,
             intermediate_size,
@@ -310,8 +348,9 @@ impl Family for Grouped {
             activation: self.activation_from_hf(&r)?,
             moe: self.moe_from_hf(&r, intermediate_size)?,
             num_nextn_predict_layers: match self.mtp {
-                true => r.size_or("num_nextn_predict_layers", 0, [0, 16])?,
-                false => 0,
+                Mtp::Layers => r.size_or("num_nextn_predict_layers", 0, [0, 16])?,
+                Mtp::Module => r.size_or("mtp_num_hidden_layers", 1, [0, 16])?,
+                Mtp::None => 0,
             },
         };
         self.check_rotation(&config)?;
@@ -323,11 +362,14 @@ impl Family for Grouped {
         let width = [1, limits::WIDTH];
         let hidden_size = k.size("embedding_length", width)?;
         k.refuse_foreign()?;
-        let intermediate_size = k.size("feed_forward_length", width)?;
+        let intermediate_size = match k.metadata.get(&k.key("feed_forward_length")) {
+            None if self.moe.is_some() => k.size("expert_feed_forward_length", width)?,
+            _ => k.size("feed_forward_length", width)?,
+        };
         let tied = metadata.bool("vaquita.tie_word_embeddings")?.unwrap_or(false);
         let nextn = match self.mtp {
-            true => k.size_or("nextn_predict_layers", 0, [0, 16])?,
-            false => 0,
+            Mtp::None => 0,
+            Mtp::Layers | Mtp::Module => k.size_or("nextn_predict_layers", 0, [0, 16])?,
         };
         let num_hidden_layers = k.size("block_count", [1 + nextn, limits::LAYERS])? - nextn;
         let attention = self.attention_from_gguf(&k, hidden_size, num_hidden_layers)?;
@@ -348,6 +390,10 @@ impl Family for Grouped {
             },
             rope,
             attention: AttentionConfig::Grouped(attention),
+            recurrence: match self.delta {
+                Some(delta) => Some(Recurrence::GatedDelta(delta.config_from_gguf(&k)?)),
+                None => None,
+            },
             intermediate_size,
             mlp_bias: self.mlp_bias.in_gguf(None),
             activation: self.activation_from_gguf(&k)?,
@@ -414,6 +460,14 @@ impl Family for Grouped {
         let types = gqa.layer_types.iter().map(|ty| ty.name().to_string());
         metadata.insert("vaquita.layer_types", types.collect::<Vec<String>>());
         self.write_switches(gqa, metadata);
+        if let Some(Recurrence::GatedDelta(delta)) = &config.recurrence {
+            gated_delta::write_metadata(self.architecture, delta, metadata);
+            self.write_interval(&gqa.layer_types, metadata);
+            if delta.tiled {
+                // Of Qwen3.5's multimodal embedding; the positions of a text are the same in all.
+                metadata.insert(key("rope.dimension_sections"), vec![11i32, 11, 10, 0]);
+            }
+        }
         match gqa.qkv_bias {
             Bias::IfStored => {}
             bias => metadata.insert("vaquita.attention.qkv_bias", bias == Bias::Required),
@@ -431,6 +485,13 @@ impl Family for Grouped {
 
     fn tensors(&self, config: &Config) -> Vec<TensorSpec> {
         grouped_tensors::tensors(self, config)
+    }
+
+    fn layer_prefix(&self, config: &Config, layer: usize) -> String {
+        match layer.checked_sub(config.num_hidden_layers) {
+            Some(layer) if self.mtp == Mtp::Module => format!("mtp.layers.{layer}."),
+            _ => format!("model.layers.{layer}."),
+        }
     }
 
     fn expert(&self, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec {

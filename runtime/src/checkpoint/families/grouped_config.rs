@@ -4,7 +4,8 @@
 use serde_json::Value as Json;
 
 use super::ConfigError;
-use super::grouped::{BiasKey, Grouped, Pairs, SharedExperts, SlidingPeriod, Window};
+use super::gated_delta;
+use super::grouped::{BiasKey, Gate, Grouped, Pairs, SharedExperts, SlidingPeriod, Window};
 use super::keys;
 use super::keys::{ConfigReader, MetadataReader, limits};
 use crate::checkpoint::config::{
@@ -86,8 +87,10 @@ impl Grouped {
     }
 
     fn output_gate_from_hf(&self, r: &ConfigReader) -> Result<Option<OutputGate>, ConfigError> {
-        if !self.output_gate {
-            return Ok(None);
+        match self.output_gate {
+            Gate::None => return Ok(None),
+            Gate::SigmoidInQuery => return Ok(Some(OutputGate::SigmoidInQuery)),
+            Gate::Softplus => {}
         }
         match r.get("gating") {
             None | Some(Json::Bool(true)) => Ok(Some(OutputGate::SoftplusPerHead)),
@@ -140,6 +143,10 @@ impl Grouped {
                 false => LayerType::Conv,
             };
             return Ok((0..layers).map(ty).collect());
+        }
+        if self.delta.is_some() {
+            let interval = gated_delta::interval_from_hf(r)?;
+            return Ok((0..layers).map(|i| gated_delta::layer_type(i, interval)).collect());
         }
         let max = r.size_or("max_window_layers", layers, [0, limits::LAYERS])?;
         let slides = |layer: usize| match self.window.filter(|_| window > 0) {
@@ -199,7 +206,9 @@ impl Grouped {
         let layer_types = match k.metadata.strings("vaquita.layer_types")? {
             Some(names) => names.iter().map(|n| layer_type(n)).collect::<Result<_, _>>()?,
             None => {
+                let interval = gated_delta::interval_from_gguf(k)?;
                 let ty = |layer| match (convolves(layer), period, self.layer_type) {
+                    _ if self.delta.is_some() => gated_delta::layer_type(layer, interval),
                     (true, ..) => LayerType::Conv,
                     (_, Some(period), _) => period.layer_type(layer),
                     (_, _, Some(pattern)) => pattern(layer),
@@ -247,9 +256,10 @@ impl Grouped {
     fn output_gate_from_gguf(&self, k: &MetadataReader) -> Result<Option<OutputGate>, ConfigError> {
         let per_element = k.metadata.bool("vaquita.attention.gate_per_element")?;
         Ok(match (self.output_gate, per_element) {
-            (false, _) => None,
-            (true, Some(true)) => Some(OutputGate::SoftplusPerElement),
-            (true, _) => Some(OutputGate::SoftplusPerHead),
+            (Gate::None, _) => None,
+            (Gate::SigmoidInQuery, _) => Some(OutputGate::SigmoidInQuery),
+            (Gate::Softplus, Some(true)) => Some(OutputGate::SoftplusPerElement),
+            (Gate::Softplus, _) => Some(OutputGate::SoftplusPerHead),
         })
     }
 
@@ -269,13 +279,24 @@ impl Grouped {
         })
     }
 
+    /// Writes the interval of layers with attention, if there is one.
+    pub(super) fn write_interval(&self, types: &[LayerType], metadata: &mut Metadata) {
+        let fits = |interval: &usize| {
+            types.iter().enumerate().all(|(i, ty)| gated_delta::layer_type(i, *interval) == *ty)
+        };
+        if let Some(interval) = (1..=types.len()).find(fits) {
+            let key = format!("{}.full_attention_interval", self.architecture);
+            metadata.insert(key, interval as u32);
+        }
+    }
+
     /// Writes what llama.cpp has no key for.
     pub(super) fn write_switches(&self, gqa: &GroupedConfig, metadata: &mut Metadata) {
         if !gqa.rotates.is_empty() {
             let listed: Vec<u32> = gqa.rotates.iter().map(|rotates| u32::from(*rotates)).collect();
             metadata.insert("vaquita.rope.layers", listed);
         }
-        if let Some(gate) = gqa.output_gate {
+        if let Some(gate) = gqa.output_gate.filter(|_| self.output_gate == Gate::Softplus) {
             let per_element = gate == OutputGate::SoftplusPerElement;
             metadata.insert("vaquita.attention.gate_per_element", per_element);
         }
@@ -480,6 +501,10 @@ pub fn check(config: Config) -> Result<Config, ConfigError> {
                 return Err(ConfigError::value("num_attention_heads", 0, "at least 1"));
             }
             keys::multiple("num_attention_heads", *heads, gqa.num_key_value_heads)?;
+        }
+        if gqa.has(LayerType::Recurrent) && config.recurrence.is_none() {
+            let allowed = "full_attention, sliding_attention, conv";
+            return Err(ConfigError::value("layer_types", LayerType::Recurrent.name(), allowed));
         }
         if gqa.layer_types.len() != config.num_hidden_layers {
             let (found, allowed) = (gqa.layer_types.len(), config.num_hidden_layers);

@@ -1,13 +1,14 @@
 //! Tensors of families with grouped-query attention, from their descriptions.
 
-use super::grouped::{Grouped, Pairs};
-use super::mtp;
+use super::grouped::{Grouped, Mtp, Pairs};
+use super::{Family, mtp};
 use crate::checkpoint::config::{
-    AttentionConfig, Bias, Config, GroupedConfig, LayerType, QkNorm, RopeScaling,
+    AttentionConfig, Bias, Config, GroupedConfig, LayerType, OutputGate, QkNorm, Recurrence,
+    RopeScaling,
 };
 use crate::checkpoint::config::{MoeConfig, TopkMethod};
 use crate::checkpoint::spec::{
-    ExpertId, ExpertSpec, HfExpert, HfTensor, LayerId, Role, TensorSpec,
+    ExpertId, ExpertSpec, Function, HfExpert, HfTensor, LayerId, Role, TensorSpec,
 };
 
 /// All tensors except routed experts, in file order.
@@ -23,12 +24,15 @@ pub fn tensors(family: &Grouped, config: &Config) -> Vec<TensorSpec> {
     for layer in 0..config.num_layers_stored() {
         Layer { family, config, gqa, layer, specs: &mut specs }.tensors();
         if layer >= config.num_hidden_layers {
-            specs.extend(mtp::tensors(config, layer));
+            specs.extend(match family.mtp {
+                Mtp::Module => mtp::module_tensors(config, layer),
+                _ => mtp::tensors(config, layer),
+            });
         }
     }
     let norm = format!("{}.weight", names.gguf_output_norm);
-    let from = whole(&format!("model.{}.weight", names.output_norm));
-    specs.push(spec(&norm, [1, hidden], Role::Vector, from));
+    let from = format!("model.{}.weight", names.output_norm);
+    specs.push(spec(&norm, [1, hidden], Role::Vector, family.norm(from)));
     if !config.tie_word_embeddings {
         specs.push(spec("output.weight", [vocab, hidden], Role::Output, whole("lm_head.weight")));
     }
@@ -51,6 +55,16 @@ fn rope_factors(config: &Config) -> TensorSpec {
     TensorSpec { optional: true, ..spec("rope_freqs.weight", shape, Role::Vector, hf) }
 }
 
+impl Grouped {
+    /// A norm in a checkpoint.
+    fn norm(&self, name: String) -> HfTensor {
+        match self.zero_centred {
+            true => HfTensor::Applied(name, Function::PlusOne, Vec::new()),
+            false => HfTensor::Whole(name),
+        }
+    }
+}
+
 struct Layer<'a> {
     family: &'a Grouped,
     config: &'a Config,
@@ -61,7 +75,7 @@ struct Layer<'a> {
 
 impl Layer<'_> {
     fn hf(&self, name: &str) -> String {
-        format!("model.layers.{}.{name}", self.layer)
+        self.family.layer_prefix(self.config, self.layer) + name
     }
 
     /// Adds a tensor by its names in GGUF and in the checkpoint, both below the layer.
@@ -84,21 +98,36 @@ impl Layer<'_> {
     }
 
     fn tensors(&mut self) {
-        let (names, hidden) = (&self.family.names, self.config.hidden_size);
-        let norm = format!("{}.weight", names.mixer_norm);
-        self.add("attn_norm.weight", [1, hidden], Role::Vector, &norm);
+        let names = &self.family.names;
+        self.norm("attn_norm.weight", names.mixer_norm);
         match self.config.layer_type(self.layer) {
             LayerType::Conv => self.short_conv(),
+            LayerType::Recurrent => self.recurrence(),
             LayerType::Full | LayerType::Sliding => self.attention(),
         }
-        let (name, norm) = (names.gguf_ffn_norm, names.ffn_norm);
-        let (name, norm) = (format!("{name}.weight"), format!("{norm}.weight"));
-        self.add(&name, [1, hidden], Role::Vector, &norm);
+        self.norm(&format!("{}.weight", names.gguf_ffn_norm), names.ffn_norm);
         if self.config.is_moe(self.layer) {
             self.moe();
         } else {
             self.mlp("", self.config.intermediate_size, Role::DenseFfn, names.mlp);
         }
+    }
+
+    /// Adds a norm of the residual stream.
+    fn norm(&mut self, name: &str, from: &str) {
+        let hf = self.family.norm(self.hf(&format!("{from}.weight")));
+        self.push(name, [1, self.config.hidden_size], Role::Vector, hf);
+    }
+
+    fn recurrence(&mut self) {
+        let (Some(layout), Some(recurrence)) = (self.family.delta, &self.config.recurrence) else {
+            return;
+        };
+        let Recurrence::GatedDelta(delta) = recurrence;
+        layout.tensors(delta, self.config.hidden_size, |name, shape, role, hf, from| {
+            let hf = hf(&self.hf(from));
+            self.push(name, shape, role, hf);
+        });
     }
 
     fn attention(&mut self) {
@@ -112,6 +141,9 @@ impl Layer<'_> {
                 true => HfTensor::Paired(name, head_dim),
                 false => HfTensor::Whole(name),
             };
+            // The gate that queries carry along.
+            let gated = name == "q" && self.gqa.output_gate == Some(OutputGate::SigmoidInQuery);
+            let rows = if gated { 2 * rows } else { rows };
             let hf = stored(self.hf(&format!("self_attn.{name}_proj.weight")));
             self.push(&format!("attn_{name}.weight"), [rows, hidden], Role::Attention, hf);
             let hf = stored(self.hf(&format!("self_attn.{name}_proj.bias")));
@@ -123,12 +155,13 @@ impl Layer<'_> {
             let optional = self.gqa.qk_norm == QkNorm::PerHeadIfStored;
             for (name, width, from) in [("q", query, q_norm), ("k", key, &k_norm)] {
                 let name = format!("blk.{}.attn_{name}_norm.weight", self.layer);
-                let hf = HfTensor::Whole(self.hf(&format!("self_attn.{from}.weight")));
+                let hf = self.family.norm(self.hf(&format!("self_attn.{from}.weight")));
                 let spec = spec(&name, [1, width], Role::Vector, hf);
                 self.specs.push(TensorSpec { optional, ..spec });
             }
         }
-        if let Some(gate) = self.gqa.output_gate {
+        let by_itself = |gate: &OutputGate| *gate != OutputGate::SigmoidInQuery;
+        if let Some(gate) = self.gqa.output_gate.filter(by_itself) {
             let shape = [heads * gate.width(head_dim), hidden];
             self.add("attn_gate.weight", shape, Role::Attention, "self_attn.g_proj.weight");
         }
@@ -206,7 +239,7 @@ impl Layer<'_> {
 /// A routed expert.
 pub fn expert(family: &Grouped, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec {
     let names = &family.names;
-    let prefix = format!("model.layers.{}.{}", layer.0, names.experts);
+    let prefix = family.layer_prefix(config, layer.0) + names.experts;
     let hf = match &family.moe {
         Some(experts) if experts.stacked => HfExpert::Stacked(prefix),
         _ => {

@@ -47,6 +47,8 @@ pub mod limits {
     pub const HEADS: usize = 4096;
     /// Experts per layer.
     pub const EXPERTS: usize = 65536;
+    /// Numbers of a recurrent state.
+    pub const STATE: usize = 1 << 28;
     /// Tokens in a vocabulary.
     pub const VOCABULARY: usize = 1 << 24;
     /// Positions.

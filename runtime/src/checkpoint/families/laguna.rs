@@ -2,8 +2,8 @@
 //! heads and a rotary embedding of their own; experts selected by sigmoid scores.
 
 use super::grouped::{
-    ATTENTION_BIAS, Experts, Grouped, LLAMA_NAMES, Names, PLAIN, SIGMOID_EXPERTS, SharedExperts,
-    SlidingPeriod,
+    ATTENTION_BIAS, Experts, Gate, Grouped, LLAMA_NAMES, Names, PLAIN, SIGMOID_EXPERTS,
+    SharedExperts, SlidingPeriod,
 };
 use crate::checkpoint::config::QkNorm;
 
@@ -19,7 +19,7 @@ pub static LAGUNA: Grouped = Grouped {
     qkv_bias: ATTENTION_BIAS,
     output_bias: ATTENTION_BIAS,
     qk_norm: QkNorm::PerHead,
-    output_gate: true,
+    output_gate: Gate::Softplus,
     partial_rotary: true,
     sliding_rope: true,
     sliding_period: Some(SlidingPeriod { layers: 4, full_first: true }),

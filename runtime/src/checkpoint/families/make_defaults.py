@@ -30,10 +30,15 @@ MODEL_TYPES = [
     "qwen2",
     "qwen2_moe",
     "qwen3",
+    "qwen3_5_moe_text",
+    "qwen3_5_text",
     "qwen3_moe",
+    "qwen3_next",
     "smollm3",
 ]
 LEFT_OUT = {
+    "base_config_key",
+    "ignore_keys_at_rope_validation",
     "attention_bias",
     "attention_dropout",
     "base_model_ep_plan",
@@ -54,6 +59,10 @@ LEFT_OUT = {
 }
 # `__post_init__` computes them: one dense layer, then sparse ones; the rotated share of a head.
 COMPUTED = {
+    **{
+        name: {"partial_rotary_factor": 0.25}
+        for name in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")
+    },
     "glm4_moe": {"partial_rotary_factor": 0.5},
     "glm4_moe_lite": {"first_k_dense_replace": 1},
     "laguna": {
@@ -86,10 +95,18 @@ def literal(node):
     return ast.literal_eval(node)
 
 
+def stated_type(node):
+    """The `model_type` that a line of a class states."""
+    if isinstance(node, ast.Assign) and node.targets[0].id == "model_type":
+        return literal(node.value)
+
+
 def defaults(models, model_type):
-    path = models / model_type / f"configuration_{model_type}.py"
+    module = model_type.removesuffix("_text")
+    path = models / module / f"configuration_{module}.py"
     tree = ast.parse(path.read_text())
-    (config,) = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    (config,) = [node for node in classes if model_type in map(stated_type, node.body)]
     found, aliases = {}, {}
     for node in config.body:
         if isinstance(node, ast.AnnAssign) and node.value is not None:

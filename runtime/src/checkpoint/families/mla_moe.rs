@@ -57,6 +57,7 @@ pub fn config_from_hf(
             qk_rope_head_dim: r.size("qk_rope_head_dim", width)?,
             v_head_dim: r.size("v_head_dim", width)?,
         }),
+        recurrence: None,
         rope: r.rope(
             max_position_embeddings,
             r.size("qk_rope_head_dim", width)?,
@@ -149,6 +150,7 @@ pub fn config_from_gguf(
             qk_rope_head_dim,
             v_head_dim: k.size(&format!("attention.value_length{suffix}"), width)?,
         }),
+        recurrence: None,
         rope: k.rope(qk_rope_head_dim, true, true)?,
         sliding_rope: None,
         intermediate_size: k.size("feed_forward_length", width)?,

@@ -10,6 +10,7 @@ mod deepseek_v2;
 mod deepseek_v3;
 mod defaults;
 mod ernie4_5_moe;
+mod gated_delta;
 mod glm4_moe;
 mod gpt_oss;
 mod grouped;
@@ -26,10 +27,11 @@ mod mtp;
 mod olmoe;
 mod qwen2;
 mod qwen3;
+mod qwen3_next;
 mod smollm3;
 
 /// All supported families.
-pub static FAMILIES: [&dyn Family; 16] = [
+pub static FAMILIES: [&dyn Family; 19] = [
     &deepseek_v2::DeepSeekV2,
     &deepseek_v3::DeepSeekV3,
     &llama::LLAMA,
@@ -38,6 +40,9 @@ pub static FAMILIES: [&dyn Family; 16] = [
     &qwen2::QWEN2_MOE,
     &qwen3::QWEN3,
     &qwen3::QWEN3_MOE,
+    &qwen3_next::QWEN3_NEXT,
+    &qwen3_next::QWEN3_5_MOE,
+    &qwen3_next::QWEN3_5,
     &olmoe::OLMOE,
     &lfm2_moe::LFM2_MOE,
     &gpt_oss::GPT_OSS,
@@ -67,6 +72,10 @@ pub trait Family: std::fmt::Debug + Sync {
     fn write_metadata(&self, config: &Config, metadata: &mut Metadata);
     /// All tensors except routed experts, in file order.
     fn tensors(&self, config: &Config) -> Vec<TensorSpec>;
+    /// Prefix of a layer's tensors in checkpoints.
+    fn layer_prefix(&self, _config: &Config, layer: usize) -> String {
+        format!("model.layers.{layer}.")
+    }
     /// A routed expert.
     fn expert(&self, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec;
 }

@@ -2,7 +2,7 @@
 //! embedding of a token with the hidden state before it.
 
 use crate::checkpoint::config::Config;
-use crate::checkpoint::spec::{HfTensor, Role, TensorSpec};
+use crate::checkpoint::spec::{Function, HfTensor, Role, TensorSpec};
 
 /// Tensors of a multi-token-prediction layer besides its block. Embedding and head are those of the
 /// main model unless a checkpoint repeats them.
@@ -22,4 +22,24 @@ pub fn tensors(config: &Config, layer: usize) -> Vec<TensorSpec> {
         spec("embed_tokens.weight", table, Role::Embedding, "embed_tokens.weight"),
         spec("shared_head_head.weight", table, Role::Output, "shared_head.head.weight"),
     ]
+}
+
+/// The same of Qwen3-Next and its successors, whose checkpoints have one module below `mtp.` with
+/// norms around zero, and no embedding or head of its own.
+pub fn module_tensors(config: &Config, layer: usize) -> Vec<TensorSpec> {
+    let renamed = |mut spec: TensorSpec| {
+        let name = spec.name.rsplit('.').nth(1).unwrap_or_default().to_string();
+        let norm = |from: &str| {
+            HfTensor::Applied(format!("mtp.{from}.weight"), Function::PlusOne, Vec::new())
+        };
+        spec.hf = match name.as_str() {
+            "eh_proj" => HfTensor::Whole("mtp.fc.weight".into()),
+            "enorm" => norm("pre_fc_norm_embedding"),
+            "hnorm" => norm("pre_fc_norm_hidden"),
+            "shared_head_norm" => norm("norm"),
+            _ => return None,
+        };
+        Some(spec)
+    };
+    tensors(config, layer).into_iter().filter_map(renamed).collect()
 }
