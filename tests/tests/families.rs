@@ -120,7 +120,7 @@ fn eight_bits_are_nearly_full_precision_in_every_family() {
             // whose heads are their embeddings: logits seven times as wide
             "ernie-4.5" | "lfm2-moe" | "smollm3" => 2e-2,
             // where the error of a state stays
-            "qwen3-next" | "qwen3.5" | "qwen3.5-moe" => 1e-2,
+            "qwen3-next" | "qwen3.5" | "qwen3.5-moe" => 2e-2,
             _ => 2e-3,
         };
         assert!(mean <= limit, "{name}: {mean}");

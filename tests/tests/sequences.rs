@@ -192,6 +192,7 @@ fn sequences_over_keys_and_values_have_the_bits_that_they_have_alone() {
 #[test]
 fn sequences_of_short_convolutions_have_the_bits_that_they_have_alone() {
     schedules(&golden("lfm2-moe"), 24, 5);
+    schedules(&golden("qwen3.5-moe"), 24, 5);
 }
 
 #[test]
