@@ -271,6 +271,10 @@ impl Weights for Poisoned {
         }
         Ok(expert)
     }
+
+    fn check(&self) -> Result<(), WeightsError> {
+        self.0.weights.check()
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use proptest::prelude::*;
+use vaquita_runtime::bytes::Bytes;
 use vaquita_runtime::gguf::{
     Array, GgmlType, Gguf, GgufError, GgufWriter, Metadata, TensorPlan, Value,
 };
@@ -145,7 +146,8 @@ fn every_truncation_is_an_error() {
     for len in 0..end as usize {
         let error = parse(whole[..len].to_vec()).unwrap_err();
         let message = error.to_string();
-        assert!(message.starts_with("test.gguf: "), "{message}");
+        let said = if len == 0 { "test.gguf is empty" } else { "test.gguf: " };
+        assert!(message.starts_with(said), "{message}");
     }
 }
 
@@ -170,8 +172,8 @@ fn errors_name_the_file_the_place_what_was_found_and_what_is_allowed() {
     let message = |bytes: Vec<u8>| parse(bytes).unwrap_err().to_string();
     assert_eq!(message(b"GGML....".to_vec()), "test.gguf: not a GGUF file");
     assert_eq!(
-        message(b"GGUF\0\0\0\x03".to_vec()),
-        "test.gguf: GGUF version 50331648; versions 2 and 3, little-endian, can be read"
+        message(b"GGUF\x04\0\0\0".to_vec()),
+        "test.gguf: GGUF version 4; versions 2 and 3, little-endian, can be read"
     );
     let plan = |ty, dims: &[u64]| TensorPlan { name: "t".into(), dims: dims.to_vec(), ty };
     let mut metadata = Metadata::new();
@@ -229,8 +231,66 @@ fn a_split_model_is_read_through_its_first_file() {
     assert_eq!(&*file.bytes(file.tensor("a").unwrap()), &[0; 5]);
     assert_eq!(&*file.bytes(file.tensor("b").unwrap()), &[1; 5]);
 
+    let error = Gguf::open(&second).unwrap_err().to_string();
+    assert!(error.ends_with("is part 2 of 2 of a model: give the first, m-00001-of-00002.gguf"));
+    let (header, problem) = Gguf::open_header(&second).unwrap();
+    assert!(header.tensor("b").is_some() && problem.is_some());
+    let renamed = folder.path().join("renamed.gguf");
+    std::fs::copy(&first, &renamed).unwrap();
+    let error = Gguf::open(&renamed).unwrap_err().to_string();
+    assert!(error.contains("call them NAME-00001-of-00002.gguf"), "{error}");
+    for (file, upper) in [(&first, "M-00001-of-00002.GGUF"), (&second, "M-00002-of-00002.GGUF")] {
+        std::fs::copy(file, folder.path().join(upper)).unwrap();
+    }
+    let upper = Gguf::open(&folder.path().join("M-00001-of-00002.GGUF")).unwrap();
+    assert_eq!(upper.tensors().len(), 2);
+
     part(1, "a");
     assert!(Gguf::open(&first).unwrap_err().to_string().contains("names that occur once"));
     std::fs::remove_file(&second).unwrap();
     assert!(Gguf::open(&first).unwrap_err().to_string().contains("m-00002-of-00002.gguf"));
+}
+
+#[test]
+fn a_truncated_file_is_read_as_far_as_it_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("part.gguf");
+    let tensors = [("a".into(), vec![1; 50]), ("b".into(), vec![2; 50])];
+    let whole = write(&Metadata::new(), &tensors);
+    std::fs::write(&path, &whole[..whole.len() - 50]).unwrap();
+    let message = Gguf::open(&path).unwrap_err().to_string();
+    assert!(message.contains("within tensor b, after"), "{message}");
+    let (header, problem) = Gguf::open_header(&path).unwrap();
+    assert_eq!(problem.unwrap().to_string(), message);
+    assert_eq!(&*header.bytes(header.tensor("a").unwrap()), &[1; 50]);
+    assert!(header.bytes(header.tensor("b").unwrap()).is_empty());
+}
+
+#[test]
+fn files_of_other_kinds_are_named_with_what_to_do() {
+    let manifest = format!(
+        r#"{{"layers": [{{"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:{}"}}]}}"#,
+        "ab".repeat(32)
+    );
+    let mut safetensors = 2u64.to_le_bytes().to_vec();
+    safetensors.extend(b"{}");
+    let cases: [(&str, &[u8], &str); 12] = [
+        ("m.gguf", b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "git lfs pull"),
+        ("m.gguf", b"<!DOCTYPE html><html>", "a web page"),
+        ("m.bin", b"PK\x03\x04....", "PyTorch"),
+        ("m.bin", b"tjgg....", "before August 2023"),
+        ("m.gguf", b"", "is empty"),
+        ("m.gz", b"\x1f\x8b....", "unpack it"),
+        ("manifest", manifest.as_bytes(), "give the file blobs/sha256-abab"),
+        ("model.safetensors", &safetensors, "its config.json"),
+        ("m.gguf", b"GGUF\0\0\0\x03", "big-endian"),
+        ("m.gguf-split-a", b"GGUF\x03\0\0\0", "`cat`, in order, as m.gguf"),
+        ("m.gguf-split-b", b"....", "one piece"),
+        ("m.gguf.part2of3", b"....", "one piece"),
+    ];
+    for (name, bytes, expected) in cases {
+        let error = Gguf::parse(Bytes::from(bytes.to_vec()), Path::new(name)).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("{name} is ")), "{error}");
+        assert!(error.to_string().contains(expected), "{expected}: {error}");
+    }
 }

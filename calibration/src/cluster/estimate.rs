@@ -1,13 +1,13 @@
 //! Memory, time and I/O volume of a task, estimated from the shape of the model and from rates
 //! measured on two shared cores of an AMD EPYC server (figures and sources: docs/cluster.md).
 
-use std::fs;
 use std::path::Path;
 
 use vaquita_quantize::container::{Inventory, expert_parameters};
 use vaquita_quantize::hessian::Hessian;
 use vaquita_quantize::plan::{expert_layers, expert_specs};
-use vaquita_quantize::sources::READ_WHOLE;
+use vaquita_quantize::sources::{CONFIG_BYTES, READ_WHOLE};
+use vaquita_runtime::bytes::file;
 use vaquita_runtime::checkpoint::families::config_from_hf;
 use vaquita_runtime::checkpoint::{Config, GgufWeights, Verify, Weights};
 
@@ -76,7 +76,8 @@ pub fn config(model: &Path) -> Result<Config, ClusterError> {
         return Ok(GgufWeights::open(model, Verify::Never)?.config().clone());
     }
     let path = model.join("config.json");
-    let text = fs::read(&path).map_err(|source| ClusterError::Io { path: path.clone(), source })?;
+    let text = file::read(&path, CONFIG_BYTES)
+        .map_err(|source| ClusterError::Io { path: path.clone(), source })?;
     let json = serde_json::from_slice(&text)
         .map_err(|source| ClusterError::Json { path: path.clone(), source })?;
     config_from_hf(&json).map_err(|source| ClusterError::Config { path, source })

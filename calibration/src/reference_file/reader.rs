@@ -1,12 +1,11 @@
 //! Reads reference files. The file is untrusted until it has been checked: its size must match the
 //! header exactly, and rows must be probabilities.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use half::f16;
-use vaquita_runtime::bytes::Bytes;
+use vaquita_runtime::bytes::{Bytes, file};
 
 use super::{CHECKSUM_AT, HEADER_BYTES, MAGIC, MAX_NAME_BYTES, ReferenceError, VERSION, row_bytes};
 use crate::EvalError;
@@ -47,14 +46,14 @@ impl ReferenceFile {
     pub fn is_one(path: &Path) -> bool {
         let mut magic = [0; MAGIC.len()];
         path.is_file()
-            && File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
+            && file::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
             && magic == MAGIC
     }
 
     /// Opens a file and checks everything except the rows, which are checked when they are read.
     pub fn open(path: &Path) -> Result<Self, EvalError> {
         let open = || -> Result<Self, ReferenceError> {
-            let bytes = Bytes::map(&File::open(path)?)?;
+            let bytes = Bytes::map(&file::open(path)?)?;
             Self::parse(path, bytes)
         };
         open().map_err(|source| EvalError::Reference { path: path.into(), source })

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::Value as Json;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
-use vaquita_runtime::bytes::Bytes;
+use vaquita_runtime::bytes::{Bytes, file};
 use vaquita_runtime::checkpoint::accounting::account;
 use vaquita_runtime::checkpoint::families::{ConfigError, config_from_hf, text_config};
 use vaquita_runtime::checkpoint::{
@@ -17,6 +17,9 @@ use vaquita_runtime::checkpoint::{
 
 use super::shards::{Shards, Stored};
 use super::{Identity, SourceError, fp8, rearrange};
+
+/// Largest config.json that is read, in bytes.
+pub const CONFIG_BYTES: u64 = 16 << 20;
 
 /// The output head.
 const OUTPUT: &str = "lm_head.weight";
@@ -38,7 +41,10 @@ impl HfFolder {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SourceError> {
         let path = path.as_ref().to_path_buf();
         let config_path = path.join("config.json");
-        let text = std::fs::read(&config_path)
+        if let Some(first) = first_gguf(&path).filter(|_| !config_path.exists()) {
+            return Err(SourceError::GgufFolder { folder: path, first });
+        }
+        let text = file::read(&config_path, CONFIG_BYTES)
             .map_err(|source| SourceError::Io { path: config_path.clone(), source })?;
         let json: Json = serde_json::from_slice(&text)
             .map_err(|source| SourceError::Json { path: config_path.clone(), source })?;
@@ -62,7 +68,7 @@ impl HfFolder {
         let stored = layers.take_while(|layer| shards.has_prefix(&prefix(layer)));
         config.num_nextn_predict_layers = stored.count();
         let mut folder = Self { path, config, block, shards, left_out };
-        let mut used = folder.check()?;
+        let mut used = folder.used()?;
         folder.left_out.retain(|name| !used.contains(name));
         used.extend(folder.left_out.iter().cloned());
         folder.check_unused(&used)?;
@@ -94,7 +100,7 @@ impl HfFolder {
     }
 
     /// Checks that every tensor of the model is there; returns the names of all that are used.
-    fn check(&self) -> Result<HashSet<String>, WeightsError> {
+    fn used(&self) -> Result<HashSet<String>, WeightsError> {
         let config = &self.config;
         let mut used = HashSet::new();
         for spec in config.family.tensors(config) {
@@ -358,6 +364,10 @@ impl Weights for HfFolder {
             down: projection(Projection::Down)?,
         })
     }
+
+    fn check(&self) -> Result<(), WeightsError> {
+        self.used().map(drop)
+    }
 }
 
 /// All experts of a layer in one tensor.
@@ -451,6 +461,13 @@ fn decoded(ty: BlockType, bytes: &[u8]) -> Vec<f32> {
             fours.map(|bytes| f32::from_le_bytes(*bytes)).collect()
         }
     }
+}
+
+/// The first GGUF file of a folder, by name.
+fn first_gguf(folder: &Path) -> Option<String> {
+    let names = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.file_name()));
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    names.filter(|name| name.to_lowercase().ends_with(".gguf")).min()
 }
 
 /// Whether `config.json` says whether the output head is the embedding, under any name of the key.

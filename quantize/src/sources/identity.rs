@@ -1,11 +1,10 @@
 //! Identity of a source: name, size, and a checksum of its contents. Files record it, so that
 //! parts, resumed work and calibrations of another source are refused.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use vaquita_runtime::bytes::Bytes;
+use vaquita_runtime::bytes::{Bytes, file};
 
 use super::SourceError;
 
@@ -43,7 +42,7 @@ impl Identity {
     pub fn new(source: &Path, files: Vec<PathBuf>) -> Result<Self, SourceError> {
         let mapped = files.iter().map(|path| {
             let io = |source| SourceError::Io { path: path.clone(), source };
-            Bytes::map(&File::open(path).map_err(io)?).map_err(io)
+            Bytes::map(&file::open(path).map_err(io)?).map_err(io)
         });
         let mapped: Vec<Bytes> = mapped.collect::<Result<_, _>>()?;
         let bytes = mapped.iter().map(|file| file.len() as u64).fold(0, u64::saturating_add);

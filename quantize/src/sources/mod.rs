@@ -7,9 +7,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vaquita_runtime::app::{AppError, Fit, judge};
 use vaquita_runtime::checkpoint::families::ConfigError;
 use vaquita_runtime::checkpoint::gguf_weights::OpenError;
 use vaquita_runtime::checkpoint::{GgufWeights, Verify, Weights, WeightsError};
+use vaquita_runtime::gguf::Gguf;
+use vaquita_runtime::tokenizer::{Tokenizer, TokenizerError};
 
 mod fp8;
 mod hf_folder;
@@ -19,7 +22,7 @@ mod shards;
 #[cfg(test)]
 mod tests;
 
-pub use hf_folder::HfFolder;
+pub use hf_folder::{CONFIG_BYTES, HfFolder};
 pub use identity::{Identity, READ_WHOLE, name};
 
 /// Error of opening a source.
@@ -57,6 +60,14 @@ pub enum SourceError {
     NoWeights {
         /// The folder.
         folder: PathBuf,
+    },
+    /// The folder is no checkpoint but contains GGUF files.
+    #[error("{folder} has no config.json but GGUF files: give one of them, such as {first}")]
+    GgufFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// Name of one file.
+        first: String,
     },
     /// A shard in the index is missing.
     #[error("{path} is missing, which {index} lists for {tensors} tensors; download it again")]
@@ -128,6 +139,24 @@ impl Source {
         let count = self.left_out.len();
         (count > 0)
             .then(|| format!("only the language model is read: without {parts} ({count} tensors)"))
+    }
+}
+
+impl Source {
+    /// Whether the source runs with its tokenizer, and so would what is made from it.
+    ///
+    /// # Errors
+    /// The reason why it does not run.
+    pub fn judge(&self, path: &Path) -> Result<Fit, AppError> {
+        judge(&*self.weights, tokenizer(path))
+    }
+}
+
+/// Reads the tokenizer of a checkpoint folder or a GGUF file, which needs no weights for that.
+pub fn tokenizer(path: &Path) -> Result<Tokenizer, TokenizerError> {
+    match path.is_dir() {
+        true => Tokenizer::from_folder(path),
+        false => Tokenizer::from_metadata(&Gguf::open_metadata(path)?),
     }
 }
 

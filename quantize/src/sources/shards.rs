@@ -1,18 +1,19 @@
 //! Safetensors files of a checkpoint: a single file, or an index and shards.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
-use vaquita_runtime::bytes::Bytes;
+use vaquita_runtime::bytes::{Bytes, file};
 
 use super::SourceError;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// Largest index that is read, in bytes.
+const INDEX_BYTES: u64 = 256 << 20;
 
 /// All tensors of a checkpoint by name.
 pub(super) struct Shards {
@@ -62,7 +63,7 @@ impl Shards {
     }
 
     fn from_index(folder: &Path, index_path: &Path) -> Result<Self, SourceError> {
-        let text = std::fs::read(index_path)
+        let text = file::read(index_path, INDEX_BYTES)
             .map_err(|source| SourceError::Io { path: index_path.to_path_buf(), source })?;
         let index: Index = serde_json::from_slice(&text)
             .map_err(|source| SourceError::Json { path: index_path.to_path_buf(), source })?;
@@ -99,7 +100,7 @@ impl Shards {
     /// Maps one file and returns its tensors.
     fn add(&mut self, path: PathBuf) -> Result<HashMap<String, Entry>, SourceError> {
         let io = |source| SourceError::Io { path: path.clone(), source };
-        let bytes = Bytes::map(&File::open(&path).map_err(io)?).map_err(io)?;
+        let bytes = Bytes::map(&file::open(&path).map_err(io)?).map_err(io)?;
         let (header, metadata) = SafeTensors::read_metadata(&bytes)
             .map_err(|source| SourceError::Shard { path: path.clone(), source })?;
         // The crate has checked that the header and all extents lie within the file.

@@ -6,6 +6,7 @@
 //! [`Conversation`] is one dialogue.
 
 mod conversation;
+mod judge;
 mod loaded;
 mod model;
 mod options;
@@ -13,6 +14,7 @@ mod options;
 use std::io;
 
 pub use conversation::{Canceller, Conversation, Generating, Turn};
+pub use judge::{Fit, judge, judge_file};
 pub use loaded::LoadedModel;
 pub use model::{AppModel, MemoryUse, MeterMaker, Thermal};
 pub use options::ModelOptions;

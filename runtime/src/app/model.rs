@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::judge::judge_text;
 use super::{AppError, Conversation, LoadedModel, ModelOptions};
 use crate::checkpoint::gguf_weights::OpenError;
 use crate::gguf::{GgufError, Identity};
@@ -84,7 +85,7 @@ impl AppModel {
         tokenizer: Tokenizer,
         identity: Option<Identity>,
     ) -> Result<Arc<Self>, AppError> {
-        let prompter = Prompter::for_model(Arc::new(tokenizer), loaded.model.config())?;
+        let prompter = judge_text(Arc::new(tokenizer), loaded.model.config())?;
         let prompter = match loaded.options.context {
             0 => prompter,
             context => prompter.within(context),

@@ -252,6 +252,52 @@ impl GgufWeights {
         self.matrix(&spec.name, ty, [rows, cols], bytes)
     }
 
+    /// A tensor, plain or coded, from its bytes.
+    fn tensor_in(
+        &self,
+        spec: &TensorSpec,
+        info: &TensorInfo,
+        bytes: Bytes,
+    ) -> Result<Matrix, WeightsError> {
+        let coded = self.layout.as_ref().and_then(|layout| layout.tensors.get(&spec.name));
+        let Some(&(ty, rows, cols)) = coded else { return self.plain(spec, info, bytes) };
+        if (rows, cols) != (spec.rows, spec.cols) {
+            return Err(self.shape_error(&spec.name, vec![rows, cols], [spec.rows, spec.cols]));
+        }
+        self.matrix(&spec.name, ty, [rows, cols], bytes)
+    }
+
+    /// Checks a tensor without its checksum.
+    fn check_tensor(&self, spec: &TensorSpec) -> Result<(), WeightsError> {
+        if let Some(info) = self.gguf.tensor(&spec.name) {
+            return self.tensor_in(spec, info, self.gguf.bytes(info)).map(drop);
+        }
+        let whole = kv_b::whole(spec).map(|(whole, _)| whole);
+        match whole.and_then(|whole| Some((self.gguf.tensor(&whole.name)?, whole))) {
+            Some((info, whole)) => self.plain(&whole, info, self.gguf.bytes(info)).map(drop),
+            None if spec.optional => Ok(()),
+            None => Err(self.missing(&spec.name)),
+        }
+    }
+
+    /// Checks an expert without its checksum.
+    fn check_expert(&self, spec: &ExpertSpec) -> Result<(), WeightsError> {
+        let stored = |name: &str| {
+            let info = self.gguf.tensor(name).ok_or_else(|| self.missing(name))?;
+            Ok::<_, WeightsError>(self.gguf.bytes(info))
+        };
+        if self.is_expert_major() {
+            return self.split_record(spec, &stored(&spec.record_name())?).map(drop);
+        }
+        for projection in Projection::ALL {
+            let name = spec.stack_name(projection);
+            let (stack, range) = (stored(&name)?, self.stacked_range(spec, projection)?);
+            let bytes = stack.slice(range).ok_or_else(|| self.missing(&name))?;
+            self.stacked_matrix(spec, projection, bytes)?;
+        }
+        Ok(())
+    }
+
     /// Half of a `kv_b_proj` that the file stores whole.
     fn half_of_kv_b(&self, spec: &TensorSpec) -> Result<Option<Matrix>, WeightsError> {
         let Some((whole, kv_b)) = kv_b::whole(spec) else { return Ok(None) };
@@ -393,12 +439,7 @@ impl Weights for GgufWeights {
                 half => Ok(half),
             };
         };
-        let coded = self.layout.as_ref().and_then(|layout| layout.tensors.get(&spec.name));
-        let Some(&(ty, rows, cols)) = coded else { return self.plain(spec, info, bytes).map(Some) };
-        if (rows, cols) != (spec.rows, spec.cols) {
-            return Err(self.shape_error(&spec.name, vec![rows, cols], [spec.rows, spec.cols]));
-        }
-        self.matrix(&spec.name, ty, [rows, cols], bytes).map(Some)
+        self.tensor_in(spec, info, bytes).map(Some)
     }
 
     fn expert(&self, spec: &ExpertSpec) -> Result<Expert, WeightsError> {
@@ -413,6 +454,24 @@ impl Weights for GgufWeights {
                 down: self.stacked_projection(spec, Projection::Down)?,
             }),
         }
+    }
+
+    fn check(&self) -> Result<(), WeightsError> {
+        let config = &self.config;
+        let runs = |layer: usize| layer < config.num_hidden_layers;
+        for spec in config.family.tensors(config) {
+            if spec.layer().is_none_or(runs) {
+                self.check_tensor(&spec)?;
+            }
+        }
+        for layer in (0..config.num_hidden_layers).filter(|layer| config.is_moe(*layer)) {
+            // The experts of a stack are alike.
+            let experts = if self.is_expert_major() { config.moe.n_routed_experts } else { 1 };
+            for expert in 0..experts {
+                self.check_expert(&config.family.expert(config, LayerId(layer), ExpertId(expert)))?;
+            }
+        }
+        Ok(())
     }
 }
 

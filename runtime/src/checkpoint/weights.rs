@@ -125,4 +125,7 @@ pub trait Weights: Send + Sync {
     fn tensor(&self, spec: &TensorSpec) -> Result<Option<Matrix>, WeightsError>;
     /// A routed expert.
     fn expert(&self, spec: &ExpertSpec) -> Result<Expert, WeightsError>;
+    /// Checks that every tensor and expert that a run needs is there, with a shape and a type that
+    /// it can have. Weights are not read, but for their tables of values.
+    fn check(&self) -> Result<(), WeightsError>;
 }

@@ -4,6 +4,7 @@
 //! against the [`limits`], since files are untrusted. [`GgufWriter`] writes one.
 //! [`crate::checkpoint::families`] interprets a model's metadata.
 
+mod foreign;
 mod identity;
 pub mod limits;
 mod reader;
@@ -53,6 +54,38 @@ pub enum GgufError {
         path: PathBuf,
         /// The version found.
         found: u32,
+    },
+    /// The file is of another kind.
+    #[error("{path} is {what}: {advice}")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What to do.
+        advice: String,
+    },
+    /// A file of a split model other than the first.
+    #[error("{path} is part {number} of {count} of a model: give the first, {first}")]
+    LaterPart {
+        /// The file.
+        path: PathBuf,
+        /// Number of the file, from 1.
+        number: u64,
+        /// Number of files.
+        count: u64,
+        /// The first file, by name.
+        first: String,
+    },
+    /// The first file of a split model has a name from which those of the others do not follow.
+    #[error(
+        "{path} is the first of {count} files of a model, which are found by their names: call them NAME-00001-of-{count:05}.gguf and so on"
+    )]
+    SplitName {
+        /// The file.
+        path: PathBuf,
+        /// Number of files.
+        count: u64,
     },
     /// The file is truncated.
     #[error("{path}: the file ends within {what}; it is truncated or damaged: copy it again")]

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::foreign;
 use super::types::KNOWN;
 use super::value::{Array, Metadata, Value};
 use super::{
@@ -54,6 +55,26 @@ pub struct Gguf {
 impl Gguf {
     /// Parses the header of one file; `path` is used only in errors.
     pub fn parse(bytes: Bytes, path: &Path) -> Result<Self, GgufError> {
+        match Self::parse_header(bytes, path)? {
+            (gguf, None) => Ok(gguf),
+            (_, Some(truncated)) => Err(truncated),
+        }
+    }
+
+    /// Parses the header of one file that may end before its tensors do; the second result then
+    /// says so. A tensor that is not in the file has no bytes.
+    pub(super) fn parse_header(
+        bytes: Bytes,
+        path: &Path,
+    ) -> Result<(Self, Option<GgufError>), GgufError> {
+        Self::parse_any(bytes.clone(), path)
+            .map_err(|error| foreign::explain(error, &bytes, path))
+            .map(|(gguf, truncated)| {
+                (gguf, truncated.map(|error| foreign::explain(error, &bytes, path)))
+            })
+    }
+
+    fn parse_any(bytes: Bytes, path: &Path) -> Result<(Self, Option<GgufError>), GgufError> {
         let mut cursor = Cursor { bytes: &bytes, at: 0, path };
         let (tensors, metadata) = cursor.start()?;
         let alignment = alignment(&metadata, path)?;
@@ -61,7 +82,8 @@ impl Gguf {
         for i in 0..tensors {
             infos.push(cursor.tensor_info(i)?);
         }
-        place_tensors(&mut infos, cursor.at as u64, alignment, bytes.len() as u64, path)?;
+        let truncated =
+            place_tensors(&mut infos, cursor.at as u64, alignment, bytes.len() as u64, path)?;
 
         let mut by_name = HashMap::with_capacity(infos.len());
         for (i, info) in infos.iter().enumerate() {
@@ -72,7 +94,7 @@ impl Gguf {
         }
         let path = path.to_path_buf();
         let part = GgufFile { path: path.clone(), len: bytes.len() as u64, bytes: Some(bytes) };
-        Ok(Self {
+        let gguf = Self {
             path,
             metadata,
             tensors: infos,
@@ -80,14 +102,15 @@ impl Gguf {
             parts: vec![part],
             alignment,
             unmapped: None,
-        })
+        };
+        Ok((gguf, truncated))
     }
 
     /// Parses the metadata at the start of a file, without checking tensors, or whether their data
     /// exists.
     pub fn parse_metadata(bytes: &[u8], path: &Path) -> Result<Metadata, GgufError> {
-        let (_, metadata) = Cursor { bytes, at: 0, path }.start()?;
-        Ok(metadata)
+        let read = Cursor { bytes, at: 0, path }.start();
+        read.map(|(_, metadata)| metadata).map_err(|error| foreign::explain(error, bytes, path))
     }
 
     /// Length of the header, metadata and tensor infos, of a file of which only the beginning is
@@ -200,15 +223,17 @@ pub(super) fn alignment(metadata: &Metadata, path: &Path) -> Result<u64, GgufErr
     Ok(alignment)
 }
 
-/// Turns offsets within the data section into file offsets, and checks that tensors are aligned,
-/// within the file, and disjoint.
+/// Turns offsets within the data section into file offsets, and checks that tensors are aligned and
+/// disjoint. Returns an error as its value if the file ends before its tensors do.
 fn place_tensors(
     infos: &mut [TensorInfo],
     header: u64,
     alignment: u64,
     file_len: u64,
     path: &Path,
-) -> Result<(), GgufError> {
+) -> Result<Option<GgufError>, GgufError> {
+    let mut truncated: Option<(&str, u64)> = None;
+    let mut needed = 0;
     let data_at = header.checked_next_multiple_of(alignment).unwrap_or(u64::MAX);
     for info in &mut *infos {
         let what = format!("the offset of tensor {}", info.name);
@@ -219,13 +244,23 @@ fn place_tensors(
         let start = data_at.checked_add(info.offset);
         let end = start.and_then(|start| start.checked_add(info.len));
         match (start, end) {
-            (Some(start), Some(end)) if end <= file_len => info.offset = start,
+            (Some(start), Some(end)) => {
+                info.offset = start;
+                needed = end.max(needed);
+                if end > file_len && truncated.is_none_or(|(_, first)| start < first) {
+                    truncated = Some((&info.name, start));
+                }
+            }
             _ => {
-                let what = format!("tensor {} ({} bytes)", info.name, info.len);
-                return Err(GgufError::Truncated { path: path.into(), what });
+                let allowed = "offsets that a file can have";
+                return Err(value_error(path, &what, info.offset, allowed));
             }
         }
     }
+    let truncated = truncated.map(|(name, _)| {
+        let what = format!("tensor {name}, after {file_len} of {needed} bytes");
+        GgufError::Truncated { path: path.into(), what }
+    });
     let mut by_offset: Vec<&TensorInfo> = infos.iter().collect();
     by_offset.sort_by_key(|info| info.offset);
     for pair in by_offset.windows(2) {
@@ -236,7 +271,7 @@ fn place_tensors(
             return Err(value_error(path, &what, pair[1].offset, allowed));
         }
     }
-    Ok(())
+    Ok(truncated)
 }
 
 /// Reads numbers and strings from the front of the remaining bytes.

@@ -1,11 +1,10 @@
 //! Opens single files, and models split into `NAME-00001-of-00003.gguf` and so on.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Gguf, GgufError, Metadata, limits};
-use crate::bytes::Bytes;
+use crate::bytes::{Bytes, file};
 
 const SPLIT_NO: &str = "split.no";
 const SPLIT_COUNT: &str = "split.count";
@@ -20,34 +19,57 @@ impl Gguf {
 
     /// Opens a file; if it is the first of a split model, opens the others beside it, too.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
-        let mut first = open_one(path)?;
-        let count = first.metadata.u64(SPLIT_COUNT)?.unwrap_or(1);
-        if count <= 1 {
-            return Ok(first);
+        match Self::open_header(path)? {
+            (gguf, None) => Ok(gguf),
+            (_, Some(error)) => Err(error),
         }
+    }
+
+    /// Opens a model as far as its files go: the second result says why it is not whole, such as
+    /// an incomplete download or a missing part. Tensors that are not there have no bytes.
+    pub fn open_header(path: &Path) -> Result<(Self, Option<GgufError>), GgufError> {
+        let (mut first, mut problem) = Self::parse_header(map(path)?, path)?;
+        let count = first.metadata.u64(SPLIT_COUNT)?.unwrap_or(1);
+        if count > 1 {
+            let others = first.append_others(path, count);
+            problem = others.err().or(problem);
+        }
+        Ok((first, problem))
+    }
+
+    /// Adds the other parts of a split model.
+    fn append_others(&mut self, path: &Path, count: u64) -> Result<(), GgufError> {
         if count > limits::SPLITS {
             let allowed = format!("at most {}", limits::SPLITS);
             return Err(error(path, SPLIT_COUNT, count, allowed));
         }
-        let stem = stem_of_first(path, count)?;
+        let number = self.metadata.u64(SPLIT_NO)?.unwrap_or(0);
+        let names = Names::of(path, number, count);
+        if number > 0 {
+            let first = names.map_or("NAME-00001-of-...".into(), |names| names.part(0));
+            let (path, number) = (path.into(), number.saturating_add(1));
+            return Err(GgufError::LaterPart { path, number, count, first });
+        }
+        let names = names.ok_or_else(|| GgufError::SplitName { path: path.into(), count })?;
         for no in 1..count {
-            let path = part_path(path, &stem, no, count);
+            let path = path.with_file_name(names.part(no));
             if !path.exists() {
                 return Err(GgufError::MissingPart { path, number: no + 1, count });
             }
-            let part = open_one(&path)?;
+            let (part, truncated) = Self::parse_header(map(&path)?, &path)?;
             let found = part.metadata.u64(SPLIT_NO)?.unwrap_or(0);
             if found != no {
                 return Err(error(&path, SPLIT_NO, found, no));
             }
-            first.append(part)?;
+            self.append(part)?;
+            truncated.map_or(Ok(()), Err)?;
         }
-        let expected = first.metadata.u64(SPLIT_TENSORS)?;
-        if let Some(expected) = expected.filter(|&n| n != first.tensors.len() as u64) {
-            let found = format!("{expected}, but the files hold {}", first.tensors.len());
+        let expected = self.metadata.u64(SPLIT_TENSORS)?;
+        if let Some(expected) = expected.filter(|&n| n != self.tensors.len() as u64) {
+            let found = format!("{expected}, but the files hold {}", self.tensors.len());
             return Err(error(path, SPLIT_TENSORS, found, "the number of tensors in all files"));
         }
-        Ok(first)
+        Ok(())
     }
 
     /// Adds the tensors of another part.
@@ -68,30 +90,35 @@ impl Gguf {
     }
 }
 
-fn open_one(path: &Path) -> Result<Gguf, GgufError> {
-    Gguf::parse(map(path)?, path)
-}
-
 fn map(path: &Path) -> Result<Bytes, GgufError> {
     let io = |source| GgufError::Io { path: path.into(), source };
-    let file = File::open(path).map_err(io)?;
-    if file.metadata().map_err(io)?.is_dir() {
-        return Err(io(std::io::ErrorKind::IsADirectory.into()));
-    }
+    let file = file::open(path).map_err(io)?;
     Bytes::map(&file).map_err(io)
 }
 
-/// The name before `-00001-of-0000N.gguf`.
-fn stem_of_first(path: &Path, count: u64) -> Result<String, GgufError> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let ending = format!("-00001-of-{count:05}.gguf");
-    name.strip_suffix(&ending).map(String::from).ok_or_else(|| {
-        error(path, "the name of a split model's first file", name, format!("NAME{ending}"))
-    })
+/// Names of the files of a split model: `NAME-00001-of-00003.gguf` and so on.
+struct Names {
+    stem: String,
+    count: u64,
+    /// The ending as the user's files have it.
+    ending: String,
 }
 
-fn part_path(first: &Path, stem: &str, no: u64, count: u64) -> PathBuf {
-    first.with_file_name(format!("{stem}-{:05}-of-{count:05}.gguf", no + 1))
+impl Names {
+    /// The names that follow from that of part `number`, from 0; `None` if it has another form.
+    fn of(path: &Path, number: u64, count: u64) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let (rest, ending) = name.rsplit_once('.')?;
+        let number = number.checked_add(1)?;
+        let stem = rest.strip_suffix(&format!("-{number:05}-of-{count:05}"))?;
+        let is_gguf = ending.eq_ignore_ascii_case("gguf");
+        is_gguf.then(|| Self { stem: stem.into(), count, ending: ending.into() })
+    }
+
+    /// The name of a part, from 0.
+    fn part(&self, number: u64) -> String {
+        format!("{}-{:05}-of-{:05}.{}", self.stem, number + 1, self.count, self.ending)
+    }
 }
 
 fn error(path: &Path, what: &str, found: impl ToString, allowed: impl ToString) -> GgufError {

@@ -187,6 +187,8 @@ fn open_mapped(
     plan: Option<MemoryPlan>,
     options: &OpenOptions,
 ) -> Result<Opened, OpenModelError> {
+    // Otherwise an answer would meet the expert that is not there.
+    ExpertIndex::find(&weights)?;
     let weights = Arc::new(weights);
     let store = Arc::new(Resident::new(weights.clone()));
     load(weights, store, MemoryControl::new(plan, None), options)

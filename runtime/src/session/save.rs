@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Session;
+use crate::bytes::file;
 use crate::model::cache::{CacheType, KvCache};
 
 const MAGIC: [u8; 8] = *b"VAQSESS\0";
@@ -251,7 +252,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn open(path: &'a Path) -> Result<Self, SaveError> {
         let io = |source| SaveError::Io { path: path.into(), source };
-        let file = File::open(path).map_err(io)?;
+        let file = file::open(path).map_err(io)?;
         let left = file.metadata().map_err(io)?.len();
         Ok(Self { path, file: Checked::new(BufReader::new(file)), left })
     }

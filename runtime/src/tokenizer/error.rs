@@ -32,6 +32,11 @@ pub enum TokenizerError {
         /// The folder.
         folder: PathBuf,
     },
+    /// The metadata does not contain a tokenizer.
+    #[error(
+        "the file holds no tokenizer: take one that does, or make it again from a checkpoint with its tokenizer"
+    )]
+    Absent,
     /// The JSON is not that of a tokenizer.
     #[error("not valid JSON for a tokenizer: {0}")]
     Json(#[from] serde_json::Error),
@@ -91,6 +96,11 @@ pub enum TokenizerError {
 }
 
 impl TokenizerError {
+    /// Whether the model has no tokenizer, rather than one that cannot be used.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::NoTokenizer { .. } | Self::Absent)
+    }
+
     pub(super) fn value(
         what: impl Into<String>,
         found: impl Into<String>,

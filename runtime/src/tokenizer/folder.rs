@@ -1,7 +1,5 @@
 //! Reads a tokenizer from a checkpoint folder.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -10,6 +8,7 @@ use tokenizers::AddedToken;
 
 use super::definition::{Added, shown};
 use super::{Tokenizer, TokenizerError, limits, pre_tokenizers, ranked, sentencepiece_model};
+use crate::bytes::file;
 
 pub(super) fn read(folder: &Path) -> Result<Tokenizer, TokenizerError> {
     let config = optional(folder, "tokenizer_config.json")?.unwrap_or_default();
@@ -118,15 +117,7 @@ fn ends(generation: &Value, tokenizer: &Tokenizer) -> Result<Vec<u32>, Tokenizer
 }
 
 fn bytes(path: &Path, limit: u64) -> Result<Vec<u8>, TokenizerError> {
-    let io = |source| TokenizerError::Io { path: path.into(), source };
-    let mut bytes = Vec::new();
-    File::open(path).map_err(io)?.take(limit + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > limit {
-        let found = format!("more than {limit} bytes");
-        let error = TokenizerError::value("the file", found, format!("at most {limit} bytes"));
-        return Err(error.of_file(path));
-    }
-    Ok(bytes)
+    file::read(path, limit).map_err(|source| TokenizerError::Io { path: path.into(), source })
 }
 
 fn configure(tokenizer: &mut Tokenizer, config: &Value, map: &Value) -> Result<(), TokenizerError> {

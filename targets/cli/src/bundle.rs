@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use vaquita_calibration::Subject;
 use vaquita_quantize::container::Inventory;
-use vaquita_quantize::sources::HfFolder;
+use vaquita_quantize::sources::{self, HfFolder};
 use vaquita_runtime::app::{AppModel, Conversation, LoadedModel, ModelOptions};
 use vaquita_runtime::experts::ExpertIndex;
-use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::opening::budget::{Footprint, MemoryPlan};
@@ -24,10 +23,7 @@ use crate::hub::suggestion;
 /// Opens the tokenizer of a model. A GGUF file does not need weights for this.
 pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
     exists(path)?;
-    let tokenizer = match path.is_dir() {
-        true => Tokenizer::from_folder(path)?,
-        false => Tokenizer::from_metadata(Gguf::open(path)?.metadata())?,
-    };
+    let tokenizer = sources::tokenizer(path)?;
     if let Some(note) = tokenizer.note() {
         eprintln!("note: {}: {note}", path.display());
     }

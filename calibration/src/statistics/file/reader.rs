@@ -1,7 +1,6 @@
 //! Reads a calibration file, one matrix or layer at a time.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +8,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use vaquita_quantize::hessian::Hessian;
 use vaquita_quantize::importance::Importance;
-use vaquita_runtime::bytes::Bytes;
+use vaquita_runtime::bytes::{Bytes, file};
 use vaquita_runtime::checkpoint::{ExpertSpec, Projection};
 
 use super::{CalibrationError, FORMAT, MAX_BLOCK, Origin, PARTS, VERSION, layer_of};
@@ -34,7 +33,7 @@ impl CalibrationFile {
     /// Opens and checks a file.
     pub fn open(path: &Path) -> Result<Self, CalibrationError> {
         let io = |source| CalibrationError::Io { path: path.into(), source };
-        let bytes = Bytes::map(&File::open(path).map_err(io)?).map_err(io)?;
+        let bytes = Bytes::map(&file::open(path).map_err(io)?).map_err(io)?;
         let in_container = |source| CalibrationError::Container { path: path.into(), source };
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(in_container)?;
         let file = SafeTensors::deserialize(&bytes).map_err(in_container)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use vaquita_quantize::Part;
 use vaquita_quantize::hessian::Hessian;
+use vaquita_runtime::bytes::file;
 
 use super::{CalibrationError, Header, MAGIC, MAX_HEADER, packed};
 use crate::statistics::file::MAX_BLOCK;
@@ -24,7 +25,7 @@ impl PartReader {
     pub fn open(path: &Path) -> Result<Self, CalibrationError> {
         let io = |source| CalibrationError::Io { path: path.into(), source };
         let content = |found: &str| damaged(path, found);
-        let file = File::open(path).map_err(io)?;
+        let file = file::open(path).map_err(io)?;
         let len = file.metadata().map_err(io)?.len();
         let mut input = BufReader::with_capacity(1 << 20, file);
         let mut head = [0; 20];

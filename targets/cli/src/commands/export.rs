@@ -52,7 +52,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     compute.install()?;
     let source = sources::open(&args.model)?;
     note_left_out(&source);
-    let tokenizer = inherited_metadata(&args.model)?;
+    let tokenizer = inherited_metadata(&args.model, &source)?;
     let (weights, identity) = (source.weights.as_ref(), &source.identity);
     let job = Export { weights, identity, tokenizer: &tokenizer, ty: args.ty, out: &args.out };
     let mut bar = Bar::new("exporting");

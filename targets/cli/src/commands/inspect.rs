@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use vaquita_quantize::container::{Inventory, expert_parameters};
 use vaquita_quantize::plan::{expert_layers, expert_specs};
-use vaquita_quantize::sources::{self, HfFolder};
+use vaquita_quantize::sources::{self, CONFIG_BYTES, HfFolder};
+use vaquita_runtime::app::{AppError, Fit, judge};
+use vaquita_runtime::bytes::file;
 use vaquita_runtime::checkpoint::config::AttentionConfig;
-use vaquita_runtime::checkpoint::gguf_weights::record_layout;
-use vaquita_runtime::checkpoint::{Config, GgufWeights, Projection, Verify, Weights, WeightsError};
+use vaquita_runtime::checkpoint::gguf_weights::{OpenError, record_layout};
+use vaquita_runtime::checkpoint::{Config, GgufWeights, Projection, Verify, Weights};
 use vaquita_runtime::gguf::{Gguf, Metadata};
+use vaquita_runtime::opening::OpenModelError;
+use vaquita_runtime::tokenizer::Tokenizer;
 
 use crate::failure::Result;
 use crate::size;
@@ -39,6 +43,12 @@ struct Summary {
     /// Whether it runs here, and if not, the reason.
     runs: bool,
     problem: Option<String>,
+    /// Why it continues texts but holds no conversations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_chat: Option<String>,
+    /// How its tokenizer was read, if that matters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
     file_bytes: u64,
     parameters: u64,
     bits_per_weight: f64,
@@ -96,6 +106,18 @@ impl Summary {
             ..Self::default()
         }
     }
+
+    /// Adds whether the model runs.
+    fn add_verdict(&mut self, verdict: std::result::Result<Fit, AppError>) {
+        match verdict {
+            Ok(fit) => {
+                self.runs = true;
+                self.no_chat = fit.no_chat.map(|error| error.to_string());
+                self.note = fit.note;
+            }
+            Err(error) => self.problem = Some(error.to_string()),
+        }
+    }
 }
 
 impl Shape {
@@ -124,7 +146,7 @@ impl Shape {
 pub fn run(args: Args) -> Result {
     let summary = match args.model.is_dir() {
         true => folder(&args.model)?,
-        false => file(&args.model)?,
+        false => gguf_file(&args.model)?,
     };
     if args.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&summary)?)?;
@@ -134,9 +156,20 @@ pub fn run(args: Args) -> Result {
     Ok(())
 }
 
-/// Describes a checkpoint, which opens only if it runs.
+/// Describes a checkpoint as far as it opens.
 fn folder(path: &Path) -> Result<Summary> {
-    let source = HfFolder::open(path)?;
+    let source = match HfFolder::open(path) {
+        Ok(source) => source,
+        Err(error) => {
+            let Some(architecture) = model_type(path) else { return Err(error.into()) };
+            return Ok(Summary {
+                architecture: Some(architecture),
+                name: Some(sources::name(path)),
+                problem: Some(error.to_string()),
+                ..Summary::default()
+            });
+        }
+    };
     let inventory = Inventory::new(&source)?;
     let file_bytes = source.file_bytes();
     let config = inventory.config;
@@ -146,24 +179,32 @@ fn folder(path: &Path) -> Result<Summary> {
         shape: vec![spec.cols as u64, spec.rows as u64],
         bytes: 0,
     });
-    Ok(Summary {
+    let mut summary = Summary {
         architecture: Some(config.family.architecture().into()),
         family: Some(config.family.name().into()),
         name: Some(sources::name(path)),
-        runs: true,
         file_bytes,
         parameters: inventory.parameters,
         bits_per_weight: bits(file_bytes, inventory.parameters),
         shape: Some(Shape::new(config)),
         tensors: tensors.collect(),
         ..Summary::default()
-    })
+    };
+    summary.add_verdict(judge(&source, sources::tokenizer(path)));
+    Ok(summary)
 }
 
-fn file(path: &Path) -> Result<Summary> {
-    let gguf = match Gguf::open(path) {
-        Ok(gguf) => gguf,
-        // The model can be described even if it does not run.
+/// `model_type` of a folder's configuration.
+fn model_type(folder: &Path) -> Option<String> {
+    let text = file::read(&folder.join("config.json"), CONFIG_BYTES).ok()?;
+    let json: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    json["model_type"].as_str().map(String::from)
+}
+
+fn gguf_file(path: &Path) -> Result<Summary> {
+    let (gguf, problem) = match Gguf::open_header(path) {
+        Ok(opened) => opened,
+        // The model can be described even if its tensors cannot.
         Err(error) => {
             let Ok(metadata) = Gguf::open_metadata(path) else { return Err(error.into()) };
             let mut summary = Summary::of(&metadata);
@@ -183,11 +224,20 @@ fn file(path: &Path) -> Result<Summary> {
             bytes: tensor.len,
         });
     }
+    let tensor_bytes = gguf.tensors().iter().map(|tensor| tensor.len).sum();
     match GgufWeights::new(gguf, Verify::Never) {
-        Ok(weights) => add_model(&mut summary, &weights),
-        Err(error) => summary.problem = Some(error.to_string()),
+        Ok(weights) => {
+            add_model(&mut summary, &weights);
+            summary.add_verdict(match problem {
+                Some(error) => Err(OpenModelError::from(OpenError::from(error)).into()),
+                None => judge(&weights, Tokenizer::from_metadata(weights.gguf().metadata())),
+            });
+        }
+        Err(error) => summary.problem = Some(problem.map_or(error.to_string(), |p| p.to_string())),
     }
-    summary.bits_per_weight = bits(summary.file_bytes, summary.parameters);
+    // A download may end before its tensors do.
+    let bytes = summary.file_bytes.max(tensor_bytes);
+    summary.bits_per_weight = bits(bytes, summary.parameters);
     Ok(summary)
 }
 
@@ -196,13 +246,9 @@ fn add_model(summary: &mut Summary, weights: &GgufWeights) {
     let config = weights.config();
     summary.family = Some(config.family.name().into());
     summary.shape = Some(Shape::new(config));
-    match Inventory::new(weights) {
-        Ok(inventory) => summary.parameters = inventory.parameters,
-        Err(error) => summary.problem = Some(error.to_string()),
-    }
-    match check_tensors(weights) {
-        Ok(()) => summary.runs = summary.problem.is_none(),
-        Err(error) => summary.problem = Some(error.to_string()),
+    // Where tensors are missing, the verdict says so.
+    if let Ok(inventory) = Inventory::new(weights) {
+        summary.parameters = inventory.parameters;
     }
     let (mut bytes, mut parameters, mut known) = (0, 0, true);
     for spec in expert_layers(config).flat_map(|layer| expert_specs(config, layer)) {
@@ -227,22 +273,6 @@ fn add_model(summary: &mut Summary, weights: &GgufWeights) {
     }
 }
 
-/// Loads every tensor that a run needs. They are views of the file, so only a few headers are read.
-fn check_tensors(weights: &GgufWeights) -> std::result::Result<(), WeightsError> {
-    let config = weights.config();
-    let runs = |layer: usize| layer < config.num_hidden_layers;
-    for spec in config.family.tensors(config) {
-        if spec.layer().is_none_or(runs) {
-            weights.tensor(&spec)?;
-        }
-    }
-    let layers = expert_layers(config).filter(|layer| runs(layer.0));
-    for spec in layers.flat_map(|layer| expert_specs(config, layer)) {
-        weights.expert(&spec)?;
-    }
-    Ok(())
-}
-
 fn bits(bytes: u64, parameters: u64) -> f64 {
     bytes as f64 * 8.0 / parameters.max(1) as f64
 }
@@ -261,6 +291,12 @@ fn describe(summary: &Summary, tensors: bool) -> String {
             (None, runs) => if runs { "yes" } else { "no" }.into(),
         },
     );
+    if let Some(reason) = &summary.no_chat {
+        row("chats", format!("no: {reason}"));
+    }
+    if let Some(note) = &summary.note {
+        row("note", note.clone());
+    }
     row("size", size::show(summary.file_bytes));
     row("weights", size::count(summary.parameters));
     row("bits per weight", format!("{:.3}", summary.bits_per_weight));

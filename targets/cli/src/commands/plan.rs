@@ -51,7 +51,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         .map(|path| Calibration::open(path, &source, &mut opened.identity))
         .transpose()?;
     let importance = calibration.as_ref().map(Calibration::importance);
-    let tokenizer = super::quantize::inherited_metadata(&source)?;
+    let tokenizer = super::quantize::inherited_metadata(&source, &opened)?;
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
     let material = Material { weights, identity, tokenizer: &tokenizer, importance };
     let survey = with_bars(|progress| Survey::new(&material, progress))?;

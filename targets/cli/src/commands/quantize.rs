@@ -16,6 +16,7 @@ use vaquita_quantize::{
     Allocation, DenseTypes, Job, Material, Part, Plan, Progress, Report, Survey, Target,
     quantize_until, report, sources,
 };
+use vaquita_runtime::app::AppError;
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::{Gguf, Metadata};
 use vaquita_runtime::tokenizer::Tokenizer;
@@ -218,9 +219,6 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     } else {
         write!(io::stdout(), "{}", describe(&args.out, &report))?;
     }
-    if source.is_dir() && !Tokenizer::is_in(&source) {
-        eprintln!("note: {} has no tokenizer, so the file has none", source.display());
-    }
     Ok(())
 }
 
@@ -339,7 +337,7 @@ pub fn make(compute: &Compute, request: &Request) -> Result<Report> {
     };
     let importance = calibration.as_ref().map(Calibration::importance);
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
-    let tokenizer = inherited_metadata(source)?;
+    let tokenizer = inherited_metadata(source, &opened)?;
     let plan = match types {
         Types::Mixed(target, allocation) => {
             let material = Material { weights, identity, tokenizer: &tokenizer, importance };
@@ -383,9 +381,24 @@ pub fn with_bars<T>(work: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
     })
 }
 
-/// Metadata that the file inherits: the tokenizer, and the origin (name, licence, authors) if the
-/// source states it. A checkpoint may lack a tokenizer; its file then runs with token ids only.
-pub fn inherited_metadata(source: &Path) -> Result<Metadata> {
+/// Metadata that a file made from this source inherits: the tokenizer, and the origin (name, licence,
+/// authors) if the source states it. A source that does not run is refused before hours are spent on
+/// its file. One without any tokenizer is not: its file is good for measurements with token ids.
+pub fn inherited_metadata(path: &Path, source: &Source) -> Result<Metadata> {
+    match source.judge(path) {
+        Err(AppError::Tokenizer(error)) if error.is_absence() => {
+            eprintln!("note: the file will not answer: {error}");
+        }
+        judged => {
+            if let Some(note) = judged?.note {
+                eprintln!("note: {}: {note}", path.display());
+            }
+        }
+    }
+    inherited(path)
+}
+
+fn inherited(source: &Path) -> Result<Metadata> {
     let mut metadata = Metadata::new();
     if source.is_dir() {
         if Tokenizer::is_in(source) {

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use crate::program::{exported, failure, golden, json, vaquita};
+use crate::program::{
+    copy, exported, failure, golden, json, quantize, reference, success, vaquita,
+};
 
 #[test]
 fn files_that_are_no_models_are_refused() {
@@ -33,7 +35,9 @@ fn inspect_says_of_any_file_what_it_is_and_why_it_does_not_run() {
         bytes[at..at + to.len()].copy_from_slice(to);
         bytes
     };
-    assert_eq!(inspected(&sound)["runs"], true);
+    let found = inspected(&sound);
+    assert_eq!((&found["runs"], &found["family"]), (&false.into(), &"OLMoE".into()));
+    assert!(found["problem"].as_str().unwrap().contains("holds no tokenizer"), "{found}");
     let stack = b"blk.1.ffn_up_exps.weight";
     // Name, number of extents, extents, type.
     let type_at =
@@ -67,4 +71,58 @@ fn inspect_says_of_any_file_what_it_is_and_why_it_does_not_run() {
     assert!(found["problem"].as_str().unwrap().contains("part 2 of 2"), "{found}");
     fs::write(&file, b"PK").unwrap();
     assert!(failure(vaquita(["inspect"]).arg(&file), 1).contains("odd.gguf"));
+}
+
+#[test]
+fn the_beginning_of_a_download_is_described_and_its_tokenizer_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("part.gguf");
+    success(quantize(&reference(), &file).arg("--json"));
+    let whole = json(vaquita(["inspect", "--json"]).arg(&file));
+    assert_eq!((&whole["runs"], &whole["problem"]), (&true.into(), &serde_json::Value::Null));
+    fs::File::options().write(true).open(&file).unwrap().set_len(4 << 20).unwrap();
+    let found = json(vaquita(["inspect", "--json"]).arg(&file));
+    for key in ["family", "shape", "parameters", "tensors", "expert_types"] {
+        assert_eq!(found[key], whole[key], "{key}");
+    }
+    assert_eq!(found["runs"], false);
+    let problem = found["problem"].as_str().unwrap();
+    assert!(problem.contains("after 4194304 of "), "{problem}");
+    assert!(failure(vaquita(["run", "-p", "x"]).arg(&file), 1).contains(problem));
+    let tokens = json(vaquita(["tokenize", "--json"]).arg(&file).arg("a whale"));
+    assert_eq!(tokens, json(vaquita(["tokenize", "--json"]).arg(reference()).arg("a whale")));
+}
+
+#[test]
+fn folders_that_do_not_run_are_described_and_hostile_ones_end_nothing() {
+    let found = json(vaquita(["inspect", "--json"]).arg(golden("deepseek-v3")));
+    assert_eq!((&found["runs"], &found["family"]), (&false.into(), &"DeepSeek-V3".into()));
+    let folder = copy("deepseek-v3");
+    let config = folder.path().join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("deepseek_v3", "mamba9")).unwrap();
+    let found = json(vaquita(["inspect", "--json"]).arg(folder.path()));
+    assert_eq!((&found["runs"], &found["architecture"]), (&false.into(), &"mamba9".into()));
+    assert!(found["problem"].as_str().unwrap().contains("unknown architecture"), "{found}");
+
+    fs::remove_file(&config).unwrap();
+    fs::write(folder.path().join("b.gguf"), "").unwrap();
+    fs::write(folder.path().join("A.GGUF"), "").unwrap();
+    let error = failure(vaquita(["run", "-p", "x"]).arg(folder.path()), 1);
+    assert!(error.contains("give one of them, such as A.GGUF"), "{error}");
+    #[cfg(unix)]
+    for name in ["config.json", "model.safetensors.index.json"] {
+        let folder = copy("deepseek-v3");
+        let file = folder.path().join(name);
+        let _ = fs::remove_file(&file);
+        std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+        let error = failure(vaquita(["run", "-p", "x"]).arg(folder.path()), 1);
+        assert!(error.contains("a pipe, a device or a socket"), "{error}");
+        fs::remove_file(&file).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&file).status();
+        if made.is_ok_and(|status| status.success()) {
+            let error = failure(vaquita(["run", "-p", "x"]).arg(folder.path()), 1);
+            assert!(error.contains("a pipe, a device or a socket"), "{error}");
+        }
+    }
 }
