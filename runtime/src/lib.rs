@@ -38,6 +38,7 @@ pub mod bytes;
 pub mod checkpoint;
 pub mod cores;
 pub mod doctor;
+pub mod engine;
 pub mod experts;
 pub mod gguf;
 pub mod host;

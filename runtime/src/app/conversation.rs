@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::model::Places;
 use super::{AppError, AppModel};
 use crate::model::Stats;
 use crate::session::Session;
@@ -94,6 +95,7 @@ pub struct Conversation {
     session: Session,
     said: Said,
     canceller: Canceller,
+    _place: Places,
 }
 
 /// Inputs of the prompt, saved with the session.
@@ -110,10 +112,10 @@ struct Said {
 }
 
 impl Conversation {
-    pub(super) fn new(model: Arc<AppModel>, mut session: Session) -> Self {
+    pub(super) fn new(model: Arc<AppModel>, mut session: Session, place: Places) -> Self {
         let canceller = Canceller::default();
         session.cancel_with(canceller.0.flag.clone());
-        Self { model, session, said: Said::default(), canceller }
+        Self { model, session, said: Said::default(), canceller, _place: place }
     }
 
     /// Handle that cancels the conversation's answers from other threads.
@@ -354,10 +356,4 @@ fn is_void(generation: &Generation) -> bool {
     generation.stop == StopReason::Cancelled
         && generation.raw.is_empty()
         && generation.answer.is_empty()
-}
-
-impl Drop for Conversation {
-    fn drop(&mut self) {
-        self.model.leave();
-    }
 }

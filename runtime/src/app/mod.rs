@@ -97,6 +97,9 @@ pub enum AppError {
         /// Sessions that were planned for.
         limit: usize,
     },
+    /// The system refuses a thread.
+    #[error("the system refuses a thread: {0}")]
+    Thread(io::Error),
     /// A message of an unknown role.
     #[error("a message has the role {found:?}; allowed: system, user, assistant, tool")]
     Role {
@@ -145,7 +148,7 @@ impl AppError {
             Self::Open(OpenModelError::Open(OpenError::Gguf(GgufError::Io { source, .. })))
             | Self::Save(SaveError::Io { source, .. }) => of_io(source),
             Self::Open(OpenModelError::TooSmall { .. }) | Self::TooSmall(_) => ErrorKind::Memory,
-            Self::Sessions { .. } => ErrorKind::Memory,
+            Self::Sessions { .. } | Self::Thread(_) => ErrorKind::Memory,
             Self::Open(OpenModelError::Text(_)) | Self::Budget(_) => ErrorKind::Argument,
             Self::Open(_) | Self::Tokenizer(_) | Self::Save(_) => ErrorKind::BadFile,
             Self::Prompt(PromptError::TooLong { .. }) => ErrorKind::ContextFull,

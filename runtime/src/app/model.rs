@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::judge::judge_text;
 use super::{AppError, Conversation, LoadedModel, ModelOptions};
 use crate::checkpoint::gguf_weights::OpenError;
+use crate::engine::{Engine, EngineModel, EngineOptions};
 use crate::gguf::{GgufError, Identity};
 use crate::host::Host;
 use crate::measure::memory::{self, Memory};
@@ -58,8 +59,8 @@ pub struct AppModel {
     pub(super) prompter: Prompter,
     /// Identity of the file, to which saved conversations belong; `None` without one.
     pub(super) identity: Option<Identity>,
-    meter: Mutex<Option<MeterMaker>>,
-    live: AtomicUsize,
+    meter: Arc<Mutex<Option<MeterMaker>>>,
+    live: Arc<AtomicUsize>,
 }
 
 impl AppModel {
@@ -90,7 +91,7 @@ impl AppModel {
             0 => prompter,
             context => prompter.within(context),
         };
-        let (meter, live) = (Mutex::new(None), AtomicUsize::new(0));
+        let (meter, live) = (Arc::default(), Arc::default());
         Ok(Arc::new(Self { loaded, prompter, identity, meter, live }))
     }
 
@@ -106,19 +107,43 @@ impl AppModel {
 
     /// Begins a conversation.
     pub fn conversation(self: &Arc<Self>) -> Result<Conversation, AppError> {
+        let place = self.places(1)?;
+        Ok(Conversation::new(self.clone(), self.loaded.session(), place))
+    }
+
+    /// Starts an engine, which answers many requests at the same time. It takes the place of as many
+    /// conversations in the memory budget as its cache holds, all of them by default.
+    pub fn engine(self: &Arc<Self>, options: EngineOptions) -> Result<Engine, AppError> {
+        let LoadedModel { model, pool, options: session, sessions, .. } = &self.loaded;
+        let meter = self.meter.clone();
+        let mut parts = EngineModel {
+            model: model.clone(),
+            pool: pool.clone(),
+            tokenizer: self.prompter.tokenizer().clone(),
+            session: session.clone(),
+            energy: Arc::new(move || sampler(&meter)),
+            held: None,
+        };
+        let mut options = options;
+        if let Some(sessions) = sessions {
+            let context = parts.context().max(1);
+            let tokens = options.cache_tokens.unwrap_or(sessions.saturating_mul(context));
+            parts.held = Some(Arc::new(self.places(tokens.div_ceil(context))?));
+            options.cache_tokens = Some(tokens);
+        }
+        Engine::start(parts, options).map_err(AppError::Thread)
+    }
+
+    /// Takes the place of `count` conversations in the memory budget.
+    fn places(&self, count: usize) -> Result<Places, AppError> {
         let limit = self.loaded.sessions.unwrap_or(usize::MAX);
-        let one_more = |live: usize| (live < limit).then_some(live + 1);
-        let taken = self.live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        let more = |live: usize| live.checked_add(count).filter(|live| *live <= limit);
+        let taken = self.live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         taken.map_err(|_| AppError::Sessions { limit })?;
-        Ok(Conversation::new(self.clone(), self.loaded.session()))
+        Ok(Places { live: self.live.clone(), count })
     }
 
-    /// Records that a conversation has ended.
-    pub(super) fn leave(&self) {
-        self.live.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Number of open conversations.
+    /// Number of open conversations, and of those that an engine takes the place of.
     pub fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
     }
@@ -155,11 +180,7 @@ impl AppModel {
 
     /// Starts measuring the energy of an answer.
     pub(super) fn sampler(&self) -> MeterSampler {
-        let maker = self.meter.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match maker {
-            Some(make) => MeterSampler::start(Some(make()), Arc::new(Host::live())),
-            None => MeterSampler::auto(),
-        }
+        sampler(&self.meter)
     }
 
     /// Statistics of the expert store so far; `None` if no experts are streamed.
@@ -179,5 +200,25 @@ impl AppModel {
             experts_limit: plan.and_then(|plan| plan.experts),
             experts: self.streaming().map(|stats| stats.resident_bytes),
         }
+    }
+}
+
+fn sampler(meter: &Mutex<Option<MeterMaker>>) -> MeterSampler {
+    let maker = meter.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match maker {
+        Some(make) => MeterSampler::start(Some(make()), Arc::new(Host::live())),
+        None => MeterSampler::auto(),
+    }
+}
+
+/// The place of conversations in the memory budget, free again when it is dropped.
+pub(super) struct Places {
+    live: Arc<AtomicUsize>,
+    count: usize,
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        self.live.fetch_sub(self.count, Ordering::Relaxed);
     }
 }

@@ -1,12 +1,14 @@
 //! A conversation with a model: the KV cache of the tokens so far, and all steps between text and
 //! logits.
 //!
-//! [`Session`] holds one sequence; [`generate`] continues it as text. [`sampler`] picks tokens,
-//! [`text`] decodes them to characters, [`reasoning`] separates reasoning from the answer, [`stop`]
-//! ends the answer, [`chat`] renders conversations with the model's template, [`prompt`] converts
-//! them to tokens. [`save`] stores a session in a file.
+//! [`Session`] holds one sequence; [`generate`] continues it as text, and an [`answer`] is the same as
+//! a state machine. [`sampler`] picks tokens, [`text`] decodes them to characters, [`reasoning`]
+//! separates reasoning from the answer, [`stop`] ends the answer, [`chat`] renders conversations with
+//! the model's template, [`prompt`] converts them to tokens. [`save`] stores a session in a file.
 
 pub mod after_reasoning;
+pub mod answer;
+mod answer_text;
 mod channels;
 pub mod chat;
 pub mod constraint;

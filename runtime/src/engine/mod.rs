@@ -1,0 +1,233 @@
+//! Many sequences with one model: requests wait in a bounded queue, and one thread computes the
+//! answers of all that run.
+//!
+//! Each pass of the model is one decode step of the running answers and one slice of one prompt
+//! ([`pace`]). [`queue`] decides what runs, [`scheduler`] is the loop, a [`sequence`] is one
+//! request that runs. Sequences do not influence each other's bits, so that everything here is a
+//! question of time and memory only.
+
+mod energy;
+mod options;
+mod outlet;
+mod pace;
+mod pass;
+mod queue;
+mod request;
+mod scheduler;
+mod sequence;
+mod status;
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub use options::{EngineModel, EngineOptions, SamplerMaker};
+pub use request::{
+    CacheSource, CacheUse, DraftUse, EngineError, Finished, Notice, Priority, Refused, Request,
+    Sink, Ticket,
+};
+pub use status::{Counters, RefusedCounters, Status};
+
+use crate::session::SessionError;
+use crate::session::answer::Answer;
+use crate::session::generate::GenerateError;
+use outlet::Outlet;
+use queue::{Bounds, NoPlace, Queue, Runs, Waiting};
+use scheduler::Scheduler;
+
+/// Answers requests on a thread of its own. Dropping it cancels everything that runs or waits.
+pub struct Engine {
+    model: EngineModel,
+    /// Tokens of a sequence, prompt and answer together.
+    limit: usize,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the engine's thread and its users share.
+struct Shared {
+    state: Mutex<State>,
+    /// Notified when there may be something to do, and when the engine's thread ends.
+    changed: Condvar,
+}
+
+struct State {
+    queue: Queue<Pending>,
+    runs: Vec<Runs>,
+    /// When answers are to end, once nothing more is accepted.
+    draining: Option<Instant>,
+    /// The thread has ended.
+    ended: bool,
+    next_id: u64,
+    status: Status,
+}
+
+/// A request that waits.
+struct Pending {
+    id: u64,
+    answer: Answer,
+    outlet: Outlet,
+    cancel: Arc<AtomicBool>,
+    deadline: Option<Instant>,
+    since: Instant,
+    /// Requests ahead of it, as last told.
+    told: Option<usize>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self) {
+        drop(self.lock()); // so that a thread that is about to wait sees what has changed
+        self.changed.notify_all();
+    }
+}
+
+impl Engine {
+    /// Starts an engine.
+    ///
+    /// # Errors
+    /// If the system refuses a thread.
+    pub fn start(model: EngineModel, options: EngineOptions) -> std::io::Result<Self> {
+        let context = model.context();
+        let slots = options.slots.max(1);
+        let cache_tokens = options.cache_tokens.unwrap_or(slots.saturating_mul(context));
+        let queue = options.queue;
+        let share = options.client_share.unwrap_or(queue.div_ceil(2)).max(1);
+        let bounds = Bounds { slots, cache_tokens, queue, share };
+        let status = Status { slots, queue, cache_tokens, ..Status::default() };
+        let state = State {
+            queue: Queue::new(bounds),
+            runs: Vec::new(),
+            draining: None,
+            ended: false,
+            next_id: 0,
+            status,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let scheduler = Scheduler::new(model.clone(), &options, shared.clone());
+        let thread = std::thread::Builder::new().name("vaquita-engine".into());
+        let thread = Some(thread.spawn(move || scheduler.run())?);
+        Ok(Self { model, limit: context.min(cache_tokens), shared, thread })
+    }
+
+    /// Accepts a request or refuses it, at once. `sink` receives what happens to it.
+    pub fn submit(&self, request: Request, sink: Sink) -> Result<Ticket, Refused> {
+        let accepted = self.accept(request, sink);
+        if let Err(refused) = &accepted {
+            let counters = &mut self.shared.lock().status.counters.refused;
+            *match refused {
+                Refused::QueueFull { .. } => &mut counters.queue_full,
+                Refused::ClientShare { .. } => &mut counters.client_share,
+                Refused::TooLong { .. } => &mut counters.too_long,
+                Refused::Invalid(_) => &mut counters.invalid,
+                Refused::Draining => &mut counters.draining,
+            } += 1;
+        }
+        accepted
+    }
+
+    fn accept(&self, request: Request, sink: Sink) -> Result<Ticket, Refused> {
+        let Request { prompt, options, client, priority, deadline } = request;
+        self.shared.lock().check(&client)?; // before the work of preparing an answer
+        let most = options.max_tokens.unwrap_or(usize::MAX);
+        let tokens = prompt.len().saturating_add(most).min(self.limit);
+        let eos_token_ids = &self.model.model.config().eos_token_ids;
+        let answer =
+            Answer::new(&self.model.tokenizer, eos_token_ids, &prompt, options, self.limit);
+        let answer = answer.map_err(|error| match error {
+            GenerateError::Session(SessionError::ContextFull { limit, needed }) => {
+                Refused::TooLong { needed, limit }
+            }
+            error => Refused::Invalid(error),
+        })?;
+        let cancel = Arc::new(AtomicBool::new(false));
+        let mut state = self.shared.lock();
+        state.check(&client)?; // others may have come since
+        let item = Pending {
+            id: state.next_id,
+            answer,
+            outlet: Outlet::new(sink),
+            cancel: cancel.clone(),
+            deadline,
+            since: Instant::now(),
+            told: None,
+        };
+        state.next_id += 1;
+        state.status.counters.accepted += 1;
+        state.queue.push(Waiting { client, priority, tokens, item });
+        drop(state);
+        self.shared.changed.notify_all();
+        Ok(Ticket { cancel, shared: self.shared.clone() })
+    }
+
+    /// What the engine is doing and has done.
+    pub fn status(&self) -> Status {
+        let state = self.shared.lock();
+        Status {
+            queued: state.queue.len(),
+            running: state.runs.len(),
+            cache_tokens_used: state.runs.iter().map(|runs| runs.tokens).sum(),
+            draining: state.draining.is_some(),
+            ..state.status.clone()
+        }
+    }
+
+    /// Accepts nothing more, ends what waits, and returns when everything has ended: running
+    /// answers may finish within `grace` and are then cancelled.
+    pub fn drain(&self, grace: Duration) {
+        let until = Instant::now() + grace;
+        let mut state = self.shared.lock();
+        state.draining = Some(state.draining.map_or(until, |before| before.min(until)));
+        self.shared.changed.notify_all();
+        if self.on_own_thread() {
+            return;
+        }
+        while !state.ended {
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether a sink calls.
+    fn on_own_thread(&self) -> bool {
+        let own = self.thread.as_ref().map(|thread| thread.thread().id());
+        own == Some(std::thread::current().id())
+    }
+}
+
+impl State {
+    fn check(&self, client: &str) -> Result<(), Refused> {
+        if self.draining.is_some() || self.ended {
+            return Err(Refused::Draining);
+        }
+        self.queue.check(client, &self.runs).map_err(|reason| match reason {
+            NoPlace::Full => Refused::QueueFull { retry_after: self.status.wait(0) },
+            NoPlace::Share => {
+                let order = self.queue.order(&self.runs);
+                let waiting: Vec<_> = self.queue.iter().collect();
+                let ahead = order.iter().position(|at| waiting[*at].client == client);
+                Refused::ClientShare { retry_after: self.status.wait(ahead.unwrap_or(0)) }
+            }
+        })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.drain(Duration::ZERO);
+        if !self.on_own_thread()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join(); // a panic there has ended all requests with an error
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("status", &self.status()).finish_non_exhaustive()
+    }
+}

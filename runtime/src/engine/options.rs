@@ -1,0 +1,64 @@
+//! What an engine is made of, and its bounds.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::measure::sampler::MeterSampler;
+use crate::model::Model;
+use crate::session::SessionOptions;
+use crate::threads::Pool;
+use crate::tokenizer::Tokenizer;
+
+/// Starts measuring the energy of answers.
+pub type SamplerMaker = Arc<dyn Fn() -> MeterSampler + Send + Sync>;
+
+/// A model with all that computes its answers.
+#[derive(Clone)]
+pub struct EngineModel {
+    /// The network.
+    pub model: Arc<Model>,
+    /// The threads. The engine's own thread is bound to the same cores.
+    pub pool: Arc<Pool>,
+    /// Its text.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Context, cache type, instruction set, and the largest slice of a prompt.
+    pub session: SessionOptions,
+    /// The meter.
+    pub energy: SamplerMaker,
+    /// Dropped when the engine has ended, such as its place in a memory budget.
+    pub held: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl EngineModel {
+    /// Maximum number of tokens of a sequence.
+    pub fn context(&self) -> usize {
+        match self.session.context {
+            0 => self.model.config().max_position_embeddings,
+            context => context,
+        }
+    }
+}
+
+/// Bounds of an engine.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Sequences that run at the same time; at least 1.
+    pub slots: usize,
+    /// Requests that may wait.
+    pub queue: usize,
+    /// Requests of one client that may wait; `None` is half of the queue.
+    pub client_share: Option<usize>,
+    /// Positions of cache for all sequences; `None` is the context times the slots. A request
+    /// reserves its prompt and the tokens that it may generate.
+    pub cache_tokens: Option<usize>,
+    /// Bound on the gap in running answers while a prompt is read; `None` is twice the duration of
+    /// their own step.
+    pub max_gap: Option<Duration>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { slots: 4, queue: 16, client_share: None, cache_tokens: None, max_gap: None }
+    }
+}

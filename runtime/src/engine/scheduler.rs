@@ -1,0 +1,335 @@
+//! The loop of the engine's thread: begin what may begin, compute a pass, pass on what it brought.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use super::energy::Energy;
+use super::options::{EngineModel, EngineOptions};
+use super::outlet::Outlet;
+use super::pace::Pace;
+use super::pass;
+use super::queue::{Runs, Waiting};
+use super::request::{CacheUse, EngineError, Finished, Notice};
+use super::sequence::{Ended, Sequence};
+use super::{Pending, Shared, State};
+use crate::model::cache::KvCache;
+use crate::model::{Chunk, Logits, ModelError, Purpose};
+use crate::session::generate::StopReason;
+
+/// One of how many slices goes to the prompt that began first; the others go to the one that is
+/// read soonest, which is kinder on average.
+const OLDEST_EVERY: u64 = 4;
+
+pub(super) struct Scheduler {
+    model: EngineModel,
+    slots: usize,
+    shared: Arc<Shared>,
+    /// Sequences that run, by admission.
+    sequences: Vec<Sequence>,
+    pace: Pace,
+    energy: Energy,
+    passes: u64,
+    slices: u64,
+}
+
+/// What is to be done outside of the lock.
+#[derive(Default)]
+struct Turn {
+    begin: Vec<Waiting<Pending>>,
+    end: Vec<(Waiting<Pending>, Ended)>,
+    positions: Vec<(Outlet, usize)>,
+    /// The time to drain is over.
+    cancel_all: bool,
+}
+
+impl Scheduler {
+    pub fn new(model: EngineModel, options: &EngineOptions, shared: Arc<Shared>) -> Self {
+        Self {
+            slots: options.slots.max(1),
+            pace: Pace::new(options.max_gap, model.session.prefill_chunk),
+            energy: Energy::new(model.energy.clone()),
+            model,
+            shared,
+            sequences: Vec::new(),
+            passes: 0,
+            slices: 0,
+        }
+    }
+
+    /// Runs until the engine is drained.
+    pub fn run(mut self) {
+        let _ended = SetEnded(self.shared.clone());
+        let pool = self.model.pool.clone();
+        let _binding = pool.bind_caller();
+        while let Some(turn) = self.wait() {
+            for (outlet, ahead) in turn.positions {
+                outlet.send(Notice::Queued { ahead });
+            }
+            for (waiting, ended) in turn.end {
+                end_waiting(waiting, ended);
+            }
+            for waiting in turn.begin {
+                self.begin(waiting);
+            }
+            let now = Instant::now();
+            for at in (0..self.sequences.len()).rev() {
+                let cancelled = turn.cancel_all.then_some(Ended::Cancelled);
+                if let Some(ended) = cancelled.or_else(|| self.sequences[at].ended(now)) {
+                    self.end(at, ended);
+                }
+            }
+            self.pass();
+        }
+    }
+
+    /// Waits until there is something to do; `None` once everything has ended and nothing more is
+    /// accepted.
+    fn wait(&mut self) -> Option<Turn> {
+        let shared = self.shared.clone();
+        let mut state = shared.lock();
+        loop {
+            let now = Instant::now();
+            let turn = state.turn(now);
+            let idle = self.sequences.is_empty() && turn.begin.is_empty() && turn.end.is_empty();
+            if !idle || !turn.positions.is_empty() {
+                return Some(turn);
+            }
+            if state.draining.is_some() {
+                return None;
+            }
+            let deadlines = state.queue.iter().filter_map(|waiting| waiting.item.deadline);
+            state = match deadlines.min() {
+                None => shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let time = deadline.saturating_duration_since(now);
+                    let waited = shared.changed.wait_timeout(state, time);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    fn begin(&mut self, waiting: Waiting<Pending>) {
+        let Waiting { client, priority, tokens, item } = waiting;
+        let Pending { id, mut answer, outlet, cancel, deadline, since, .. } = item;
+        self.energy.join(id);
+        answer.begin(0);
+        let begun = Instant::now();
+        let sequence = Sequence {
+            id,
+            client,
+            priority,
+            reserved: tokens,
+            answer,
+            cache: KvCache::new(self.model.model.config(), self.model.session.cache),
+            cancel,
+            deadline,
+            outlet,
+            begun,
+            queued: begun - since,
+            cache_use: CacheUse::default(),
+            prompt_joules: None,
+            streaming: self.model.model.experts().stats(),
+        };
+        sequence.tell_progress();
+        self.sequences.push(sequence);
+    }
+
+    fn end(&mut self, at: usize, ended: Ended) {
+        let sequence = self.sequences.remove(at);
+        let joules = self.energy.joules(sequence.id);
+        self.energy.leave(sequence.id);
+        {
+            let mut state = self.shared.lock();
+            let (time, cache_use) = (sequence.begun.elapsed(), &sequence.cache_use);
+            let generated = sequence.answer.tokens().len() - sequence.answer.prompt_tokens();
+            let status = &mut state.status;
+            status.counters.tokens += generated as u64;
+            status.counters.cached_tokens += cache_use.tokens as u64;
+            *match &ended {
+                Ended::Stop(_) => &mut status.counters.finished,
+                Ended::Cancelled => &mut status.counters.cancelled,
+                Ended::Late => &mut status.counters.late,
+                Ended::Failed(_) => &mut status.counters.failed,
+            } += 1;
+            if matches!(ended, Ended::Stop(_)) {
+                status.record_answer(time);
+            }
+            state.runs = self.sequences.iter().map(Sequence::runs).collect();
+        }
+        sequence.finish(ended, joules, self.model.model.experts().stats());
+    }
+
+    /// One decode step of the running answers and one slice of a prompt.
+    fn pass(&mut self) {
+        let decoding = self.decoding();
+        let reading = self.reading();
+        let most = reading.map_or(0, |at| {
+            let sequence = &self.sequences[at];
+            sequence.answer.prompt_tokens() - sequence.cache.len()
+        });
+        let slice = match most {
+            0 => 0,
+            most => self.pace.slice(decoding.len()).min(most),
+        };
+        let mut chosen: Vec<(usize, usize)> = decoding
+            .iter()
+            .map(|at| (*at, self.sequences[*at].unread()))
+            .chain(reading.filter(|_| slice > 0).map(|at| (at, slice)))
+            .collect();
+        chosen.sort_unstable();
+        if chosen.is_empty() {
+            return;
+        }
+        let start = Instant::now();
+        let alone = decoding.is_empty();
+        let mut chunks = Vec::new();
+        for (at, sequence) in self.sequences.iter_mut().enumerate() {
+            let Ok(found) = chosen.binary_search_by_key(&at, |(at, _)| *at) else { continue };
+            let from = sequence.cache.len();
+            let purpose = match (sequence.is_reading(), alone) {
+                (false, _) => Purpose::Decode,
+                (true, true) => Purpose::Prompt,
+                (true, false) => Purpose::Passing,
+            };
+            let tokens = &sequence.answer.tokens()[from..from + chosen[found].1];
+            let chunk = Chunk::new(tokens, &mut sequence.cache, Logits::Last);
+            chunks.push(Chunk { purpose, cancel: Some(&sequence.cancel), ..chunk });
+        }
+        let results = pass::run(&self.model, &mut chunks);
+        self.pace.record(decoding.len(), slice, start.elapsed());
+        self.count(&decoding, slice);
+        // From the back, since sequences that end are removed.
+        for ((at, tokens), result) in chosen.into_iter().zip(results).rev() {
+            self.energy.count(self.sequences[at].id, tokens);
+            if let Some(ended) = self.take(at, result) {
+                self.end(at, ended);
+            }
+        }
+    }
+
+    fn take(&mut self, at: usize, result: Result<Vec<f32>, Arc<ModelError>>) -> Option<Ended> {
+        let sequence = &mut self.sequences[at];
+        let logits = match result {
+            Ok(logits) => logits,
+            Err(error) if matches!(*error, ModelError::Cancelled) => return Some(Ended::Cancelled),
+            Err(error) => return Some(Ended::Failed(error.into())),
+        };
+        let prompt = sequence.answer.prompt_tokens();
+        if sequence.answer.tokens().len() == prompt {
+            sequence.tell_progress();
+            if sequence.is_reading() {
+                return None;
+            }
+            sequence.prompt_joules = self.energy.joules(sequence.id);
+        }
+        sequence.take(logits)
+    }
+
+    /// Answers that take part in the next step: those of the highest priority, in turns if there
+    /// are more than take part.
+    fn decoding(&self) -> Vec<usize> {
+        let count = self.sequences.len();
+        let turn = |at: usize| (at + count - self.passes as usize % count.max(1)) % count;
+        let mut decoding: Vec<usize> =
+            (0..count).filter(|at| !self.sequences[*at].is_reading()).collect();
+        decoding.sort_by_key(|at| (self.sequences[*at].priority, turn(*at)));
+        // With more, the experts of one layer would displace each other.
+        let width = self.model.model.experts().tokens_at_once().unwrap_or(usize::MAX).max(1);
+        decoding.truncate(self.slots.min(width));
+        decoding
+    }
+
+    /// The prompt that the next slice belongs to.
+    fn reading(&self) -> Option<usize> {
+        let reading = (0..self.sequences.len()).filter(|at| self.sequences[*at].is_reading());
+        let oldest = self.slices % OLDEST_EVERY == OLDEST_EVERY - 1;
+        reading.min_by_key(|at| {
+            let sequence = &self.sequences[*at];
+            (sequence.priority, if oldest { 0 } else { sequence.unread() }, *at)
+        })
+    }
+
+    fn count(&mut self, decoding: &[usize], slice: usize) {
+        self.passes += 1;
+        self.slices += u64::from(slice > 0);
+        let reading = self.sequences.iter().filter(|sequence| sequence.is_reading()).count();
+        let mut state = self.shared.lock();
+        let status = &mut state.status;
+        status.reading = reading;
+        status.step = self.pace.step(decoding.len()).or(status.step);
+        status.counters.passes += 1;
+        status.counters.slices += u64::from(slice > 0 && !decoding.is_empty());
+        status.counters.prompt_tokens += slice as u64;
+    }
+}
+
+impl Sequence {
+    fn runs(&self) -> Runs {
+        Runs { client: self.client.clone(), priority: self.priority, tokens: self.reserved }
+    }
+}
+
+impl State {
+    /// What is to be done now, with the state changed as if it were done.
+    fn turn(&mut self, now: Instant) -> Turn {
+        let over = self.draining.is_some();
+        let cancelled =
+            self.queue.remove(|item| over || item.cancel.load(Ordering::Relaxed)).into_iter();
+        let mut end: Vec<_> = cancelled.map(|waiting| (waiting, Ended::Cancelled)).collect();
+        let late = self.queue.remove(|item| item.deadline.is_some_and(|deadline| deadline <= now));
+        end.extend(late.into_iter().map(|waiting| (waiting, Ended::Late)));
+        for (_, ended) in &end {
+            let counters = &mut self.status.counters;
+            match ended {
+                Ended::Late => counters.late += 1,
+                _ => counters.cancelled += 1,
+            }
+        }
+        let mut begin = Vec::new();
+        while let Some(waiting) = self.queue.next(&self.runs) {
+            let Waiting { client, priority, tokens, .. } = &waiting;
+            let (client, priority, tokens) = (client.clone(), *priority, *tokens);
+            self.runs.push(Runs { client, priority, tokens });
+            begin.push(waiting);
+        }
+        let order = self.queue.order(&self.runs);
+        let mut positions = Vec::new();
+        for (ahead, at) in order.into_iter().enumerate() {
+            let item = self.queue.item(at);
+            if item.told.replace(ahead) != Some(ahead) {
+                positions.push((item.outlet.clone(), ahead));
+            }
+        }
+        let cancel_all = self.draining.is_some_and(|until| until <= now);
+        Turn { begin, end, positions, cancel_all }
+    }
+}
+
+fn end_waiting(waiting: Waiting<Pending>, ended: Ended) {
+    let Pending { answer, outlet, since, .. } = waiting.item;
+    match ended {
+        Ended::Late => outlet.done(Err(EngineError::Deadline)),
+        _ => {
+            let generation = answer.end(StopReason::Cancelled, &mut |_| ControlFlow::Continue(()));
+            outlet.done(Ok(Finished::unbegun(generation, since.elapsed())));
+        }
+    }
+}
+
+/// Tells waiting callers that the thread has ended, also if it panicked.
+struct SetEnded(Arc<Shared>);
+
+impl Drop for SetEnded {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.ended = true;
+        let left = state.queue.remove(|_| true);
+        state.runs.clear();
+        drop(state);
+        self.0.changed.notify_all();
+        drop(left); // their outlets say that the engine has stopped
+    }
+}

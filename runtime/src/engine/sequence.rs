@@ -1,0 +1,106 @@
+//! A request that runs.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::outlet::Outlet;
+use super::request::{CacheUse, DraftUse, EngineError, Finished, Notice, Priority};
+use crate::model::Stats;
+use crate::model::cache::KvCache;
+use crate::session::answer::{Answer, Next};
+use crate::session::generate::{Event, StopReason};
+
+/// One sequence with its cache.
+pub(super) struct Sequence {
+    pub id: u64,
+    pub client: String,
+    pub priority: Priority,
+    /// Positions of cache that are reserved.
+    pub reserved: usize,
+    pub answer: Answer,
+    pub cache: KvCache,
+    pub cancel: Arc<AtomicBool>,
+    pub deadline: Option<Instant>,
+    pub outlet: Outlet,
+    pub begun: Instant,
+    pub queued: Duration,
+    pub cache_use: CacheUse,
+    pub prompt_joules: Option<f64>,
+    /// Statistics of the store at the beginning.
+    pub streaming: Option<Stats>,
+}
+
+impl Sequence {
+    /// Tokens that are to be fed before the next logits.
+    pub fn unread(&self) -> usize {
+        self.answer.tokens().len() - self.cache.len()
+    }
+
+    /// Whether the prompt is still being read.
+    pub fn is_reading(&self) -> bool {
+        self.cache.len() < self.answer.prompt_tokens()
+    }
+
+    /// Why it is to end before the next pass.
+    pub fn ended(&self, now: Instant) -> Option<Ended> {
+        match () {
+            () if self.cancel.load(Ordering::Relaxed) => Some(Ended::Cancelled),
+            () if self.deadline.is_some_and(|deadline| deadline <= now) => Some(Ended::Late),
+            () => None,
+        }
+    }
+
+    /// Tells how much of the prompt is read.
+    pub fn tell_progress(&self) {
+        let (done, total) = (self.cache.len(), self.answer.prompt_tokens());
+        self.outlet.send(Notice::Prompt { done, total });
+    }
+
+    /// Takes the logits after all of its tokens; returns how it ends, if it does.
+    pub fn take(&mut self, logits: Vec<f32>) -> Option<Ended> {
+        match self.answer.take(logits, &mut tell(&self.outlet)) {
+            Ok(Next::Feed(_)) if self.answer.is_full() => Some(Ended::Stop(StopReason::Length)),
+            Ok(Next::Feed(_)) => None,
+            Ok(Next::End(stop)) => Some(Ended::Stop(stop)),
+            Err(error) => Some(Ended::Failed(EngineError::Generate(Arc::new(error)))),
+        }
+    }
+
+    /// Ends the request.
+    pub fn finish(self, ended: Ended, joules: Option<f64>, streaming: Option<Stats>) {
+        let stop = match ended {
+            Ended::Failed(error) => return self.outlet.done(Err(error)),
+            Ended::Stop(stop) => stop,
+            Ended::Cancelled | Ended::Late => StopReason::Cancelled,
+        };
+        let generation = self.answer.end(stop, &mut tell(&self.outlet));
+        self.outlet.done(Ok(Finished {
+            generation,
+            late: matches!(ended, Ended::Late),
+            queued: self.queued,
+            cache: self.cache_use,
+            drafts: DraftUse::default(),
+            joules,
+            prompt_joules: self.prompt_joules,
+            streaming: streaming.zip(self.streaming).map(|(now, then)| now.since(&then)),
+        }));
+    }
+}
+
+fn tell(outlet: &Outlet) -> impl FnMut(Event) -> ControlFlow<()> {
+    |event| {
+        outlet.send(event.into());
+        ControlFlow::Continue(())
+    }
+}
+
+/// How a request ends.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Stop(StopReason),
+    Cancelled,
+    Late,
+    Failed(EngineError),
+}

@@ -1,0 +1,201 @@
+//! From the tokens of an answer to its reasoning, its text and its tool calls, with the events that
+//! announce them.
+
+use std::ops::ControlFlow;
+
+use super::generate::{Event, GenerationOptions, StopReason};
+use super::reasoning::{Part, Phase, ReasoningSplitter};
+use super::sampler::logprobs::Logprobs;
+use super::stop::StopStrings;
+use super::text::TextStream;
+use super::tools::{self, ToolEvent, ToolParser};
+use crate::tokenizer::Tokenizer;
+
+type OnEvent<'a> = &'a mut dyn FnMut(Event) -> ControlFlow<()>;
+
+/// Converts tokens to reasoning, answer and calls.
+pub(super) struct AnswerText {
+    stream: TextStream,
+    stops: StopStrings,
+    splitter: ReasoningSplitter,
+    parser: Option<ToolParser>,
+    /// Whether the next token belongs to the answer regardless of what it looks like.
+    pub held: bool,
+    pub reasoning: String,
+    pub answer: String,
+    pub called: tools::Answer,
+    /// The answer including its calls as the model wrote them.
+    pub raw: String,
+}
+
+impl AnswerText {
+    pub fn new(options: &GenerationOptions, tokenizer: &Tokenizer) -> Self {
+        Self {
+            stream: TextStream::default(),
+            stops: StopStrings::new(options.stop.iter().cloned()),
+            splitter: ReasoningSplitter::new(options.reasoning_open),
+            parser: options
+                .calls
+                .as_ref()
+                .map(|calls| ToolParser::new(calls.format, calls.tools.clone(), tokenizer)),
+            held: false,
+            called: tools::Answer::default(),
+            raw: String::new(),
+            reasoning: String::new(),
+            answer: String::new(),
+        }
+    }
+
+    /// Emits a token and the text that is certain after it. Breaks if the answer ends here.
+    pub fn push(
+        &mut self,
+        token: u32,
+        logprobs: Option<&Logprobs>,
+        tokenizer: &Tokenizer,
+        on_event: OnEvent,
+    ) -> ControlFlow<StopReason> {
+        let mut flow = on_event(Event::Token(token));
+        if let Some(logprobs) = logprobs
+            && on_event(Event::Logprobs(logprobs)).is_break()
+        {
+            flow = ControlFlow::Break(());
+        }
+        let mut stopped = false;
+        for part in self.parts(token, tokenizer) {
+            let (emitted, found) = self.take(part, on_event);
+            if emitted.is_break() {
+                flow = ControlFlow::Break(());
+            }
+            stopped = found;
+            if stopped {
+                break;
+            }
+        }
+        match (flow, stopped) {
+            (_, true) => ControlFlow::Break(StopReason::StopString),
+            (ControlFlow::Break(()), _) => ControlFlow::Break(StopReason::Cancelled),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Splits the text of a token into parts.
+    fn parts(&mut self, token: u32, tokenizer: &Tokenizer) -> Vec<Part> {
+        let piece = tokenizer.piece(token).unwrap_or_default();
+        let marker = self.parser.as_ref().and_then(|parser| {
+            Some((parser.piece(token, &String::from_utf8_lossy(&piece))?, parser.format()))
+        });
+        if self.held {
+            let text = match &marker {
+                Some((marker, _)) => self.stream.flush() + marker,
+                None => self.stream.push(&piece),
+            };
+            let parts = self.splitter.flush().into_iter();
+            return parts.chain([Part::Answer(text)]).collect();
+        }
+        let Some((marker, format)) = marker else {
+            return self.splitter.push(&self.stream.push(&piece));
+        };
+        let text = self.stream.flush();
+        let mut parts = self.splitter.push(&text);
+        let forgotten = format.ends_reasoning() && self.splitter.phase() == Phase::Reasoning;
+        if forgotten && self.splitter.is_holding("<") {
+            // The held-back `<` is the start of the marker: complete it to `</think>` to end the
+            // reasoning, then push `<` again before the marker.
+            parts.extend(self.splitter.push("/think>"));
+            parts.extend(self.splitter.push("<"));
+        }
+        parts.extend(self.splitter.push(&marker));
+        parts
+    }
+
+    /// Emits the text of a part that is certain not to belong to a stop string, and returns whether
+    /// a stop string was found.
+    fn take(&mut self, part: Part, on_event: OnEvent) -> (ControlFlow<()>, bool) {
+        match part {
+            Part::Answer(text) => {
+                let (text, found) = self.stops.push(&text);
+                (self.answer(&text, on_event), found)
+            }
+            // The held-back text can no longer belong to a stop string.
+            Part::Reasoning(text) => {
+                let held = self.stops.flush();
+                let answered = self.answer(&held, on_event);
+                self.reasoning.push_str(&text);
+                let thought = on_event(Event::Reasoning(&text));
+                (if answered.is_break() { answered } else { thought }, false)
+            }
+            Part::WasReasoning(rest) => {
+                let rest = self.stops.flush() + &rest;
+                let _ = self.end_calls(on_event);
+                self.raw.clear();
+                let thought = std::mem::take(&mut self.answer) + &rest;
+                self.reasoning.push_str(thought.trim_matches('\n'));
+                let rest = rest.trim_end_matches('\n');
+                let mut flow = on_event(Event::WasReasoning);
+                if !rest.is_empty() && flow.is_continue() {
+                    flow = on_event(Event::Reasoning(rest));
+                }
+                (flow, false)
+            }
+        }
+    }
+
+    fn answer(&mut self, text: &str, on_event: OnEvent) -> ControlFlow<()> {
+        if text.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let Some(parser) = &mut self.parser else {
+            self.answer.push_str(text);
+            return on_event(Event::Answer(text));
+        };
+        self.raw.push_str(&ToolParser::without_marks(text));
+        let events = parser.push(text);
+        self.tell(&events, on_event)
+    }
+
+    fn tell(&mut self, events: &[ToolEvent], on_event: OnEvent) -> ControlFlow<()> {
+        let mut flow = ControlFlow::Continue(());
+        for event in events {
+            self.called.apply(event);
+            let told = match event {
+                ToolEvent::Text(text) => {
+                    self.answer.push_str(text);
+                    on_event(Event::Answer(text))
+                }
+                event => on_event(Event::Call(event)),
+            };
+            if told.is_break() {
+                flow = told;
+            }
+        }
+        flow
+    }
+
+    /// Emits the events that the call parser holds back.
+    fn end_calls(&mut self, on_event: OnEvent) -> ControlFlow<()> {
+        let events = self.parser.as_mut().map(ToolParser::finish).unwrap_or_default();
+        self.tell(&events, on_event)
+    }
+
+    /// Emits the text that was held back. The caller's control flow is ignored, since the answer
+    /// ends here.
+    pub fn finish(&mut self, stop: StopReason, on_event: OnEvent) {
+        if stop != StopReason::StopString {
+            self.flush(on_event);
+        }
+        let _ = self.end_calls(on_event);
+    }
+
+    fn flush(&mut self, on_event: OnEvent) {
+        let text = self.stream.flush();
+        let mut parts = self.splitter.push(&text);
+        parts.extend(self.splitter.flush());
+        for part in parts {
+            if self.take(part, on_event).1 {
+                return;
+            }
+        }
+        let held = self.stops.flush();
+        let _ = self.answer(&held, on_event);
+    }
+}

@@ -1,0 +1,460 @@
+//! The engine: every answer has the bits that it has alone, whatever else runs; refusals, cancels,
+//! deadlines and the end are as documented.
+
+use std::cell::OnceCell;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use vaquita_runtime::engine::{
+    Engine, EngineError, EngineModel, EngineOptions, Finished, Notice, Priority, Refused, Request,
+    Ticket,
+};
+use vaquita_runtime::measure::sampler::MeterSampler;
+use vaquita_runtime::model::Model;
+use vaquita_runtime::session::generate::{Generation, GenerationOptions, StopReason, generate};
+use vaquita_runtime::session::sampler::SamplingOptions;
+use vaquita_runtime::session::{Session, SessionOptions};
+use vaquita_runtime::threads::Pool;
+use vaquita_runtime::tokenizer::Tokenizer;
+use vaquita_tests::{golden, open_folder, reference};
+
+/// Numbers without a pattern.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % most
+    }
+}
+
+/// A model with prompts and their answers, each computed alone on one thread.
+struct Subject {
+    model: Arc<Model>,
+    tokenizer: Arc<Tokenizer>,
+    cases: Vec<(Request, Generation)>,
+}
+
+const CONTEXT: usize = 160;
+
+fn parts(
+    model: &Arc<Model>,
+    tokenizer: &Arc<Tokenizer>,
+    threads: usize,
+    chunk: usize,
+) -> EngineModel {
+    EngineModel {
+        model: model.clone(),
+        pool: Arc::new(Pool::new(threads)),
+        tokenizer: tokenizer.clone(),
+        session: SessionOptions {
+            context: CONTEXT,
+            prefill_chunk: chunk,
+            ..SessionOptions::default()
+        },
+        energy: Arc::new(|| {
+            MeterSampler::start(None, Arc::new(vaquita_runtime::host::Host::live()))
+        }),
+        held: None,
+    }
+}
+
+fn alone(parts: &EngineModel, request: &Request) -> Generation {
+    let mut session = Session::new(parts.model.clone(), parts.pool.clone(), parts.session.clone());
+    let Request { prompt, options, .. } = request;
+    let answer = generate(&mut session, &parts.tokenizer, prompt, options, &mut |_| {
+        ControlFlow::Continue(())
+    });
+    answer.expect("it is answered alone")
+}
+
+impl Subject {
+    /// Prompts that share prefixes of several lengths, answered with several options.
+    fn new(model: Arc<Model>, prompts: &[Vec<u32>]) -> Self {
+        let tokenizer = Arc::new(Tokenizer::from_folder(&reference()).unwrap());
+        let one = parts(&model, &tokenizer, 1, 64);
+        let case = |(at, prompt): (usize, &Vec<u32>)| {
+            let sampling = match at % 3 {
+                0 => SamplingOptions::greedy(),
+                _ => SamplingOptions { temperature: 1.0, seed: at as u64, ..Default::default() },
+            };
+            let options = GenerationOptions {
+                sampling,
+                max_tokens: Some(3 + at * 5 % 23),
+                logprobs: Some(4),
+                ..GenerationOptions::default()
+            };
+            let request = Request { prompt: prompt.clone(), options, ..Request::default() };
+            let generation = alone(&one, &request);
+            (request, generation)
+        };
+        let cases = prompts.iter().enumerate().map(case).collect();
+        Self { model, tokenizer, cases }
+    }
+
+    fn reference() -> Self {
+        let tokenizer = Tokenizer::from_folder(&reference()).unwrap();
+        let questions = ["1+1?", "Name a color.", "What is 12 + 30?", "What is 12 + 31?", "Hi"];
+        let prompts = questions.iter().flat_map(|question| {
+            let prompt = format!("<｜User｜>{question}<｜Assistant｜><think>\n");
+            let prompt = tokenizer.encode(&prompt, true).unwrap();
+            // The same one later, as the next turn has it.
+            let longer = [&prompt[..], &prompt[1..], &prompt[1..]].concat();
+            [prompt, longer]
+        });
+        Self::new(open_folder(&reference()), &prompts.collect::<Vec<_>>())
+    }
+
+    fn golden(name: &str) -> Self {
+        let model = open_folder(&golden(name));
+        let vocab = model.config().vocab_size;
+        let mut random = Random(7);
+        let mut prompt = |len: usize| (0..len).map(|_| random.below(vocab) as u32).collect();
+        let shared: Vec<u32> = prompt(30);
+        let lengths = [1, 2, 40, 7, 100, 63, 64, 65];
+        let prompts = lengths.map(|len| {
+            let own: Vec<u32> = prompt(len);
+            if len % 2 == 0 { [&shared[..len.min(30)], &own[..len / 2]].concat() } else { own }
+        });
+        Self::new(model, &prompts)
+    }
+
+    fn engine(&self, threads: usize, chunk: usize, options: EngineOptions) -> Engine {
+        Engine::start(parts(&self.model, &self.tokenizer, threads, chunk), options).unwrap()
+    }
+}
+
+/// A submitted request and its notices.
+struct Asked {
+    ticket: Ticket,
+    notices: Receiver<Notice>,
+    /// The end, if it came while a token was awaited.
+    done: OnceCell<Result<Box<Finished>, EngineError>>,
+}
+
+fn ask(engine: &Engine, request: &Request) -> Result<Asked, Refused> {
+    let (sender, notices) = channel();
+    let sink = Box::new(move |notice| drop(sender.send(notice)));
+    Ok(Asked { ticket: engine.submit(request.clone(), sink)?, notices, done: OnceCell::new() })
+}
+
+impl Asked {
+    fn next_token(&self) -> Option<u32> {
+        for notice in &self.notices {
+            match notice {
+                Notice::Token(token) => return Some(token),
+                Notice::Done(result) => assert!(self.done.set(result).is_ok(), "it ends once"),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// The end, after which nothing may come.
+    fn result(self) -> Result<Box<Finished>, EngineError> {
+        let mut done = self.done.into_inner();
+        for notice in self.notices {
+            assert!(done.is_none(), "{notice:?} after the end");
+            if let Notice::Done(result) = notice {
+                done = Some(result);
+            }
+        }
+        done.expect("every request ends with `Done`")
+    }
+
+    fn finished(self) -> Box<Finished> {
+        self.result().expect("it is answered")
+    }
+}
+
+/// Compares all that an answer is; its tokens may be fewer if it was cancelled.
+fn assert_same(found: &Generation, alone: &Generation) {
+    if found.stop == StopReason::Cancelled {
+        let count = found.tokens.len();
+        assert_eq!(found.tokens, alone.tokens[..count]);
+        assert_eq!(found.logprobs[..], alone.logprobs[..count]);
+        return;
+    }
+    assert_eq!(found.tokens, alone.tokens);
+    assert_eq!(found.logprobs, alone.logprobs);
+    assert_eq!((&found.answer, &found.reasoning), (&alone.answer, &alone.reasoning));
+    assert_eq!((found.stop, found.prompt_tokens), (alone.stop, alone.prompt_tokens));
+}
+
+/// Requests that come, are cancelled and end at random.
+fn schedule(subject: &Subject, seed: u64) {
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let gaps = [None, Some(Duration::ZERO), Some(Duration::from_secs(1))];
+    let options = EngineOptions {
+        slots: 1 + random.below(4),
+        queue: 4 + random.below(8),
+        max_gap: gaps[random.below(3)],
+        cache_tokens: [None, Some(CONTEXT), Some(2 * CONTEXT)][random.below(3)],
+        ..EngineOptions::default()
+    };
+    let engine = subject.engine(1 + random.below(2), 1 + random.below(48), options);
+    let (mut asked, mut refused, mut accepted) = (Vec::new(), 0, 0);
+    for _ in 0..6 + random.below(6) {
+        let case = random.below(subject.cases.len());
+        let priorities = [Priority::Foreground, Priority::Normal, Priority::Background];
+        let request = Request {
+            client: format!("client {}", random.below(3)),
+            priority: priorities[random.below(3)],
+            ..subject.cases[case].0.clone()
+        };
+        match ask(&engine, &request) {
+            Ok(one) => {
+                accepted += 1;
+                match random.below(5) {
+                    0 => one.ticket.cancel(),
+                    1 => {
+                        one.next_token();
+                        one.ticket.cancel();
+                    }
+                    2 => drop(one.next_token()),
+                    _ => {}
+                }
+                asked.push((case, one));
+            }
+            Err(Refused::QueueFull { .. } | Refused::ClientShare { .. }) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    for (case, one) in asked {
+        assert_same(&one.finished().generation, &subject.cases[case].1);
+    }
+    let status = engine.status();
+    assert_eq!((status.running, status.queued, status.cache_tokens_used), (0, 0, 0));
+    let counters = status.counters;
+    assert_eq!((counters.refused.all(), counters.accepted), (refused, accepted));
+    assert_eq!(counters.finished + counters.cancelled, accepted);
+}
+
+/// Random schedules per model; more with `VAQUITA_SCHEDULES`.
+fn schedules() -> u64 {
+    std::env::var("VAQUITA_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
+}
+
+#[test]
+fn every_answer_is_the_one_it_has_alone() {
+    // Latents, keys and values beside convolutions, and the trained model.
+    let subjects =
+        [Subject::golden("deepseek-v3"), Subject::golden("lfm2-moe"), Subject::reference()];
+    for subject in subjects {
+        (0..schedules()).for_each(|seed| schedule(&subject, seed));
+    }
+}
+
+/// llama.cpp's suite leaves out `test_completion_parallel_slots`.
+#[test]
+fn parallel_slots_are_deterministic() {
+    let subject = Subject::reference();
+    let (request, alone) = &subject.cases[1];
+    let engine = subject.engine(2, 32, EngineOptions::default());
+    let all: Vec<_> = (0..4).map(|_| ask(&engine, request).unwrap()).collect();
+    for one in all {
+        assert_same(&one.finished().generation, alone);
+    }
+}
+
+/// llama.cpp's suite leaves out `test_consistent_result_different_batch_size` at temperature 1.
+#[test]
+fn results_do_not_depend_on_the_batch_size_at_temperature_1() {
+    let subject = Subject::reference();
+    for chunk in [1, 3, 16, 64] {
+        for slots in [1, 4] {
+            let engine = subject.engine(2, chunk, EngineOptions { slots, ..Default::default() });
+            let ask = |(at, (request, _)): (usize, &(Request, Generation))| {
+                let client = format!("client {at}");
+                ask(&engine, &Request { client, ..request.clone() }).unwrap()
+            };
+            let all: Vec<_> = subject.cases.iter().enumerate().map(ask).collect();
+            for (one, (_, alone)) in all.into_iter().zip(&subject.cases) {
+                assert_same(&one.finished().generation, alone);
+            }
+        }
+    }
+}
+
+/// Submits a request that holds the engine's thread at its first token until the sender is dropped.
+fn hold(engine: &Engine, request: &Request) -> (Sender<()>, Asked) {
+    let (release, held) = channel::<()>();
+    let (sender, notices) = channel();
+    let mut first = true;
+    let sink = Box::new(move |notice| {
+        let token = matches!(notice, Notice::Token(_));
+        let _ = sender.send(notice);
+        if token && std::mem::take(&mut first) {
+            let _ = held.recv(); // an error once the sender is dropped
+        }
+    });
+    let ticket = engine.submit(request.clone(), sink).unwrap();
+    let asked = Asked { ticket, notices, done: OnceCell::new() };
+    asked.next_token().expect("it begins");
+    (release, asked)
+}
+
+#[test]
+fn refusals_come_at_once_and_are_counted() {
+    let subject = Subject::golden("deepseek-v3");
+    let request = |client: &str| Request { client: client.into(), ..subject.cases[2].0.clone() };
+    let options = EngineOptions { slots: 1, queue: 3, client_share: Some(2), ..Default::default() };
+    let engine = subject.engine(1, 64, options);
+    let (release, first) = hold(&engine, &request("a"));
+    let mut waiting =
+        vec![ask(&engine, &request("a")).unwrap(), ask(&engine, &request("a")).unwrap()];
+    let share = ask(&engine, &request("a")).err().unwrap();
+    assert!(matches!(share, Refused::ClientShare { retry_after } if !retry_after.is_zero()));
+    waiting.push(ask(&engine, &request("b")).unwrap());
+    let full = ask(&engine, &request("c")).err().unwrap();
+    assert!(matches!(full, Refused::QueueFull { retry_after } if !retry_after.is_zero()));
+    waiting.pop().unwrap().ticket.cancel();
+
+    drop(release);
+    first.finished();
+    waiting.into_iter().for_each(|one| drop(one.finished()));
+    let long = Request { prompt: vec![1; CONTEXT + 1], ..Request::default() };
+    let limits = |error| match error {
+        Refused::TooLong { needed, limit } => (needed, limit),
+        other => panic!("{other}"),
+    };
+    assert_eq!(limits(ask(&engine, &long).err().unwrap()), (CONTEXT + 1, CONTEXT));
+    let empty = ask(&engine, &Request::default()).err().unwrap();
+    assert!(matches!(&empty, Refused::Invalid(_)), "{empty}");
+    let mut hot = request("a");
+    hot.options.sampling.temperature = -1.0;
+    assert!(ask(&engine, &hot).err().unwrap().to_string().contains("temperature"));
+    engine.drain(Duration::ZERO);
+    assert!(matches!(ask(&engine, &request("a")).err().unwrap(), Refused::Draining));
+    let refused = engine.status().counters.refused;
+    let counted = [
+        refused.client_share,
+        refused.queue_full,
+        refused.too_long,
+        refused.invalid,
+        refused.draining,
+    ];
+    assert_eq!((counted, refused.all()), ([1, 1, 1, 2, 1], 6));
+}
+
+#[test]
+fn a_prompt_that_never_fits_the_cache_is_refused_and_an_answer_ends_where_it_is_full() {
+    let subject = Subject::golden("deepseek-v3");
+    let options = EngineOptions { cache_tokens: Some(50), ..Default::default() };
+    let engine = subject.engine(1, 64, options);
+    let long = Request { prompt: vec![1; 51], ..Request::default() };
+    assert!(matches!(ask(&engine, &long), Err(Refused::TooLong { needed: 51, limit: 50 })));
+    let mut request = Request { prompt: vec![1; 45], ..Request::default() };
+    request.options.sampling = SamplingOptions::greedy();
+    let generation = ask(&engine, &request).unwrap().finished().generation;
+    assert_eq!((generation.stop, generation.tokens.len()), (StopReason::ContextFull, 6));
+}
+
+#[test]
+fn a_cancel_ends_one_request_wherever_it_is() {
+    let subject = Subject::golden("deepseek-v3");
+    let (request, alone) = &subject.cases[4];
+    let engine = subject.engine(1, 8, EngineOptions { slots: 2, ..Default::default() });
+    let (release, neighbour) = hold(&engine, request);
+    let reading = ask(&engine, request).unwrap();
+    let waiting = ask(&engine, request).unwrap();
+    waiting.ticket.cancel();
+    reading.ticket.cancel();
+    drop(release);
+    for one in [waiting, reading] {
+        let generation = one.finished().generation;
+        assert_eq!((generation.stop, generation.tokens.len()), (StopReason::Cancelled, 0));
+    }
+    assert_same(&neighbour.finished().generation, alone);
+    let decoding = ask(&engine, request).unwrap();
+    decoding.next_token();
+    decoding.ticket.clone().cancel();
+    let ticket = decoding.ticket.clone();
+    assert_same(&decoding.finished().generation, alone);
+    ticket.cancel(); // nothing
+    assert_eq!(engine.status().counters.failed, 0);
+}
+
+#[test]
+fn deadlines_end_what_waits_and_what_runs() {
+    let subject = Subject::golden("deepseek-v3");
+    // Long enough to begin on a busy machine.
+    let soon = || Some(Instant::now() + Duration::from_millis(1500));
+    let engine = subject.engine(1, 8, EngineOptions { slots: 1, ..Default::default() });
+    let running = Request { deadline: soon(), ..subject.cases[4].0.clone() };
+    let (release, running) = hold(&engine, &running);
+    let waiting = Request { deadline: soon(), ..subject.cases[4].0.clone() };
+    let waiting = ask(&engine, &waiting).unwrap();
+    std::thread::sleep(Duration::from_millis(1600)); // both deadlines pass
+    drop(release);
+    let running = running.finished();
+    assert!(running.late && running.generation.stop == StopReason::Cancelled);
+    assert_eq!(running.generation.tokens.len(), 1);
+    assert!(matches!(waiting.result(), Err(EngineError::Deadline)));
+    assert_eq!(engine.status().counters.late, 2);
+}
+
+#[test]
+fn draining_lets_answers_end_and_dropping_ends_them() {
+    let subject = Subject::golden("deepseek-v3");
+    let (request, alone) = &subject.cases[4];
+    let engine = subject.engine(1, 8, EngineOptions { slots: 1, ..Default::default() });
+    let (release, running) = hold(&engine, request);
+    let waiting = ask(&engine, request).unwrap();
+    drop(release);
+    engine.drain(Duration::from_secs(600));
+    assert_same(&running.finished().generation, alone);
+    assert_eq!(waiting.finished().generation.stop, StopReason::Cancelled);
+    assert!(engine.status().draining);
+
+    let engine = subject.engine(1, 8, EngineOptions::default());
+    let endless = Request {
+        options: GenerationOptions { max_tokens: None, ..request.options.clone() },
+        ..request.clone()
+    };
+    let (release, running) = hold(&engine, &endless);
+    drop(release);
+    drop(engine);
+    assert_eq!(running.finished().generation.stop, StopReason::Cancelled);
+}
+
+#[test]
+fn a_sink_that_panics_ends_nothing_else() {
+    let subject = Subject::golden("deepseek-v3");
+    let (request, alone) = &subject.cases[2];
+    let engine = subject.engine(1, 8, EngineOptions::default());
+    engine.submit(request.clone(), Box::new(|_| panic!("a sink of a test"))).unwrap();
+    let other = ask(&engine, request).unwrap();
+    assert_same(&other.finished().generation, alone);
+}
+
+#[test]
+fn lower_priorities_wait_for_higher_ones() {
+    let subject = Subject::golden("deepseek-v3");
+    let engine = subject.engine(1, 8, EngineOptions { slots: 1, ..Default::default() });
+    let (order, ended) = channel();
+    let ask = |priority, name: &'static str| {
+        let order = order.clone();
+        let sink = Box::new(move |notice| {
+            if matches!(notice, Notice::Done(_)) {
+                let _ = order.send(name);
+            }
+        });
+        let request = Request { priority, ..subject.cases[2].0.clone() };
+        engine.submit(request, sink).unwrap();
+    };
+    let background = Request { priority: Priority::Background, ..subject.cases[4].0.clone() };
+    let (release, running) = hold(&engine, &background);
+    ask(Priority::Background, "background");
+    ask(Priority::Normal, "normal");
+    ask(Priority::Foreground, "foreground");
+    drop(release);
+    // The one that runs is overtaken too: it shares no slot with higher priorities.
+    let order: Vec<_> = ended.iter().take(3).collect();
+    assert_eq!(order, ["foreground", "normal", "background"]);
+    assert_same(&running.finished().generation, &subject.cases[4].1);
+}
