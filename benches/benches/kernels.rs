@@ -59,42 +59,53 @@ fn int8(c: &mut Criterion) {
     }
 }
 
-/// One token's heads over the latents of DeepSeek-V2-Lite, in cached elements per second.
+/// One token's heads over 4,096 positions, on one thread, in elements of the cache per second: the
+/// latents of DeepSeek-V2-Lite, and the keys and values of Qwen3-30B-A3B.
 fn attention(c: &mut Criterion) {
-    const HEADS: usize = 16;
     const POSITIONS: usize = 4096;
-    let layout = EntryLayout {
+    let latents = EntryLayout {
         width: 576,
         key_value_heads: 1,
         key_width: 576,
         values_at: 0,
         value_width: 512,
     };
-    let pool = Pool::new(Pool::default_threads());
-    let numbers: Vec<f32> = (0..layout.width).map(|i| (i * 31 % 61) as f32 / 61.0).collect();
-    let queries = numbers.repeat(HEADS);
-    let mut group = c.benchmark_group("attention");
-    group.sample_size(20).throughput(Throughput::Elements((HEADS * POSITIONS * 576) as u64));
-    let formats = [("f16", EntryFormat::F16), ("q8", EntryFormat::Q8 { halves: 64 })];
-    for tier in Tier::available().into_iter().skip_while(|tier| tier.name() == "scalar") {
-        for (name, format) in formats {
-            let mut page = Vec::new();
-            (0..PAGE).for_each(|_| format.encode(&numbers, &mut page));
-            let pages = vec![page; POSITIONS / PAGE];
-            let mut out = vec![0.0; HEADS * 512];
-            let attention = CausalAttention {
-                queries: &queries,
-                entries: Entries { format, pages: &pages },
-                past: POSITIONS - 1,
-                heads: HEADS,
-                layout,
-                scale: 0.01,
-                window: None,
-                sinks: None,
-            };
-            group.bench_function(BenchmarkId::new(tier.name(), name), |b| {
-                b.iter(|| attention.run(tier, &pool, &mut out));
-            });
+    let grouped = EntryLayout {
+        width: 1024,
+        key_value_heads: 4,
+        key_width: 128,
+        values_at: 512,
+        value_width: 128,
+    };
+    let pool = Pool::new(1);
+    for (name, heads, layout, halves) in
+        [("attention-mla", 16, latents, 64), ("attention-gqa", 32, grouped, 0)]
+    {
+        let numbers: Vec<f32> = (0..layout.width).map(|i| (i * 31 % 61) as f32 / 61.0).collect();
+        let queries = numbers[..layout.key_width].repeat(heads);
+        let mut group = c.benchmark_group(name);
+        group.sample_size(20).throughput(Throughput::Elements((POSITIONS * layout.width) as u64));
+        let formats = [("f16", EntryFormat::F16), ("q8", EntryFormat::Q8 { halves })];
+        for tier in Tier::available().into_iter().skip_while(|tier| tier.name() == "scalar") {
+            for (name, format) in formats {
+                let mut page = Vec::new();
+                (0..PAGE).for_each(|_| format.encode(&numbers, &mut page));
+                let pages = vec![page; POSITIONS / PAGE];
+                let mut out = vec![0.0; heads * layout.value_width];
+                let attention = CausalAttention {
+                    queries: &queries,
+                    entries: Entries { format, pages: &pages },
+                    past: POSITIONS - 1,
+                    heads,
+                    layout,
+                    scale: 0.01,
+                    window: None,
+                    sinks: None,
+                };
+                group.bench_function(BenchmarkId::new(tier.name(), name), |b| {
+                    b.iter(|| attention.run(tier, &pool, &mut out));
+                });
+            }
         }
     }
 }

@@ -261,14 +261,15 @@ proptest! {
     fn every_tier_attends_as_scalar_does_and_as_the_textbook(
         past in 0..MOST_PAST,
         pairs in 1usize..4,
-        heads_per_pair in 1usize..4,
+        heads_per_pair in 1usize..6,
+        value_width in prop::sample::select(vec![32, 72]),
         latent: bool,
         window in prop::option::of(1usize..80),
         sink: bool,
         format in 0usize..3,
         seed: u64,
     ) {
-        let (tokens, key_width, value_width, heads) = (3, 40, 32, pairs * heads_per_pair);
+        let (tokens, key_width, heads) = (3, value_width + 8, pairs * heads_per_pair);
         // MLA's values begin its keys; the others' come after all keys.
         let (width, values_at) = match latent {
             true => (pairs * key_width, 0),

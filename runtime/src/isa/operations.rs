@@ -46,6 +46,14 @@ pub trait TileSimd: Copy + Send + Sync {
     fn load_tiles(self, from: [&[f32; 8]; MOST_TILES]) -> Self::F32;
     /// Stores one f32 per row; `to` has room for all rows of the tiles.
     fn store_tiles(self, x: Self::F32, to: &mut [f32]);
+    /// Loads one little-endian half-precision number per row of each tile.
+    fn load_f16_tiles(self, from: [&[u8; 16]; MOST_TILES]) -> Self::F32;
+    /// Loads one signed byte per row of each tile, times the tile's scale in little-endian bfloat16.
+    fn load_scaled_tiles(
+        self,
+        bytes: [&[u8; 8]; MOST_TILES],
+        scales: [&[u8; 2]; MOST_TILES],
+    ) -> Self::F32;
     /// Loads 32 bytes of each tile, four per row.
     fn load_bytes_tiles(self, from: [&[u8; 32]; MOST_TILES]) -> Self::U8;
     /// Loads weights between -127 and 127 of each tile and adds `BYTE_BIAS`.
@@ -142,7 +150,10 @@ pub trait Isa: TileSimd {
         self.load_bytes_tiles([from; MOST_TILES])
     }
     /// Loads little-endian half precision.
-    fn load_f16(self, from: &[u8; 16]) -> Self::F32;
+    #[inline(always)]
+    fn load_f16(self, from: &[u8; 16]) -> Self::F32 {
+        self.load_f16_tiles([from; MOST_TILES])
+    }
     /// Loads little-endian bfloat16.
     fn load_bf16(self, from: &[u8; 16]) -> Self::F32;
     /// `a + b`
@@ -170,6 +181,16 @@ pub trait Isa: TileSimd {
         let mut x = [0.0; 8];
         self.store(a, &mut x);
         ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]))
+    }
+
+    /// [`sum`](Self::sum) of each of eight registers.
+    #[inline(always)]
+    fn sums(self, a: [Self::F32; 8]) -> Self::F32 {
+        let mut sums = [0.0; 8];
+        for (sum, a) in sums.iter_mut().zip(a) {
+            *sum = self.sum(a);
+        }
+        self.load(&sums)
     }
 
     /// Maximum of the lanes, reduced in the order of [`sum`](Self::sum).

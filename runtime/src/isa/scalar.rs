@@ -64,6 +64,21 @@ impl TileSimd for Scalar {
         [x; 8]
     }
 
+    #[inline(never)]
+    fn load_f16_tiles(self, [from, _]: [&[u8; 16]; MOST_TILES]) -> [f32; 8] {
+        map(|i| f16::from_le_bytes([from[2 * i], from[2 * i + 1]]).to_f32())
+    }
+
+    #[inline(never)]
+    fn load_scaled_tiles(
+        self,
+        [bytes, _]: [&[u8; 8]; MOST_TILES],
+        [scale, _]: [&[u8; 2]; MOST_TILES],
+    ) -> [f32; 8] {
+        let scale = bf16::from_le_bytes(*scale).to_f32();
+        map(|i| f32::from(bytes[i] as i8) * scale)
+    }
+
     fn load_bytes_tiles(self, [from, _]: [&[u8; 32]; MOST_TILES]) -> [u8; 32] {
         *from
     }
@@ -123,11 +138,6 @@ impl Isa for Scalar {
     #[inline(always)]
     fn wide(self) -> Self {
         self
-    }
-
-    #[inline(never)]
-    fn load_f16(self, from: &[u8; 16]) -> [f32; 8] {
-        map(|i| f16::from_le_bytes([from[2 * i], from[2 * i + 1]]).to_f32())
     }
 
     #[inline(never)]

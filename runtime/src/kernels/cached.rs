@@ -6,7 +6,7 @@ use std::ops::Range;
 use half::f16;
 
 use crate::blocks::GROUP;
-use crate::isa::Isa;
+use crate::isa::{MOST_TILES, TileSimd};
 
 /// Format of an entry's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,38 +113,46 @@ fn upper_half(bits: u16) -> f32 {
 
 /// Reads entries of one format in kernels.
 pub(super) trait Cached {
-    /// Eight encoded elements.
-    type Eight<'a>: Copy;
+    /// A range of an entry's elements, in eights.
+    type Row<'a>: Copy;
 
-    /// A range of an entry's elements, which begins and ends at multiples of 8.
-    fn eights(
-        entry: &[u8],
-        numbers: Range<usize>,
-        width: usize,
-    ) -> impl Iterator<Item = Self::Eight<'_>>;
+    /// Elements `numbers` of an entry whose first `uniform` elements are in this format. The range
+    /// begins and ends at multiples of 8.
+    fn row(entry: &[u8], numbers: Range<usize>, uniform: usize) -> Self::Row<'_>;
 
-    /// Decodes eight elements into lanes.
-    fn load<I: Isa>(isa: I, eight: Self::Eight<'_>) -> I::F32;
+    /// Decodes the eights `at` of one row per tile.
+    fn load<W: TileSimd>(
+        isa: W,
+        at: [usize; MOST_TILES],
+        rows: [Self::Row<'_>; MOST_TILES],
+    ) -> W::F32;
 }
 
 /// [`EntryFormat::F32`]
 pub(super) struct F32;
 
 impl Cached for F32 {
-    type Eight<'a> = &'a [u8; 32];
+    type Row<'a> = &'a [[u8; 32]];
 
     #[inline(always)]
-    fn eights(entry: &[u8], numbers: Range<usize>, _: usize) -> impl Iterator<Item = &[u8; 32]> {
-        entry[4 * numbers.start..4 * numbers.end].as_chunks().0.iter()
+    fn row(entry: &[u8], numbers: Range<usize>, _: usize) -> &[[u8; 32]] {
+        entry[4 * numbers.start..4 * numbers.end].as_chunks().0
     }
 
     #[inline(always)]
-    fn load<I: Isa>(isa: I, eight: &[u8; 32]) -> I::F32 {
-        let mut numbers = [0.0; 8];
-        for (x, bytes) in numbers.iter_mut().zip(eight.as_chunks().0) {
-            *x = f32::from_le_bytes(*bytes);
+    fn load<W: TileSimd>(
+        isa: W,
+        at: [usize; MOST_TILES],
+        rows: [&[[u8; 32]]; MOST_TILES],
+    ) -> W::F32 {
+        let mut numbers = [[0.0; 8]; MOST_TILES];
+        for tile in 0..W::TILES {
+            let bytes = rows[tile][at[tile]].as_chunks().0;
+            for (x, bytes) in numbers[tile].iter_mut().zip(bytes) {
+                *x = f32::from_le_bytes(*bytes);
+            }
         }
-        isa.load(&numbers)
+        isa.load_tiles(numbers.each_ref())
     }
 }
 
@@ -152,46 +160,54 @@ impl Cached for F32 {
 pub(super) struct F16;
 
 impl Cached for F16 {
-    type Eight<'a> = &'a [u8; 16];
+    type Row<'a> = &'a [[u8; 16]];
 
     #[inline(always)]
-    fn eights(entry: &[u8], numbers: Range<usize>, _: usize) -> impl Iterator<Item = &[u8; 16]> {
-        entry[2 * numbers.start..2 * numbers.end].as_chunks().0.iter()
+    fn row(entry: &[u8], numbers: Range<usize>, _: usize) -> &[[u8; 16]] {
+        entry[2 * numbers.start..2 * numbers.end].as_chunks().0
     }
 
     #[inline(always)]
-    fn load<I: Isa>(isa: I, eight: &[u8; 16]) -> I::F32 {
-        isa.load_f16(eight)
+    fn load<W: TileSimd>(
+        isa: W,
+        at: [usize; MOST_TILES],
+        rows: [&[[u8; 16]]; MOST_TILES],
+    ) -> W::F32 {
+        isa.load_f16_tiles([&rows[0][at[0]], &rows[1][at[1]]])
     }
 }
 
 /// The one-byte elements of [`EntryFormat::Q8`].
 pub(super) struct Q8;
 
+/// Codes in eights, and the scales of their groups.
+#[derive(Clone, Copy)]
+pub(super) struct Q8Row<'a> {
+    codes: &'a [[u8; 8]],
+    scales: &'a [[u8; 2]],
+    /// Eights of the first group that are before the row.
+    before: usize,
+}
+
 impl Cached for Q8 {
-    /// Eight codes and their scale.
-    type Eight<'a> = (&'a [u8; 8], [u8; 2]);
+    type Row<'a> = Q8Row<'a>;
 
     #[inline(always)]
-    fn eights(
-        entry: &[u8],
-        numbers: Range<usize>,
-        count: usize,
-    ) -> impl Iterator<Item = (&[u8; 8], [u8; 2])> {
-        let (codes, scales) = entry.split_at(count);
-        let (first, scales) = (numbers.start / 8, scales.as_chunks().0);
-        let eights = codes[numbers].as_chunks().0.iter().enumerate();
-        eights.map(move |(i, codes)| (codes, scales[(first + i) / (GROUP / 8)]))
+    fn row(entry: &[u8], numbers: Range<usize>, uniform: usize) -> Q8Row<'_> {
+        let (codes, scales) = entry.split_at(uniform);
+        let (codes, first) = (codes[numbers.clone()].as_chunks().0, numbers.start / GROUP);
+        let before = numbers.start % GROUP / 8;
+        Q8Row { codes, scales: &scales.as_chunks().0[first..], before }
     }
 
     #[inline(always)]
-    fn load<I: Isa>(isa: I, (codes, scale): (&[u8; 8], [u8; 2])) -> I::F32 {
-        // Exact, and compiled to a few vector instructions on every machine.
-        let mut numbers = [0.0; 8];
-        for (x, code) in numbers.iter_mut().zip(codes) {
-            *x = f32::from(*code as i8);
-        }
-        isa.mul(isa.load(&numbers), isa.splat(upper_half(u16::from_le_bytes(scale))))
+    fn load<W: TileSimd>(isa: W, at: [usize; MOST_TILES], rows: [Q8Row; MOST_TILES]) -> W::F32 {
+        let [a, b] = rows;
+        let group = |row: Q8Row<'_>, at| (row.before + at) / (GROUP / 8);
+        isa.load_scaled_tiles(
+            [&a.codes[at[0]], &b.codes[at[1]]],
+            [&a.scales[group(a, at[0])], &b.scales[group(b, at[1])]],
+        )
     }
 }
 

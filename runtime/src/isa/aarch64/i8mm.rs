@@ -83,6 +83,11 @@ impl TileSimd for I8mm {
     forward! {
         fn splat(x: f32) -> F32x8;
         fn load_tiles(from: [&[f32; 8]; MOST_TILES]) -> F32x8;
+        fn load_f16_tiles(from: [&[u8; 16]; MOST_TILES]) -> F32x8;
+        fn load_scaled_tiles(
+            bytes: [&[u8; 8]; MOST_TILES],
+            scales: [&[u8; 2]; MOST_TILES]
+        ) -> F32x8;
         fn store_tiles(x: F32x8, to: &mut [f32]) -> ();
         fn mul(a: F32x8, b: F32x8) -> F32x8;
         fn fma(a: F32x8, b: F32x8, c: F32x8) -> F32x8;
@@ -147,7 +152,6 @@ impl Isa for I8mm {
     }
 
     forward! {
-        fn load_f16(from: &[u8; 16]) -> F32x8;
         fn load_bf16(from: &[u8; 16]) -> F32x8;
         fn add(a: F32x8, b: F32x8) -> F32x8;
         fn sub(a: F32x8, b: F32x8) -> F32x8;
@@ -159,6 +163,7 @@ impl Isa for I8mm {
         fn exp2i(n: I32x8) -> F32x8;
         fn store_i8(a: I32x8, to: &mut [i8; 8]) -> ();
         fn sum(a: F32x8) -> f32;
+        fn sums(a: [F32x8; 8]) -> F32x8;
         fn prefetch<const AHEAD: usize>(at: *const u8) -> ();
         fn store_bytes(a: U8x32, to: &mut [u8; 32]) -> ();
         fn transpose(rows: [&[u8; 16]; 8]) -> [U8x32; 4];

@@ -279,6 +279,29 @@ impl TileSimd for Neon {
     }
 
     #[inline(always)]
+    fn load_f16_tiles(self, [from, _]: [&[u8; 16]; MOST_TILES]) -> F32x8 {
+        neon!({
+            let halves = vreinterpretq_u16_u8(vld1q_u8(from.as_ptr()));
+            (widen_f16(vget_low_u16(halves)), widen_f16(vget_high_u16(halves)))
+        })
+    }
+
+    #[inline(always)]
+    fn load_scaled_tiles(
+        self,
+        [bytes, _]: [&[u8; 8]; MOST_TILES],
+        [scale, _]: [&[u8; 2]; MOST_TILES],
+    ) -> F32x8 {
+        neon!({
+            let bytes = vmovl_s8(vld1_s8(bytes.as_ptr().cast()));
+            let low = vcvtq_f32_s32(vmovl_s16(vget_low_s16(bytes)));
+            let high = vcvtq_f32_s32(vmovl_s16(vget_high_s16(bytes)));
+            let scale = f32::from_bits(u32::from(u16::from_le_bytes(*scale)) << 16);
+            (vmulq_n_f32(low, scale), vmulq_n_f32(high, scale))
+        })
+    }
+
+    #[inline(always)]
     fn store_tiles(self, x: F32x8, to: &mut [f32]) {
         let to: &mut [f32; 8] = to.first_chunk_mut().expect("a tile has eight rows");
         neon!({
@@ -418,14 +441,6 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
-    fn load_f16(self, from: &[u8; 16]) -> F32x8 {
-        neon!({
-            let halves = vreinterpretq_u16_u8(vld1q_u8(from.as_ptr()));
-            (widen_f16(vget_low_u16(halves)), widen_f16(vget_high_u16(halves)))
-        })
-    }
-
-    #[inline(always)]
     fn load_bf16(self, from: &[u8; 16]) -> F32x8 {
         neon!({
             let halves = vreinterpretq_u16_u8(vld1q_u8(from.as_ptr()));
@@ -497,6 +512,23 @@ impl Isa for Neon {
             let four = vaddq_f32(a.0, a.1);
             let two = vadd_f32(vget_low_f32(four), vget_high_f32(four));
             vget_lane_f32::<0>(two) + vget_lane_f32::<1>(two)
+        })
+    }
+
+    #[inline(always)]
+    fn sums(self, a: [F32x8; 8]) -> F32x8 {
+        neon!({
+            // Of two registers: (0 + 4) + (2 + 6) and (1 + 5) + (3 + 7) of each.
+            let twos = |a: F32x8, b: F32x8| {
+                let a = vreinterpretq_f64_f32(vaddq_f32(a.0, a.1));
+                let b = vreinterpretq_f64_f32(vaddq_f32(b.0, b.1));
+                let first = vreinterpretq_f32_f64(vtrn1q_f64(a, b));
+                vaddq_f32(first, vreinterpretq_f32_f64(vtrn2q_f64(a, b)))
+            };
+            (
+                vpaddq_f32(twos(a[0], a[1]), twos(a[2], a[3])),
+                vpaddq_f32(twos(a[4], a[5]), twos(a[6], a[7])),
+            )
         })
     }
 

@@ -81,6 +81,25 @@ impl TileSimd for Avx2 {
     }
 
     #[inline(always)]
+    fn load_f16_tiles(self, [from, _]: [&[u8; 16]; MOST_TILES]) -> __m256 {
+        avx2!(_mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn load_scaled_tiles(
+        self,
+        [bytes, _]: [&[u8; 8]; MOST_TILES],
+        [scale, _]: [&[u8; 2]; MOST_TILES],
+    ) -> __m256 {
+        avx2!({
+            let bytes = _mm256_cvtepi8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast()));
+            // The upper half of each lane; the lower half is shifted out.
+            let scale = _mm256_slli_epi32::<16>(_mm256_set1_epi16(i16::from_le_bytes(*scale)));
+            _mm256_mul_ps(_mm256_cvtepi32_ps(bytes), _mm256_castsi256_ps(scale))
+        })
+    }
+
+    #[inline(always)]
     fn store_tiles(self, x: __m256, to: &mut [f32]) {
         let to: &mut [f32; 8] = to.first_chunk_mut().expect("a tile has eight rows");
         avx2!(_mm256_storeu_ps(to.as_mut_ptr(), x))
@@ -187,11 +206,6 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn load_f16(self, from: &[u8; 16]) -> __m256 {
-        avx2!(_mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())))
-    }
-
-    #[inline(always)]
     fn load_bf16(self, from: &[u8; 16]) -> __m256 {
         avx2!({
             let upper = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().cast()));
@@ -257,6 +271,27 @@ impl Isa for Avx2 {
             let four = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        })
+    }
+
+    #[inline(always)]
+    fn sums(self, a: [__m256; 8]) -> __m256 {
+        avx2!({
+            // Registers r and r + 4 as halves of one: lanes 0 + 4, 1 + 5, 2 + 6, 3 + 7 of each.
+            let fours = |low, high| {
+                let first = _mm256_permute2f128_ps::<0x20>(low, high);
+                _mm256_add_ps(first, _mm256_permute2f128_ps::<0x31>(low, high))
+            };
+            // Of two such pairs: (0 + 4) + (2 + 6) and (1 + 5) + (3 + 7) of each.
+            let twos = |a, b| {
+                let (a, b) = (_mm256_castps_pd(a), _mm256_castps_pd(b));
+                let first = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+                _mm256_add_ps(first, _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)))
+            };
+            let low = twos(fours(a[0], a[4]), fours(a[1], a[5]));
+            let high = twos(fours(a[2], a[6]), fours(a[3], a[7]));
+            let even = _mm256_shuffle_ps::<0b10_00_10_00>(low, high);
+            _mm256_add_ps(even, _mm256_shuffle_ps::<0b11_01_11_01>(low, high))
         })
     }
 

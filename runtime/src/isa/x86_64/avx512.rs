@@ -101,6 +101,31 @@ impl TileSimd for Avx512Pair {
     }
 
     #[inline(always)]
+    fn load_f16_tiles(self, [low, high]: [&[u8; 16]; 2]) -> __m512 {
+        avx512!({
+            let low = _mm_loadu_si128(low.as_ptr().cast());
+            let high = _mm_loadu_si128(high.as_ptr().cast());
+            let halves = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), high);
+            _mm512_cvtph_ps(halves)
+        })
+    }
+
+    #[inline(always)]
+    fn load_scaled_tiles(self, [low, high]: [&[u8; 8]; 2], scales: [&[u8; 2]; 2]) -> __m512 {
+        avx512!({
+            let low = _mm_loadl_epi64(low.as_ptr().cast());
+            let high = _mm_loadl_epi64(high.as_ptr().cast());
+            let bytes = _mm512_cvtepi8_epi32(_mm_unpacklo_epi64(low, high));
+            let [low, high] = scales;
+            let low = _mm512_castsi256_si512(_mm256_set1_epi16(i16::from_le_bytes(*low)));
+            let high = _mm256_set1_epi16(i16::from_le_bytes(*high));
+            // The upper half of each lane; the lower half is shifted out.
+            let scales = _mm512_slli_epi32::<16>(_mm512_inserti64x4::<1>(low, high));
+            _mm512_mul_ps(_mm512_cvtepi32_ps(bytes), _mm512_castsi512_ps(scales))
+        })
+    }
+
+    #[inline(always)]
     fn store_tiles(self, x: __m512, to: &mut [f32]) {
         let to: &mut [f32; 16] = to.first_chunk_mut().expect("two tiles have sixteen rows");
         avx512!(_mm512_storeu_ps(to.as_mut_ptr(), x))

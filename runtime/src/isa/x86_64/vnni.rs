@@ -51,6 +51,11 @@ macro_rules! vnni {
             forward! {
                 fn splat(x: f32) -> __m256;
                 fn load_tiles(from: [&[f32; 8]; MOST_TILES]) -> __m256;
+                fn load_f16_tiles(from: [&[u8; 16]; MOST_TILES]) -> __m256;
+                fn load_scaled_tiles(
+                    bytes: [&[u8; 8]; MOST_TILES],
+                    scales: [&[u8; 2]; MOST_TILES]
+                ) -> __m256;
                 fn store_tiles(x: __m256, to: &mut [f32]) -> ();
                 fn mul(a: __m256, b: __m256) -> __m256;
                 fn fma(a: __m256, b: __m256, c: __m256) -> __m256;
@@ -91,7 +96,6 @@ macro_rules! vnni {
             }
 
             forward! {
-                fn load_f16(from: &[u8; 16]) -> __m256;
                 fn load_bf16(from: &[u8; 16]) -> __m256;
                 fn add(a: __m256, b: __m256) -> __m256;
                 fn sub(a: __m256, b: __m256) -> __m256;
@@ -103,6 +107,7 @@ macro_rules! vnni {
                 fn exp2i(n: __m256i) -> __m256;
                 fn store_i8(a: __m256i, to: &mut [i8; 8]) -> ();
                 fn sum(a: __m256) -> f32;
+                fn sums(a: [__m256; 8]) -> __m256;
                 fn max_lane(a: __m256) -> f32;
                 fn prefetch<const AHEAD: usize>(at: *const u8) -> ();
                 fn store_bytes(a: __m256i, to: &mut [u8; 32]) -> ();
