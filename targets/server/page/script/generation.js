@@ -8,7 +8,7 @@ const RETRIES = 8;
 const runs = new Map();
 
 // What the server says of itself.
-const server = { model: '', context: 0, thinks: true, ready: false };
+const server = { model: '', context: 0, defaults: {}, thinks: true, ready: false };
 
 function requestBody(history) {
   const { system, temperature, top_p, max_tokens, seed, schema, thinking } = settings.values;
@@ -43,22 +43,23 @@ function asSent({ role, content, reasoning, attachments = [] }) {
 // Asks for the answer `message` to `history`.
 function generate(message, history) {
   const body = requestBody(history);
-  return run(message, signal => api.answer(message.id, body, signal));
+  return run(message, signal => api.answer(message.id, body, signal), false);
 }
 
 // Goes on with an answer that was being written when the page was closed.
 function goOn(message) {
-  return run(message, signal => api.resume(message.id, message.received ?? 0, signal));
+  return run(message, signal => api.resume(message.id, message.received ?? 0, signal), true);
 }
 
-async function run(message, open) {
+// Follows the stream that `open` requests to its end. Once the server has `accepted` the request, a connection that is
+// lost is made again.
+async function run(message, open, accepted) {
   const controller = new AbortController();
   runs.set(message.id, { message, controller });
   emit('running');
   emit('message', message);
   const { signal } = controller;
   let failures = 0;
-  let accepted = message.received !== undefined;
   while (running(message)) {
     try {
       const response = await open(signal);
@@ -107,8 +108,10 @@ function refuse(message, error) {
   message.state = 'failed';
   message.queue = null;
   message.progress = null;
-  if (!(error instanceof Refused)) message.error = say('unreachable');
-  else if (error.status === 401) message.error = say('key_needed');
+  if (!(error instanceof Refused)) {
+    message.error = say('unreachable');
+    meetServer();
+  } else if (error.status === 401) message.error = say('key_needed');
   else if (error.retryAfter > 0) message.error = say('busy', { time: duration(error.retryAfter) });
   else message.error = error.message;
   if (error.status === 401) askForKey();
@@ -168,27 +171,30 @@ addEventListener('pagehide', keepRunning);
 document.addEventListener('visibilitychange', () => document.hidden && keepRunning());
 
 // Asks what is served, until the server has loaded it.
-async function meetServer() {
+let meeting = null;
+function meetServer() {
+  meeting ??= meet().finally(() => (meeting = null));
+  return meeting;
+}
+
+async function meet() {
   for (let wait = 500; ; wait = Math.min(5000, wait * 1.5)) {
     try {
       const models = await api.json('v1/models');
-      server.model = String(models.data?.[0]?.id ?? '');
       const props = await api.json('props').catch(() => ({}));
+      server.model = String(models.data?.[0]?.id ?? '');
       server.context = Number(props.default_generation_settings?.n_ctx ?? props.n_ctx ?? 0);
+      server.defaults = props.default_generation_settings?.params ?? {};
       server.thinks = props.thinking !== false;
       server.ready = true;
       emit('server');
       return;
     } catch (error) {
-      if (error.status === 401) {
-        server.trouble = say('key_needed');
-        emit('server');
-        if (!(await askForKey())) return;
-        continue;
-      }
-      server.trouble = error instanceof Refused ? say('loading') : say('unreachable');
+      server.ready = false;
+      server.trouble = error.status === 401 ? say('key_needed') : error instanceof Refused ? say('loading') : say('unreachable');
       emit('server');
-      await pause(wait);
+      if (error.status !== 401) await pause(wait);
+      else if (!(await askForKey())) return;
     }
   }
 }

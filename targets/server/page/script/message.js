@@ -129,30 +129,35 @@ class MessageView {
 
   updateFailure() {
     const { state, error, finish } = this.message;
-    const text = { failed: error, cut: say('cut'), stopped: say('stopped') }[state] ?? (finish === 'length' && state === 'done' ? say('ended_length') : '');
+    const endings = { failed: error, cut: say('cut'), stopped: say('stopped') };
+    const text = endings[state] ?? (finish === 'length' && state === 'done' ? say('ended_length') : '');
     this.failure.hidden = !text;
-    this.failure.className = state === 'failed' || state === 'cut' ? 'failure' : 'failure mild';
-    if (this.failure.textContent !== text) this.failure.textContent = text;
+    const severe = state === 'failed' || state === 'cut';
+    this.failure.className = severe ? 'failure' : 'failure mild';
+    if (this.failure.firstChild?.textContent === text) return;
+    this.failure.replaceChildren(h('span', {}, text));
+    if (severe) this.failure.append(h('button.small', { type: 'button', onclick: () => this.actions.again(this.message) }, say('again')));
   }
 
   updateFooter() {
     const { message, actions } = this;
-    // Buttons keep the focus while an answer grows: they change when there is something to change.
     const alternatives = actions.siblings(message);
     const at = alternatives.indexOf(message);
-    const state = [running(message), at, alternatives.length, language, summary(message)].join();
-    if (this.footer.dataset.state === state && this.footer.childElementCount) return;
-    this.footer.dataset.state = state;
-    const parts = [];
-    if (alternatives.length > 1) parts.push(this.branches(alternatives, at));
-    if (!running(message)) {
-      parts.push(iconButton('copy', say('copy'), event => copyText(message.content, event.currentTarget)));
-      if (this.isAnswer) parts.push(iconButton('again', say('again'), () => actions.again(message)));
-      else parts.push(iconButton('edit', say('edit'), () => this.edit()));
+    // Buttons keep the focus while an answer grows: they change when there is something to change.
+    const state = [running(message), at, alternatives.length, language].join();
+    if (this.footer.dataset.state !== state) {
+      this.footer.dataset.state = state;
+      const parts = [];
+      if (alternatives.length > 1) parts.push(this.branches(alternatives, at));
+      if (!running(message)) {
+        parts.push(iconButton('copy', say('copy'), event => copyText(message.content, event.currentTarget)));
+        if (this.isAnswer) parts.push(iconButton('again', say('again'), () => actions.again(message)));
+        else parts.push(iconButton('edit', say('edit'), () => this.edit()));
+      }
+      if (this.isAnswer) parts.push(this.cost());
+      this.footer.replaceChildren(...parts);
     }
-    const line = this.isAnswer && summary(message);
-    if (line) parts.push(this.cost(line));
-    this.footer.replaceChildren(...parts);
+    if (this.isAnswer) this.updateCost();
   }
 
   branches(alternatives, at) {
@@ -166,12 +171,24 @@ class MessageView {
     return h('span.branches', { role: 'group', 'aria-label': say('branches') }, go('previous', say('previous'), at - 1), place, go('next', say('next'), at + 1));
   }
 
-  cost(line) {
-    const rows = figures(this.message).flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]);
-    const details = h('details.cost', {}, h('summary', {}, line), h('dl', {}, ...rows));
+  cost() {
+    this.costLine = h('summary');
+    this.costRows = h('dl');
+    const details = h('details.cost', {}, this.costLine, this.costRows);
     details.open = this.costOpen ?? false;
-    details.ontoggle = () => (this.costOpen = details.open);
+    details.ontoggle = () => {
+      this.costOpen = details.open;
+      this.updateCost();
+    };
     return details;
+  }
+
+  updateCost() {
+    const line = summary(this.message);
+    this.costLine.parentElement.hidden = !line;
+    if (this.costLine.textContent !== line) this.costLine.textContent = line;
+    if (!this.costOpen) return;
+    this.costRows.replaceChildren(...figures(this.message).flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]));
   }
 
   // Turns the question into a box; sending it starts a branch.

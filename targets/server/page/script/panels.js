@@ -63,9 +63,11 @@ function choice(name, options, value) {
   return select;
 }
 
-// What an empty field means is the model's own value.
+// An empty field means the server's own value, which is shown where it says so.
 function numberInput(name, { min, max, step }) {
-  return h('input', { name, type: 'number', inputMode: 'decimal', min, max, step, value: settings.values[name], placeholder: say('as_model') });
+  const own = server.defaults[name];
+  const placeholder = isNumber(own) ? number(own, 2) : say('as_model');
+  return h('input', { name, type: 'number', inputMode: 'decimal', min, max, step, value: settings.values[name], placeholder });
 }
 
 function openSettings() {

@@ -82,6 +82,36 @@ TIMINGS = {
     "experts": {"hits": 900, "misses": 100, "bytes_read": 123456789},
 }
 
+# Code that a highlighter could lose a character of: it ends in the middle, its quotes do not match, it has other scripts.
+SNIPPETS = {
+    "bash": "for f in *.txt; do echo \"${f%.txt}\" # it's\ndone",
+    "c": "#include <stdio.h>\nint main(void) { return 'a' + 0x1F; /* open",
+    "c++": "template <typename T> auto f(T&& x) -> decltype(x); // \"",
+    "csharp": "var s = $\"{x}\"; public async Task F() => await G();",
+    "css": "@media print { a:hover { color: #fff; --x: 1px } }",
+    "diff": "@@ -1 +1 @@\n-old\n+new\n same",
+    "go": "func f() (n int, err error) { s := `raw\nstring`; return",
+    "html": "<!doctype html><a href=\"x\" title='y'>&amp; text</a> <unclosed",
+    "java": "@Override public record P(int x) { String s = \"é\"; }",
+    "javascript": "const f = async x => `a ${x} b`; // ünï",
+    "json": "{\"key\": [1, -2.5e3, true, null, \"open",
+    "kotlin": "fun main() { val s = \"\"\"raw\"\"\"; println(s) }",
+    "lua": "local t = { [[long\nstring]], 1 } --[[ open",
+    "makefile": "all: $(OBJ)\n\tcc -o $@ $< # link\nCC ?= gcc",
+    "markdown": "# Title\n- **bold** `code`\n> quote",
+    "php": "<?php echo $x->f(\"a\"); # end ?>",
+    "python": "@dec\ndef f(x): return f\"{x!r}\" + r'\\d' # '''",
+    "ruby": "class A; def f(x) = @x ||= :sym; end",
+    "rust": "fn f<'a>(s: &'a str) -> char { let _ = r#\"raw \"quoted\" \"#; 'x' } // 中",
+    "sql": "SELECT count(*) FROM \"t\" WHERE a = 'it''s' -- end",
+    "swift": "@main struct A { let s = \"\"\"\nx\n\"\"\" }",
+    "toml": "[a.b]\nkey = \"v\" # c\nn = 1_000",
+    "ts": "type A<T> = { readonly x?: T }; let y = <const>'z'",
+    "yaml": "a: &x [1, two]\n- b: \"c\" # d\n---",
+    "constructor": "no such language",
+    "": "none \U0001f42c",
+}
+
 # Each tries to run code, to request an address, or to leave its place. None may do anything.
 HOSTILE = [
     "<script>window.pwned = 1</script>",
@@ -206,6 +236,10 @@ def events(question, body, stream):
         for piece in deltas(text, 64):
             yield chunk({"content": piece})
             yield 0.0005
+    elif word == "snippets":
+        text = "\n\n".join(f"````{name}\n{code}\n````" for name, code in SNIPPETS.items())
+        for piece in deltas(text):
+            yield chunk({"content": piece})
     elif body.get("response_format"):
         yield chunk({"content": json.dumps({"answer": 42, "right": True}, indent=2)})
     else:
