@@ -3,6 +3,7 @@
 //!
 //! The layout is described in docs/format.md; the runtime's `gguf_weights` reads it.
 
+use std::fs::File;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -184,6 +185,15 @@ impl Layout {
     /// fingerprints.
     pub fn fingerprint(&self) -> Result<String, ContainerError> {
         fingerprint(&self.metadata, &self.tensors)
+    }
+
+    /// Writes a file that has the header and the length of the whole, and holes instead of weights:
+    /// enough to plan how the file would run.
+    pub fn write_header(&self, path: &Path) -> Result<(), ContainerError> {
+        let io = |source| GgufError::Io { path: path.into(), source };
+        let file = File::create(path).map_err(io)?;
+        let mut writer = GgufWriter::new(file, path, &self.metadata, self.tensors.clone())?;
+        Ok(writer.flushed()?.set_len(self.file_bytes).map_err(io)?)
     }
 
     /// Offset at which the first `items` items end, including padding and header; `None` if there

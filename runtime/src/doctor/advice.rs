@@ -18,6 +18,23 @@ pub struct ModelDemand {
     pub token: u64,
 }
 
+impl ModelDemand {
+    /// The demand of the same model with weights that are `factor` times as large, an estimate for
+    /// another quantization of it.
+    pub fn scaled(&self, factor: f64) -> Self {
+        let scale = |bytes: u64| (bytes as f64 * factor) as u64;
+        let Footprint { dense, layer, cycle, experts, .. } = self.footprint;
+        let footprint = Footprint {
+            dense: scale(dense),
+            layer: scale(layer),
+            cycle: scale(cycle),
+            experts: scale(experts),
+            ..self.footprint
+        };
+        Self { footprint, token: scale(self.token) }
+    }
+}
+
 /// Read rates of a machine, in bytes per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
@@ -132,6 +149,14 @@ mod tests {
         let Advice::Streamed { tokens_per_second: None, storage_bound: None, .. } = unknown else {
             panic!("{unknown:?}");
         };
+    }
+
+    #[test]
+    fn another_quantization_scales_weights_but_not_the_cache() {
+        let half = model().scaled(0.5);
+        assert_eq!((half.token, half.footprint.experts), (300 * MIB, 2048 * MIB));
+        assert_eq!((half.footprint.cache, half.footprint.process), (256 * MIB, 32 * MIB));
+        assert_eq!(model().scaled(1.0), model());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod files;
 mod hints;
 mod hub;
 mod penalties;
+mod published;
 mod size;
 mod stop;
 mod streamed;

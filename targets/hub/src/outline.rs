@@ -24,9 +24,6 @@ const FIRST_BYTES: u64 = 1 << 20;
 const LONGEST_HEADER: u64 = 256 << 20;
 /// Files that are read at the same time.
 const CONNECTIONS: usize = 4;
-/// Files beside the weights that describe them; they are read whole.
-const DESCRIPTIONS: [&str; 3] =
-    ["config.json", "generation_config.json", "model.safetensors.index.json"];
 
 /// The headers of a choice. Dropping it deletes them.
 pub struct Outline {
@@ -86,7 +83,8 @@ impl Hub {
             Ok(safetensors_header(head))
         };
         let is_weights = file.path.ends_with(".gguf") || file.path.ends_with(".safetensors");
-        if !is_weights && !DESCRIPTIONS.contains(&&*file.path) {
+        // Configuration and tokenizer are read whole; texts for people are not.
+        if file.path.ends_with(".md") || file.path.starts_with("LICENSE") {
             return Ok(());
         }
         let mut head = Vec::new();

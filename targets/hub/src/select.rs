@@ -67,6 +67,12 @@ impl Variant {
     pub fn bytes(&self) -> u64 {
         total(&self.files)
     }
+
+    /// The files of this model as a choice.
+    pub fn choice(&self) -> Choice {
+        let open = self.files.first().map(|file| file.path.clone());
+        Choice { label: self.label.clone(), files: self.files.clone(), open }
+    }
 }
 
 /// Files to fetch, and where a program opens them.
@@ -235,8 +241,7 @@ fn whole(listing: &Listing, variant: &Variant) -> Result<Choice, HubError> {
             count: *count,
         });
     }
-    let open = files.first().map(|file| file.path.clone());
-    Ok(Choice { label: label.clone(), files: files.clone(), open })
+    Ok(variant.choice())
 }
 
 /// The checkpoint of a listing: configuration, tokenizer, and weights at the top of the folder. Of

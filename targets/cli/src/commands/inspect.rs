@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use vaquita_hub::{Hub, ModelName, Purpose, choose};
 use vaquita_quantize::container::{Inventory, expert_parameters};
 use vaquita_quantize::plan::{expert_layers, expert_specs};
 use vaquita_quantize::sources::{self, CONFIG_BYTES, HfFolder};
@@ -18,13 +19,14 @@ use vaquita_runtime::opening::OpenModelError;
 use vaquita_runtime::tokenizer::Tokenizer;
 
 use crate::failure::Result;
+use crate::hub::named;
 use crate::size;
 use crate::terminal::table;
 
 /// Arguments of `inspect`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// GGUF file or Hugging Face folder
+    /// GGUF file, Hugging Face folder, or hf:ORG/MODEL of the hub, of which only headers are read
     model: PathBuf,
     /// List all tensors
     #[arg(long)]
@@ -144,9 +146,9 @@ impl Shape {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result {
-    let summary = match args.model.is_dir() {
-        true => folder(&args.model)?,
-        false => gguf_file(&args.model)?,
+    let summary = match named(&args.model)? {
+        Some(name) => published(&name)?,
+        None => local(&args.model)?,
     };
     if args.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&summary)?)?;
@@ -154,6 +156,28 @@ pub fn run(args: Args) -> Result {
         write!(io::stdout(), "{}", describe(&summary, args.tensors))?;
     }
     Ok(())
+}
+
+fn local(path: &Path) -> Result<Summary> {
+    if path.is_dir() { folder(path) } else { gguf_file(path) }
+}
+
+/// Describes a model of the hub, by its headers if it is not in the cache.
+fn published(name: &ModelName) -> Result<Summary> {
+    let hub = Hub::from_env()?;
+    if let Some(path) = hub.cached(name, Purpose::Run) {
+        return local(&path);
+    }
+    let listing = hub.listing(name)?;
+    let choice = choose(&listing, name, Purpose::Run)?;
+    let outline = hub.outline(&listing, &choice)?;
+    let mut summary = local(&outline.path())?;
+    if outline.path().is_dir() {
+        summary.name = Some(name.repo.name.clone());
+        summary.file_bytes = choice.bytes();
+        summary.bits_per_weight = bits(choice.bytes(), summary.parameters);
+    }
+    Ok(summary)
 }
 
 /// Describes a checkpoint as far as it opens.

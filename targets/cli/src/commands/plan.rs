@@ -4,25 +4,25 @@ use std::io::{self, Write};
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use vaquita_hub::Purpose;
+use vaquita_hub::{Hub, Purpose};
 use vaquita_quantize::plan::{Point, map};
 use vaquita_quantize::{Allocation, Material, Survey, Target, sources};
 
 use super::quantize::{Calibration, with_bars};
 use crate::compute::Compute;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::files::write_whole;
-use crate::hub::Fetch;
+use crate::hub::named;
+use crate::published;
 use crate::size;
 use crate::terminal::table;
 
 /// Arguments of `plan`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Hugging Face folder, GGUF file, or hf:ORG/MODEL of the hub
+    /// Hugging Face folder, GGUF file, or hf:ORG/MODEL of the hub: of a model that is not in its cache,
+    /// only headers are read, to show which file suits this machine
     source: PathBuf,
-    #[command(flatten)]
-    fetch: Fetch,
     /// Calibration file, made by `calibrate`
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
@@ -40,10 +40,30 @@ pub struct Args {
     json: bool,
 }
 
+impl Args {
+    /// Whether an option needs the weights themselves.
+    fn is_for_weights(&self) -> bool {
+        self.calibration.is_some() || self.map.is_some() || self.target_bpw.is_some()
+    }
+}
+
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
     compute.install()?;
-    let source = args.fetch.local(&args.source, Purpose::Quantize)?;
+    let source = match named(&args.source)? {
+        None => args.source.clone(),
+        Some(name) => {
+            let hub = Hub::from_env()?;
+            match hub.cached(&name, Purpose::Quantize).filter(|path| path.is_dir()) {
+                Some(folder) => folder,
+                None if args.is_for_weights() => {
+                    let message = "--calibration, --map and --target-bpw need the weights: fetch them with `vaquita pull`";
+                    return Err(Failure::Usage(message.into()));
+                }
+                None => return published::run(compute, &hub, &name, args.json),
+            }
+        }
+    };
     let mut opened = sources::open(&source)?;
     super::quantize::note_left_out(&opened);
     let calibration = args.calibration.as_deref();

@@ -115,3 +115,62 @@ fn the_hubs_own_tools_find_what_was_pulled() {
     let text = String::from_utf8(found.stdout).unwrap();
     assert_eq!(text, format!("{path}org/Model 100000 ['main']\n"), "{:?}", found.stderr);
 }
+
+#[test]
+fn published_files_are_described_and_planned_for_from_their_headers() {
+    let folder = tempfile::tempdir().unwrap();
+    let published = tempfile::tempdir().unwrap();
+    let local = published.path().join("Reference-e4.gguf");
+    success(vaquita(["quantize", "-o"]).arg(&local).arg(reference()));
+    // The same file with more bytes behind it, as a larger quantization of the same model.
+    let mut larger = fs::read(&local).unwrap();
+    larger.resize(larger.len() * 2, 0);
+    fs::write(published.path().join("Reference-e8.gguf"), larger).unwrap();
+    let bytes = fs::metadata(&local).unwrap().len();
+    let Some(hub) = publish("org/Reference", published.path()) else { return };
+    let run = |args: &[&str]| json(&mut hub_command(&hub, folder.path(), args));
+
+    let found = run(&["inspect", "hf:org/Reference:e4", "--json"]);
+    assert_eq!(found, json(vaquita(["inspect", "--json"]).arg(&local)));
+    assert!(hub.counts().served() <= bytes / 4, "{:?}", hub.counts());
+
+    let plan = run(&["plan", "hf:org/Reference", "--json"]);
+    assert_eq!((&plan["license"], &plan["family"]), (&"mit".into(), &found["family"]));
+    let files = plan["files"].as_array().unwrap();
+    let sizes: Vec<u64> = files.iter().map(|file| file["bytes"].as_u64().unwrap()).collect();
+    assert_eq!(sizes, [bytes, 2 * bytes]);
+    assert!(files.iter().all(|file| file["how"] == "mapped"), "{plan}");
+    // The largest fits, so its header was read, too: it says that its weights are no larger.
+    assert_eq!((&plan["take"], &files[1]["estimated"]), (&"e8".into(), &false.into()));
+    assert_eq!(files[0]["tokens_per_second"], files[1]["tokens_per_second"]);
+    assert!(hub.counts().served() <= bytes, "{:?}", hub.counts());
+    let text = success(&mut hub_command(&hub, folder.path(), &["plan", "hf:org/Reference"]));
+    assert!(text.contains("vaquita run hf:org/Reference:e8"), "{text}");
+    assert!(!folder.path().join("hub").exists(), "headers are not models: they are not kept");
+}
+
+#[test]
+fn a_published_checkpoint_is_planned_for_as_what_quantize_makes_of_it() {
+    let Some(hub) = publish("org/Reference", &reference()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| json(&mut hub_command(&hub, folder.path(), args));
+    let plan = run(&["plan", "hf:org/Reference", "--json"]);
+    let files = plan["files"].as_array().unwrap();
+    let labels: Vec<&str> = files.iter().map(|file| file["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["--type e2", "--type e3", "--type e4", "--type e8"]);
+    let out = folder.path().join("e4.gguf");
+    success(vaquita(["quantize", "-o"]).arg(&out).arg(reference()));
+    let (planned, made) = (files[2]["bytes"].as_u64().unwrap(), fs::metadata(out).unwrap().len());
+    // The plan has no tokenizer in it.
+    assert!(planned <= made && planned > made / 10 * 9, "{planned} of {made}");
+    let bytes = plan["checkpoint_bytes"].as_u64().unwrap();
+    assert!(hub.counts().served() < bytes / 4, "{:?}", hub.counts());
+
+    let found = run(&["inspect", "hf:org/Reference", "--json"]);
+    let local = json(vaquita(["inspect", "--json"]).arg(reference()));
+    for key in ["family", "parameters", "shape", "tensors", "runs"] {
+        assert_eq!(found[key], local[key], "{key}");
+    }
+    let refused = ["plan", "hf:org/Reference", "--map", "x.svg", "--target-bpw", "3"];
+    assert!(failure(&mut hub_command(&hub, folder.path(), &refused), 2).contains("vaquita pull"));
+}
