@@ -23,7 +23,11 @@ const api = {
       redirect: 'error',
     });
     if (response.ok) return response;
-    throw new Refused(response.status, await complaint(response), parseFloat(response.headers.get('Retry-After')));
+    throw new Refused(
+      response.status,
+      await complaint(response),
+      parseFloat(response.headers.get('Retry-After')),
+    );
   },
 
   async json(path, options) {

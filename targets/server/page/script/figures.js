@@ -21,14 +21,26 @@ function figures({ timings, usage, model, finish }) {
   const cached = usage?.prompt_tokens_details?.cached_tokens ?? timings?.cache_n ?? 0;
   if (read >= 0) add(say('prompt'), say('prompt_tokens', { n: read, cached }));
   if (timings?.prompt_ms > 0 && timings.prompt_n > 0) {
-    add(say('reading'), say('in_time', { speed: quantity(timings.prompt_per_second ?? (timings.prompt_n * 1000) / timings.prompt_ms), time: duration(timings.prompt_ms / 1000) }));
+    add(
+      say('reading'),
+      say('in_time', {
+        speed: quantity(timings.prompt_per_second ?? (timings.prompt_n * 1000) / timings.prompt_ms),
+        time: duration(timings.prompt_ms / 1000),
+      }),
+    );
   }
   const written = usage?.completion_tokens ?? timings?.predicted_n;
   if (written >= 0) add(say('answer'), say('tokens', { n: written }));
   const thought = usage?.completion_tokens_details?.reasoning_tokens;
   if (thought > 0) add(say('reasoning'), say('tokens', { n: thought }));
   if (timings?.predicted_ms > 0) {
-    add(say('writing'), say('in_time', { speed: quantity(timings.predicted_per_second), time: duration(timings.predicted_ms / 1000) }));
+    add(
+      say('writing'),
+      say('in_time', {
+        speed: quantity(timings.predicted_per_second),
+        time: duration(timings.predicted_ms / 1000),
+      }),
+    );
   }
   if (timings) add(say('energy'), energy(timings, false));
   const experts = timings?.experts;
@@ -37,8 +49,10 @@ function figures({ timings, usage, model, finish }) {
     const share = all > 0 ? Math.round((experts.hits / all) * 100) : 100;
     add(say('experts'), say('experts_read', { bytes: bytes(experts.bytes_read), share }));
   }
-  if (timings?.draft_n > 0) add(say('drafts'), say('n_of_m', { n: timings.draft_n_accepted ?? 0, m: timings.draft_n }));
-  if (server.context && read >= 0 && written >= 0) add(say('context'), say('n_of_m', { n: read + written, m: server.context }));
+  if (timings?.draft_n > 0)
+    add(say('drafts'), say('n_of_m', { n: timings.draft_n_accepted ?? 0, m: timings.draft_n }));
+  if (server.context && read >= 0 && written >= 0)
+    add(say('context'), say('n_of_m', { n: read + written, m: server.context }));
   add(say('model'), model);
   if (finish === 'length') add(say('ended'), say('ended_length'));
   return rows;

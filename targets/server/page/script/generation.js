@@ -26,7 +26,10 @@ function requestBody(history) {
     if (value !== '') body[name] = Number(value);
   }
   if (schema.trim()) {
-    body.response_format = { type: 'json_schema', json_schema: { name: 'answer', strict: true, schema: JSON.parse(schema) } };
+    body.response_format = {
+      type: 'json_schema',
+      json_schema: { name: 'answer', strict: true, schema: JSON.parse(schema) },
+    };
   }
   if (thinking === 'off') body.thinking = { type: 'disabled' };
   else if (thinking === 'on') body.thinking = { type: 'enabled' };
@@ -35,7 +38,8 @@ function requestBody(history) {
 }
 
 function asSent({ role, content, reasoning, attachments = [] }) {
-  if (role === 'assistant') return reasoning ? { role, content, reasoning_content: reasoning } : { role, content };
+  if (role === 'assistant')
+    return reasoning ? { role, content, reasoning_content: reasoning } : { role, content };
   const files = attachments.map(({ name, text }) => `${name}:\n${fenced(text)}`);
   return { role, content: [...files, content].join('\n\n') };
 }
@@ -68,7 +72,8 @@ async function run(message, open, accepted) {
       await follow(message, response);
     } catch (error) {
       if (signal.aborted) break;
-      if (error instanceof Refused && accepted && [404, 405, 501].includes(error.status)) close(message, Date.now(), 'cut');
+      if (error instanceof Refused && accepted && [404, 405, 501].includes(error.status))
+        close(message, Date.now(), 'cut');
       else if (error instanceof Refused || !accepted) refuse(message, error);
       else if (++failures > RETRIES) close(message, Date.now(), 'cut');
       else await pause(Math.min(8000, 250 * 2 ** failures));
@@ -143,9 +148,13 @@ function pause(ms) {
 // A message that was loaded, or the same one as it is being written.
 const live = message => runs.get(message.id)?.message ?? message;
 
+// Conversations that were deleted while one of their answers was being written.
+const deleted = new Set();
+
 async function keep(...messages) {
+  const kept = messages.filter(message => !deleted.has(message.conversation));
   try {
-    await database.saveMessages(...messages.map(record));
+    await database.saveMessages(...kept.map(record));
   } catch (error) {
     notice(say('not_saved', { reason: error?.message ?? '' }));
   }
@@ -191,7 +200,12 @@ async function meet() {
       return;
     } catch (error) {
       server.ready = false;
-      server.trouble = error.status === 401 ? say('key_needed') : error instanceof Refused ? say('loading') : say('unreachable');
+      server.trouble =
+        error.status === 401
+          ? say('key_needed')
+          : error instanceof Refused
+            ? say('loading')
+            : say('unreachable');
       emit('server');
       if (error.status !== 401) await pause(wait);
       else if (!(await askForKey())) return;

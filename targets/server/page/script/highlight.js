@@ -47,7 +47,14 @@ const GRAMMARS = {
   bash: code(
     'if then elif else fi for while until do done case esac in function return local export readonly declare set unset ' +
       'echo cd exit source trap shift eval exec true false sudo',
-    { comments: /(?<![^\s;])#.*/y, strings: /"(?:\\[^]|[^"\\])*"?|'[^']*'?/y, before: [['type', /\$(?:\w+|\{[^}\n]*\}?|[@*#?$!-])/y], ['attribute', /(?<=\s)--?[\w-]+/y]] },
+    {
+      comments: /(?<![^\s;])#.*/y,
+      strings: /"(?:\\[^]|[^"\\])*"?|'[^']*'?/y,
+      before: [
+        ['type', /\$(?:\w+|\{[^}\n]*\}?|[@*#?$!-])/y],
+        ['attribute', /(?<=\s)--?[\w-]+/y],
+      ],
+    },
   ),
   c: code(C_WORDS, { before: [PREPROCESSOR] }),
   cpp: code(
@@ -114,13 +121,17 @@ const GRAMMARS = {
     ['word', WORD],
   ]),
   kotlin: code(
-    JAVA_WORDS + ' as by companion constructor crossinline data fun in init inline internal is it lateinit object open ' +
+    JAVA_WORDS +
+      ' as by companion constructor crossinline data fun in init inline internal is it lateinit object open ' +
       'operator out override reified suspend typealias val vararg when where',
     { strings: /"""[^]*?(?:"""|$)|"(?:\\[^]|[^"\\\n])*"?|'(?:\\[^]|[^'\\\n])*'?/y },
   ),
   lua: code(
     'and break do else elseif end false for function goto if in local nil not or repeat return then true until while',
-    { comments: /--\[\[[^]*?(?:\]\]|$)|--.*/y, strings: /\[\[[^]*?(?:\]\]|$)|"(?:\\[^]|[^"\\\n])*"?|'(?:\\[^]|[^'\\\n])*'?/y },
+    {
+      comments: /--\[\[[^]*?(?:\]\]|$)|--.*/y,
+      strings: /\[\[[^]*?(?:\]\]|$)|"(?:\\[^]|[^"\\\n])*"?|'(?:\\[^]|[^'\\\n])*'?/y,
+    },
   ),
   make: marks([
     ['comment', HASH],
@@ -138,9 +149,16 @@ const GRAMMARS = {
     ['word', /[\w-]+/y],
   ]),
   php: code(
-    JAVA_WORDS + ' and array as callable clone declare echo elseif endforeach endif endwhile empty fn foreach function global ' +
+    JAVA_WORDS +
+      ' and array as callable clone declare echo elseif endforeach endif endwhile empty fn foreach function global ' +
       'include include_once insteadof isset list match namespace or print require require_once trait unset use xor yield',
-    { comments: /\/\/.*|#.*|\/\*[^]*?(?:\*\/|$)/y, before: [['meta', /<\?(?:php|=)?|\?>/y], ['type', /\$\w+/y]] },
+    {
+      comments: /\/\/.*|#.*|\/\*[^]*?(?:\*\/|$)/y,
+      before: [
+        ['meta', /<\?(?:php|=)?|\?>/y],
+        ['type', /\$\w+/y],
+      ],
+    },
   ),
   python: code(
     'and as assert async await break case class continue def del elif else except False finally for from global if import ' +
@@ -148,7 +166,8 @@ const GRAMMARS = {
       'float list dict set tuple bool',
     {
       comments: HASH,
-      strings: /[rbfuRBFU]{0,2}(?:"""[^]*?(?:"""|$)|'''[^]*?(?:'''|$)|"(?:\\[^]|[^"\\\n])*"?|'(?:\\[^]|[^'\\\n])*'?)/y,
+      strings:
+        /[rbfuRBFU]{0,2}(?:"""[^]*?(?:"""|$)|'''[^]*?(?:'''|$)|"(?:\\[^]|[^"\\\n])*"?|'(?:\\[^]|[^'\\\n])*'?)/y,
       before: [['meta', /^[ \t]*@[\w.]+/my]],
     },
   ),
@@ -163,7 +182,11 @@ const GRAMMARS = {
       'i32 i64 i128 isize f32 f64 bool char str',
     {
       strings: /b?r(#*)"[^]*?(?:"\1|$)|b?"(?:\\[^]|[^"\\])*"?|b?'(?:\\[^'\n]{1,10}|[^'\\\n])'/y,
-      before: [['meta', /#!?\[[^\]\n]*\]?/y], ['type', /'[a-z_]\w*(?!')/y], ['function', /[a-z_]\w*!(?!=)/y]],
+      before: [
+        ['meta', /#!?\[[^\]\n]*\]?/y],
+        ['type', /'[a-z_]\w*(?!')/y],
+        ['function', /[a-z_]\w*!(?!=)/y],
+      ],
     },
   ),
   sql: code(
@@ -182,7 +205,8 @@ const GRAMMARS = {
     { strings: /"""[^]*?(?:"""|$)|"(?:\\[^]|[^"\\\n])*"?/y, before: [['meta', /[@#]\w+/y]] },
   ),
   typescript: code(
-    JS_WORDS + ' abstract any as asserts bigint boolean declare enum implements infer interface is keyof module namespace ' +
+    JS_WORDS +
+      ' abstract any as asserts bigint boolean declare enum implements infer interface is keyof module namespace ' +
       'never number object override private protected public readonly satisfies string symbol type unique unknown',
     JS,
   ),
@@ -198,24 +222,58 @@ const GRAMMARS = {
 };
 
 const ALIASES = {
-  'c#': 'csharp', 'c++': 'cpp', cc: 'cpp', cs: 'csharp', cxx: 'cpp', console: 'bash', dockerfile: 'bash', golang: 'go',
-  h: 'c', hpp: 'cpp', htm: 'html', js: 'javascript', json5: 'json', jsonc: 'json', jsx: 'javascript', kt: 'kotlin',
-  makefile: 'make', md: 'markdown', mjs: 'javascript', patch: 'diff', postgresql: 'sql', py: 'python', python3: 'python',
-  rb: 'ruby', rs: 'rust', scala: 'kotlin', sh: 'bash', shell: 'bash', sqlite: 'sql', svg: 'html', toml: 'ini', ts: 'typescript',
-  tsx: 'typescript', vue: 'html', xml: 'html', yml: 'yaml', zsh: 'bash',
+  'c#': 'csharp',
+  'c++': 'cpp',
+  cc: 'cpp',
+  cs: 'csharp',
+  cxx: 'cpp',
+  console: 'bash',
+  dockerfile: 'bash',
+  golang: 'go',
+  h: 'c',
+  hpp: 'cpp',
+  htm: 'html',
+  js: 'javascript',
+  json5: 'json',
+  jsonc: 'json',
+  jsx: 'javascript',
+  kt: 'kotlin',
+  makefile: 'make',
+  md: 'markdown',
+  mjs: 'javascript',
+  patch: 'diff',
+  postgresql: 'sql',
+  py: 'python',
+  python3: 'python',
+  rb: 'ruby',
+  rs: 'rust',
+  scala: 'kotlin',
+  sh: 'bash',
+  shell: 'bash',
+  sqlite: 'sql',
+  svg: 'html',
+  toml: 'ini',
+  ts: 'typescript',
+  tsx: 'typescript',
+  vue: 'html',
+  xml: 'html',
+  yml: 'yaml',
+  zsh: 'bash',
 };
 
 // `text` as nodes: spans with the class of their kind, and plain text.
 function highlight(text, name) {
   const wanted = name.toLowerCase();
-  const grammar = Object.hasOwn(GRAMMARS, wanted) ? GRAMMARS[wanted] : GRAMMARS[Object.hasOwn(ALIASES, wanted) ? ALIASES[wanted] : ''];
+  const grammar = Object.hasOwn(GRAMMARS, wanted)
+    ? GRAMMARS[wanted]
+    : GRAMMARS[Object.hasOwn(ALIASES, wanted) ? ALIASES[wanted] : ''];
   const result = document.createDocumentFragment();
   if (!grammar || text.length > HIGHLIGHT_LIMIT) {
     result.append(text);
     return result;
   }
   let plain = '';
-  for (let at = 0; at < text.length; ) {
+  for (let at = 0; at < text.length;) {
     const [kind, piece] = pieceAt(grammar, text, at);
     at += piece.length;
     if (kind === null) {

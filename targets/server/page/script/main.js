@@ -72,12 +72,14 @@ const actions = {
   },
 
   async remove(id) {
-    for (const { message } of runs.values()) if (message.conversation === id) stop(message);
     const whole = await exported(id);
+    deleted.add(id);
+    for (const { message } of runs.values()) if (message.conversation === id) stop(message);
     await database.remove(id);
     if (id === opened.conversation?.id) actions.start();
     emit('history');
     const undo = async () => {
+      deleted.delete(id);
       const { messages, ...head } = whole;
       await database.saveMessages(...messages);
       await database.saveConversation(head);
@@ -100,7 +102,16 @@ function ask(parent, content, attachments) {
 // Starts an answer to the question `parent`. What is stored follows; nothing waits for it.
 function answer(parent) {
   const { conversation, messages } = opened;
-  const message = { id: newId(), conversation: conversation.id, parent, role: 'assistant', created: nextTime(), content: '', reasoning: '', state: 'waiting' };
+  const message = {
+    id: newId(),
+    conversation: conversation.id,
+    parent,
+    role: 'assistant',
+    created: nextTime(),
+    content: '',
+    reasoning: '',
+    state: 'waiting',
+  };
   if (settings.values.schema.trim()) message.json = true;
   messages.set(message.id, message);
   conversation.leaf = message.id;
@@ -109,7 +120,10 @@ function answer(parent) {
   transcript.end();
   hearOut(message);
   keep(message);
-  database.saveConversation(conversation).then(() => emit('history'), () => {});
+  database.saveConversation(conversation).then(
+    () => emit('history'),
+    () => {},
+  );
   generate(message, path(messages, parent));
 }
 
@@ -157,7 +171,7 @@ function drawTitle() {
 }
 
 function drawServer() {
-  byId('model').textContent = server.ready ? server.model : server.trouble ?? '';
+  byId('model').textContent = server.ready ? server.model : (server.trouble ?? '');
   byId('model').classList.toggle('trouble', !server.ready);
   document.querySelector('label.pill').hidden = !server.thinks;
 }
@@ -210,7 +224,8 @@ on('settings', () => {
 on('running', () => composer.setBusy(writing().length > 0));
 on('server', drawServer);
 addEventListener('keydown', event => {
-  if (event.key === 'Escape' && !event.defaultPrevented && !document.querySelector('dialog[open]')) writing().forEach(stop);
+  if (event.key === 'Escape' && !event.defaultPrevented && !document.querySelector('dialog[open]'))
+    writing().forEach(stop);
   if (event.key.toLowerCase() === 'k' && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
     panel.open(true, false);

@@ -2,9 +2,10 @@
 // target, and what the parser makes of it goes through a sanitizer that knows a short list of elements.
 
 const ALLOWED = {
-  ALLOWED_TAGS: (
-    'a blockquote br code del em h3 h4 h5 h6 hr li ol p pre span strong table tbody td th thead tr ul'
-  ).split(' '),
+  ALLOWED_TAGS:
+    'a blockquote br code del em h3 h4 h5 h6 hr li ol p pre span strong table tbody td th thead tr ul'.split(
+      ' ',
+    ),
   ALLOWED_ATTR: ['href', 'align', 'start', 'class', 'data-math', 'data-image'],
   // The pattern is for addresses; these attributes have none, or one that is never requested.
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
@@ -107,7 +108,9 @@ function renderBlock(token) {
 // Direction of the first letter.
 function direction(text) {
   const letter = /\p{L}/u.exec(text)?.[0] ?? '';
-  return /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u.test(letter) ? 'rtl' : 'ltr';
+  return /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u.test(letter)
+    ? 'rtl'
+    : 'ltr';
 }
 
 function dressLink(link) {

@@ -44,30 +44,57 @@ class MessageView {
   drawQuestion() {
     const { content, attachments = [] } = this.message;
     const files = attachments.map(({ name, text, tokens }) =>
-      h('details.file', {}, h('summary', {}, icon('file'), h('bdi', {}, name), h('small', {}, tokenCount(tokens))), h('pre', { dir: 'auto', tabIndex: 0, role: 'group', 'aria-label': name }, text)),
+      h(
+        'details.file',
+        {},
+        h('summary', {}, icon('file'), h('bdi', {}, name), h('small', {}, tokenCount(tokens))),
+        h('pre', { dir: 'auto', tabIndex: 0, role: 'group', 'aria-label': name }, text),
+      ),
     );
     this.footer = h('footer');
-    this.element.replaceChildren(h('h2.hidden', {}, say('you')), ...files, h('div.question', { dir: 'auto' }, content), this.footer);
+    this.element.replaceChildren(
+      h('h2.hidden', {}, say('you')),
+      ...files,
+      h('div.question', { dir: 'auto' }, content),
+      this.footer,
+    );
   }
 
   drawAnswer() {
     const thoughts = h('div.prose');
     this.seconds = h('span');
     this.glimpse = h('span.glimpse', { dir: 'auto', 'aria-hidden': 'true' });
-    this.reasoning = h('details.reasoning', { hidden: true }, h('summary', {}, icon('thought'), this.seconds, this.glimpse), thoughts);
+    this.reasoning = h(
+      'details.reasoning',
+      { hidden: true },
+      h('summary', {}, icon('thought'), this.seconds, this.glimpse),
+      thoughts,
+    );
     this.reasoning.open = this.message.unfolded ?? false;
     this.reasoning.ontoggle = () => {
       this.message.unfolded = this.reasoning.open;
       this.update();
     };
-    this.now = h('button.small', { type: 'button', hidden: true, onclick: () => this.actions.answerNow(this.message) }, say('answer_now'));
+    this.now = h(
+      'button.small',
+      { type: 'button', hidden: true, onclick: () => this.actions.answerNow(this.message) },
+      say('answer_now'),
+    );
     this.status = h('div.status', { hidden: true });
     const answer = h('div.prose.answer');
     this.failure = h('div.failure', { hidden: true, role: 'alert' });
     this.footer = h('footer');
     this.thoughts = new Prose(thoughts);
     this.answer = new Prose(answer);
-    this.element.replaceChildren(h('h2.hidden', {}, say('answer')), this.reasoning, this.now, this.status, answer, this.failure, this.footer);
+    this.element.replaceChildren(
+      h('h2.hidden', {}, say('answer')),
+      this.reasoning,
+      this.now,
+      this.status,
+      answer,
+      this.failure,
+      this.footer,
+    );
   }
 
   // Brings what is drawn up to date.
@@ -100,7 +127,9 @@ class MessageView {
   updateSeconds() {
     const { message } = this;
     if (thinking(message)) {
-      this.seconds.textContent = say('thinks_for', { time: duration((Date.now() - message.thinkingSince) / 1000) });
+      this.seconds.textContent = say('thinks_for', {
+        time: duration((Date.now() - message.thinkingSince) / 1000),
+      });
     } else if (message.thought === undefined) this.seconds.textContent = say('thoughts');
     else this.seconds.textContent = say('thought_for', { time: duration(message.thought, 1) });
   }
@@ -113,14 +142,16 @@ class MessageView {
     const parts = [];
     if (queue && queue.ahead > 0) {
       parts.push(h('span', {}, say('queued', { n: queue.ahead })));
-      if (queue.seconds !== null) parts.push(h('span.muted', {}, say('about', { time: duration(queue.seconds) })));
+      if (queue.seconds !== null)
+        parts.push(h('span.muted', {}, say('about', { time: duration(queue.seconds) })));
     } else if (progress?.total > 0) {
       const { total, processed, cache } = progress;
       const left = promptSeconds(progress);
       const bar = h('progress', { max: total, value: processed, 'aria-label': say('reading') });
       parts.push(h('span', {}, say('reading_prompt', { n: processed, m: total })), bar);
       if (cache > 0) parts.push(h('span.muted', {}, say('from_cache', { n: cache })));
-      if (left >= 2 && processed < total) parts.push(h('span.muted', {}, say('about', { time: duration(left) })));
+      if (left >= 2 && processed < total)
+        parts.push(h('span.muted', {}, say('about', { time: duration(left) })));
     } else {
       parts.push(h('span.dots', {}, h('i'), h('i'), h('i')), h('span.hidden', {}, say('waiting')));
     }
@@ -136,7 +167,10 @@ class MessageView {
     this.failure.className = severe ? 'failure' : 'failure mild';
     if (this.failure.firstChild?.textContent === text) return;
     this.failure.replaceChildren(h('span', {}, text));
-    if (severe) this.failure.append(h('button.small', { type: 'button', onclick: () => this.actions.again(this.message) }, say('again')));
+    if (severe)
+      this.failure.append(
+        h('button.small', { type: 'button', onclick: () => this.actions.again(this.message) }, say('again')),
+      );
   }
 
   updateFooter() {
@@ -168,7 +202,13 @@ class MessageView {
       return button;
     };
     const place = h('span', {}, say('n_of_m', { n: at + 1, m: alternatives.length }));
-    return h('span.branches', { role: 'group', 'aria-label': say('branches') }, go('previous', say('previous'), at - 1), place, go('next', say('next'), at + 1));
+    return h(
+      'span.branches',
+      { role: 'group', 'aria-label': say('branches') },
+      go('previous', say('previous'), at - 1),
+      place,
+      go('next', say('next'), at + 1),
+    );
   }
 
   cost() {
@@ -188,12 +228,19 @@ class MessageView {
     this.costLine.parentElement.hidden = !line;
     if (this.costLine.textContent !== line) this.costLine.textContent = line;
     if (!this.costOpen) return;
-    this.costRows.replaceChildren(...figures(this.message).flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]));
+    this.costRows.replaceChildren(
+      ...figures(this.message).flatMap(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]),
+    );
   }
 
   // Turns the question into a box; sending it starts a branch.
   edit() {
-    const box = h('textarea', { value: this.message.content, dir: 'auto', rows: 3, 'aria-label': say('your_question') });
+    const box = h('textarea', {
+      value: this.message.content,
+      dir: 'auto',
+      rows: 3,
+      'aria-label': say('your_question'),
+    });
     const leave = () => {
       this.editing = false;
       this.draw();
@@ -217,7 +264,12 @@ class MessageView {
         },
       },
       box,
-      h('div.row', {}, h('button', { type: 'button', onclick: leave }, say('cancel')), h('button.main', { type: 'submit' }, say('send'))),
+      h(
+        'div.row',
+        {},
+        h('button', { type: 'button', onclick: leave }, say('cancel')),
+        h('button.main', { type: 'submit' }, say('send')),
+      ),
     );
     this.editing = true;
     this.element.querySelector('.question').replaceWith(form);
@@ -231,7 +283,13 @@ class MessageView {
 }
 
 function lastLine(text) {
-  return text.slice(-600).trimEnd().split('\n').at(-1).replace(/[*_`#>]+/g, '').slice(-160);
+  return text
+    .slice(-600)
+    .trimEnd()
+    .split('\n')
+    .at(-1)
+    .replace(/[*_`#>]+/g, '')
+    .slice(-160);
 }
 
 function tokenCount(tokens) {

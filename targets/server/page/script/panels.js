@@ -3,7 +3,10 @@
 // A line above the conversation, until it is closed; `action` is { name, run }.
 function notice(text, action) {
   const line = h('div.notice', { role: 'status' }, h('span', { dir: 'auto' }, text));
-  if (action) line.append(h('button.small', { type: 'button', onclick: () => (line.remove(), action.run()) }, action.name));
+  if (action)
+    line.append(
+      h('button.small', { type: 'button', onclick: () => (line.remove(), action.run()) }, action.name),
+    );
   line.append(iconButton('close', say('close'), () => line.remove()));
   byId('notices').replaceChildren(line);
 }
@@ -19,7 +22,12 @@ function dialog(title, build) {
       value = given;
       element.close();
     };
-    const head = h('header', {}, heading, iconButton('close', say('close'), () => leave()));
+    const head = h(
+      'header',
+      {},
+      heading,
+      iconButton('close', say('close'), () => leave()),
+    );
     element.append(head, ...build(leave));
     element.onclose = () => {
       element.remove();
@@ -37,16 +45,38 @@ function field(label, control, hint) {
   const id = `field-${control.name}`;
   control.id = id;
   if (hint) control.setAttribute('aria-describedby', `${id}-hint`);
-  return h('p.field', {}, h('label', { htmlFor: id }, label), control, hint && h('small', { id: `${id}-hint` }, hint));
+  return h(
+    'p.field',
+    {},
+    h('label', { htmlFor: id }, label),
+    control,
+    hint && h('small', { id: `${id}-hint` }, hint),
+  );
 }
 
 const formButtons = (cancel, name) =>
-  h('div.row.end', {}, h('button', { type: 'button', onclick: cancel }, say('cancel')), h('button.main', { type: 'submit' }, name));
+  h(
+    'div.row.end',
+    {},
+    h('button', { type: 'button', onclick: cancel }, say('cancel')),
+    h('button.main', { type: 'submit' }, name),
+  );
 
 function askForKey() {
   askForKey.asked ??= dialog(say('key'), leave => {
-    const input = h('input', { name: 'key', type: 'password', autocomplete: 'off', value: key.value, required: true });
-    const form = h('form', {}, field(say('key'), input, say('key_hint')), formButtons(() => leave(false), say('use_key')));
+    const input = h('input', {
+      name: 'key',
+      type: 'password',
+      autocomplete: 'off',
+      value: key.value,
+      required: true,
+    });
+    const form = h(
+      'form',
+      {},
+      field(say('key'), input, say('key_hint')),
+      formButtons(() => leave(false), say('use_key')),
+    );
     form.onsubmit = event => {
       event.preventDefault();
       key.change(input.value.trim());
@@ -67,31 +97,61 @@ function choice(name, options, value) {
 function numberInput(name, { min, max, step }) {
   const own = server.defaults[name];
   const placeholder = isNumber(own) ? number(own, 2) : say('as_model');
-  return h('input', { name, type: 'number', inputMode: 'decimal', min, max, step, value: settings.values[name], placeholder });
+  return h('input', {
+    name,
+    type: 'number',
+    inputMode: 'decimal',
+    min,
+    max,
+    step,
+    value: settings.values[name],
+    placeholder,
+  });
 }
 
 function openSettings() {
   return dialog(say('settings'), leave => {
     const { language: chosen, theme, system, schema } = settings.values;
     const languages = [['', say('automatic')], ...Object.entries(LANGUAGE_NAMES)];
-    const themes = [['', say('automatic')], ['light', say('light')], ['dark', say('dark')]];
+    const themes = [
+      ['', say('automatic')],
+      ['light', say('light')],
+      ['dark', say('dark')],
+    ];
     const schemaBox = h('textarea', { name: 'schema', rows: 4, value: schema, dir: 'ltr', spellcheck: false });
     schemaBox.oninput = () => schemaBox.setCustomValidity(isSchema(schemaBox.value) ? '' : say('not_schema'));
     const form = h(
       'form',
       {},
-      h('div.columns', {}, field(say('language'), choice('language', languages, chosen)), field(say('theme'), choice('theme', themes, theme))),
-      field(say('system'), h('textarea', { name: 'system', rows: 3, value: system, dir: 'auto' }), say('system_hint')),
       h(
         'div.columns',
         {},
-        field(say('temperature'), numberInput('temperature', { min: 0, max: 2, step: 'any' }), say('temperature_hint')),
+        field(say('language'), choice('language', languages, chosen)),
+        field(say('theme'), choice('theme', themes, theme)),
+      ),
+      field(
+        say('system'),
+        h('textarea', { name: 'system', rows: 3, value: system, dir: 'auto' }),
+        say('system_hint'),
+      ),
+      h(
+        'div.columns',
+        {},
+        field(
+          say('temperature'),
+          numberInput('temperature', { min: 0, max: 2, step: 'any' }),
+          say('temperature_hint'),
+        ),
         field(say('top_p'), numberInput('top_p', { min: 0, max: 1, step: 'any' }), say('top_p_hint')),
         field(say('max_tokens'), numberInput('max_tokens', { min: 1, step: 1 }), say('max_tokens_hint')),
         field(say('seed'), numberInput('seed', { min: 0, max: 2 ** 53 - 1, step: 1 }), say('seed_hint')),
       ),
       field(say('schema'), schemaBox, say('schema_hint')),
-      field(say('key'), h('input', { name: 'key', type: 'password', autocomplete: 'off', value: key.value }), say('key_hint')),
+      field(
+        say('key'),
+        h('input', { name: 'key', type: 'password', autocomplete: 'off', value: key.value }),
+        say('key_hint'),
+      ),
       formButtons(() => leave(), say('save')),
     );
     form.onsubmit = event => {
@@ -134,11 +194,21 @@ function openTransfer() {
     const exportAll = async () => {
       leave();
       const all = await database.conversations();
-      download('vaquita.json', 'application/json', toJson(await Promise.all(all.map(({ id }) => exported(id)))));
+      download(
+        'vaquita.json',
+        'application/json',
+        toJson(await Promise.all(all.map(({ id }) => exported(id)))),
+      );
     };
     return [
       h('p', {}, say('history_hint')),
-      h('div.stack', {}, input, h('button', { type: 'button', onclick: () => input.click() }, say('import')), h('button', { type: 'button', onclick: exportAll }, say('export_all'))),
+      h(
+        'div.stack',
+        {},
+        input,
+        h('button', { type: 'button', onclick: () => input.click() }, say('import')),
+        h('button', { type: 'button', onclick: exportAll }, say('export_all')),
+      ),
     ];
   });
 }
@@ -147,7 +217,12 @@ function openTransfer() {
 function openConversationPanel(conversation, { remove, rename }) {
   return dialog(say('conversation'), leave => {
     const input = h('input', { name: 'title', value: conversation.title, dir: 'auto', required: true });
-    const form = h('form', {}, field(say('title'), input), formButtons(() => leave(), say('rename')));
+    const form = h(
+      'form',
+      {},
+      field(say('title'), input),
+      formButtons(() => leave(), say('rename')),
+    );
     form.onsubmit = event => {
       event.preventDefault();
       if (input.value.trim()) rename(conversation.id, input.value.trim());
@@ -214,8 +289,14 @@ class History {
     const found = asked ? await database.search(asked) : await database.conversations();
     if (asked !== this.find.value.trim()) return;
     const items = found.map(conversation => {
-      const open = h('button.plain.title', { type: 'button', dir: 'auto', onclick: () => this.choose(conversation.id) }, conversation.title);
-      const more = iconButton('more', say('options', { title: conversation.title }), () => openConversationPanel(conversation, this.actions));
+      const open = h(
+        'button.plain.title',
+        { type: 'button', dir: 'auto', onclick: () => this.choose(conversation.id) },
+        conversation.title,
+      );
+      const more = iconButton('more', say('options', { title: conversation.title }), () =>
+        openConversationPanel(conversation, this.actions),
+      );
       const item = h('li', {}, open, more);
       item.dataset.id = conversation.id;
       return item;

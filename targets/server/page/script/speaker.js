@@ -1,6 +1,7 @@
 // What a screen reader hears: an answer by sentences, not by tokens.
 
-const SENTENCE_END = /[.!?…。！？؟।]+["'”’»)\]]*(?=\s|$)|[。！？]|\n{2,}/g;
+// The number of an item is no sentence.
+const SENTENCE_END = /(?<!(?:^|\n)\s{0,8}\d{1,3})[.!?…。！？؟।]+["'”’»)\]]*(?=\s|$)|[。！？]|\n{2,}/g;
 
 function speak(text) {
   const log = byId('speaker');
@@ -23,7 +24,8 @@ class Speaker {
     }
     if (complete) end = rest.length;
     // Code is one thing, to be read where it stands.
-    if (end === 0 || (!complete && (text.slice(0, this.spoken + end).split('```').length - 1) % 2 === 1)) return;
+    if (end === 0 || (!complete && (text.slice(0, this.spoken + end).split('```').length - 1) % 2 === 1))
+      return;
     const sentences = asSpoken(rest.slice(0, end));
     this.spoken += end;
     if (sentences) speak(sentences);
@@ -34,7 +36,9 @@ function asSpoken(markdown) {
   return markdown
     .replace(/```[^]*?(?:```|$)/g, ` ${say('code')}. `)
     .replace(/!?\[([^\]\n]*)\]\([^)\n]*\)/g, '$1')
-    .replace(/[*_`#>|~]+/g, ' ')
+    .replace(/^[ \t]*\|?(?:[ \t]*:?-{2,}:?[ \t]*\|?)+$/gm, ' ') // rules below the heads of tables
+    .replace(/^[ \t]*(?:[-+*]|\d{1,3}[.)])[ \t]+(?:\[[ xX]\][ \t]+)?/gm, ' ') // marks of items
+    .replace(/[*_`#>|~$]+/g, ' ')
     .replace(/\s+/g, ' ')
     .trim();
 }

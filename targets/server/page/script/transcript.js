@@ -23,7 +23,10 @@ class Transcript {
       draw();
     });
     // Seconds of thought go on between the tokens.
-    setInterval(() => this.views.forEach(view => view.near && thinking(view.message) && view.updateSeconds()), 1000);
+    setInterval(
+      () => this.views.forEach(view => view.near && thinking(view.message) && view.updateSeconds()),
+      1000,
+    );
   }
 
   // Shows `branch`; messages that are shown already keep their elements.

@@ -37,7 +37,12 @@ function isId(value) {
 }
 
 function isAttachment(value) {
-  return isPlainObject(value) && isText(value.name) && isText(value.text) && (value.tokens === null || isNumber(value.tokens));
+  return (
+    isPlainObject(value) &&
+    isText(value.name) &&
+    isText(value.text) &&
+    (value.tokens === null || isNumber(value.tokens))
+  );
 }
 
 // What of a message is stored.
@@ -59,13 +64,15 @@ function fromJson(text) {
     throw new Error(say('import_not_json'));
   }
   if (file?.format !== FORMAT || !Array.isArray(file.conversations)) throw new Error(say('import_not_ours'));
-  if (file.version !== FORMAT_VERSION) throw new Error(say('import_version', { version: String(file.version) }));
+  if (file.version !== FORMAT_VERSION)
+    throw new Error(say('import_version', { version: String(file.version) }));
   return file.conversations.map(checkedConversation);
 }
 
 function checkedConversation(found) {
   const damaged = () => new Error(say('import_damaged'));
-  if (!isPlainObject(found) || !isId(found.id) || !isText(found.title) || !isNumber(found.created)) throw damaged();
+  if (!isPlainObject(found) || !isId(found.id) || !isText(found.title) || !isNumber(found.created))
+    throw damaged();
   if (!isNumber(found.updated) || !Array.isArray(found.messages)) throw damaged();
   const messages = found.messages.map(message => {
     if (!isPlainObject(message) || message.conversation !== found.id) throw damaged();
@@ -143,7 +150,15 @@ function fromMarkdown(text) {
       held.attachments = [...(held.attachments ?? []), file];
     } else {
       const parent = messages.at(-1)?.id ?? null;
-      const message = { id: newId(), conversation: id, parent, role: kind, created: now + messages.length, content, ...held };
+      const message = {
+        id: newId(),
+        conversation: id,
+        parent,
+        role: kind,
+        created: now + messages.length,
+        content,
+        ...held,
+      };
       if (kind === 'assistant') Object.assign(message, { reasoning: held.reasoning ?? '', state: 'done' });
       messages.push(record(message));
       held = {};
@@ -188,6 +203,9 @@ function download(name, type, text) {
 }
 
 function fileName(title, end) {
-  const kept = title.replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-+|-+$/g, '').slice(0, 60);
+  const kept = title
+    .replace(/[^\p{L}\p{N}]+/gu, '-')
+    .replace(/^-+|-+$/g, '')
+    .slice(0, 60);
   return `${kept || 'vaquita'}.${end}`;
 }

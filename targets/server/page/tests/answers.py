@@ -70,6 +70,9 @@ CHINESE = """## 小头鼠海豚
 1. 它们数量极少。
 2. 主要威胁是刺网。"""
 
+# One pixel.
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+
 TIMINGS = {
     "cache_n": 96,
     "prompt_n": 32,
@@ -227,6 +230,8 @@ def events(question, body, stream):
         yield chunk({"content": "Fine."})
         yield from ending(timings={**TIMINGS, "energy": "unmeasured"})
         return
+    elif word == "picture":
+        yield chunk({"content": f"![A dot](data:image/png;base64,{DOT})"})
     elif word == "length":
         yield chunk({"content": "Cut at the"})
         yield from ending("length")

@@ -76,6 +76,8 @@ class Visit:
         expect(self.page.locator("#send")).to_be_visible(timeout=30_000)
 
     def check(self):
+        # What a server refuses as another origin's, "null" among it, is never sent.
+        assert self.stub.origins <= {self.address.rstrip("/")}, self.stub.origins
         unexpected = [line for line in self.trouble if not any(word in line for word in self.expected)]
         assert not unexpected, unexpected
 
@@ -316,6 +318,39 @@ def hostile_answers_do_nothing():
         page.reload()
         expect(page.locator(".answer").last).to_contain_text("Outside")
         assert page.evaluate("window.pwned") is None
+
+
+@test
+def an_image_within_the_text_is_shown_when_asked():
+    with visit() as v:
+        page = v.open()
+        v.ask("picture")
+        assert page.locator("#messages img").count() == 0
+        answer(page).get_by_role("button", name="Show image “A dot”").click()
+        picture = answer(page).get_by_role("img", name="A dot")
+        expect(picture).to_be_visible()
+        assert picture.evaluate("e => e.decode().then(() => e.naturalWidth)") == 1
+
+
+@test
+def a_conversation_is_deleted_while_it_is_answered():
+    with visit() as v:
+        page = v.open()
+        v.ask("slow 300", wait=False)
+        expect(answer(page)).to_contain_text("word5")
+        page.get_by_role("button", name="Options for “slow 300”").click()
+        page.get_by_role("button", name="Delete").click()
+        expect(page.locator("#greeting")).to_be_visible()
+        page.wait_for_timeout(1500)
+        left = page.evaluate(
+            """() => new Promise(resolve => {
+                indexedDB.open('vaquita').onsuccess = event => {
+                    const asked = event.target.result.transaction('messages').objectStore('messages').count();
+                    asked.onsuccess = () => resolve(asked.result);
+                };
+            })"""
+        )
+        assert left == 0, left
 
 
 @test
@@ -623,13 +658,19 @@ def a_screen_reader_hears_sentences():
         )
         v.ask("Hello")
         heard = page.evaluate("window.heard")
-        assert heard[0] == "The model is thinking." and heard[-1] == "End of the answer.", heard
+        assert heard[-1] == "End of the answer.", heard
         chunks = len(answers.deltas(answers.MARKDOWN))
-        assert 3 <= len(heard) <= chunks / 5, (len(heard), chunks)
-        assert all(re.search(r"[.!?:]$", sentence) for sentence in heard), heard
-        assert any("Protect them." in sentence for sentence in heard), heard
-        assert not any("power.iter" in sentence for sentence in heard), heard
+        assert 2 <= len(heard) <= chunks / 5, (len(heard), chunks)
+        said = " ".join(heard)
+        assert "length 1.5 m known since 1958 Count them: by sound by sight Protect them." in said, said
+        assert "Code." in said and "power.iter" not in said, said
         expect(page.locator("#speaker")).to_have_attribute("aria-live", "polite")
+        # While the answer is written, whole sentences only.
+        page.evaluate("window.heard = []")
+        v.ask("think", wait=False)
+        expect(page.locator("#speaker")).to_contain_text("The model is thinking.")
+        page.keyboard.press("Escape")
+        v.wait()
 
 
 @test

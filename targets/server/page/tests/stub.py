@@ -59,6 +59,7 @@ class Stub:
         self.requests = []  # bodies of chat completions
         self.paths = []  # of all requests
         self.connections = set()
+        self.origins = set()  # of requests that change something
         self.key = None
         self.loading = False
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: Handler(self, *a))
@@ -163,6 +164,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, {})
 
     def do_POST(self):
+        self.stub.origins.add(self.headers.get("Origin"))
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if not self.allowed():
             return
