@@ -12,6 +12,15 @@ pub fn escape(text: &str) -> String {
     escaped.chars().filter(|c| !c.is_control()).collect()
 }
 
+/// Formats a number with enough digits to distinguish the quarters of an axis.
+pub(crate) fn label(value: f64) -> String {
+    match value {
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
 /// A drawing with panels stacked from top to bottom.
 pub(crate) struct Drawing {
     body: String,

@@ -15,7 +15,7 @@ use crate::model::Stats;
 use crate::session::Session;
 use crate::session::chat::Message;
 use crate::session::generate::{Calls, Event, Generation, GenerationOptions, StopReason, generate};
-use crate::session::prompt::Prompt;
+use crate::session::prompt::{Prompt, Prompter};
 use crate::session::save::SaveError;
 use crate::session::tools::offer::Tools;
 use crate::session::tools::{Call, Replay};
@@ -133,6 +133,25 @@ impl Conversation {
         &self.said.messages
     }
 
+    /// Replaces all messages, for example by those of another conversation or without the oldest.
+    pub fn set_messages(&mut self, messages: Vec<Message>) -> Result<(), AppError> {
+        if let Some(message) = messages.iter().find(|one| !ROLES.contains(&one.role.as_str())) {
+            return Err(AppError::Role { found: message.role.clone() });
+        }
+        self.said.messages = messages;
+        Ok(())
+    }
+
+    /// Tokens of the prompt that asks for an answer to `user`, or to the messages so far if it is
+    /// `None`. They may be more than the context has.
+    pub fn prompt_tokens(&mut self, user: Option<&str>) -> Result<usize, AppError> {
+        let before = self.said.messages.len();
+        self.said.messages.extend(user.map(|text| Message::new("user", text)));
+        let prompt = self.said.prompt(&self.model.prompter.clone().within(usize::MAX));
+        self.said.messages.truncate(before);
+        Ok(prompt?.tokens.len())
+    }
+
     /// Bytes of the session's cache.
     pub fn cache_bytes(&self) -> usize {
         self.session.cache_bytes()
@@ -232,7 +251,10 @@ impl Conversation {
         let _generating = self.canceller.enter();
         let before = self.said.messages.len();
         self.said.messages.extend(user.map(|text| Message::new("user", text)));
-        let turn = self.prompt().and_then(|prompt| self.generate(&prompt, options, on_event));
+        let turn = self
+            .said
+            .prompt(&self.model.prompter)
+            .and_then(|prompt| self.generate(&prompt, options, on_event));
         match &turn {
             Ok(Turn { generation, .. }) if !is_void(generation) => {
                 // DeepSeek's usage notes: a turn goes into the history without its reasoning.
@@ -255,16 +277,6 @@ impl Conversation {
         let _generating = self.canceller.enter();
         let prompt = self.model.prompter.raw(text)?;
         self.generate(&prompt, options, on_event)
-    }
-
-    /// The conversation so far, with the assistant to speak next.
-    fn prompt(&self) -> Result<Prompt, AppError> {
-        let Said { messages, tools, variables, replay } = &self.said;
-        if messages.is_empty() {
-            return Err(AppError::Nothing);
-        }
-        let prompter = &self.model.prompter;
-        Ok(prompter.chat_replaying(messages, tools.as_ref(), variables, replay)?)
     }
 
     fn generate(
@@ -334,6 +346,15 @@ impl Conversation {
 }
 
 impl Said {
+    /// The conversation so far, with the assistant to speak next.
+    fn prompt(&self, prompter: &Prompter) -> Result<Prompt, AppError> {
+        let Self { messages, tools, variables, replay } = self;
+        if messages.is_empty() {
+            return Err(AppError::Nothing);
+        }
+        Ok(prompter.chat_replaying(messages, tools.as_ref(), variables, replay)?)
+    }
+
     /// Converts an answer into a message. An answer that breaks off within a call becomes text.
     fn message(&mut self, generation: &Generation) -> Message {
         let calls = &generation.calls;

@@ -81,6 +81,16 @@ impl AppModel {
         Self::with(loaded, tokenizer, None)
     }
 
+    /// Creates a model from a GGUF file that was loaded elsewhere, with its tokenizer. Saved
+    /// conversations belong to `identity`.
+    pub fn of_file(
+        loaded: LoadedModel,
+        tokenizer: Tokenizer,
+        identity: Identity,
+    ) -> Result<Arc<Self>, AppError> {
+        Self::with(loaded, tokenizer, Some(identity))
+    }
+
     fn with(
         loaded: LoadedModel,
         tokenizer: Tokenizer,

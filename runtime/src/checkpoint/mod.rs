@@ -4,7 +4,8 @@
 //! one file per family, which reads the former and lists the latter. [`weights`] is the interface
 //! through which the network loads tensors: from a GGUF file through [`gguf_weights`] (mapped) and
 //! [`gguf_records`] (one expert at a time, read through a [`source`]), or from a checkpoint folder
-//! through the quantizer's sources.
+//! through the quantizer's sources. [`suggested`] has the
+//! sampling options that the model's authors suggest.
 
 pub mod accounting;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod gguf_weights;
 mod kv_b;
 pub mod source;
 pub mod spec;
+pub mod suggested;
 pub mod weights;
 
 pub use config::Config;

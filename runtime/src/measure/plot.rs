@@ -1,7 +1,7 @@
 //! Charts of power, tokens and memory over the time of a run, as SVG.
 
 use super::sampler::Sample;
-use crate::svg::{Drawing, Panel};
+use crate::svg::{Drawing, Panel, label};
 
 /// Height of a panel.
 const HEIGHT: f64 = 220.0;
@@ -48,15 +48,6 @@ fn power(samples: &[Sample], start: f64) -> Vec<(f64, f64)> {
         points.push((pair[1].at.as_secs_f64() - start, watts));
     }
     points
-}
-
-/// Formats a number with enough digits to distinguish the quarters of an axis.
-fn label(value: f64) -> String {
-    match value {
-        value if value >= 100.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{value:.1}"),
-        value => format!("{value:.2}"),
-    }
 }
 
 #[cfg(test)]

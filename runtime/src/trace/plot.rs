@@ -2,7 +2,7 @@
 
 use super::Trace;
 use super::replay::{EvictionRule, ReplayError, replay};
-use crate::svg::Drawing;
+use crate::svg::{Drawing, label};
 
 /// Height of the drawing.
 const HEIGHT: f64 = 440.0;
@@ -59,10 +59,11 @@ fn range(trace: &Trace) -> (u64, u64) {
 pub fn svg(curves: &[Curve]) -> String {
     let colours = ["#999999", "#d98200", "#0060c0", "#222222"];
     let most = curves.iter().flat_map(|c| &c.points).map(|p| p.0).max().unwrap_or(1).max(1);
-    let mib = |bytes: f64| format!("{:.0} MiB", bytes / f64::from(1 << 20));
+    let mib = |bytes: f64| format!("{} MiB", label(bytes / f64::from(1 << 20)));
     let percent = |share: f64| format!("{:.0}%", share * 100.0);
     let mut drawing = Drawing::new();
     let panel = drawing.panel(HEIGHT, (most as f64, 1.0), mib, percent);
+    drawing.title(&panel, "hit rate while decoding, over the memory for experts");
     for (i, curve) in curves.iter().enumerate() {
         let colour = colours[i % colours.len()];
         let points: Vec<(f64, f64)> = curve.points.iter().map(|&(b, r)| (b as f64, r)).collect();

@@ -2,108 +2,22 @@
 
 use std::io::{self, Write, stdout};
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use clap::Args;
 use serde_json::{Value, json};
 use vaquita_runtime::app::Conversation;
 use vaquita_runtime::measure::memory::{self, Faults};
 use vaquita_runtime::model::Stats;
 use vaquita_runtime::opening::budget::MemoryPlan;
-use vaquita_runtime::session::constraint::Grammar;
-use vaquita_runtime::session::generate::{Event, Generation, GenerationOptions};
-use vaquita_runtime::session::sampler::SamplingOptions;
+use vaquita_runtime::session::generate::{Event, Generation};
 use vaquita_runtime::session::sampler::logprobs::{Logprob, Logprobs};
-use vaquita_runtime::tokenizer::Tokenizer;
 
 use crate::bundle::Bundle;
 use crate::failure::{Failure, Result};
-use crate::penalties::Penalties;
+use crate::sampling::Settled;
 use crate::streamed::Streamed;
 use crate::terminal::{self, Bar};
-
-/// Sampling options.
-#[derive(Args, Clone, Debug)]
-pub struct Sampling {
-    /// Maximum number of tokens to generate, including reasoning [default: until the context is
-    /// full]
-    #[arg(short = 'n', long, value_name = "N")]
-    max_tokens: Option<usize>,
-    /// Sampling temperature; 0 is greedy decoding
-    #[arg(long, value_name = "X", default_value_t = 0.6)]
-    temp: f32,
-    /// Top-k sampling: keep the K most probable tokens; 0 keeps all
-    #[arg(long, value_name = "K", default_value_t = 0)]
-    top_k: usize,
-    /// Top-p (nucleus) sampling: keep the most probable tokens up to this cumulative probability
-    #[arg(long, value_name = "P", default_value_t = 0.95)]
-    top_p: f32,
-    /// Min-p sampling: keep tokens with at least this fraction of the highest probability
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
-    min_p: f32,
-    /// Repetition penalty on recent tokens; 1 disables it
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
-    repeat_penalty: f32,
-    /// Random seed: the same seed gives the same answer
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// Stop string: end the answer before this text; repeatable
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
-    /// Do not print the model's reasoning
-    #[arg(long)]
-    pub hide_thinking: bool,
-    #[command(flatten)]
-    penalties: Penalties,
-    /// Report the log-probability of each token and of its N most probable alternatives (with
-    /// --json)
-    #[arg(long, value_name = "N")]
-    logprobs: Option<usize>,
-    /// What the answer is held to.
-    #[arg(skip)]
-    pub grammar: Option<Arc<dyn Grammar>>,
-}
-
-impl Sampling {
-    /// Greedy decoding, for the demo.
-    pub fn greedy(max_tokens: usize) -> Self {
-        Self {
-            max_tokens: Some(max_tokens),
-            temp: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            repeat_penalty: 1.0,
-            seed: 0,
-            stop: Vec::new(),
-            hide_thinking: false,
-            penalties: Penalties::default(),
-            logprobs: None,
-            grammar: None,
-        }
-    }
-
-    fn options(&self, tokenizer: &Tokenizer) -> Result<GenerationOptions> {
-        let sampling = SamplingOptions {
-            temperature: self.temp,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repetition_penalty: self.repeat_penalty,
-            seed: self.seed,
-            ..SamplingOptions::default()
-        };
-        Ok(GenerationOptions {
-            sampling: self.penalties.options(sampling, tokenizer)?,
-            max_tokens: self.max_tokens,
-            stop: self.stop.clone(),
-            grammar: self.grammar.clone(),
-            logprobs: self.logprobs,
-            ..GenerationOptions::default()
-        })
-    }
-}
 
 /// Flag that is set by Ctrl-C and ends the current answer.
 pub fn interrupted() -> Result<&'static AtomicBool> {
@@ -131,12 +45,18 @@ pub struct Answer {
     pub faults: Option<Faults>,
     /// Description of the lossy options in effect.
     pub lossy: Option<String>,
+    /// Seed of the random numbers, where any were drawn.
+    pub seed: Option<u64>,
+    /// Values of the sampling options and their sources, for `--json`.
+    pub sampling: Value,
 }
 
 /// What is to be answered.
 pub enum Input<'a> {
     /// The conversation's next turn.
     Turn(&'a str),
+    /// The messages so far, which end with the user's.
+    Next,
     /// Text to continue, without the template.
     Raw(&'a str),
 }
@@ -146,7 +66,7 @@ pub fn stream(
     conversation: &mut Conversation,
     bundle: &Bundle,
     input: Input,
-    sampling: &Sampling,
+    sampling: &Settled,
     quiet: bool,
 ) -> Result<Answer> {
     let faults = memory::faults();
@@ -155,7 +75,7 @@ pub fn stream(
     let mut bar = Some(Bar::new("reading"));
     let mut printer = Printer::new(sampling.hide_thinking);
     let mut failed = None;
-    let options = sampling.options(bundle.prompter().tokenizer())?;
+    let options = &sampling.generation;
     let mut on_event = |event: Event| {
         match event {
             Event::Prompt { done, total } => {
@@ -176,8 +96,9 @@ pub fn stream(
         }
     };
     let turn = match input {
-        Input::Turn(text) => conversation.answer(Some(text), &options, &mut on_event),
-        Input::Raw(text) => conversation.complete(text, &options, &mut on_event),
+        Input::Turn(text) => conversation.answer(Some(text), options, &mut on_event),
+        Input::Next => conversation.answer(None, options, &mut on_event),
+        Input::Raw(text) => conversation.complete(text, options, &mut on_event),
     };
     let ended = printer.end();
     if let Some(error) = failed {
@@ -192,6 +113,8 @@ pub fn stream(
         plan: bundle.loaded().memory.plan(),
         faults: memory::faults().zip(faults).map(|(after, before)| after.since(&before)),
         lossy: bundle.loaded().lossy.clone(),
+        seed: sampling.seed(),
+        sampling: sampling.json(),
     })
 }
 
@@ -308,6 +231,7 @@ impl Answer {
             "minor_page_faults": self.faults.map(|faults| faults.minor),
             "streaming": self.streamed(),
             "lossy": self.lossy,
+            "sampling": self.sampling,
         })
     }
 
@@ -337,6 +261,9 @@ impl Answer {
             tokens,
             rate(generation.decode_rate()),
         );
+        if let Some(seed) = self.seed {
+            text.push_str(&format!(", seed {seed}"));
+        }
         if let Some(streamed) = self.streamed() {
             text.push_str(&format!(", {}", streamed.summary()));
             if let Some(faults) = self.faults {

@@ -7,10 +7,14 @@ use vaquita_calibration::Subject;
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::sources::{self, HfFolder};
 use vaquita_runtime::app::{AppModel, Conversation, LoadedModel, ModelOptions};
+use vaquita_runtime::checkpoint::suggested::SuggestedSampling;
 use vaquita_runtime::experts::ExpertIndex;
+use vaquita_runtime::gguf::Gguf;
+use vaquita_runtime::host::Host;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::model::cache::CacheType;
-use vaquita_runtime::opening::budget::{Footprint, MemoryPlan};
+use vaquita_runtime::opening::budget::{Footprint, MemoryBudget, MemoryPlan};
+use vaquita_runtime::opening::memory_info::MemoryInfo;
 use vaquita_runtime::session::Session;
 use vaquita_runtime::session::prompt::Prompter;
 use vaquita_runtime::tokenizer::Tokenizer;
@@ -18,16 +22,24 @@ use vaquita_runtime::tokenizer::Tokenizer;
 use crate::compute::{Compute, stay_with};
 use crate::failure::{Failure, Result};
 use crate::hints::in_words;
-use crate::hub::suggestion;
+use crate::{size, slips};
 
 /// Opens the tokenizer of a model. A GGUF file does not need weights for this.
 pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
-    exists(path)?;
+    slips::check_model(path)?;
     let tokenizer = sources::tokenizer(path)?;
     if let Some(note) = tokenizer.note() {
         eprintln!("note: {}: {note}", path.display());
     }
     Ok(tokenizer)
+}
+
+/// The sampling options that a model's authors suggest.
+pub fn suggested(path: &Path) -> Result<SuggestedSampling> {
+    Ok(match path.is_dir() {
+        true => SuggestedSampling::from_folder(path),
+        false => SuggestedSampling::from_metadata(Gguf::open(path)?.metadata()),
+    })
 }
 
 /// A model that is ready to run.
@@ -65,7 +77,7 @@ fn finish(loaded: &LoadedModel) -> Result {
 /// Loads a model for `sessions` concurrent sequences. A folder is the full-precision reference, so
 /// its cache is not rounded either.
 pub fn load(compute: &Compute, path: &Path, sessions: usize) -> Result<Loaded> {
-    exists(path)?;
+    slips::check_model(path)?;
     let cache = if path.is_dir() { CacheType::F32 } else { CacheType::F16 };
     let options = compute.model(cache, sessions)?;
     match path.is_dir() {
@@ -90,6 +102,7 @@ fn load_file(compute: &Compute, path: &Path, options: &ModelOptions) -> Result<L
         let message = "--trace records one sequence at a time: use it with run, chat or bench";
         return Err(Failure::Usage(message.into()));
     }
+    note_large_budget(options);
     let (loaded, weights) = LoadedModel::open(path, options)?;
     if options.yield_memory && !loaded.yields_memory() && loaded.memory.store().is_some() {
         eprintln!("--yield-memory: this system does not say how short of memory it is");
@@ -101,9 +114,21 @@ fn load_file(compute: &Compute, path: &Path, options: &ModelOptions) -> Result<L
     Ok(Loaded { loaded, parameters, footprint })
 }
 
+/// Says so where a budget is more than the machine has.
+fn note_large_budget(options: &ModelOptions) {
+    if let (Some(MemoryBudget::Bytes(budget)), Some(machine)) =
+        (options.memory, MemoryInfo::read(&Host::live()))
+        && budget > machine.total
+    {
+        let (budget, total) = (size::show(budget), size::show(machine.total));
+        eprintln!("note: --memory is {budget}, and this machine has {total}");
+    }
+}
+
 /// A model with its tokenizer and chat template.
 pub struct Bundle {
     app: Arc<AppModel>,
+    suggested: SuggestedSampling,
 }
 
 impl Bundle {
@@ -119,9 +144,14 @@ impl Bundle {
 
     fn open_for(compute: &Compute, path: &Path, sessions: usize) -> Result<Self> {
         let loaded = load(compute, path, sessions)?.loaded;
-        let app = AppModel::new(loaded, open_tokenizer(path)?)
+        let tokenizer = open_tokenizer(path)?;
+        let app = match path.is_dir() {
+            true => AppModel::new(loaded, tokenizer),
+            false => AppModel::of_file(loaded, tokenizer, Gguf::open(path)?.identity()?),
+        };
+        let app = app
             .map_err(|error| Failure::Error(format!("{}: {}", path.display(), in_words(&error))))?;
-        Ok(Self { app })
+        Ok(Self { app, suggested: suggested(path)? })
     }
 
     /// The model and its threads.
@@ -132,6 +162,11 @@ impl Bundle {
     /// Text to tokens.
     pub fn prompter(&self) -> &Prompter {
         self.app.prompter()
+    }
+
+    /// Sampling options that the model's authors suggest.
+    pub fn suggested(&self) -> &SuggestedSampling {
+        &self.suggested
     }
 
     /// A conversation; this thread computes it.
@@ -154,16 +189,5 @@ impl Bundle {
             options.prefill_chunk = 1;
         }
         Subject { model: self.loaded().model.clone(), prompter: self.prompter().clone(), options }
-    }
-}
-
-/// Refuses a path that does not exist, and says what a model of the hub is called.
-pub fn exists(path: &Path) -> Result<()> {
-    match path.exists() {
-        true => Ok(()),
-        false => {
-            let hint = suggestion(path).map(|hint| format!(" ({hint})")).unwrap_or_default();
-            Err(Failure::Error(format!("{}: no such file or folder{hint}", path.display())))
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Options that all commands share.
+//! Options of the engine, in groups: a command takes the groups that change what it does.
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -12,16 +12,34 @@ use vaquita_runtime::experts::PrefetchMode;
 use vaquita_runtime::experts::policies::PolicyKind;
 use vaquita_runtime::isa::Tier;
 use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::opening::OpenOptions;
 use vaquita_runtime::opening::budget::MemoryBudget;
 use vaquita_runtime::threads::Pool;
 
 use crate::failure::{Failure, Result};
 
-/// Options that all commands take.
-#[derive(Args, Clone, Debug)]
+/// Bytes below which a budget without a unit is taken for a slip: `--memory 4` means 4 GiB.
+const LEAST_WITHOUT_UNIT: u64 = 1 << 20;
+
+/// All groups, for commands that run a model.
+#[derive(Args, Clone, Debug, Default)]
 pub struct Compute {
+    #[command(flatten)]
+    processor: Processor,
+    #[command(flatten)]
+    context: Context,
+    #[command(flatten)]
+    experts: Experts,
+    #[command(flatten)]
+    lossy: Lossy,
+}
+
+/// Threads and instruction set, for commands that compute.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Processor")]
+pub struct Processor {
     /// Number of threads [default: one per core of the fastest cluster]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(short = 't', long, global = true, value_name = "N")]
     threads: Option<NonZero<usize>>,
     /// Cores to run on, as a list (4-7) or a mask (0xf0) [default: the fastest cluster]
     #[arg(long, global = true, value_name = "CORES", value_parser = cpu_mask)]
@@ -29,13 +47,25 @@ pub struct Compute {
     /// Instruction set to use [default: the best that this processor has]
     #[arg(long, global = true, value_name = "NAME", env = "VAQUITA_ISA")]
     isa: Option<String>,
+}
+
+/// Length and precision of the context.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Context")]
+pub struct Context {
     /// Context size: prompt and answer together, in tokens [default: the model's]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(short = 'c', long, alias = "ctx-size", global = true, value_name = "N")]
     context: Option<NonZero<usize>>,
     /// KV-cache element type: f32, f16, or q8, which takes about half the memory of f16 at a small
     /// loss of precision [default: f16 for files, f32 for folders]
     #[arg(long, global = true, value_name = "TYPE", value_parser = cache_type)]
     cache: Option<CacheType>,
+}
+
+/// Memory of the experts, and how they are read from storage.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Memory and storage")]
+struct Experts {
     /// Memory budget of the whole process: 2GiB, 60%, or auto (90% of available memory). Experts
     /// that do not fit are read from the file on demand [default: no limit, the file is mapped]
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory)]
@@ -62,13 +92,55 @@ pub struct Compute {
     /// pressure stall information)
     #[arg(long, global = true, requires = "memory")]
     yield_memory: bool,
-    /// Lossy: replace a selected expert by a resident one whose router score is lower by at most
-    /// this fraction, for example 0.1
+}
+
+impl Default for Experts {
+    fn default() -> Self {
+        Self {
+            memory: None,
+            default_memory: None,
+            policy: PolicyKind::default(),
+            lanes: NonZero::new(OpenOptions::LANES).unwrap_or(NonZero::<usize>::MIN),
+            prefetch: PrefetchMode::default(),
+            verify: VerifyWhen::First,
+            trace: None,
+            yield_memory: false,
+        }
+    }
+}
+
+/// Options that change the answers.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Lossy modes")]
+struct Lossy {
+    /// Replace a selected expert by a resident one whose router score is lower by at most this
+    /// fraction, for example 0.1
     #[arg(long, global = true, value_name = "SHARE")]
     route_prefer_resident: Option<f32>,
-    /// Lossy: route each token to K experts instead of the model's own number
+    /// Route each token to K experts instead of the model's own number
     #[arg(long, global = true, value_name = "K")]
     active_experts: Option<NonZero<usize>>,
+}
+
+/// Processor and context, for commands that plan how a model would run.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Outlook {
+    #[command(flatten)]
+    processor: Processor,
+    #[command(flatten)]
+    context: Context,
+}
+
+impl From<Processor> for Compute {
+    fn from(processor: Processor) -> Self {
+        Self { processor, ..Self::default() }
+    }
+}
+
+impl From<Outlook> for Compute {
+    fn from(Outlook { processor, context }: Outlook) -> Self {
+        Self { processor, context, ..Self::default() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -90,7 +162,17 @@ fn cpu_mask(text: &str) -> std::result::Result<CpuMask, String> {
 }
 
 fn memory(text: &str) -> std::result::Result<MemoryBudget, String> {
-    MemoryBudget::parse(text).map_err(|error| error.to_string())
+    let budget = MemoryBudget::parse(text).map_err(|error| error.to_string())?;
+    match budget {
+        MemoryBudget::Bytes(bytes) if bytes < LEAST_WITHOUT_UNIT && ends_in_digit(text) => {
+            Err(format!("{text} is {bytes} bytes; give it a unit: {text}GiB or {text}MiB"))
+        }
+        budget => Ok(budget),
+    }
+}
+
+fn ends_in_digit(text: &str) -> bool {
+    text.ends_with(|c: char| c.is_ascii_digit())
 }
 
 fn cache_type(name: &str) -> std::result::Result<CacheType, String> {
@@ -120,57 +202,63 @@ impl Compute {
     /// Options for opening a model for `sessions` concurrent sequences.
     pub fn model(&self, default_cache: CacheType, sessions: usize) -> Result<ModelOptions> {
         let cores = self.cores();
+        let Experts { policy, lanes, prefetch, yield_memory, .. } = self.experts;
         Ok(ModelOptions {
-            memory: self.memory.or(self.default_memory),
-            context: self.context.map_or(0, NonZero::get),
+            memory: self.experts.memory.or(self.experts.default_memory),
+            context: self.context.context.map_or(0, NonZero::get),
             sessions,
             threads: cores.threads,
             cores: cores.cores,
-            cache: self.cache.unwrap_or(default_cache),
+            cache: self.context.cache.unwrap_or(default_cache),
             tier: self.tier()?,
             verify: self.verify(),
-            policy: self.policy,
-            lanes: self.lanes.get(),
-            prefetch: self.prefetch,
-            yield_memory: self.yield_memory,
-            trace: self.trace.clone(),
-            prefer_resident: self.route_prefer_resident,
-            active_experts: self.active_experts.map(NonZero::get),
+            policy,
+            lanes: lanes.get(),
+            prefetch,
+            yield_memory,
+            trace: self.experts.trace.clone(),
+            prefer_resident: self.lossy.route_prefer_resident,
+            active_experts: self.lossy.active_experts.map(NonZero::get),
         })
     }
 
     /// The same options for a reference model: without lossy options, and not within the memory
     /// budget, which is that of the model under test.
     pub fn for_reference(&self) -> Self {
-        let (memory, trace, route_prefer_resident, active_experts) = (None, None, None, None);
-        let exact = Self { memory, trace, route_prefer_resident, active_experts, ..self.clone() };
-        Self { yield_memory: false, default_memory: None, cache: None, ..exact }
+        let (memory, default_memory, trace) = (None, None, None);
+        let experts = self.experts.clone();
+        Self {
+            processor: self.processor.clone(),
+            context: Context { cache: None, ..self.context },
+            experts: Experts { memory, default_memory, trace, yield_memory: false, ..experts },
+            lossy: Lossy::default(),
+        }
     }
 
     /// Whether the router prefers resident experts.
     pub fn prefers_resident(&self) -> bool {
-        self.route_prefer_resident.is_some()
+        self.lossy.route_prefer_resident.is_some()
     }
 
     /// Whether routing is traced.
     pub fn has_trace(&self) -> bool {
-        self.trace.is_some()
+        self.experts.trace.is_some()
     }
 
     /// The first given option that applies to model files only.
     pub fn file_option(&self) -> Option<&'static str> {
         let given = [
-            ("--memory", self.memory.is_some()),
-            ("--trace", self.trace.is_some()),
-            ("--route-prefer-resident", self.route_prefer_resident.is_some()),
-            ("--active-experts", self.active_experts.is_some()),
+            ("--memory", self.experts.memory.is_some()),
+            ("--trace", self.experts.trace.is_some()),
+            ("--route-prefer-resident", self.lossy.route_prefer_resident.is_some()),
+            ("--active-experts", self.lossy.active_experts.is_some()),
         ];
         given.into_iter().find_map(|(name, given)| given.then_some(name))
     }
 
     fn cores(&self) -> CoreOptions {
-        let cores = self.cpu_mask.clone().map(|CpuMask(cores)| cores);
-        CoreOptions { threads: self.threads.map_or(0, NonZero::get), cores }
+        let cores = self.processor.cpu_mask.clone().map(|CpuMask(cores)| cores);
+        CoreOptions { threads: self.processor.threads.map_or(0, NonZero::get), cores }
     }
 
     /// Number of decoding threads.
@@ -180,8 +268,8 @@ impl Compute {
 
     /// Number of threads for work without barriers, where slow cores help.
     pub fn all_threads(&self) -> usize {
-        match &self.cpu_mask {
-            None => self.threads.map_or_else(Pool::default_threads, NonZero::get),
+        match &self.processor.cpu_mask {
+            None => self.processor.threads.map_or_else(Pool::default_threads, NonZero::get),
             Some(_) => self.threads(),
         }
     }
@@ -195,7 +283,7 @@ impl Compute {
 
     /// Makes rayon use all threads.
     pub fn install(&self) -> Result {
-        if self.cpu_mask.is_some() {
+        if self.processor.cpu_mask.is_some() {
             drop(self.pool()?); // binds this thread, whose mask rayon's inherit
         }
         // Fails only if the pool exists already, in which case it has this size.
@@ -205,7 +293,7 @@ impl Compute {
 
     /// The instruction set.
     pub fn tier(&self) -> Result<Tier> {
-        let Some(name) = &self.isa else { return Ok(Tier::best()) };
+        let Some(name) = &self.processor.isa else { return Ok(Tier::best()) };
         let known = || {
             let names: Vec<&str> = Tier::available().iter().map(|tier| tier.name()).collect();
             Failure::Usage(format!("--isa is {name}; this machine has: {}", names.join(", ")))
@@ -215,7 +303,7 @@ impl Compute {
 
     /// When to verify checksums.
     pub fn verify(&self) -> Verify {
-        match self.verify {
+        match self.experts.verify {
             VerifyWhen::Never => Verify::Never,
             VerifyWhen::First => Verify::First,
             VerifyWhen::Always => Verify::Always,

@@ -12,6 +12,9 @@ use vaquita_runtime::app::AppError;
 
 use crate::hints::in_words;
 
+/// 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
 /// Reason of a failure.
 #[derive(Debug)]
 pub enum Failure {
@@ -21,6 +24,10 @@ pub enum Failure {
     Usage(String),
     /// Stopped after a step; the same command resumes from there: exit code 75, `EX_TEMPFAIL`.
     Stopped(String),
+    /// A command line that cannot be parsed, or a wish for help: exit code 2 or 0.
+    CommandLine(Box<clap::Error>),
+    /// Ended by Ctrl-C, after what it had: exit code 130, as shells give it.
+    Interrupted,
     /// The reader of our output is gone, as with `head`: exit silently.
     BrokenPipe,
 }
@@ -35,6 +42,12 @@ impl Failure {
             Self::Error(message) => (message, 1),
             Self::Usage(message) => (message, 2),
             Self::Stopped(message) => (message, STOPPED),
+            Self::CommandLine(error) => {
+                // Nothing is left to report to if this fails.
+                let _ = error.print();
+                return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            }
+            Self::Interrupted => return ExitCode::from(INTERRUPTED),
             Self::BrokenPipe => return ExitCode::SUCCESS,
         };
         // One line, even if strings from a file contain line breaks.

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 use vaquita_runtime::session::chat::{ChatError, variable};
-use vaquita_runtime::session::prompt::Prompter;
+use vaquita_runtime::session::prompt::{PromptError, Prompter};
 use vaquita_runtime::session::thinking;
 
 use crate::failure::{Failure, Result};
@@ -38,6 +38,15 @@ impl From<Think> for thinking::Think {
             Think::High => Self::High,
         }
     }
+}
+
+/// The variables for an amount of thinking, by its name.
+pub fn think(name: &str, prompter: &Prompter) -> Result<Map<String, Value>> {
+    let how = thinking::Think::ALL.into_iter().find(|one| one.name() == name);
+    let how = how.ok_or_else(|| Failure::Usage("allowed: on, off, low, high".into()))?;
+    let template = prompter.template().ok_or_else(|| in_words(&PromptError::NoTemplate));
+    let variables = how.variables(template.map_err(Failure::Usage)?);
+    variables.map_err(|error| Failure::Usage(in_words(&error)))
 }
 
 impl Template {

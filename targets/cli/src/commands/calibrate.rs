@@ -129,12 +129,6 @@ impl Collected {
 
 /// Opens a source for calibration, one layer at a time.
 pub fn calibrator(compute: &Compute, path: &Path, source: &Source) -> Result<Calibrator> {
-    if let Some(option) = compute.file_option() {
-        let message = format!(
-            "{option} is for commands that run a file; this one has one layer at a time in memory"
-        );
-        return Err(Failure::Usage(message));
-    }
     let cache = if path.is_dir() { CacheType::F32 } else { CacheType::F16 };
     let weights = source.weights.clone();
     let prompter = Prompter::for_model(Arc::new(open_tokenizer(path)?), weights.config())

@@ -11,6 +11,7 @@ use super::quantize::{DenseArgs, Request, Types, describe, expert_type, make};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::hub::Fetch;
+use crate::slips;
 
 /// Arguments of `convert`.
 #[derive(clap::Args)]
@@ -27,6 +28,9 @@ pub struct Args {
     ty: Option<BlockType>,
     #[command(flatten)]
     dense: DenseArgs,
+    /// Replace the output file even if it was made from something else
+    #[arg(long)]
+    force: bool,
     /// Print a JSON object
     #[arg(long)]
     json: bool,
@@ -39,13 +43,14 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         return Err(Failure::Usage(message.into()));
     }
     let source = args.fetch.local(&args.source, Purpose::Run)?;
+    slips::check_model(&source)?;
     convert::check(&source, args.ty.is_none())?;
     compute.install()?;
     let types = match args.ty {
         Some(ty) => Types::Uniform(ty, args.dense.beside(ty)),
         None => Types::AsStored,
     };
-    let report = make(compute, &Request::new(&source, &args.out, types))?;
+    let report = make(compute, &Request::new(&source, &args.out, types).forced(args.force))?;
     if args.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?;
     } else {

@@ -11,10 +11,11 @@ use vaquita_runtime::blocks::BlockType;
 
 use super::eval::with_bar;
 use super::quantize::{Request, Types, make};
-use crate::answer::{Input, Sampling, stream};
+use crate::answer::{Input, stream};
 use crate::bundle::Bundle;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
+use crate::sampling::Settled;
 use crate::size;
 use crate::terminal::table;
 
@@ -136,7 +137,7 @@ fn ask(compute: &Compute, file: &Path, questions: &[&Question]) -> Result {
         writeln!(io::stdout(), "\n> {}", question.question.replace('\n', "\n> "))?;
         conversation.reset();
         let turn = Input::Turn(&question.question);
-        let answer = stream(&mut conversation, &bundle, turn, &Sampling::greedy(256), false)?;
+        let answer = stream(&mut conversation, &bundle, turn, &Settled::greedy(256), false)?;
         let right = answer.generation.answer.trim() == question.answer;
         writeln!(io::stdout(), "({})", if right { "right" } else { "wrong" })?;
     }

@@ -19,7 +19,7 @@ use vaquita_runtime::opening::memory_info::MemoryInfo;
 use crate::compute::Compute;
 use crate::energy::host;
 use crate::failure::{Failure, Result};
-use crate::size;
+use crate::{size, slips};
 
 /// Duration of the memory measurement.
 const MEMORY_TIME: Duration = Duration::from_millis(500);
@@ -72,6 +72,9 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     if let Some(model) = args.model.as_ref().filter(|model| model.is_dir()) {
         let message = format!("{} is a folder: quantize it first", model.display());
         return Err(Failure::Usage(message));
+    }
+    if let Some(model) = &args.model {
+        slips::check_model(model)?;
     }
     let host = host(args.recording.as_ref())?;
     let report = Report::of(&host);

@@ -12,8 +12,8 @@ use vaquita_runtime::blocks::BlockType;
 use super::quantize::{inherited_metadata, note_left_out};
 use crate::compute::Compute;
 use crate::failure::Result;
-use crate::size;
 use crate::terminal::Bar;
+use crate::{size, slips};
 
 /// Arguments of `export`.
 #[derive(clap::Args)]
@@ -50,6 +50,7 @@ fn written_type(name: &str) -> std::result::Result<BlockType, String> {
 pub fn run(compute: &Compute, args: Args) -> Result {
     let Reader::LlamaCpp = args.reader;
     compute.install()?;
+    slips::check_model(&args.model)?;
     let source = sources::open(&args.model)?;
     note_left_out(&source);
     let tokenizer = inherited_metadata(&args.model, &source)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use vaquita_hub::{Hub, ModelName, Purpose, choose};
@@ -20,14 +20,15 @@ use vaquita_runtime::tokenizer::Tokenizer;
 
 use crate::failure::Result;
 use crate::hub::named;
+use crate::model_argument::ModelArgument;
 use crate::size;
 use crate::terminal::table;
 
 /// Arguments of `inspect`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// GGUF file, Hugging Face folder, or hf:ORG/MODEL of the hub, of which only headers are read
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgument,
     /// List all tensors
     #[arg(long)]
     tensors: bool,
@@ -146,9 +147,10 @@ impl Shape {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result {
-    let summary = match named(&args.model)? {
+    let model = args.model.path()?;
+    let summary = match named(&model)? {
         Some(name) => published(&name)?,
-        None => local(&args.model)?,
+        None => local(&model)?,
     };
     if args.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&summary)?)?;

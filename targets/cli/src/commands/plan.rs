@@ -14,8 +14,8 @@ use crate::failure::{Failure, Result};
 use crate::files::write_whole;
 use crate::hub::named;
 use crate::published;
-use crate::size;
 use crate::terminal::table;
+use crate::{size, slips};
 
 /// Arguments of `plan`.
 #[derive(clap::Args)]
@@ -64,6 +64,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             }
         }
     };
+    slips::check_model(&source)?;
     let mut opened = sources::open(&source)?;
     super::quantize::note_left_out(&opened);
     let calibration = args.calibration.as_deref();
@@ -102,5 +103,5 @@ fn describe(curve: &[Point]) -> String {
             format!("{:.2}%", point.predicted_error * 100.0),
         ]
     }));
-    table(&rows)
+    format!("{}errors are relative to that of the smallest file\n", table(&rows))
 }

@@ -22,12 +22,13 @@ use vaquita_runtime::gguf::{Gguf, Metadata};
 use vaquita_runtime::tokenizer::Tokenizer;
 
 use super::calibrate::{Collected, calibrator};
+use crate::bundle::suggested;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
-use crate::files::write_whole;
+use crate::files::{check_replaces, write_whole};
 use crate::hub::Fetch;
 use crate::terminal::{Bar, table};
-use crate::{size, stop};
+use crate::{size, slips, stop};
 
 /// Arguments of `quantize`.
 #[derive(clap::Args)]
@@ -64,6 +65,9 @@ pub struct Args {
     /// Write an HTML report with sizes, errors, and the bits and use of every expert
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Replace the output file even if it was made from something else
+    #[arg(long)]
+    force: bool,
     /// Print a JSON object
     #[arg(long)]
     json: bool,
@@ -211,8 +215,12 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         (_, Some(texts)) => ErrorWeights::Collect(texts, &args.collected),
         _ => ErrorWeights::None,
     };
-    let request =
-        Request { error_weights, part: args.part, ..Request::new(&source, &args.out, types) };
+    let request = Request {
+        error_weights,
+        part: args.part,
+        force: args.force,
+        ..Request::new(&source, &args.out, types)
+    };
     let report = make(compute, &Request { page: args.report.as_deref(), ..request })?;
     if args.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?;
@@ -296,6 +304,7 @@ pub struct Request<'a> {
     error_weights: ErrorWeights<'a>,
     part: Option<Part>,
     page: Option<&'a Path>,
+    force: bool,
 }
 
 /// Source of the error weights.
@@ -311,7 +320,13 @@ enum ErrorWeights<'a> {
 impl<'a> Request<'a> {
     /// A whole file without calibration.
     pub fn new(source: &'a Path, out: &'a Path, types: Types) -> Self {
-        Self { source, out, types, error_weights: ErrorWeights::None, part: None, page: None }
+        let (error_weights, part, page) = (ErrorWeights::None, None, None);
+        Self { source, out, types, error_weights, part, page, force: false }
+    }
+
+    /// Replaces the output file whatever it is, if `force`.
+    pub fn forced(self, force: bool) -> Self {
+        Self { force, ..self }
     }
 }
 
@@ -324,8 +339,9 @@ pub fn note_left_out(source: &Source) {
 
 /// Quantizes with a progress bar.
 pub fn make(compute: &Compute, request: &Request) -> Result<Report> {
-    let Request { source, out, types, error_weights, part, page } = request;
+    let Request { source, out, types, error_weights, part, page, force } = request;
     let stop = stop::on_sigterm()?;
+    slips::check_model(source)?;
     let mut opened = sources::open(source)?;
     note_left_out(&opened);
     let calibration = match error_weights {
@@ -335,6 +351,10 @@ pub fn make(compute: &Compute, request: &Request) -> Result<Report> {
             Some(Calibration::stream(compute, request, texts, collected, &mut opened)?)
         }
     };
+    // A part is known by its journal.
+    if !force && part.is_none() {
+        check_replaces(out, source, &opened.identity)?;
+    }
     let importance = calibration.as_ref().map(Calibration::importance);
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
     let tokenizer = inherited_metadata(source, &opened)?;
@@ -381,8 +401,8 @@ pub fn with_bars<T>(work: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
     })
 }
 
-/// Metadata that a file made from this source inherits: the tokenizer, and the origin (name, licence,
-/// authors) if the source states it. A source that does not run is refused before hours are spent on
+/// Metadata that a file made from this source inherits: the tokenizer, the suggested sampling
+/// options, and the origin (name, licence, authors) if the source states it. A source that does not run is refused before hours are spent on
 /// its file. One without any tokenizer is not: its file is good for measurements with token ids.
 pub fn inherited_metadata(path: &Path, source: &Source) -> Result<Metadata> {
     match source.judge(path) {
@@ -404,6 +424,7 @@ fn inherited(source: &Path) -> Result<Metadata> {
         if Tokenizer::is_in(source) {
             Tokenizer::from_folder(source)?.write_metadata(&mut metadata);
         }
+        suggested(source)?.write_metadata(&mut metadata);
     } else {
         let gguf = Gguf::open(source)?;
         for (key, value) in gguf.metadata().iter().filter(|(key, _)| is_inherited(key)) {

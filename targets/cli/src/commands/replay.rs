@@ -23,7 +23,13 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", required_unless_present = "plot", value_parser = size::parse)]
     budget: Vec<u64>,
     /// Replay only this policy: lru, lfu, reuse, belady (the optimum) [default: all]
-    #[arg(long = "rule", value_name = "POLICY", value_parser = rule)]
+    #[arg(
+        long = "policy",
+        visible_alias = "rule",
+        value_name = "POLICY",
+        requires = "budget",
+        value_parser = rule
+    )]
     rule: Option<EvictionRule>,
     /// Plot hit rate over memory as SVG, for every policy
     #[arg(long, value_name = "FILE.svg")]
@@ -64,6 +70,7 @@ pub fn run(args: Args) -> Result {
     }
     if let Some(out) = args.plot {
         write_whole(&out, svg(&curves(&trace)?).as_bytes())?;
+        eprintln!("{}: hit rates of all policies, drawn", out.display());
     }
     if args.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&rows)?)?;

@@ -1,21 +1,21 @@
 //! `vaquita tokenize`: splits a text into tokens.
 
-use std::io::{Read, Write, stdin, stdout};
-use std::path::PathBuf;
+use std::io::{IsTerminal, Read, Write, stdin, stdout};
 
 use serde_json::json;
 
 use crate::bundle;
 use crate::failure::Result;
+use crate::model_argument::ModelArgument;
 
 /// Arguments of `tokenize`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// GGUF file (a vocabulary is enough) or Hugging Face folder
-    model: PathBuf,
-    /// Text; `-` reads standard input
-    #[arg(default_value = "-", allow_hyphen_values = true)]
-    text: String,
+    #[command(flatten)]
+    model: ModelArgument,
+    /// Text; `-` reads standard input [default: -]
+    #[arg(allow_hyphen_values = true)]
+    text: Option<String>,
     /// Do not add the begin-of-sentence token
     #[arg(long)]
     no_bos: bool,
@@ -26,10 +26,14 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result {
-    let tokenizer = bundle::open_tokenizer(&args.model)?;
-    let mut text = args.text;
-    if text == "-" {
+    let (model, words) = args.model.with_words(args.text.into_iter().collect())?;
+    let tokenizer = bundle::open_tokenizer(&model)?;
+    let mut text = words.join(" ");
+    if words.is_empty() || text == "-" {
         text.clear();
+        if stdin().is_terminal() {
+            eprintln!("reading the text from the terminal: end it with Ctrl-D");
+        }
         stdin().read_to_string(&mut text)?;
     }
     let mut ids = Vec::new();

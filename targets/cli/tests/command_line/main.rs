@@ -8,6 +8,7 @@ mod convert;
 mod deploy;
 mod doctor;
 mod eval;
+mod first_hour;
 mod hub;
 mod inspect;
 mod program;

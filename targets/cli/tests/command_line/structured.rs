@@ -62,7 +62,9 @@ fn biases_and_log_probabilities_are_reported() {
 #[test]
 fn penalties_change_an_answer_the_same_way_each_time() {
     let dry = ["--dry-multiplier", "1000", "--dry-allowed-length", "1"];
-    let options = [&dry[..], &["--xtc-probability", "0.5", "--frequency-penalty", "2"]].concat();
+    let options =
+        [&dry[..], &["--seed", "1", "--xtc-probability", "0.5", "--frequency-penalty", "2"]]
+            .concat();
     let found = [run(&options), run(&options), run(&[])];
     assert_eq!(found[0]["token_ids"], found[1]["token_ids"]);
     assert_ne!(found[0]["token_ids"], found[2]["token_ids"]);

@@ -21,6 +21,7 @@ use crate::compute::Compute;
 use crate::energy::{Energy, EnergyArgs};
 use crate::failure::{Failure, Result};
 use crate::files::write_whole;
+use crate::model_argument::ModelArgument;
 use crate::streamed::Streamed;
 use crate::terminal::Bar;
 use row::{MemoryRow, Parts, Row, costs, csv, markdown};
@@ -28,16 +29,23 @@ use row::{MemoryRow, Parts, Row, costs, csv, markdown};
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// GGUF file or Hugging Face folder
-    model: PathBuf,
-    /// Prompt length in tokens; 0 skips the test
-    #[arg(short = 'p', long, value_name = "N", default_value_t = 256)]
-    prompt: usize,
-    /// Number of tokens to generate; 0 skips the test
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 64)]
-    generate: usize,
+    #[command(flatten)]
+    model: ModelArgument,
+    /// Prompt lengths in tokens, separated by commas; 0 skips the test
+    #[arg(short = 'p', long, value_name = "N", value_delimiter = ',', default_value = "256")]
+    prompt: Vec<usize>,
+    /// Numbers of tokens to generate, separated by commas; 0 skips the test
+    #[arg(
+        short = 'n',
+        long,
+        visible_alias = "n-gen",
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "64"
+    )]
+    generate: Vec<usize>,
     /// Number of repetitions
-    #[arg(short = 'r', long, value_name = "N", default_value_t = 5)]
+    #[arg(short = 'r', long, visible_alias = "repeat", value_name = "N", default_value_t = 5)]
     repetitions: usize,
     /// Tokens in the KV cache before the test begins
     #[arg(short = 'd', long, value_name = "N", default_value_t = 0)]
@@ -88,19 +96,21 @@ impl Test {
 
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
-    let tests = [Test::Prompt(args.prompt), Test::Generate(args.generate)];
-    let tests: Vec<Test> = tests.into_iter().filter(|test| test.tokens() > 0).collect();
+    let model = args.model.clone().path()?;
+    let prompts = args.prompt.iter().map(|tokens| Test::Prompt(*tokens));
+    let tests = prompts.chain(args.generate.iter().map(|tokens| Test::Generate(*tokens)));
+    let tests: Vec<Test> = tests.filter(|test| test.tokens() > 0).collect();
     if tests.is_empty() || args.repetitions == 0 {
         return Err(Failure::Usage("nothing to measure: -p, -n and -r are 0".into()));
     }
-    let loaded = bundle::load(compute, &args.model, 1)?;
+    let loaded = bundle::load(compute, &model, 1)?;
     let mut session = loaded.session();
     let energy = args.energy.start()?;
     let (mut rows, mut marks) = (Vec::new(), Vec::new());
     for test in tests {
         let mut row = Row {
-            model: name(&args.model),
-            size: bytes(&args.model)?,
+            model: name(&model),
+            size: bytes(&model)?,
             params: loaded.parameters,
             threads: compute.threads(),
             isa: compute.tier().map(Tier::name)?,
