@@ -12,7 +12,9 @@ use vaquita_runtime::checkpoint::gguf_weights::{LAYOUT_VERSION, record_layout};
 use vaquita_runtime::checkpoint::{
     Config, ExpertSpec, LayerId, Projection, TensorSpec, Weights, WeightsError,
 };
-use vaquita_runtime::gguf::{ALIGNMENT_KEY, GgmlType, GgufError, GgufWriter, Metadata, TensorPlan};
+use vaquita_runtime::gguf::{
+    ALIGNMENT_KEY, GgmlType, GgufError, GgufWriter, HEADER_CHECKSUM_KEY, Metadata, TensorPlan,
+};
 
 use crate::plan::types::{Plan, expert_layers, expert_specs};
 use crate::sources::Identity;
@@ -242,6 +244,7 @@ fn metadata(
         metadata.insert(key, value.clone());
     }
     metadata.insert("vaquita.version", LAYOUT_VERSION);
+    metadata.insert(HEADER_CHECKSUM_KEY, 0u32); // the writer computes it
     metadata.insert("vaquita.quantizer", concat!("vaquita ", env!("CARGO_PKG_VERSION")));
     metadata.insert("vaquita.plan", plan.name());
     if let Some(calibration) = &identity.calibration {

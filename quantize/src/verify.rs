@@ -19,7 +19,7 @@ pub(crate) fn verify(
 ) -> Result<(), QuantizeError> {
     let differs = |name: &str| QuantizeError::Verify { out: out.to_path_buf(), name: name.into() };
     if whole {
-        GgufWeights::open(partial, Verify::Never)?;
+        GgufWeights::open(partial, Verify::First)?; // with the checksum of the header
     }
     let gguf = Gguf::open(partial)?;
     if gguf.metadata().u32s(CHECKSUMS_KEY)?.as_deref() != Some(checksums) {

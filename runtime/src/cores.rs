@@ -147,14 +147,38 @@ impl CoreOptions {
     }
 }
 
-/// Threads cannot be bound to the cores that were asked for.
+/// Threads cannot run as they were asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the system allows these cores: {allowed:?}; threads were to run on {found:?}")]
-pub struct CoresRefused {
-    /// The cores that were asked for.
-    pub found: Vec<usize>,
-    /// The cores that this thread may run on.
-    pub allowed: Vec<usize>,
+pub enum CoresRefused {
+    /// Threads cannot be bound to these cores.
+    #[error("the system allows these cores: {allowed:?}; threads were to run on {found:?}")]
+    Cores {
+        /// The cores that were asked for.
+        found: Vec<usize>,
+        /// The cores that this thread may run on.
+        allowed: Vec<usize>,
+    },
+    /// More threads than the machine can have any use for. Threads spin while they wait for each
+    /// other, so that thousands would bring a machine to a standstill.
+    #[error(
+        "{found} threads are not possible; this machine takes up to {most}, and is fastest with one per core"
+    )]
+    Threads {
+        /// The number that was asked for.
+        found: usize,
+        /// The most for this machine.
+        most: usize,
+    },
+}
+
+/// Threads per core that are accepted, and the number that every machine accepts.
+const MOST_PER_CORE: usize = 4;
+const MOST_ANYWHERE: usize = 16;
+
+/// The most threads that a pool has on this machine.
+pub fn most_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    cores.saturating_mul(MOST_PER_CORE).max(MOST_ANYWHERE)
 }
 
 /// Parses a list of cores such as `0-3,6`, or a mask such as `0xf0`.

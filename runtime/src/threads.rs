@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::cores::{Assignment, Binding, CoreOptions, CoresRefused, allowed};
+use crate::cores::{Assignment, Binding, CoreOptions, CoresRefused, allowed, most_threads};
 
 /// Iterations of the spin loop before a worker parks: some tens of microseconds. Few under Miri,
 /// which interprets each of them.
@@ -93,11 +93,15 @@ impl Pool {
     /// the system refuses are an error only if they were named.
     pub fn open(options: &CoreOptions) -> Result<Self, CoresRefused> {
         let Assignment { threads, cores } = options.assign_here();
+        let most = most_threads();
+        if threads > most {
+            return Err(CoresRefused::Threads { found: threads, most });
+        }
         let Some(found) = cores else { return Ok(Self::new(threads)) };
         match Self::on(&found, threads) {
             Some(pool) => Ok(pool),
             None if options.cores.is_none() => Ok(Self::new(threads)),
-            None => Err(CoresRefused { found, allowed: allowed().unwrap_or_default() }),
+            None => Err(CoresRefused::Cores { found, allowed: allowed().unwrap_or_default() }),
         }
     }
 
@@ -349,7 +353,7 @@ mod tests {
         let missing = vec![crate::cores::MOST_CORES - 1];
         let options = CoreOptions { threads: 1, cores: Some(missing.clone()) };
         let refused = Pool::open(&options).err().unwrap();
-        assert_eq!(refused, CoresRefused { found: missing, allowed: before });
+        assert_eq!(refused, CoresRefused::Cores { found: missing, allowed: before });
     }
 
     #[test]

@@ -158,6 +158,8 @@ fn an_external_meter_gives_out_power_or_a_counter_in_lines() {
     let mut power = lines("# UM25C\nname UM25C\nscope whole board\n\n7.25 W\n").unwrap();
     assert_eq!((power.name(), power.scope()), ("UM25C", "whole board"));
     assert_eq!(power.read().unwrap(), Reading::Watts(7.25));
+    let escaped = lines("name \u{1b}[31mred\u{7}\n1 W\n").unwrap();
+    assert_eq!(escaped.name(), "[31mred");
     let mut counter = lines("100.5 J\n").unwrap();
     assert_eq!(counter.read().unwrap(), Reading::Joules(0.0), "only what came since");
 }

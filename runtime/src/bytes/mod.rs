@@ -4,7 +4,7 @@
 pub mod file;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
 
@@ -59,17 +59,33 @@ impl DerefMut for Pages {
 }
 
 impl Bytes {
-    /// Maps a whole file, read-only.
+    /// Maps a whole file, read-only; where its file system cannot map, reads it.
     pub fn map(file: &File) -> io::Result<Self> {
+        if let Some(mapped) = Self::try_map(file)? {
+            return Ok(mapped);
+        }
+        let mut bytes = Vec::new();
+        let mut file = file;
+        file.read_to_end(&mut bytes)?;
+        Ok(Self::from(bytes))
+    }
+
+    /// Maps a whole file, read-only; `None` where its file system cannot map, as some that are
+    /// shared or in user space.
+    pub fn try_map(file: &File) -> io::Result<Option<Self>> {
         if file.metadata()?.len() == 0 {
-            return Ok(Self::from(Vec::new())); // an empty mapping is an error on some systems
+            return Ok(Some(Self::from(Vec::new()))); // an empty mapping is an error on some systems
         }
         // SAFETY: the mapping is private and read-only, and this code refers to it only as plain
         // bytes. If another process truncates the file while it is mapped, this process ends with
         // SIGBUS, which docs/security.md documents.
-        let map = unsafe { Mmap::map(file)? };
+        let map = match unsafe { Mmap::map(file) } {
+            Ok(map) => map,
+            Err(error) if cannot_map(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let range = 0..map.len();
-        Ok(Self { owner: Owner::Mapped(Arc::new(map)), range })
+        Ok(Some(Self { owner: Owner::Mapped(Arc::new(map)), range }))
     }
 
     /// Advises the system that these bytes are not needed soon: mapped pages stop counting as this
@@ -100,6 +116,18 @@ impl Bytes {
         let start = self.range.start + range.start;
         Some(Self { owner: self.owner.clone(), range: start..self.range.start + range.end })
     }
+}
+
+/// Whether the error of a mapping says that the file system has none (ENODEV, EOPNOTSUPP, EINVAL,
+/// EACCES of a file that is open for reading), rather than that memory is short.
+fn cannot_map(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+        || matches!(
+            error.kind(),
+            io::ErrorKind::Unsupported
+                | io::ErrorKind::InvalidInput
+                | io::ErrorKind::PermissionDenied
+        )
 }
 
 impl From<Vec<u8>> for Bytes {
@@ -137,6 +165,22 @@ impl std::fmt::Debug for Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_cannot_be_mapped_is_read() {
+        // sysfs has no mappings; its files state a length of one page.
+        let Ok(file) = File::open("/sys/devices/system/cpu/online") else {
+            eprintln!("skipped: no sysfs");
+            return;
+        };
+        if file.metadata().unwrap().len() == 0 {
+            eprintln!("skipped: this sysfs states no lengths");
+            return;
+        }
+        assert!(Bytes::try_map(&file).unwrap().is_none());
+        assert!(Bytes::map(&file).unwrap().starts_with(b"0"));
+    }
 
     #[test]
     fn slices_stay_within_their_range_and_keep_their_owner_alive() {

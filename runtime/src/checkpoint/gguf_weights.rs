@@ -11,17 +11,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::accounting::{GgufNames, account};
 use super::families::{ConfigError, config_from_gguf};
-use super::source::ByteSource;
+use super::source::{ByteSource, Files};
 use super::{
     Config, Expert, ExpertId, ExpertSpec, HfTensor, LayerId, Projection, TensorSpec, Weights,
     WeightsError, kv_b,
 };
 use crate::blocks::{BlockType, Matrix};
 use crate::bytes::Bytes;
-use crate::gguf::{Gguf, GgufError, TensorInfo};
+use crate::gguf::{Gguf, GgufError, HEADER_CHECKSUM_KEY, TensorInfo};
 
-/// Version of the expert-major layout that this code reads and the quantizer writes.
-pub const LAYOUT_VERSION: u32 = 1;
+/// Version of the expert-major layout that the quantizer writes. Version 1, which is read as well,
+/// had no checksum of the header.
+pub const LAYOUT_VERSION: u32 = 2;
 /// Alignment of projections within an expert's record, in bytes.
 pub const PROJECTION_ALIGNMENT: usize = 64;
 
@@ -30,10 +31,11 @@ pub const PROJECTION_ALIGNMENT: usize = 64;
 pub enum Verify {
     /// Never.
     Never,
-    /// When a record is first read.
+    /// When a record is first read; the header on opening.
     #[default]
     First,
-    /// Whenever a record is read.
+    /// Whenever a record is used by a visit, mapped ones included. Other tensors are verified when
+    /// the model is loaded.
     Always,
 }
 
@@ -52,6 +54,18 @@ pub enum OpenError {
         /// The problem.
         source: ConfigError,
     },
+    /// The header does not match its checksum.
+    #[error(
+        "{path}: the header is damaged: its checksum is {found:08x}, the file says {expected:08x}; copy or quantize the file again"
+    )]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// Checksum of the header read.
+        found: u32,
+        /// Checksum in the file.
+        expected: u32,
+    },
     /// The tensors do not match the configuration.
     #[error(transparent)]
     Tensors(#[from] WeightsError),
@@ -65,6 +79,21 @@ pub enum OpenError {
         /// The problem.
         problem: String,
     },
+}
+
+/// Compares a header with its checksum, which files of version 2 have.
+fn check_header(gguf: &Gguf) -> Result<(), OpenError> {
+    let path = || gguf.path().to_path_buf();
+    match gguf.header_checksum() {
+        Some([expected, found]) if expected != found => {
+            Err(OpenError::Header { path: path(), expected, found })
+        }
+        None if gguf.metadata().u32("vaquita.version")?.is_some_and(|version| version > 1) => {
+            let problem = "is missing: the file is damaged; copy or quantize it again".into();
+            Err(OpenError::Layout { path: path(), key: HEADER_CHECKSUM_KEY.into(), problem })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An open model file.
@@ -103,6 +132,9 @@ impl GgufWeights {
             let problem = format!("says that this is only part {part} of a file: `join` the parts");
             return Err(OpenError::Layout { path, key: "vaquita.part.number".into(), problem });
         }
+        if verify != Verify::Never {
+            check_header(&gguf)?;
+        }
         let mut names = gguf.tensors().iter().map(|info| info.name.as_str());
         let corrects = names.any(|name| name.ends_with("exp_probs_b.bias"));
         let mut config = config_from_gguf(gguf.metadata(), corrects)
@@ -113,9 +145,9 @@ impl GgufWeights {
         }
         let layout = match gguf.metadata().u32("vaquita.version")? {
             None => None,
-            Some(LAYOUT_VERSION) => Some(StoredLayout::read(&path, &config, &gguf)?),
+            Some(1..=LAYOUT_VERSION) => Some(StoredLayout::read(&path, &config, &gguf)?),
             Some(other) => {
-                let problem = format!("is {other}; this version reads {LAYOUT_VERSION}");
+                let problem = format!("is {other}; this version reads 1 to {LAYOUT_VERSION}");
                 return Err(OpenError::Layout { path, key: "vaquita.version".into(), problem });
             }
         };
@@ -125,7 +157,23 @@ impl GgufWeights {
         let names = gguf.tensors().iter().enumerate().map(|(i, info)| (info.name.clone(), i));
         let by_name = names.collect();
         let verified = gguf.tensors().iter().map(|_| AtomicBool::new(false)).collect();
-        Ok(Self { gguf, config, layout, verify, verified, by_name, source: None })
+        let mut weights = Self { gguf, config, layout, verify, verified, by_name, source: None };
+        if !weights.gguf.is_mapped() {
+            let files = Files::open(&weights.gguf, false);
+            let files = files.map_err(|(path, source)| GgufError::Io { path, source })?;
+            weights.source = Some(files);
+        }
+        Ok(weights)
+    }
+
+    /// When checksums are verified.
+    pub fn verifies(&self) -> Verify {
+        self.verify
+    }
+
+    /// The checksum of a tensor by its index, if the file has checksums.
+    pub fn checksum(&self, tensor: usize) -> Option<u32> {
+        self.layout.as_ref()?.checksums.get(tensor).copied()
     }
 
     /// The file.
@@ -269,6 +317,9 @@ impl GgufWeights {
 
     /// Checks a tensor without its checksum.
     fn check_tensor(&self, spec: &TensorSpec) -> Result<(), WeightsError> {
+        if self.source.is_some() {
+            return self.tensor(spec).map(drop);
+        }
         if let Some(info) = self.gguf.tensor(&spec.name) {
             return self.tensor_in(spec, info, self.gguf.bytes(info)).map(drop);
         }
@@ -282,6 +333,9 @@ impl GgufWeights {
 
     /// Checks an expert without its checksum.
     fn check_expert(&self, spec: &ExpertSpec) -> Result<(), WeightsError> {
+        if self.source.is_some() {
+            return self.record(spec).map(drop);
+        }
         let stored = |name: &str| {
             let info = self.gguf.tensor(name).ok_or_else(|| self.missing(name))?;
             Ok::<_, WeightsError>(self.gguf.bytes(info))

@@ -17,6 +17,7 @@ pub mod source;
 pub mod spec;
 pub mod suggested;
 pub mod weights;
+pub mod whole;
 
 pub use config::Config;
 pub use gguf_weights::{GgufWeights, Verify};

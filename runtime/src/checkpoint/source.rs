@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::WeightsError;
 use crate::bytes::Pages;
 use crate::gguf::Gguf;
 
@@ -103,6 +104,46 @@ impl Part {
     fn read_buffered(&self, offset: u64, into: &mut [u8], needed: usize) -> io::Result<()> {
         read_at_least(&self.buffered, offset, &mut into[..needed], needed, 1)?;
         forget(&self.buffered, offset, needed);
+        Ok(())
+    }
+}
+
+/// The mapped files of a model, watched for changes: a page that changes after it was verified would
+/// be used in computations.
+pub struct Watch {
+    files: Vec<(PathBuf, File, FileState)>,
+}
+
+impl Watch {
+    /// Watches the files of `gguf`.
+    ///
+    /// # Errors
+    /// With the file that cannot be opened, or has changed since it was mapped.
+    pub fn open(gguf: &Gguf) -> Result<Self, WeightsError> {
+        let open = |(path, len): (&Path, u64)| {
+            let in_io = |source| WeightsError::Io { path: path.into(), source };
+            let file = File::open(path).map_err(in_io)?;
+            let state = FileState::of(&file).map_err(in_io)?;
+            match state.len == len {
+                true => Ok((path.to_path_buf(), file, state)),
+                false => Err(WeightsError::Changed { path: path.into() }),
+            }
+        };
+        Ok(Self { files: gguf.files().map(open).collect::<Result<_, _>>()? })
+    }
+
+    /// Checks that all files have the length and the time of change that they had.
+    ///
+    /// # Errors
+    /// With the file that has changed.
+    pub fn check(&self) -> Result<(), WeightsError> {
+        for (path, file, state) in &self.files {
+            let found = FileState::of(file);
+            let found = found.map_err(|source| WeightsError::Io { path: path.clone(), source })?;
+            if found != *state {
+                return Err(WeightsError::Changed { path: path.clone() });
+            }
+        }
         Ok(())
     }
 }

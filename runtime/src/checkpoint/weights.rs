@@ -96,6 +96,12 @@ pub enum WeightsError {
         /// The error, shared by all visits that wait for the expert.
         source: Arc<WeightsError>,
     },
+    /// Another program changed the file.
+    #[error("{path}: the file was changed while it is in use; load the model again")]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// Reading failed.
     #[error("{path}: {source}")]
     Io {

@@ -107,11 +107,15 @@ fn processor(host: &Host) -> Option<String> {
     printable(line.split_once(':')?.1)
 }
 
+/// Memory that is read to measure its rate, in bytes: more than caches hold.
+const RATE_BYTES: u64 = 64 << 20;
+
 /// Rate at which the threads of a pool read memory together, in bytes per second, measured for
-/// about `time`.
-pub fn memory_rate(pool: &Pool, time: Duration) -> f64 {
-    // Per thread, larger than any cache.
-    let words = vec![1u64; (64 << 20) / 8];
+/// about `time`. Takes at most a quarter of the memory that is `available`; where that is little, the
+/// rate may be that of caches.
+pub fn memory_rate(pool: &Pool, time: Duration, available: Option<u64>) -> f64 {
+    let bytes = available.map_or(RATE_BYTES, |bytes| (bytes / 4).clamp(1 << 20, RATE_BYTES));
+    let words = vec![1u64; bytes as usize / 8];
     let part = words.len().div_ceil(pool.threads() * 16);
     let (total, mut passes) = (AtomicU64::new(0), 0u32);
     let since = Instant::now();

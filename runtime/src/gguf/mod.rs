@@ -26,6 +26,10 @@ pub const ALIGNMENT_KEY: &str = "general.alignment";
 /// Alignment of files without [`ALIGNMENT_KEY`].
 pub const DEFAULT_ALIGNMENT: u64 = 32;
 
+/// Key of the checksum of the header: CRC-32 of everything before the padding of the first tensor,
+/// with this value zero. [`GgufWriter`] computes it where metadata has the key, as a u32.
+pub const HEADER_CHECKSUM_KEY: &str = "vaquita.header.crc32";
+
 const MAGIC: [u8; 4] = *b"GGUF";
 const VERSION: u32 = 3;
 

@@ -2,14 +2,17 @@
 //! more than they can fill.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::foreign;
 use super::types::KNOWN;
 use super::value::{Array, Metadata, Value};
 use super::{
-    ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgmlType, GgufError, Identity, MAGIC, VERSION, limits,
+    ALIGNMENT_KEY, DEFAULT_ALIGNMENT, GgmlType, GgufError, HEADER_CHECKSUM_KEY, Identity, MAGIC,
+    VERSION, limits,
 };
 use crate::bytes::Bytes;
 
@@ -35,8 +38,10 @@ pub struct TensorInfo {
 pub(super) struct GgufFile {
     pub path: PathBuf,
     pub len: u64,
-    /// Its bytes; `None` once they were unmapped.
+    /// Its bytes; `None` if they are not mapped, or not any more.
     pub bytes: Option<Bytes>,
+    /// The file, from which tensors are read where it cannot be mapped.
+    pub file: Option<File>,
 }
 
 /// An open model file, or all files of a split model.
@@ -50,40 +55,47 @@ pub struct Gguf {
     pub(super) alignment: u64,
     /// CRC-32 of the headers, once the files are not mapped any more.
     pub(super) unmapped: Option<u32>,
+    /// The checksum in the header of the first file, and that of its bytes.
+    checksum: Option<[u32; 2]>,
 }
 
 impl Gguf {
     /// Parses the header of one file; `path` is used only in errors.
     pub fn parse(bytes: Bytes, path: &Path) -> Result<Self, GgufError> {
-        match Self::parse_header(bytes, path)? {
-            (gguf, None) => Ok(gguf),
+        match Self::parse_header(&bytes.clone(), bytes.len() as u64, path)? {
+            (mut gguf, None) => {
+                gguf.parts[0].bytes = Some(bytes);
+                Ok(gguf)
+            }
             (_, Some(truncated)) => Err(truncated),
         }
     }
 
-    /// Parses the header of one file that may end before its tensors do; the second result then
-    /// says so. A tensor that is not in the file has no bytes.
+    /// Parses the header at the start of a file of `len` bytes, which may end before its tensors do;
+    /// the second result then says so. The file has no bytes yet.
     pub(super) fn parse_header(
-        bytes: Bytes,
+        start: &[u8],
+        len: u64,
         path: &Path,
     ) -> Result<(Self, Option<GgufError>), GgufError> {
-        Self::parse_any(bytes.clone(), path)
-            .map_err(|error| foreign::explain(error, &bytes, path))
-            .map(|(gguf, truncated)| {
-                (gguf, truncated.map(|error| foreign::explain(error, &bytes, path)))
-            })
+        let explain = |error| foreign::explain(error, start, path);
+        let (gguf, truncated) = Self::parse_any(start, len, path).map_err(explain)?;
+        Ok((gguf, truncated.map(explain)))
     }
 
-    fn parse_any(bytes: Bytes, path: &Path) -> Result<(Self, Option<GgufError>), GgufError> {
-        let mut cursor = Cursor { bytes: &bytes, at: 0, path };
+    fn parse_any(
+        start: &[u8],
+        len: u64,
+        path: &Path,
+    ) -> Result<(Self, Option<GgufError>), GgufError> {
+        let mut cursor = Cursor { bytes: start, at: 0, path, checksum: None };
         let (tensors, metadata) = cursor.start()?;
         let alignment = alignment(&metadata, path)?;
         let mut infos = Vec::with_capacity(tensors);
         for i in 0..tensors {
             infos.push(cursor.tensor_info(i)?);
         }
-        let truncated =
-            place_tensors(&mut infos, cursor.at as u64, alignment, bytes.len() as u64, path)?;
+        let truncated = place_tensors(&mut infos, cursor.at as u64, alignment, len, path)?;
 
         let mut by_name = HashMap::with_capacity(infos.len());
         for (i, info) in infos.iter().enumerate() {
@@ -92,8 +104,9 @@ impl Gguf {
                 return Err(value_error(path, &what, &info.name, "names that occur once"));
             }
         }
+        let checksum = cursor.checksum.and_then(|at| checksums(&start[..cursor.at], at));
         let path = path.to_path_buf();
-        let part = GgufFile { path: path.clone(), len: bytes.len() as u64, bytes: Some(bytes) };
+        let part = GgufFile { path: path.clone(), len, bytes: None, file: None };
         let gguf = Self {
             path,
             metadata,
@@ -102,6 +115,7 @@ impl Gguf {
             parts: vec![part],
             alignment,
             unmapped: None,
+            checksum,
         };
         Ok((gguf, truncated))
     }
@@ -109,7 +123,7 @@ impl Gguf {
     /// Parses the metadata at the start of a file, without checking tensors, or whether their data
     /// exists.
     pub fn parse_metadata(bytes: &[u8], path: &Path) -> Result<Metadata, GgufError> {
-        let read = Cursor { bytes, at: 0, path }.start();
+        let read = Cursor { bytes, at: 0, path, checksum: None }.start();
         read.map(|(_, metadata)| metadata).map_err(|error| foreign::explain(error, bytes, path))
     }
 
@@ -119,7 +133,7 @@ impl Gguf {
     /// # Errors
     /// [`GgufError::Truncated`] if `bytes` end within the header.
     pub fn header_len(bytes: &[u8], path: &Path) -> Result<u64, GgufError> {
-        let mut cursor = Cursor { bytes, at: 0, path };
+        let mut cursor = Cursor { bytes, at: 0, path, checksum: None };
         let (tensors, _) = cursor.start()?;
         for i in 0..tensors {
             cursor.tensor_info(i)?;
@@ -147,13 +161,27 @@ impl Gguf {
         self.by_name.get(name).map(|&i| &self.tensors[i])
     }
 
-    /// Data of a tensor, without a copy; empty after [`Gguf::unmap`].
+    /// Data of a tensor, without a copy where the file is mapped; empty after [`Gguf::unmap`], and
+    /// if it cannot be read.
     pub fn bytes(&self, info: &TensorInfo) -> Bytes {
         let (start, len) = (info.offset as usize, info.len as usize);
-        let part = self.parts.get(info.part).and_then(|part| part.bytes.as_ref());
         // Infos of this file were checked when it was opened; any other info yields no bytes.
-        part.and_then(|part| part.slice(start..start.checked_add(len)?))
-            .unwrap_or_else(|| Bytes::from(Vec::new()))
+        let found = self.parts.get(info.part).and_then(|part| match (&part.bytes, &part.file) {
+            (Some(mapped), _) => mapped.slice(start..start.checked_add(len)?),
+            (None, Some(file)) => {
+                info.offset.checked_add(info.len).filter(|end| *end <= part.len)?;
+                let mut bytes = vec![0; len];
+                file.read_exact_at(&mut bytes, info.offset).ok()?;
+                Some(bytes.into())
+            }
+            (None, None) => None,
+        });
+        found.unwrap_or_else(|| Bytes::from(Vec::new()))
+    }
+
+    /// Whether all files are mapped.
+    pub fn is_mapped(&self) -> bool {
+        self.parts.iter().all(|part| part.bytes.is_some())
     }
 
     /// Alignment of tensor data.
@@ -182,15 +210,30 @@ impl Gguf {
         self.parts.iter().map(|part| (&*part.path, part.len))
     }
 
-    /// CRC-32 of the mapped headers of all files.
+    /// The checksum that the header of the (first) file states ([`HEADER_CHECKSUM_KEY`]) and the
+    /// one that it has; `None` if it states none.
+    pub fn header_checksum(&self) -> Option<[u32; 2]> {
+        self.checksum
+    }
+
+    /// CRC-32 of the headers of all files.
     fn headers_checksum(&self) -> u32 {
         let mut headers = crc32fast::Hasher::new();
         for (number, part) in self.parts.iter().enumerate() {
             let offsets = self.tensors.iter().filter(|info| info.part == number);
             let end = offsets.map(|info| info.offset).min().unwrap_or(part.len);
             // Within the file: checked when it was opened.
-            let header = part.bytes.as_ref().map(|bytes| &bytes[..end as usize]);
-            headers.update(header.unwrap_or_default());
+            match (&part.bytes, &part.file) {
+                (Some(bytes), _) => headers.update(&bytes[..end as usize]),
+                (None, Some(file)) => {
+                    let mut header = vec![0; end as usize];
+                    // A header that is not there any more is another one.
+                    if file.read_exact_at(&mut header, 0).is_ok() {
+                        headers.update(&header);
+                    }
+                }
+                (None, None) => {}
+            }
         }
         headers.finalize()
     }
@@ -200,8 +243,18 @@ impl Gguf {
         if self.unmapped.is_none() {
             self.unmapped = Some(self.headers_checksum());
         }
-        self.parts.iter_mut().for_each(|part| part.bytes = None);
+        self.parts.iter_mut().for_each(|part| (part.bytes, part.file) = (None, None));
     }
+}
+
+/// The checksum stated at `at` in a header, and that of the header with zeros in its place.
+fn checksums(header: &[u8], at: usize) -> Option<[u32; 2]> {
+    let stated = u32::from_le_bytes(*header.get(at..)?.first_chunk()?);
+    let mut found = crc32fast::Hasher::new();
+    found.update(&header[..at]);
+    found.update(&[0; 4]);
+    found.update(header.get(at + 4..)?);
+    Some([stated, found.finalize()])
 }
 
 fn value_error(path: &Path, what: &str, found: impl ToString, allowed: impl ToString) -> GgufError {
@@ -279,6 +332,8 @@ struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
     path: &'a Path,
+    /// Offset of the value of [`HEADER_CHECKSUM_KEY`].
+    checksum: Option<usize>,
 }
 
 impl<'a> Cursor<'a> {
@@ -368,6 +423,9 @@ impl<'a> Cursor<'a> {
                 return Err(value_error(self.path, &what, key, "keys that occur once"));
             }
             let ty = self.u32(&format!("the type of {key}"))?;
+            if key == HEADER_CHECKSUM_KEY && ty == 4 {
+                self.checksum = Some(self.at);
+            }
             let value = self.value(&key, ty)?;
             metadata.insert(key, value);
         }

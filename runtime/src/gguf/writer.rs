@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::reader::alignment;
 use super::value::{Array, Metadata, Value};
-use super::{GgmlType, GgufError, MAGIC, VERSION};
+use super::{GgmlType, GgufError, HEADER_CHECKSUM_KEY, MAGIC, VERSION};
 
 /// Name, shape and type of a tensor to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct GgufWriter<W> {
     begun: u64,
     /// Offset and number of the elements of metadata arrays of u32.
     arrays: HashMap<String, (u64, usize)>,
+    /// Offset of the header's checksum, and the header, which it covers.
+    checksum: Option<(usize, Vec<u8>)>,
 }
 
 impl<W: Write + Seek> GgufWriter<W> {
@@ -44,7 +46,7 @@ impl<W: Write + Seek> GgufWriter<W> {
         plan: Vec<TensorPlan>,
     ) -> Result<Self, GgufError> {
         let alignment = alignment(metadata, path)?;
-        let mut header = Header { bytes: Vec::new(), arrays: HashMap::new() };
+        let mut header = Header { bytes: Vec::new(), arrays: HashMap::new(), checksum: None };
         header.bytes.extend(MAGIC);
         header.bytes.extend(VERSION.to_le_bytes());
         header.bytes.extend((plan.len() as u64).to_le_bytes());
@@ -66,11 +68,21 @@ impl<W: Write + Seek> GgufWriter<W> {
                 offset.checked_add(len).and_then(|end| end.checked_next_multiple_of(alignment));
             offset = end.ok_or_else(overflow)?;
         }
-        let Header { bytes, arrays } = header;
-        let path = path.to_path_buf();
-        let mut writer = Self { out, path, at: 0, alignment, plan, written: 0, begun: 0, arrays };
+        let Header { bytes, arrays, checksum } = header;
+        let mut writer = Self {
+            out,
+            path: path.to_path_buf(),
+            at: 0,
+            alignment,
+            plan,
+            written: 0,
+            begun: 0,
+            arrays,
+            checksum: None,
+        };
         writer.write(&bytes)?;
         writer.pad()?;
+        writer.checksum = checksum.map(|at| (at, bytes));
         Ok(writer)
     }
 
@@ -146,18 +158,30 @@ impl<W: Write + Seek> GgufWriter<W> {
             });
         };
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        if let Some((_, header)) = &mut self.checksum {
+            header[at as usize..][..bytes.len()].copy_from_slice(&bytes);
+        }
+        self.patch(at, &bytes)
+    }
+
+    /// Overwrites bytes of the header.
+    fn patch(&mut self, at: u64, bytes: &[u8]) -> Result<(), GgufError> {
         let patched = (|| {
             self.out.seek(SeekFrom::Start(at))?;
-            self.out.write_all(&bytes)?;
+            self.out.write_all(bytes)?;
             self.out.seek(SeekFrom::Start(self.at))
         })();
         patched.map(drop).map_err(|source| self.io(source))
     }
 
-    /// Flushes the file after the last tensor.
+    /// Completes the file after the last tensor: writes the header's checksum, if it has one, and
+    /// flushes.
     pub fn finish(mut self) -> Result<W, GgufError> {
         if let Some(missing) = self.plan.get(self.written) {
             return Err(self.order("the end", missing.name.clone()));
+        }
+        if let Some((at, header)) = self.checksum.take() {
+            self.patch(at as u64, &crc32fast::hash(&header).to_le_bytes())?;
         }
         self.out.flush().map_err(|source| self.io(source))?;
         Ok(self.out)
@@ -187,6 +211,8 @@ impl<W: Write + Seek> GgufWriter<W> {
 struct Header {
     bytes: Vec<u8>,
     arrays: HashMap<String, (u64, usize)>,
+    /// Offset of the checksum, which is zero until all else is known.
+    checksum: Option<usize>,
 }
 
 impl Header {
@@ -214,6 +240,10 @@ impl Header {
             Value::I8(x) => tagged(1, &x.to_le_bytes()),
             Value::U16(x) => tagged(2, &x.to_le_bytes()),
             Value::I16(x) => tagged(3, &x.to_le_bytes()),
+            Value::U32(_) if key == HEADER_CHECKSUM_KEY => {
+                tagged(4, &[0; 4]);
+                self.checksum = Some(self.bytes.len() - 4);
+            }
             Value::U32(x) => tagged(4, &x.to_le_bytes()),
             Value::I32(x) => tagged(5, &x.to_le_bytes()),
             Value::F32(x) => tagged(6, &x.to_le_bytes()),

@@ -128,6 +128,11 @@ impl Latest {
     }
 }
 
+/// Text of a meter without control characters, which could be a terminal's escape sequences.
+fn printable(text: &str) -> String {
+    text.trim().chars().filter(|c| !c.is_control()).collect()
+}
+
 impl State {
     fn take(&mut self, line: &str) -> Result<(), String> {
         if line.is_empty() || line.starts_with('#') {
@@ -135,8 +140,8 @@ impl State {
         }
         let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
         match first {
-            "name" => self.name = Some(rest.trim().into()),
-            "scope" => self.scope = Some(rest.trim().into()),
+            "name" => self.name = Some(printable(rest)),
+            "scope" => self.scope = Some(printable(rest)),
             number => {
                 let value = number.parse().ok().filter(|value| (0.0..1e15).contains(value));
                 let value = match (value, rest.trim()) {

@@ -103,6 +103,14 @@ pub trait ExpertStore: Send + Sync {
     /// If an expert cannot be loaded.
     fn fetch<'a>(&'a self, visit: &Visit) -> Result<Box<dyn Arrivals + 'a>, WeightsError>;
 
+    /// Checks that the files that experts come from are what they were on opening.
+    ///
+    /// # Errors
+    /// If one has changed.
+    fn check(&self) -> Result<(), WeightsError> {
+        Ok(())
+    }
+
     /// Whether a prediction of the experts that `layer` will need is useful now.
     fn wants_prefetch(&self, _layer: LayerId) -> bool {
         false

@@ -103,6 +103,7 @@ impl Model {
         ctx: &Compute,
         chunks: &mut [Chunk],
     ) -> Result<Vec<Result<Vec<f32>, ModelError>>, ModelError> {
+        self.experts.check()?;
         let mut step = Step::new(&self.config, &self.embedding, chunks);
         match self.run(ctx, &mut step) {
             Ok(()) => {

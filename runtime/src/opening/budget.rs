@@ -91,7 +91,9 @@ impl MemoryBudget {
                 Ok((machine.total as f64 * percent / 100.0) as u64)
             }
             (Self::Auto, Some(machine)) => {
-                Ok(machine.process + machine.available / 100 * AUTO_PERCENT)
+                let most = machine.process.saturating_add(machine.available / 100 * AUTO_PERCENT);
+                // Pages of the program may be counted elsewhere, so the sum can exceed a limit.
+                Ok(most.min(machine.total / 100 * AUTO_PERCENT))
             }
         }
     }
@@ -300,6 +302,8 @@ mod tests {
         assert_eq!(on(MemoryBudget::Percent(50.0)), 4 * GIB);
         let auto = on(MemoryBudget::Auto);
         assert!(auto > 4 * GIB && auto < 5 * GIB, "{auto}");
+        let small = MemoryInfo { total: GIB / 16, available: GIB / 16, process: GIB / 32 };
+        assert!(MemoryBudget::Auto.resolve_on(Some(small)).unwrap() < GIB / 16);
         assert_eq!(MemoryBudget::Auto.resolve_on(None), Err(BudgetTextError::Unknown));
         assert_eq!(MemoryBudget::Bytes(7).resolve_on(None), Ok(7));
     }

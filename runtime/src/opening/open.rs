@@ -33,6 +33,9 @@ pub struct OpenOptions {
     pub prefetch: PrefetchMode,
     /// Whether to bypass the page cache, if the file system supports it.
     pub direct: bool,
+    /// Whether to map the file, if the file system supports it. Otherwise weights are read into
+    /// memory of the process.
+    pub map: bool,
     /// File to record a routing trace in ([`crate::trace`]); one sequence at a time.
     pub trace: Option<PathBuf>,
     /// Lossy: see [`StreamingOptions::prefer_resident`].
@@ -45,6 +48,9 @@ impl OpenOptions {
     /// Default of [`OpenOptions::lanes`].
     pub const LANES: usize = 3;
 
+    /// Most parallel reads. Storage is at its best with a few.
+    pub const MOST_LANES: usize = 64;
+
     /// Defaults for a workload, without a budget.
     pub fn new(workload: Workload) -> Self {
         Self {
@@ -55,6 +61,7 @@ impl OpenOptions {
             lanes: Self::LANES,
             prefetch: PrefetchMode::default(),
             direct: true,
+            map: true,
             trace: None,
             prefer_resident: None,
             active_experts: None,
@@ -73,6 +80,9 @@ impl OpenOptions {
     }
 
     fn check(&self) -> Result<(), OpenModelError> {
+        if !(1..=Self::MOST_LANES).contains(&self.lanes) {
+            return Err(OpenModelError::Lanes { found: self.lanes });
+        }
         match self.prefer_resident {
             Some(found) if !(0.0..=1.0).contains(&found) => Err(OpenModelError::Margin { found }),
             _ => Ok(()),
@@ -106,6 +116,12 @@ pub enum OpenModelError {
     Margin {
         /// The value found.
         found: f32,
+    },
+    /// The number of parallel reads is out of range.
+    #[error("{found} parallel reads are not possible; allowed: 1 to {}", OpenOptions::MOST_LANES)]
+    Lanes {
+        /// The value found.
+        found: usize,
     },
     /// The number of active experts is out of range.
     #[error("{found} experts per token are not possible; this model has 1 to {allowed}")]
@@ -149,7 +165,7 @@ pub struct Opened {
 /// Opens a file.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenModelError> {
     let process = MemoryInfo::read(&Host::live()).map_or(0, |machine| machine.process);
-    open_gguf(Gguf::open(path).map_err(OpenError::from)?, options, process)
+    open_gguf(Gguf::open_with(path, options.map).map_err(OpenError::from)?, options, process)
 }
 
 /// Opens a file whose header was read. `process` is the memory that the process occupied before
@@ -190,7 +206,7 @@ fn open_mapped(
     // Otherwise an answer would meet the expert that is not there.
     ExpertIndex::find(&weights)?;
     let weights = Arc::new(weights);
-    let store = Arc::new(Resident::new(weights.clone()));
+    let store = Arc::new(Resident::of_file(weights.clone())?);
     load(weights, store, MemoryControl::new(plan, None), options)
 }
 

@@ -155,6 +155,10 @@ impl ExpertStore for Recorder {
         self.store.fetch(visit)
     }
 
+    fn check(&self) -> Result<(), WeightsError> {
+        self.store.check()
+    }
+
     fn wants_prefetch(&self, layer: LayerId) -> bool {
         self.store.wants_prefetch(layer)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use vaquita_runtime::app::ModelOptions;
 use vaquita_runtime::checkpoint::Verify;
-use vaquita_runtime::cores::{self, CoreOptions};
+use vaquita_runtime::cores::{self, CoreOptions, CoresRefused};
 use vaquita_runtime::experts::PrefetchMode;
 use vaquita_runtime::experts::policies::PolicyKind;
 use vaquita_runtime::isa::Tier;
@@ -39,7 +39,7 @@ pub struct Compute {
 #[command(next_help_heading = "Processor")]
 pub struct Processor {
     /// Number of threads [default: one per core of the fastest cluster]
-    #[arg(short = 't', long, global = true, value_name = "N")]
+    #[arg(short = 't', long, global = true, value_name = "N", value_parser = threads)]
     threads: Option<NonZero<usize>>,
     /// Cores to run on, as a list (4-7) or a mask (0xf0) [default: the fastest cluster]
     #[arg(long, global = true, value_name = "CORES", value_parser = cpu_mask)]
@@ -77,7 +77,7 @@ struct Experts {
     #[arg(long, global = true, value_name = "POLICY", default_value = "reuse", value_parser = policy)]
     policy: PolicyKind,
     /// Parallel reads from storage
-    #[arg(long, global = true, value_name = "N", default_value = "3", env = "VAQUITA_LANES")]
+    #[arg(long, global = true, value_name = "N", default_value = "3", env = "VAQUITA_LANES", value_parser = lanes)]
     lanes: NonZero<usize>,
     /// Prefetch the experts that the next layer probably needs: auto (only while it pays), on, off
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", value_parser = prefetch)]
@@ -147,9 +147,9 @@ impl From<Outlook> for Compute {
 enum VerifyWhen {
     /// Never
     Never,
-    /// When an expert is read for the first time
+    /// The header when the file is opened, an expert when it is read for the first time
     First,
-    /// Each time an expert is read
+    /// An expert also each time it is used
     Always,
 }
 
@@ -159,6 +159,22 @@ struct CpuMask(Vec<usize>);
 
 fn cpu_mask(text: &str) -> std::result::Result<CpuMask, String> {
     cores::parse_mask(text).map(CpuMask).ok_or_else(|| "write it like 4-7, 0,2 or 0xf0".into())
+}
+
+/// A number from 1 to the most that the machine has a use for.
+fn threads(text: &str) -> std::result::Result<NonZero<usize>, String> {
+    let threads: NonZero<usize> = text.parse().map_err(|_| "a number from 1 on".to_string())?;
+    let (found, most) = (threads.get(), cores::most_threads());
+    match found <= most {
+        true => Ok(threads),
+        false => Err(CoresRefused::Threads { found, most }.to_string()),
+    }
+}
+
+fn lanes(text: &str) -> std::result::Result<NonZero<usize>, String> {
+    let most = OpenOptions::MOST_LANES;
+    let found: Option<NonZero<usize>> = text.parse().ok();
+    found.filter(|lanes| lanes.get() <= most).ok_or_else(|| format!("allowed: 1 to {most}"))
 }
 
 fn memory(text: &str) -> std::result::Result<MemoryBudget, String> {

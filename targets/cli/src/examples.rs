@@ -82,6 +82,11 @@ Examples:
   vaquita inspect model.gguf
   vaquita inspect model.gguf --tensors";
 
+pub const VERIFY: &str = "\
+Examples:
+  vaquita verify model.gguf
+  vaquita verify model.gguf --json";
+
 pub const TOKENIZE: &str = "\
 Examples:
   vaquita tokenize model.gguf \"Hello, world\"

@@ -38,7 +38,10 @@ fn hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
         error.downcast_ref().and_then(eval),
         error.downcast_ref().and_then(join),
         error.downcast_ref().and_then(convert),
-        error.downcast_ref::<CoresRefused>().map(|_| "--cpu-mask names cores"),
+        match error.downcast_ref::<CoresRefused>() {
+            Some(CoresRefused::Cores { .. }) => Some("--cpu-mask names cores"),
+            _ => None,
+        },
     ];
     found.into_iter().flatten().next()
 }

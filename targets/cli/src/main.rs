@@ -85,6 +85,9 @@ enum Command {
     /// Show architecture, sizes, tensors and block types of a model
     #[command(alias = "show", alias = "info", after_help = examples::INSPECT)]
     Inspect(commands::inspect::Args),
+    /// Read a whole file and compare it with its checksums
+    #[command(after_help = examples::VERIFY)]
+    Verify(commands::verify::Args),
     /// Split a text into tokens with a model's tokenizer
     #[command(after_help = examples::TOKENIZE)]
     Tokenize(commands::tokenize::Args),
@@ -161,6 +164,7 @@ fn run(command: Command) -> failure::Result {
         Command::Convert(on) => commands::convert::run(&on.options.into(), on.args),
         Command::Export(on) => commands::export::run(&on.options.into(), on.args),
         Command::Inspect(args) => commands::inspect::run(args),
+        Command::Verify(args) => commands::verify::run(args),
         Command::Tokenize(args) => commands::tokenize::run(args),
         Command::Eval(on) => commands::eval::run(&on.options, on.args),
         Command::Bench(on) => commands::bench::run(&on.options, on.args),

@@ -115,7 +115,8 @@ impl Machine<'_> {
         let folder = hub.cache().root().ancestors().find(|folder| folder.is_dir());
         let storage = folder.and_then(|folder| probe(folder).ok());
         let storage = storage.as_ref().and_then(Storage::best_rate);
-        let rates = Rates { memory: memory_rate(&pool, MEMORY_TIME), storage };
+        let rate = memory_rate(&pool, MEMORY_TIME, Some(memory.available));
+        let rates = Rates { memory: rate, storage };
         Ok(Machine { compute, memory, rates })
     }
 

@@ -84,7 +84,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         Some((folder, Err(error))) => (None, Some(format!("{}: {error}", folder.display()))),
     };
     let pool = compute.pool()?;
-    let memory = memory_rate(&pool, MEMORY_TIME);
+    let memory = memory_rate(&pool, MEMORY_TIME, report.memory_available_bytes);
     let rates = Rates { memory, storage: storage.as_ref().and_then(Storage::best_rate) };
     let model = args.model.as_ref().map(|path| model(compute, path, &host, rates)).transpose()?;
     let threads = pool.threads();

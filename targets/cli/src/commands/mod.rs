@@ -21,3 +21,4 @@ pub mod quantize;
 pub mod replay;
 pub mod run;
 pub mod tokenize;
+pub mod verify;

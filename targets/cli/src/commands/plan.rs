@@ -17,6 +17,9 @@ use crate::published;
 use crate::terminal::table;
 use crate::{size, slips};
 
+/// Most points of the curve.
+const MOST_STEPS: usize = 1000;
+
 /// Arguments of `plan`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -49,6 +52,10 @@ impl Args {
 
 /// Runs the command.
 pub fn run(compute: &Compute, args: Args) -> Result {
+    if args.steps.get() > MOST_STEPS {
+        let message = format!("--steps is {}; allowed: 1 to {MOST_STEPS}", args.steps);
+        return Err(Failure::Usage(message));
+    }
     compute.install()?;
     let source = match named(&args.source)? {
         None => args.source.clone(),

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| (vaquita_tests::fuzz::target("safetensors").expect("a target").run)(bytes));
