@@ -1,16 +1,15 @@
 // What an answer cost, from the server's `timings` and `usage`.
 
-// The line below an answer.
-function summary({ timings, usage }) {
+// The line below an answer. The energy is known at its end.
+function summary(message) {
+  const { timings, usage } = message;
   const speed = timings?.predicted_per_second;
   const tokens = usage?.completion_tokens ?? timings?.predicted_n;
-  return [
-    speed > 0 && say('tokens_per_second', { speed: quantity(speed) }),
-    tokens >= 0 && say('tokens', { n: tokens }),
-    timings && energy(timings, true),
-  ]
-    .filter(Boolean)
-    .join(' · ');
+  const parts = [];
+  if (speed > 0) parts.push(say('tokens_per_second', { speed: quantity(speed) }));
+  if (tokens > 0) parts.push(say('tokens', { n: tokens }));
+  if (timings && !running(message)) parts.push(energy(timings, true));
+  return parts.join(' · ');
 }
 
 // Name and value of every figure that is known.

@@ -7,108 +7,16 @@ Content-Security-Policy, and any request to another origin.
 
 import argparse
 import json
-import os
 import re
-import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 import answers
-from stub import Stub
-
-TESTS = []
-options = None
-browser = None
-
-
-def test(function):
-    TESTS.append(function)
-    return function
-
-
-class Visit:
-    """A page of its own profile, with its server."""
-
-    def __init__(self, host="localhost", **settings):
-        self.stub = Stub(options.unpacked)
-        self.address = f"http://{host}:{self.stub.port}/"
-        settings = {"viewport": {"width": 1280, "height": 800}, "locale": "en-US", "color_scheme": "light", **settings}
-        self.context = browser.new_context(accept_downloads=True, **settings)
-        self.context.grant_permissions([])
-        self.trouble = []
-        self.context.add_init_script(
-            "addEventListener('securitypolicyviolation', event =>"
-            " console.error('policy: ' + event.violatedDirective + ' ' + event.blockedURI + ' ' + event.sample))"
-        )
-        self.context.on("request", self.requested)
-        self.page = self.context.new_page()
-        self.page.on("pageerror", lambda error: self.trouble.append(f"error: {error}"))
-        self.page.on("console", self.said)
-        self.page.on("dialog", lambda dialog: self.trouble.append("a dialog of the browser"))
-        self.page.set_default_timeout(15_000)
-        self.expected = ()
-
-    def requested(self, request):
-        local = (self.address, "data:", "blob:")
-        if not request.url.startswith(local):
-            self.trouble.append(f"request to another origin: {request.url}")
-
-    def said(self, message):
-        if message.type in ("error", "warning"):
-            self.trouble.append(f"console: {message.text}")
-
-    def open(self):
-        self.page.goto(self.address)
-        expect(self.page.locator("#model")).to_have_text("reference-e4")
-        return self.page
-
-    def ask(self, text, wait=True):
-        self.page.locator("#box").fill(text)
-        self.page.keyboard.press("Enter")
-        if wait:
-            self.wait()
-
-    def wait(self):
-        expect(self.page.locator("#send")).to_be_visible(timeout=30_000)
-
-    def check(self):
-        # What a server refuses as another origin's, "null" among it, is never sent.
-        assert self.stub.origins <= {self.address.rstrip("/")}, self.stub.origins
-        unexpected = [line for line in self.trouble if not any(word in line for word in self.expected)]
-        assert not unexpected, unexpected
-
-    def close(self):
-        self.context.close()
-        self.stub.close()
-
-
-@contextmanager
-def visit(**settings):
-    visited = Visit(**settings)
-    try:
-        yield visited
-        visited.check()
-    except Exception as error:
-        raise AssertionError(f"{error!r} {visited.trouble}") from error
-    finally:
-        visited.close()
-
-
-def answer(page):
-    return page.locator(".message.assistant").last
-
-
-def tab_to(page, selector, limit=40):
-    """Reaches an element by the Tab key alone."""
-    for _ in range(limit):
-        if page.evaluate("selector => document.activeElement?.matches(selector) ?? false", selector):
-            return
-        page.keyboard.press("Tab")
-    raise AssertionError(f"Tab does not reach {selector}")
+import visit as visiting
+from visit import answer, tab_to, test, visit
 
 
 @test
@@ -790,7 +698,7 @@ def several_conversations_are_answered_at_once():
 
 
 def violations(page):
-    page.evaluate(Path(options.axe).read_text() + "; undefined")
+    page.evaluate(Path(visiting.options.axe).read_text() + "; undefined")
     found = page.evaluate(
         "axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] })"
     )
@@ -799,7 +707,7 @@ def violations(page):
 
 @test
 def accessibility():
-    if not options.axe:
+    if not visiting.options.axe:
         print("  skipped: no axe-core", flush=True)
         return
     settings = [
@@ -830,36 +738,10 @@ def accessibility():
             assert violations(page) == [], violations(page)
 
 
-expect.set_options(timeout=20_000)
-
-
-def main():
-    global browser, options
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("unpacked")
     parser.add_argument("--axe", help="axe.min.js of axe-core")
     parser.add_argument("--browser", default="/usr/bin/chromium")
     parser.add_argument("--only", default="", help="tests whose name contains this")
-    options = parser.parse_args()
-    failed = []
-    with sync_playwright() as playwright:
-        arguments = ["--host-resolver-rules=MAP board.test 127.0.0.1"]
-        if os.geteuid() == 0:
-            arguments.append("--no-sandbox")
-        browser = playwright.chromium.launch(executable_path=options.browser, args=arguments)
-        for function in TESTS:
-            if options.only not in function.__name__:
-                continue
-            try:
-                function()
-                print(f"ok {function.__name__}", flush=True)
-            except Exception as error:
-                failed.append(function.__name__)
-                print(f"FAILED {function.__name__}: {error}", flush=True)
-        browser.close()
-    if failed:
-        sys.exit(f"{len(failed)} failed: {', '.join(failed)}")
-
-
-if __name__ == "__main__":
-    main()
+    visiting.run(parser.parse_args())
