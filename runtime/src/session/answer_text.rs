@@ -21,6 +21,8 @@ pub(super) struct AnswerText {
     parser: Option<ToolParser>,
     /// Whether the next token belongs to the answer regardless of what it looks like.
     pub held: bool,
+    /// Whether that holds for all tokens.
+    keep_tags: bool,
     pub reasoning: String,
     pub answer: String,
     pub called: tools::Answer,
@@ -39,6 +41,7 @@ impl AnswerText {
                 .as_ref()
                 .map(|calls| ToolParser::new(calls.format, calls.tools.clone(), tokenizer)),
             held: false,
+            keep_tags: options.keep_tags,
             called: tools::Answer::default(),
             raw: String::new(),
             reasoning: String::new(),
@@ -84,7 +87,7 @@ impl AnswerText {
         let marker = self.parser.as_ref().and_then(|parser| {
             Some((parser.piece(token, &String::from_utf8_lossy(&piece))?, parser.format()))
         });
-        if self.held {
+        if self.held || self.keep_tags {
             let text = match &marker {
                 Some((marker, _)) => self.stream.flush() + marker,
                 None => self.stream.push(&piece),

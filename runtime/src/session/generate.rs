@@ -28,6 +28,9 @@ pub struct GenerationOptions {
     /// Whether the prompt ends inside a `<think>` block: see
     /// [`is_open`](super::reasoning::is_open).
     pub reasoning_open: bool,
+    /// Whether reasoning stays in the answer with its tags, for texts that are continued as they
+    /// are.
+    pub keep_tags: bool,
     /// Grammar that constrains the answer after the reasoning.
     pub grammar: Option<Arc<dyn Grammar>>,
     /// Tools whose calls are separated from the answer.

@@ -174,6 +174,17 @@ impl Prompter {
         variables: &serde_json::Map<String, serde_json::Value>,
         replay: &Replay,
     ) -> Result<Prompt, PromptError> {
+        self.rendered(&self.render(messages, tools, variables, replay)?)
+    }
+
+    /// Text of the prompt that [`Self::chat_replaying`] makes.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        tools: Option<&serde_json::Value>,
+        variables: &serde_json::Map<String, serde_json::Value>,
+        replay: &Replay,
+    ) -> Result<String, PromptError> {
         let template = self.template.as_ref().ok_or(PromptError::NoTemplate)?;
         let text_of = |token: Option<u32>| {
             let bytes = token.and_then(|token| self.tokenizer.piece(token)).unwrap_or_default();
@@ -188,8 +199,36 @@ impl Prompter {
             extra: Some(variables),
             ..ChatOptions::default()
         };
-        let text = replay.render(messages, |messages| template.render(messages, &options))?;
-        let tokens = self.tokens(None, self.tokenizer.encode_within(&text, true, self.most)?)?;
-        Ok(Prompt { tokens, reasoning_open: reasoning::opens(&text) })
+        Ok(replay.render(messages, |messages| template.render(messages, &options))?)
+    }
+
+    /// Encodes the text of a prompt that [`Self::render`] made.
+    pub fn rendered(&self, text: &str) -> Result<Prompt, PromptError> {
+        let tokens = self.tokens(None, self.tokenizer.encode_within(text, true, self.most)?)?;
+        Ok(Prompt { tokens, reasoning_open: reasoning::opens(text) })
+    }
+
+    /// Encodes the text of a prompt that [`Self::render`] made, followed by the beginning of the
+    /// assistant's message, which the model continues: its reasoning, or its text after that.
+    pub fn continued(&self, text: &str, begun: &Message) -> Result<Prompt, PromptError> {
+        let (text, reasoning_open) = self.continue_text(text, begun);
+        Ok(Prompt { reasoning_open, ..self.rendered(&text)? })
+    }
+
+    /// Text of the prompt that [`Self::continued`] makes, and whether it ends inside the reasoning.
+    pub fn continue_text(&self, text: &str, begun: &Message) -> (String, bool) {
+        let thoughts = begun.reasoning_content.as_deref().unwrap_or_default();
+        let opened = reasoning::opens(text);
+        let mut text = text.to_string();
+        if !thoughts.is_empty() {
+            text.push_str(if opened { "" } else { "<think>\n" });
+            text.push_str(thoughts);
+        }
+        let thinks = opened || !thoughts.is_empty();
+        if thinks && !begun.content.is_empty() {
+            text.push_str("\n</think>\n\n");
+        }
+        text.push_str(&begun.content);
+        (text, thinks && begun.content.is_empty())
     }
 }

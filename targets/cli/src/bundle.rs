@@ -142,6 +142,16 @@ impl Bundle {
         Self::open_for(compute, path, compute.all_threads())
     }
 
+    /// Opens a file or folder for `sequences` concurrent sequences.
+    pub fn open_for_sequences(compute: &Compute, path: &Path, sequences: usize) -> Result<Self> {
+        Self::open_for(compute, path, sequences)
+    }
+
+    /// The model for programs.
+    pub fn into_app(self) -> Arc<AppModel> {
+        self.app
+    }
+
     fn open_for(compute: &Compute, path: &Path, sessions: usize) -> Result<Self> {
         let loaded = load(compute, path, sessions)?.loaded;
         let tokenizer = open_tokenizer(path)?;

@@ -8,6 +8,7 @@ To begin:
   vaquita demo                          quantize a small model that ships with vaquita, and ask it
   vaquita run model.gguf \"Hello\"        answer one prompt with a file that you have
   vaquita chat model.gguf               hold a conversation
+  vaquita serve model.gguf --open       hold it in the browser, and serve programs
   vaquita pull OWNER/NAME               fetch a model of the Hugging Face hub
   vaquita quantize FOLDER -o out.gguf   make a small file of a checkpoint
   vaquita doctor model.gguf             examine this machine, and how a model would run on it
@@ -31,6 +32,11 @@ pub const CHAT: &str = "\
 Examples:
   vaquita chat model.gguf
   vaquita chat model.gguf --system \"Answer in one sentence.\" --temp 0";
+
+pub const SERVE: &str = "\
+Examples:
+  vaquita serve model.gguf --memory 3GiB -c 4096 --open
+  vaquita serve model.gguf --listen 0.0.0.0:8080 --api-key-file keys";
 
 pub const PULL: &str = "\
 Examples:

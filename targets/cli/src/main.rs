@@ -55,6 +55,9 @@ enum Command {
     /// Chat with a model
     #[command(after_help = examples::CHAT)]
     Chat(Box<On<Compute, commands::chat::Args>>),
+    /// Serve a model over HTTP: a chat page, and the APIs of OpenAI, Anthropic and Ollama
+    #[command(after_help = examples::SERVE)]
+    Serve(Box<On<Compute, commands::serve::Args>>),
     /// Fetch a model of the Hugging Face hub into its cache
     #[command(after_help = examples::PULL)]
     Pull(commands::pull::Args),
@@ -154,6 +157,7 @@ fn run(command: Command) -> failure::Result {
     match command {
         Command::Run(on) => commands::run::run(&on.options, on.args),
         Command::Chat(on) => commands::chat::run(&on.options, on.args),
+        Command::Serve(on) => commands::serve::run(&on.options, on.args),
         Command::Pull(args) => commands::pull::run(args),
         Command::Models(args) => commands::models::run(args),
         Command::Quantize(on) => commands::quantize::run(&on.options.into(), on.args),

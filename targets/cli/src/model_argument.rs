@@ -7,8 +7,8 @@ use crate::failure::{Failure, Result};
 /// A model by its place or by its option.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgument {
-    /// GGUF file, or Hugging Face folder, which runs unquantized; `run` and `chat` also take
-    /// hf:ORG/MODEL of the hub
+    /// GGUF file, or Hugging Face folder, which runs unquantized; `run`, `chat`
+    /// and `serve` also take hf:ORG/MODEL of the hub
     #[arg(value_name = "MODEL", required_unless_present = "model_option")]
     model: Option<PathBuf>,
     /// The same as MODEL

@@ -20,5 +20,6 @@ pub mod pull;
 pub mod quantize;
 pub mod replay;
 pub mod run;
+pub mod serve;
 pub mod tokenize;
 pub mod verify;

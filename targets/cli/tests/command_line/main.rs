@@ -16,6 +16,7 @@ mod program;
 mod quantize;
 mod replay;
 mod run;
+mod serve;
 mod structured;
 mod tokenize;
 mod usage;

@@ -1,0 +1,107 @@
+//! `vaquita serve`: whom it listens to, its keys, how it starts and ends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
+
+use crate::program::{failure, reference, success, vaquita};
+
+/// The program that serves; killed when dropped.
+struct Serving(Child);
+
+impl Serving {
+    /// Starts it and returns the address that it says.
+    fn start(command: &mut Command) -> (Self, String) {
+        let mut child = command.arg(reference()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let said = lines
+            .find_map(|line| Some(line.ok()?.split_once(" is served at ")?.1.trim().to_string()));
+        thread::spawn(move || lines.for_each(drop));
+        (Self(child), said.expect("it says where it listens"))
+    }
+
+    /// Sends SIGTERM and returns the exit code.
+    fn terminate(mut self) -> Option<i32> {
+        success(Command::new("kill").args(["-TERM", &self.0.id().to_string()]));
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it may have ended
+    }
+}
+
+/// Status line of a request for the health of the server.
+fn health(mut stream: impl Read + Write) -> String {
+    stream
+        .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text.lines().next().unwrap_or_default().to_string()
+}
+
+#[test]
+fn it_serves_until_it_is_told_to_end() {
+    let (serving, url) = Serving::start(&mut vaquita(["serve", "--listen", "127.0.0.1:0"]));
+    let address = url.strip_prefix("http://").unwrap();
+    assert_eq!(health(TcpStream::connect(address).unwrap()), "HTTP/1.1 200 OK");
+    assert_eq!(serving.terminate(), Some(0));
+}
+
+#[test]
+fn a_unix_socket_and_systemd_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, notify) = (folder.path().join("v.sock"), folder.path().join("notify"));
+    let systemd = UnixDatagram::bind(&notify).unwrap();
+    systemd.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut command = vaquita(["serve", "--listen"]);
+    command.arg(format!("unix:{}", socket.display())).env("NOTIFY_SOCKET", &notify);
+    let (serving, _) = Serving::start(&mut command);
+    let mut said = [0; 64];
+    let read = systemd.recv(&mut said).unwrap();
+    assert_eq!(&said[..read], b"READY=1");
+    assert_eq!(health(UnixStream::connect(&socket).unwrap()), "HTTP/1.1 200 OK");
+    assert_eq!(serving.terminate(), Some(0));
+    let read = systemd.recv(&mut said).unwrap();
+    assert_eq!(&said[..read], b"STOPPING=1");
+    assert!(!socket.exists());
+}
+
+#[test]
+fn other_machines_need_a_key_that_others_cannot_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    let serve = |more: &[&str]| {
+        let mut command = vaquita(["serve", "--listen", "0.0.0.0:0"]);
+        command.arg(reference()).args(more).env_remove("VAQUITA_API_KEY");
+        command
+    };
+    let error = failure(&mut serve(&[]), 2);
+    assert!(error.contains("--api-key-file"), "{error}");
+    let file = ["--api-key-file", keys.to_str().unwrap()];
+    fs::write(&keys, "0123456789abcdef\n").unwrap();
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o644)).unwrap();
+    let error = failure(&mut serve(&file), 1);
+    assert!(error.contains("chmod 600"), "{error}");
+    fs::write(&keys, "short\n").unwrap();
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
+    let error = failure(&mut serve(&file), 1);
+    assert!(error.contains("line 1"), "{error}");
+    assert!(!error.contains("short"), "keys are not shown");
+}
+
+#[test]
+fn wrong_options_are_refused() {
+    let serve = |arguments: &[&str]| failure(vaquita(["serve"]).args(arguments), 2);
+    assert!(serve(&["x.gguf", "--listen", "nowhere"]).contains("HOST:PORT"));
+    assert!(serve(&["x.gguf", "--slots", "0"]).contains("1..=256"));
+    let missing = failure(vaquita(["serve", "missing.gguf"]).arg("--listen").arg("127.0.0.1:0"), 1);
+    assert!(missing.contains("missing.gguf"), "{missing}");
+}

@@ -1,0 +1,126 @@
+//! `GET /metrics`, `/props` and `/slots`: figures of the server, never texts of its clients.
+
+use axum::Json;
+use axum::extract::State as Shared;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use vaquita_runtime::engine::{Counters, Status};
+
+use crate::error::Result;
+use crate::http::metrics::Text;
+use crate::served::Served;
+use crate::state::State;
+
+/// Figures in Prometheus' text format.
+pub(crate) async fn metrics(Shared(state): Shared<State>) -> Result<Response> {
+    let mut text = Text::default();
+    state.metrics.write(&mut text);
+    if let Ok(model) = state.model() {
+        engine(&mut text, &model.engine.status());
+        model_figures(&mut text, model);
+    }
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text.0).into_response())
+}
+
+fn engine(text: &mut Text, status: &Status) {
+    text.gauge("vaquita_requests_running", "Answers that are generated.", status.running);
+    text.gauge("vaquita_queue_depth", "Requests that wait.", status.queued);
+    text.gauge("vaquita_slots", "Answers that can be generated at once.", status.slots);
+    text.gauge(
+        "vaquita_cache_tokens_used",
+        "Reserved positions of cache.",
+        status.cache_tokens_used,
+    );
+    text.gauge("vaquita_cache_tokens", "Positions of cache.", status.cache_tokens);
+    text.gauge("llamacpp:requests_processing", "Answers that are generated.", status.running);
+    text.gauge("llamacpp:requests_deferred", "Requests that wait.", status.queued);
+    let Counters { cancelled, late, failed, refused, drafted, drafts_accepted, passes, .. } =
+        status.counters;
+    text.counter("vaquita_cancelled_total", "Answers that were cancelled.", cancelled);
+    text.counter("vaquita_late_total", "Answers that came after their deadline.", late);
+    text.counter("vaquita_failed_total", "Answers that failed.", failed);
+    text.counter("vaquita_passes_total", "Passes of the model.", passes);
+    text.counter("llamacpp:n_decode_total", "Passes of the model.", passes);
+    text.counter("vaquita_draft_tokens_total", "Drafted tokens.", drafted);
+    text.counter(
+        "vaquita_draft_tokens_accepted_total",
+        "Drafted tokens accepted.",
+        drafts_accepted,
+    );
+    let reasons = [
+        ("queue_full", refused.queue_full),
+        ("client_share", refused.client_share),
+        ("too_long", refused.too_long),
+        ("invalid", refused.invalid),
+        ("draining", refused.draining),
+    ];
+    text.labelled(
+        ("vaquita_rejected_total", "Requests that the engine refused.", "counter"),
+        "why",
+        reasons.map(|(why, count)| (why.to_string(), count)),
+    );
+}
+
+fn model_figures(text: &mut Text, model: &Served) {
+    if let Some(stats) = model.app.streaming() {
+        let reads = stats.uses.saturating_sub(stats.hits);
+        text.counter("vaquita_expert_uses_total", "Experts that were needed.", stats.uses);
+        text.counter("vaquita_expert_reads_total", "Experts read from storage.", reads);
+        let help = "Bytes of experts read from storage.";
+        text.counter("vaquita_expert_read_bytes_total", help, stats.bytes_read);
+    }
+    let memory = model.app.memory();
+    let parts = [
+        ("process", memory.process.map(|process| process.resident)),
+        ("dense", memory.dense),
+        ("cache", memory.cache),
+        ("scratch", memory.scratch),
+        ("experts", memory.experts),
+    ];
+    let known = parts.into_iter().filter_map(|(part, bytes)| Some((part.to_string(), bytes?)));
+    text.labelled(("vaquita_memory_bytes", "Memory in bytes.", "gauge"), "part", known);
+    if let Some(budget) = memory.budget {
+        text.gauge("vaquita_memory_budget_bytes", "Memory budget in bytes.", budget);
+    }
+}
+
+/// The model and its defaults, in llama.cpp's form.
+pub(crate) async fn props(Shared(state): Shared<State>) -> Result<Json<Value>> {
+    let model = state.model()?;
+    let prompter = model.prompter();
+    let tokenizer = prompter.tokenizer();
+    let text = |token: Option<u32>| token.map(|token| tokenizer.decode(&[token]));
+    let defaults = model.defaults();
+    Ok(Json(json!({
+        "default_generation_settings": {
+            "n_ctx": model.context(),
+            "params": {
+                "temperature": defaults.temperature,
+                "top_k": defaults.top_k,
+                "top_p": defaults.top_p,
+                "min_p": defaults.min_p,
+                "repeat_penalty": defaults.repetition_penalty,
+                "repeat_last_n": defaults.repetition_window,
+            },
+        },
+        "n_ctx": model.context(),
+        "total_slots": model.slots,
+        "model_alias": model.info.id,
+        "chat_template": prompter.template().map(|template| template.source()),
+        "bos_token": text(tokenizer.bos()),
+        "eos_token": text(tokenizer.eos()),
+        "thinking": model.can_think,
+        "modalities": {"vision": false, "audio": false},
+        "build_info": concat!("vaquita ", env!("CARGO_PKG_VERSION")),
+    })))
+}
+
+/// What runs, without whose it is.
+pub(crate) async fn slots(Shared(state): Shared<State>) -> Result<Json<Value>> {
+    let model = state.model()?;
+    let running = model.engine.status().running;
+    let slot =
+        |id: usize| json!({"id": id, "n_ctx": model.context(), "is_processing": id < running});
+    Ok(Json((0..model.slots).map(slot).collect()))
+}

@@ -1,0 +1,13 @@
+//! A server on loopback with the reference model, and clients that behave or do not.
+
+mod anthropic;
+mod chat;
+mod client;
+mod completions;
+mod hostile;
+mod ollama;
+mod pages;
+mod responses;
+mod resume;
+mod slow;
+mod streams;
