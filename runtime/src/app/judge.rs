@@ -48,7 +48,7 @@ pub fn judge(
 /// The reason why it does not run.
 pub fn judge_file(path: &Path) -> Result<Fit, AppError> {
     let gguf = Gguf::open(path).map_err(open_error)?;
-    let weights = GgufWeights::new(gguf, Verify::Never).map_err(open_error)?;
+    let weights = GgufWeights::new(gguf, Verify::First).map_err(open_error)?;
     judge(&weights, Tokenizer::from_metadata(weights.gguf().metadata()))
 }
 

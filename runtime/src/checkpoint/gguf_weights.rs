@@ -82,7 +82,10 @@ pub enum OpenError {
 }
 
 /// Compares a header with its checksum, which files of version 2 have.
-fn check_header(gguf: &Gguf) -> Result<(), OpenError> {
+///
+/// # Errors
+/// If they differ, or the checksum is missing.
+pub fn check_header(gguf: &Gguf) -> Result<(), OpenError> {
     let path = || gguf.path().to_path_buf();
     match gguf.header_checksum() {
         Some([expected, found]) if expected != found => {

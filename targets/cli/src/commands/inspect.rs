@@ -12,7 +12,7 @@ use vaquita_quantize::sources::{self, CONFIG_BYTES, HfFolder};
 use vaquita_runtime::app::{AppError, Fit, judge};
 use vaquita_runtime::bytes::file;
 use vaquita_runtime::checkpoint::config::AttentionConfig;
-use vaquita_runtime::checkpoint::gguf_weights::{OpenError, record_layout};
+use vaquita_runtime::checkpoint::gguf_weights::{OpenError, check_header, record_layout};
 use vaquita_runtime::checkpoint::{Config, GgufWeights, Projection, Verify, Weights};
 use vaquita_runtime::gguf::{Gguf, Metadata};
 use vaquita_runtime::opening::OpenModelError;
@@ -256,7 +256,10 @@ fn gguf_file(path: &Path) -> Result<Summary> {
             add_model(&mut summary, &weights);
             summary.add_verdict(match problem {
                 Some(error) => Err(OpenModelError::from(OpenError::from(error)).into()),
-                None => judge(&weights, Tokenizer::from_metadata(weights.gguf().metadata())),
+                None => match check_header(weights.gguf()) {
+                    Ok(()) => judge(&weights, Tokenizer::from_metadata(weights.gguf().metadata())),
+                    Err(error) => Err(OpenModelError::from(error).into()),
+                },
             });
         }
         Err(error) => summary.problem = Some(problem.map_or(error.to_string(), |p| p.to_string())),

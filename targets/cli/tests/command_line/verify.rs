@@ -27,6 +27,8 @@ fn a_whole_file_is_compared_with_its_checksums() {
     fs::write(&file, &bytes).unwrap();
     let error = failure(vaquita(["verify"]).arg(&file), 1);
     assert!(error.contains("the header is damaged"), "{error}");
+    let found = json(vaquita(["inspect", "--json"]).arg(&file));
+    assert!(found["problem"].as_str().unwrap().contains("the header is damaged"), "{found}");
 
     let text = success(vaquita(["verify"]).arg(exported("olmoe", folder.path())));
     assert!(text.contains("the file has no checksums"), "{text}");
