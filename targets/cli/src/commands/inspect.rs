@@ -56,6 +56,9 @@ struct Summary {
     parameters: u64,
     bits_per_weight: f64,
     expert_bits_per_weight: Option<f64>,
+    /// Layers that only draft tokens (MTP), which answers do not need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drafts: Option<Drafts>,
     /// Number of routed experts' matrices by type.
     expert_types: BTreeMap<String, usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +66,14 @@ struct Summary {
     /// Provenance of the file, if it states any.
     made: BTreeMap<String, String>,
     tensors: Vec<Tensor>,
+}
+
+/// Weights of the draft layers, and the rest of the file.
+#[derive(Debug, Serialize)]
+struct Drafts {
+    parameters: u64,
+    bytes: u64,
+    bits_per_weight_without: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -278,6 +289,7 @@ fn add_model(summary: &mut Summary, weights: &GgufWeights) {
     // Where tensors are missing, the verdict says so.
     if let Ok(inventory) = Inventory::new(weights) {
         summary.parameters = inventory.parameters;
+        summary.drafts = drafts(summary, &inventory);
     }
     let (mut bytes, mut parameters, mut known) = (0, 0, true);
     for spec in expert_layers(config).flat_map(|layer| expert_specs(config, layer)) {
@@ -300,6 +312,29 @@ fn add_model(summary: &mut Summary, weights: &GgufWeights) {
             tensor.ty = ty.name().into();
         }
     }
+}
+
+/// The share of the draft layers; `None` where there are none.
+fn drafts(summary: &Summary, inventory: &Inventory) -> Option<Drafts> {
+    let config = inventory.config;
+    let is_draft = |layer: usize| layer >= config.num_hidden_layers;
+    let dense = inventory.tensors.iter().filter(|spec| spec.layer().is_some_and(is_draft));
+    let dense: u64 = dense.map(|spec| spec.rows as u64 * spec.cols as u64).sum();
+    let layers = expert_layers(config).filter(|layer| is_draft(layer.0));
+    let experts = layers.flat_map(|layer| expert_specs(config, layer));
+    let parameters = dense + experts.map(|spec| expert_parameters(&spec)).sum::<u64>();
+    let layer_of = |name: &str| name.strip_prefix("blk.")?.split('.').next()?.parse().ok();
+    let tensors = summary.tensors.iter();
+    let tensors = tensors.filter(|tensor| layer_of(&tensor.name).is_some_and(is_draft));
+    let bytes = tensors.map(|tensor| tensor.bytes).sum();
+    (parameters > 0).then(|| Drafts {
+        parameters,
+        bytes,
+        bits_per_weight_without: bits(
+            summary.file_bytes.saturating_sub(bytes),
+            inventory.parameters.saturating_sub(parameters),
+        ),
+    })
 }
 
 fn bits(bytes: u64, parameters: u64) -> f64 {
@@ -331,6 +366,11 @@ fn describe(summary: &Summary, tensors: bool) -> String {
     row("bits per weight", format!("{:.3}", summary.bits_per_weight));
     if let Some(bits) = summary.expert_bits_per_weight {
         row("  of the experts", format!("{bits:.3}"));
+    }
+    if let Some(drafts) = &summary.drafts {
+        let (weights, bytes) = (size::count(drafts.parameters), size::show(drafts.bytes));
+        row("draft layers (MTP)", format!("{weights} weights, {bytes}; answers do not need them"));
+        row("  bits without them", format!("{:.3}", drafts.bits_per_weight_without));
     }
     if let Some(shape) = &summary.shape {
         row("layers", format!("{} (and {} for drafts)", shape.layers, shape.mtp_layers));

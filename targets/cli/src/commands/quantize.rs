@@ -465,6 +465,19 @@ pub fn describe(out: &Path, report: &Report) -> String {
         let weights = size::count(report.resumed_parameters);
         text.push_str(&format!("{weights} weights were there from an earlier run\n"));
     }
+    text.push_str(&errors(report));
+    text.push_str(&format!("{:.1} s\n", report.seconds));
+    text
+}
+
+/// Errors by layer and the worst tensors; empty where no weight changed.
+fn errors(report: &Report) -> String {
+    let changed = report.layers.iter().any(|layer| {
+        layer.other_error > 0.0 || layer.expert_error.is_some_and(|error| error > 0.0)
+    });
+    if !changed {
+        return "no weight changed\n".into();
+    }
     let percent = |error: f64| format!("{:.3}%", error * 100.0);
     let mut rows = vec![["layer", "error of experts", "of the rest"].map(String::from).to_vec()];
     rows.extend(report.layers.iter().map(|layer| {
@@ -474,11 +487,9 @@ pub fn describe(out: &Path, report: &Report) -> String {
             percent(layer.other_error),
         ]
     }));
-    text.push_str(&table(&rows));
+    let text = table(&rows);
     let mut rows = vec![["worst tensors", "type", "error"].map(String::from).to_vec()];
     let worst = report.worst.iter();
     rows.extend(worst.map(|one| vec![one.name.clone(), one.ty.clone(), percent(one.error)]));
-    text.push_str(&table(&rows));
-    text.push_str(&format!("{:.1} s\n", report.seconds));
-    text
+    text + &table(&rows)
 }

@@ -60,8 +60,9 @@ fn folder(path: &Path) -> Option<String> {
         return None;
     }
     let inside = entries(path);
-    if let Some(first) = inside.iter().find(|one| one.extension().is_some_and(|e| e == "gguf")) {
-        return Some(format!("a folder of GGUF files; name one, such as {}", first.display()));
+    if inside.iter().any(|one| one.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf")))
+    {
+        return None; // opening it names the files
     }
     if let Some(snapshot) = snapshot(path, &inside) {
         return Some(format!("a cache of the hub; the model is {}", snapshot.display()));
@@ -196,7 +197,7 @@ mod tests {
         fs::create_dir_all(&files).unwrap();
         assert!(folder(&files).unwrap().contains("no config.json"));
         fs::write(files.join("x-Q4_K_M.gguf"), "GGUF").unwrap();
-        assert!(folder(&files).unwrap().contains("x-Q4_K_M.gguf"));
+        assert_eq!(folder(&files), None);
     }
 
     #[test]

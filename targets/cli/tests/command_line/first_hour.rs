@@ -78,7 +78,7 @@ const LINES: [(&str, Outcome); 64] = [
     // As with the hub's tools.
     ("run deepseek-ai/DeepSeek-V2-Lite Hi", Says("hf:deepseek-ai/DeepSeek-V2-Lite")),
     ("run owner/name-GGUF:Q4_K_M Hi", Says("hf:owner/name-GGUF:Q4_K_M")),
-    ("run https://huggingface.co/a/b/resolve/main/m.gguf Hi", Says("this is an address")),
+    ("run https://example.com/m.gguf Hi", Says("this is an address")),
     ("run hub Hi", Says("hub/models--a--b/snapshots/1")),
     ("run checkpoint/model.safetensors Hi", Says("name its folder, checkpoint")),
     ("run pointer.gguf Hi", Says("git lfs pull")),
