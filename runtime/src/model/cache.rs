@@ -107,6 +107,11 @@ impl KvCache {
         }
     }
 
+    /// Whether a few of the last positions can always be removed: not where a layer keeps a state.
+    pub fn goes_back(&self) -> bool {
+        self.layers.iter().all(|layer| matches!(layer, LayerCache::Rows(_)))
+    }
+
     /// Number of layers.
     pub fn layers(&self) -> usize {
         self.layers.len()
@@ -253,7 +258,8 @@ impl LayerCache {
         }
     }
 
-    fn capacity(&self) -> usize {
+    /// Memory of what is kept, in bytes.
+    pub fn capacity(&self) -> usize {
         match self {
             Self::Rows(rows) => rows.capacity(),
             Self::State(state) => state.capacity(),
@@ -268,7 +274,8 @@ impl LayerCache {
         }
     }
 
-    fn truncate(&mut self, len: usize) {
+    /// Removes the positions from `len` on.
+    pub(crate) fn truncate(&mut self, len: usize) {
         match self {
             Self::Rows(rows) => rows.truncate(len),
             Self::State(state) => state.truncate(len),

@@ -39,7 +39,7 @@ impl<'a> Loader<'a> {
         self.lent.into_inner()
     }
 
-    fn find(&self, name: &str) -> Result<Option<Matrix>, WeightsError> {
+    pub fn find(&self, name: &str) -> Result<Option<Matrix>, WeightsError> {
         let Some(spec) = self.specs.get(name) else { return Ok(None) };
         let found = self.weights.tensor(spec)?;
         self.lent.borrow_mut().extend(found.clone());
@@ -60,7 +60,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn vector(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+    pub fn vector(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
         let missing = || WeightsError::Missing { path: "model".into(), name: name.into() };
         self.find_vector(name)?.ok_or_else(missing)
     }

@@ -2,8 +2,8 @@
 //!
 //! The forward pass is in [`transformer`], over a [`step`] of chunks of several sequences: layers of
 //! a [`mixer`] ([`mla`], [`gqa`], [`short_conv`] or [`delta_net`]) and a feed-forward ([`moe`], whose
-//! [`router`] chooses the experts).
-//! [`layerwise`] has one layer at a time in memory. A [`cache`] holds the state of one sequence, a
+//! [`router`] chooses the experts). [`layerwise`] has one layer at a time in memory; [`mtp`] predicts
+//! further tokens. A [`cache`] holds the state of one sequence, a
 //! [`store`] hands out routed experts: [`Resident`] from mapped weights, [`crate::experts`] from
 //! flash.
 //!
@@ -23,6 +23,7 @@ mod loader;
 pub mod mixer;
 pub mod mla;
 pub mod moe;
+pub mod mtp;
 pub mod observer;
 pub mod part;
 mod resident;
@@ -36,6 +37,7 @@ pub mod transformer;
 
 pub use compute::Compute;
 pub use error::ModelError;
+pub use mtp::MtpChunk;
 pub use resident::Resident;
 pub use stats::Stats;
 pub use step::Chunk;

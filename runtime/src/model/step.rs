@@ -20,6 +20,8 @@ pub struct Chunk<'a> {
     pub cache: &'a mut KvCache,
     /// Tokens whose logits are wanted.
     pub wanted: Logits,
+    /// Receives the states after the final norm, `[tokens, hidden_size]`, if the pass succeeds.
+    pub states: Option<&'a mut Vec<f32>>,
     /// What the tokens are for.
     pub purpose: Purpose,
     /// Flag that, once set, ends this chunk before the next layer.
@@ -31,7 +33,7 @@ impl<'a> Chunk<'a> {
     /// of a prompt.
     pub fn new(tokens: &'a [u32], cache: &'a mut KvCache, wanted: Logits) -> Self {
         let purpose = if tokens.len() == 1 { Purpose::Decode } else { Purpose::Prompt };
-        Self { tokens, cache, wanted, purpose, cancel: None }
+        Self { tokens, cache, wanted, states: None, purpose, cancel: None }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -143,6 +145,15 @@ impl<'s, 'a> Step<'s, 'a> {
         let rows = self.running.iter().map(Running::wanted);
         let values = rows.flat_map(|rows| &self.x[rows.start * self.width..rows.end * self.width]);
         values.copied().collect()
+    }
+
+    /// Gives the chunks the states that they ask for.
+    pub fn show_states(&mut self, norm: impl Fn(&[f32]) -> Vec<f32>) {
+        for Running { chunk, rows, .. } in &mut self.running {
+            if let Some(states) = &mut chunk.states {
+                **states = norm(&self.x[rows.start * self.width..rows.end * self.width]);
+            }
+        }
     }
 
     /// Ends the running chunks with their logits, `[wanted tokens, vocab_size]`, unless `check`

@@ -7,6 +7,7 @@ use super::cache::KvCache;
 use super::layer::{Half, Layer};
 use super::loader::Loader;
 use super::moe::FeedForward;
+use super::mtp::Mtp;
 use super::rope::Rope;
 use super::step::{Chunk, Step};
 use super::store::{ExpertStore, Purpose, Visit};
@@ -28,12 +29,13 @@ pub enum Logits {
 /// A model that can run. It has no state of its own: sequences live in a [`KvCache`].
 pub struct Model {
     config: Config,
-    embedding: Matrix,
+    pub(super) embedding: Matrix,
     layers: Vec<Layer>,
     norm: Vec<f32>,
-    output: Matrix,
-    rope: Rope,
+    pub(super) output: Matrix,
+    pub(super) rope: Rope,
     experts: Arc<dyn ExpertStore>,
+    pub(super) mtp: Option<Mtp>,
 }
 
 impl Model {
@@ -61,7 +63,7 @@ impl Model {
         let norm = loader.output_norm()?;
         let factors = loader.rope_factors()?;
         let rope = Rope::new(&config, factors.as_deref());
-        Ok(Self { config, embedding, layers, norm, output, rope, experts })
+        Ok(Self { config, embedding, layers, norm, output, rope, experts, mtp: None })
     }
 
     /// The model's shape.
@@ -83,8 +85,12 @@ impl Model {
         cache: &mut KvCache,
         wanted: Logits,
     ) -> Result<Vec<f32>, ModelError> {
-        let mut chunks = [Chunk::new(tokens, cache, wanted)];
-        let mut results = self.forward_batch(ctx, &mut chunks)?;
+        self.forward_chunk(ctx, Chunk::new(tokens, cache, wanted))
+    }
+
+    /// The same for a chunk with other options.
+    pub fn forward_chunk(&self, ctx: &Compute, chunk: Chunk) -> Result<Vec<f32>, ModelError> {
+        let mut results = self.forward_batch(ctx, &mut [chunk])?;
         results.pop().unwrap_or(Err(ModelError::Cancelled))
     }
 
@@ -107,7 +113,7 @@ impl Model {
         let mut step = Step::new(&self.config, &self.embedding, chunks);
         match self.run(ctx, &mut step) {
             Ok(()) => {
-                let logits = self.logits(ctx, &step);
+                let logits = self.logits(ctx, &mut step);
                 Ok(step.finish(logits, check_logits, self.config.vocab_size))
             }
             Err(error) => {
@@ -142,11 +148,12 @@ impl Model {
     }
 
     /// The wanted logits of the chunks that still run, one after the other.
-    fn logits(&self, ctx: &Compute, step: &Step) -> Vec<f32> {
+    fn logits(&self, ctx: &Compute, step: &mut Step) -> Vec<f32> {
         if step.is_done() {
             return Vec::new();
         }
         let config = &self.config;
+        step.show_states(|x| rms_norm(ctx.tier, x, &self.norm, config.rms_norm_eps));
         let normed = rms_norm(ctx.tier, &step.wanted(), &self.norm, config.rms_norm_eps);
         let normed = Activations::new(ctx.tier, &normed, config.hidden_size);
         ctx.observe("output", 1, &normed);
