@@ -36,10 +36,12 @@ pub fn quantize_to(source: &Path, out: &Path, bits: Option<f64>) {
     quantize(&job, &mut |_| {}).expect("the checkpoint is quantized");
 }
 
-/// The model with all experts resident.
+/// The model with all experts resident, and with its multi-token-prediction layer if it has one.
 pub fn resident(file: &Path) -> Arc<Model> {
-    let weights = GgufWeights::open(file, Verify::First).expect("the file opens");
-    Arc::new(Model::load(Arc::new(weights)).expect("the file loads"))
+    let weights = Arc::new(GgufWeights::open(file, Verify::First).expect("the file opens"));
+    let mut model = Model::load(weights.clone()).expect("the file loads");
+    model.load_mtp(&*weights).expect("the layer loads");
+    Arc::new(model)
 }
 
 /// Settings of a streamed model.
@@ -104,7 +106,8 @@ pub fn streamed_through(
     }
     let store = Streaming::new(weights.clone(), source, &options).expect("the store opens");
     let store = Arc::new(store);
-    let model = Model::with_experts(&*weights, store.clone()).expect("the model loads");
+    let mut model = Model::with_experts(&*weights, store.clone()).expect("the model loads");
+    model.load_mtp(&*weights).expect("the layer loads");
     Streamed { model: Arc::new(model), store }
 }
 

@@ -8,6 +8,7 @@ use crate::checkpoint::GgufWeights;
 use crate::model::{Model, Stats};
 use crate::opening::pressure::PressureWatch;
 use crate::opening::{self, MemoryControl};
+use crate::session::draft::{DraftMode, Drafts};
 use crate::session::{Session, SessionOptions};
 use crate::threads::Pool;
 use crate::trace::Recorder;
@@ -24,6 +25,8 @@ pub struct LoadedModel {
     pub options: SessionOptions,
     /// Why answers differ from the model's own, for reports; `None` if they do not.
     pub lossy: Option<String>,
+    /// How sessions draft tokens.
+    drafts: DraftMode,
     /// Conversations at the same time that a memory budget was planned for.
     pub(super) sessions: Option<usize>,
     trace: Option<Arc<Recorder>>,
@@ -56,11 +59,15 @@ impl LoadedModel {
         if options.context > allowed {
             return Err(AppError::Context { found: options.context, allowed });
         }
+        if matches!(options.drafts, DraftMode::Mtp(_)) && !model.has_mtp() {
+            return Err(AppError::NoMtp);
+        }
         Ok(Self {
             model,
             memory: Arc::new(MemoryControl::unlimited()),
             pool: Arc::new(Pool::open(&options.cores())?),
             options: options.session(),
+            drafts: options.drafts,
             lossy: None,
             sessions: None,
             trace: None,
@@ -70,7 +77,9 @@ impl LoadedModel {
 
     /// An empty session.
     pub fn session(&self) -> Session {
-        Session::new(self.model.clone(), self.pool.clone(), self.options.clone())
+        let mut session = Session::new(self.model.clone(), self.pool.clone(), self.options.clone());
+        session.draft_with(Drafts::new(&self.model, self.options.cache, self.drafts));
+        session
     }
 
     /// Statistics of the expert store so far; `None` if no experts are streamed.

@@ -97,6 +97,12 @@ pub enum AppError {
         /// Sessions that were planned for.
         limit: usize,
     },
+    /// The model has no layer to draft with.
+    #[error(
+        "this model has no multi-token-prediction layer to draft with; drafts by look-up (lookup:4) \
+         need none"
+    )]
+    NoMtp,
     /// The system refuses a thread.
     #[error("the system refuses a thread: {0}")]
     Thread(io::Error),
@@ -149,7 +155,9 @@ impl AppError {
             | Self::Save(SaveError::Io { source, .. }) => of_io(source),
             Self::Open(OpenModelError::TooSmall { .. }) | Self::TooSmall(_) => ErrorKind::Memory,
             Self::Sessions { .. } | Self::Thread(_) => ErrorKind::Memory,
-            Self::Open(OpenModelError::Text(_)) | Self::Budget(_) => ErrorKind::Argument,
+            Self::Open(OpenModelError::Text(_)) | Self::Budget(_) | Self::NoMtp => {
+                ErrorKind::Argument
+            }
             Self::Open(_) | Self::Tokenizer(_) | Self::Save(_) => ErrorKind::BadFile,
             Self::Prompt(PromptError::TooLong { .. }) => ErrorKind::ContextFull,
             Self::Prompt(_) => ErrorKind::Template,

@@ -11,6 +11,7 @@ use crate::model::cache::CacheType;
 use crate::opening::OpenOptions;
 use crate::opening::budget::{MemoryBudget, Workload};
 use crate::session::SessionOptions;
+use crate::session::draft::DraftMode;
 
 /// How a model is opened.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub struct ModelOptions {
     pub prefer_resident: Option<f32>,
     /// Lossy: see [`OpenOptions::active_experts`].
     pub active_experts: Option<usize>,
+    /// How tokens are drafted, which changes no answer.
+    pub drafts: DraftMode,
 }
 
 impl Default for ModelOptions {
@@ -66,6 +69,7 @@ impl Default for ModelOptions {
             trace: None,
             prefer_resident: None,
             active_experts: None,
+            drafts: DraftMode::default(),
         }
     }
 }
@@ -100,6 +104,7 @@ impl ModelOptions {
             trace: self.trace.clone(),
             prefer_resident: self.prefer_resident,
             active_experts: self.active_experts,
+            drafts: self.drafts,
             ..OpenOptions::new(workload)
         }
     }

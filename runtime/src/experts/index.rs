@@ -74,6 +74,13 @@ impl ExpertIndex {
         self.records.iter().take(run).flatten().map(|extent| extent.slot_bytes).sum()
     }
 
+    /// Bytes of one token's experts in the first draft layer, and of all experts there.
+    pub fn draft_bytes(&self) -> [usize; 2] {
+        let experts = self.records.chunks(self.shape.experts.max(1)).nth(self.layers_run);
+        let all = experts.unwrap_or_default().iter().flatten().map(|extent| extent.slot_bytes);
+        [self.bytes_of_layers().nth(self.layers_run).unwrap_or(0), all.sum()]
+    }
+
     /// Bytes of the largest expert.
     pub fn largest_bytes(&self) -> usize {
         self.records.iter().flatten().map(|extent| extent.slot_bytes).max().unwrap_or(0)

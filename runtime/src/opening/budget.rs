@@ -2,6 +2,7 @@
 //! left for experts.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::memory_info::MemoryInfo;
 use crate::checkpoint::config::{AttentionConfig, Recurrence};
@@ -10,6 +11,7 @@ use crate::experts::ExpertIndex;
 use crate::host::Host;
 use crate::model::cache::{CacheType, layer_bytes};
 use crate::model::moe::SLOTS_AT_ONCE;
+use crate::session::draft::MOST_DRAFTS;
 
 /// Percentage of the available memory that `auto` takes; other programs need room to grow.
 const AUTO_PERCENT: u64 = 90;
@@ -178,7 +180,7 @@ impl Footprint {
         let product = |a: u64, b: u64| a.saturating_mul(b);
         Ok(Self {
             process: process.saturating_add(FIXED_BYTES),
-            dense: dense_bytes(weights),
+            dense: dense_bytes(weights, 0..config.num_hidden_layers),
             cache: product(cache_bytes(config, context, workload), sessions),
             context,
             scratch: product(scratch_bytes(config, workload.prefill_chunk), sessions),
@@ -186,6 +188,23 @@ impl Footprint {
             cycle: index.cycle_bytes() as u64,
             experts: index.total_bytes() as u64,
         })
+    }
+
+    /// Adds the multi-token-prediction layer, which drafts.
+    pub fn add_mtp(&mut self, weights: &GgufWeights, index: &ExpertIndex, workload: &Workload) {
+        let config = weights.config();
+        let (layer, sessions) = (config.num_hidden_layers, workload.sessions.max(1) as u64);
+        let chunk = workload.prefill_chunk.max(1);
+        let cache = layer_bytes(config, layer, workload.cache, self.context, chunk);
+        self.dense += dense_bytes(weights, layer..layer + 1);
+        self.cache = self.cache.saturating_add(cache.saturating_mul(sessions));
+        // States of a chunk, their norm and the combined inputs, and the logits of drafted tokens.
+        let (width, vocab_size) = (config.hidden_size, config.vocab_size);
+        let states = 4 * (5 * chunk * width + 2 * (1 + MOST_DRAFTS) * vocab_size) as u64;
+        self.scratch = self.scratch.saturating_add(states.saturating_mul(sessions));
+        let [cycle, all] = index.draft_bytes().map(|bytes| bytes as u64);
+        self.cycle += cycle;
+        self.experts += all;
     }
 
     /// Everything except the experts.
@@ -223,11 +242,12 @@ pub struct MemoryPlan {
     pub experts: Option<u64>,
 }
 
-/// Bytes of the dense weights when copied to anonymous memory.
-fn dense_bytes(weights: &GgufWeights) -> u64 {
+/// Bytes of the dense weights of some layers when copied to anonymous memory; those that belong to
+/// no layer count with the first one.
+fn dense_bytes(weights: &GgufWeights, layers: Range<usize>) -> u64 {
     let config = weights.config();
     let tensors = config.family.tensors(config).into_iter();
-    let loaded = tensors.filter(|spec| spec.layer().is_none_or(|l| l < config.num_hidden_layers));
+    let loaded = tensors.filter(|spec| layers.contains(&spec.layer().unwrap_or(0)));
     let bytes = loaded.filter_map(|spec| weights.tensor_bytes(&spec));
     // A tensor may begin anywhere in its first page.
     bytes.map(|len| len.saturating_add(8192) / 4096 * 4096).sum()

@@ -14,6 +14,7 @@ use crate::experts::{ExpertIndex, OpenStoreError, PrefetchMode, Streaming, Strea
 use crate::gguf::Gguf;
 use crate::host::Host;
 use crate::model::{ExpertStore, Model, ModelError, Resident};
+use crate::session::draft::DraftMode;
 use crate::trace::Recorder;
 
 /// Options for opening a model.
@@ -42,6 +43,8 @@ pub struct OpenOptions {
     pub prefer_resident: Option<f32>,
     /// Lossy: number of experts per token, if fewer than the model was trained with.
     pub active_experts: Option<usize>,
+    /// How tokens will be drafted: whether the multi-token-prediction layer is loaded.
+    pub drafts: DraftMode,
 }
 
 impl OpenOptions {
@@ -65,6 +68,7 @@ impl OpenOptions {
             trace: None,
             prefer_resident: None,
             active_experts: None,
+            drafts: DraftMode::Off,
         }
     }
 
@@ -182,11 +186,15 @@ pub fn open_gguf(
             .set_active_experts(found)
             .map_err(|allowed| OpenModelError::ActiveExperts { found, allowed })?;
     }
+    let has_mtp = weights.config().num_nextn_predict_layers > 0;
     let plan = match options.memory {
         None => None,
         Some(memory) => {
             let index = ExpertIndex::find(&weights)?;
-            let footprint = Footprint::of(&weights, &index, &options.workload, process)?;
+            let mut footprint = Footprint::of(&weights, &index, &options.workload, process)?;
+            if options.drafts.uses_mtp() && has_mtp {
+                footprint.add_mtp(&weights, &index, &options.workload);
+            }
             let path = || weights.gguf().path().to_path_buf();
             let plan = footprint.plan(memory.resolve()?);
             Some(plan.map_err(|source| OpenModelError::TooSmall { path: path(), source })?)
@@ -228,7 +236,11 @@ fn load(
         }
     };
     let store = trace.clone().map_or(store, |recorder| recorder);
-    let model = Arc::new(Model::with_experts(&*weights, store)?);
+    let mut model = Model::with_experts(&*weights, store)?;
+    if options.drafts.uses_mtp() {
+        model.load_mtp(&*weights)?;
+    }
+    let model = Arc::new(model);
     #[cfg(feature = "tracing")]
     tracing::info!(
         path = %weights.gguf().path().display(),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::SessionError;
 use super::answer_text::AnswerText;
 use super::constraint::{Constraint, end_tokens};
+use super::draft::DraftUse;
 use super::generate::{Event, GenerateError, Generation, GenerationOptions, StopReason};
 use super::sampler::Sampler;
 use super::sampler::logprobs::Logprobs;
@@ -159,6 +160,7 @@ impl Answer {
             stop,
             prompt_tokens: self.prompt_tokens,
             cached_tokens: self.cached_tokens,
+            drafts: DraftUse::default(),
             prefill: self.first_logits.map_or_else(|| self.begun.elapsed(), |at| at - self.begun),
             decode: self.first_logits.map_or(Duration::ZERO, |at| at.elapsed()),
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::after_reasoning::AfterReasoning;
 use super::answer::{Answer, Next};
 use super::constraint::{Constraint, ConstraintError, Grammar};
+use super::draft::DraftUse;
 use super::sampler::logprobs::Logprobs;
 use super::sampler::{SamplerError, SamplingOptions};
 use super::tools::offer::Tools;
@@ -140,6 +141,8 @@ pub struct Generation {
     pub prompt_tokens: usize,
     /// Number of tokens of the prompt that were already in the session.
     pub cached_tokens: usize,
+    /// What drafts brought.
+    pub drafts: DraftUse,
     /// Time from the start to the first token.
     pub prefill: Duration,
     /// Time from the first token to the end.
@@ -189,17 +192,20 @@ pub fn generate(
 ) -> Result<Generation, GenerateError> {
     let (config, limit) = (session.model().config(), session.context());
     let mut answer = Answer::new(tokenizer, &config.eos_token_ids, prompt, options.clone(), limit)?;
+    let before = session.draft_use();
     // The last token is read again for its logits.
     answer.begin(session.keep_common_prefix(&prompt[..prompt.len().saturating_sub(1)]));
     let mut logits = read(session, prompt, on_event)?;
     let stop = loop {
         let Some(next) = logits else { break StopReason::Cancelled };
         match answer.take(next, on_event)? {
-            Next::Feed(token) => logits = unless_cancelled(session.feed(&[token]))?,
+            Next::Feed(token) => logits = unless_cancelled(session.advance(token))?,
             Next::End(stop) => break stop,
         }
     };
-    Ok(answer.end(stop, on_event))
+    session.settle();
+    let used = session.draft_use().since(&before);
+    Ok(Generation { drafts: used, ..answer.end(stop, on_event) })
 }
 
 /// Reads the part of the prompt that the session lacks and returns the logits after it; `None` if

@@ -122,6 +122,7 @@ impl Session {
     }
 
     fn write(&mut self, path: &Path, model: u64, note: &[u8]) -> io::Result<()> {
+        self.settle();
         let layers = self.cache.layers();
         let mut out = Checked::new(BufWriter::new(private(path)?));
         out.write_all(&MAGIC)?;
@@ -193,6 +194,7 @@ impl Session {
             }
         }
         file.finish()?;
+        self.truncate(0);
         (self.cache, self.tokens) = (cache, tokens);
         Ok(note)
     }

@@ -1,0 +1,274 @@
+//! Speculative decoding (arXiv 2211.17192) that changes no answer: tokens are drafted cheaply, one
+//! pass of the model computes the logits after all of them, and a draft is accepted if it is what
+//! the sequence's own sampler picks from these logits, with its own random numbers, penalties and
+//! grammar. The sampler sees one position after the other, as it does without drafts, and never
+//! learns that there were any.
+//!
+//! Drafts come from the multi-token-prediction layer that some models have ([`mtp`]), or from the
+//! text itself ([`lookup`]). [`pace`] chooses how many.
+
+mod lookup;
+mod mode;
+mod mtp;
+mod pace;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+pub use mode::{DraftMode, DraftModeError, MOST_DRAFTS};
+use mtp::MtpDrafts;
+use pace::Pace;
+
+use crate::model::cache::CacheType;
+use crate::model::{Compute, Model};
+
+/// Time since a fixed moment.
+pub type Clock = Box<dyn FnMut() -> Duration + Send>;
+
+/// What drafts brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DraftUse {
+    /// Tokens that were drafted, by their place in a step.
+    pub drafted: Vec<u64>,
+    /// Drafts that were accepted, by their place.
+    pub accepted: Vec<u64>,
+}
+
+impl DraftUse {
+    /// Tokens that were drafted, in all places.
+    pub fn all_drafted(&self) -> u64 {
+        self.drafted.iter().sum()
+    }
+
+    /// Drafts that were accepted, in all places.
+    pub fn all_accepted(&self) -> u64 {
+        self.accepted.iter().sum()
+    }
+
+    /// The difference from `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let difference = |now: &[u64], then: &[u64]| -> Vec<u64> {
+            let then = then.iter().chain(std::iter::repeat(&0));
+            now.iter().zip(then).map(|(now, then)| now.saturating_sub(*then)).collect()
+        };
+        Self {
+            drafted: difference(&self.drafted, &earlier.drafted),
+            accepted: difference(&self.accepted, &earlier.accepted),
+        }
+    }
+
+    fn count(&mut self, drafted: usize, accepted: usize) {
+        for (counts, count) in [(&mut self.drafted, drafted), (&mut self.accepted, accepted)] {
+            counts.resize(counts.len().max(drafted), 0);
+            counts.iter_mut().take(count).for_each(|counted| *counted += 1);
+        }
+    }
+}
+
+/// `12 of 20 drafts accepted (1st 8 of 10, 2nd 4 of 10)`
+impl fmt::Display for DraftUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (accepted, drafted) = (self.all_accepted(), self.all_drafted());
+        write!(f, "{accepted} of {drafted} drafts accepted")?;
+        let places = self.accepted.iter().zip(&self.drafted).filter(|(_, drafted)| **drafted > 0);
+        for (at, (accepted, drafted)) in places.enumerate() {
+            let (before, end) = (if at == 0 { " (" } else { ", " }, ["st", "nd", "rd"].get(at));
+            write!(f, "{before}{}{} {accepted} of {drafted}", at + 1, end.unwrap_or(&"th"))?;
+        }
+        if drafted > 0 { f.write_str(")") } else { Ok(()) }
+    }
+}
+
+/// The drafts of one sequence. Its owner calls [`propose`](Self::propose), feeds the token and the
+/// proposed ones, passes the logits to [`computed`](Self::computed), and asks
+/// [`confirm`](Self::confirm) for those after the token that its sampler picks next. When that has
+/// none, [`end_step`](Self::end_step) comes before the next proposal, and positions that were not
+/// confirmed are removed from the sequence's cache.
+pub struct Drafts {
+    mode: DraftMode,
+    width: usize,
+    pace: Pace,
+    mtp: Option<MtpDrafts>,
+    clock: Clock,
+    used: DraftUse,
+    /// Drafts that are not confirmed, with the logits after them.
+    ahead: VecDeque<(u32, Vec<f32>)>,
+    step: Option<Step>,
+}
+
+/// A step whose drafts are being confirmed.
+struct Step {
+    /// Position of its first token, which was no draft.
+    first: usize,
+    drafted: usize,
+    accepted: usize,
+    time: Duration,
+    /// States of the model, `[1 + drafted, hidden_size]`, if they are needed.
+    states: Vec<f32>,
+}
+
+/// Tokens to feed after the next one.
+pub struct Proposal {
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    begun: Duration,
+}
+
+impl Drafts {
+    /// Drafts for an empty sequence with a cache of type `ty`; `None` where the mode comes to no
+    /// drafts with this model.
+    pub fn new(model: &Model, ty: CacheType, mode: DraftMode) -> Option<Self> {
+        let start = Instant::now();
+        Self::with_clock(model, ty, mode, Box::new(move || start.elapsed()))
+    }
+
+    /// The same with another clock.
+    pub fn with_clock(model: &Model, ty: CacheType, mode: DraftMode, clock: Clock) -> Option<Self> {
+        let mode = mode.resolve(model.has_mtp());
+        let mtp = match mode {
+            DraftMode::Off | DraftMode::Auto => return None,
+            DraftMode::Mtp(_) if !model.has_mtp() => return None,
+            DraftMode::Mtp(_) => Some(MtpDrafts::new(model, ty)),
+            DraftMode::Lookup(_) => None,
+        };
+        let (width, pace) = (model.config().hidden_size, Pace::new(mode.depth()));
+        let (used, ahead, step) = (DraftUse::default(), VecDeque::new(), None);
+        Some(Self { mode, width, pace, mtp, clock, used, ahead, step })
+    }
+
+    /// How tokens are drafted.
+    pub fn mode(&self) -> DraftMode {
+        self.mode
+    }
+
+    /// What drafts brought so far.
+    pub fn used(&self) -> &DraftUse {
+        &self.used
+    }
+
+    /// Memory that drafting takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.mtp.as_ref().map_or(0, MtpDrafts::bytes)
+    }
+
+    /// Whether passes have to report the model's states.
+    pub fn needs_states(&self) -> bool {
+        self.mtp.is_some()
+    }
+
+    /// Takes the states of a part of the prompt, which begins at position `first`. `tokens` is the
+    /// sequence up to the end of the part.
+    pub fn read(
+        &mut self,
+        model: &Model,
+        ctx: &Compute,
+        first: usize,
+        tokens: &[u32],
+        states: &[f32],
+    ) {
+        let Some(mtp) = &mut self.mtp else { return };
+        mtp.learn(first, states, self.width);
+        if mtp.catch_up(model, ctx, tokens).is_err() {
+            mtp.forget(self.width); // drafts get less good
+        }
+    }
+
+    /// Drafts at most `most` tokens after `tokens`, whose last one is to be fed next.
+    pub fn propose(
+        &mut self,
+        model: &Model,
+        ctx: &Compute,
+        tokens: &[u32],
+        most: usize,
+    ) -> Proposal {
+        let begun = (self.clock)();
+        let count = self.pace.depth().min(most);
+        let tokens = match &mut self.mtp {
+            _ if count == 0 => Vec::new(),
+            None => lookup::lookup(tokens, count),
+            // An error of the store will come up again in the pass itself.
+            Some(mtp) => mtp.draft(model, ctx, tokens, count).unwrap_or_default(),
+        };
+        Proposal { tokens, begun }
+    }
+
+    /// Takes the results of a pass over the token at position `first` and the proposed ones after
+    /// it: logits, `[1 + proposed, vocab_size]`, and the model's states. Returns the logits after
+    /// the first token.
+    pub fn computed(
+        &mut self,
+        proposal: Proposal,
+        first: usize,
+        mut logits: Vec<f32>,
+        states: Vec<f32>,
+    ) -> Vec<f32> {
+        let time = (self.clock)().saturating_sub(proposal.begun);
+        let drafted = proposal.tokens.len();
+        self.step = Some(Step { first, drafted, accepted: 0, time, states });
+        let vocab_size = logits.len() / (1 + drafted);
+        for token in proposal.tokens.into_iter().rev() {
+            let after = logits.split_off(logits.len() - vocab_size);
+            self.ahead.push_front((token, after));
+        }
+        logits
+    }
+
+    /// The logits after `token`, the next one of the sequence, if it was drafted.
+    pub fn confirm(&mut self, token: u32) -> Option<Vec<f32>> {
+        let step = self.step.as_mut()?;
+        if self.ahead.front()?.0 != token {
+            return None;
+        }
+        step.accepted += 1;
+        self.ahead.pop_front().map(|(_, logits)| logits)
+    }
+
+    /// Ends a step: drafts that were not confirmed are rejected.
+    pub fn end_step(&mut self) {
+        self.ahead.clear();
+        let Some(Step { first, drafted, accepted, time, states }) = self.step.take() else {
+            return;
+        };
+        self.pace.note(drafted, accepted, time);
+        self.used.count(drafted, accepted);
+        if let Some(mtp) = &mut self.mtp {
+            let known = states.len().min((1 + accepted) * self.width);
+            mtp.learn(first, &states[..known], self.width);
+            mtp.forget(self.width);
+        }
+    }
+
+    /// Removes what depends on the tokens from position `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.end_step();
+        if let Some(mtp) = &mut self.mtp {
+            mtp.truncate(len, self.width);
+        }
+    }
+}
+
+impl fmt::Debug for Drafts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drafts").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn use_is_counted_and_shown_by_place() {
+        let mut used = DraftUse::default();
+        assert_eq!(used.to_string(), "0 of 0 drafts accepted");
+        for (drafted, accepted) in [(2, 2), (2, 1), (1, 0), (0, 0)] {
+            used.count(drafted, accepted);
+        }
+        assert_eq!(used.to_string(), "3 of 5 drafts accepted (1st 2 of 3, 2nd 1 of 2)");
+        let before = used.clone();
+        used.count(3, 3);
+        let since = used.since(&before);
+        assert_eq!((since.drafted, since.accepted), (vec![1; 3], vec![1; 3]));
+    }
+}
