@@ -230,6 +230,10 @@ impl Answer {
             "major_page_faults": self.faults.map(|faults| faults.major),
             "minor_page_faults": self.faults.map(|faults| faults.minor),
             "streaming": self.streamed(),
+            "drafts": (generation.drafts.all_drafted() > 0).then(|| json!({
+                "drafted": generation.drafts.drafted, // by place in a step
+                "accepted": generation.drafts.accepted,
+            })),
             "lossy": self.lossy,
             "sampling": self.sampling,
         })
@@ -269,6 +273,9 @@ impl Answer {
             if let Some(faults) = self.faults {
                 text.push_str(&format!(", {} major page faults", faults.major));
             }
+        }
+        if generation.drafts.all_drafted() > 0 {
+            text.push_str(&format!(", {}", generation.drafts));
         }
         if let Some(lossy) = &self.lossy {
             text.push_str(&format!(", {lossy}"));

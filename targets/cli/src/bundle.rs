@@ -93,7 +93,12 @@ fn load_folder(compute: &Compute, path: &Path, options: &ModelOptions) -> Result
     }
     let weights = HfFolder::open(path)?;
     let parameters = Inventory::new(&weights)?.parameters;
-    let model = Arc::new(Model::load(Arc::new(weights))?);
+    let weights = Arc::new(weights);
+    let mut model = Model::load(weights.clone())?;
+    if options.drafts.uses_mtp() {
+        model.load_mtp(&*weights)?;
+    }
+    let model = Arc::new(model);
     Ok(Loaded { loaded: LoadedModel::new(model, options)?, parameters, footprint: None })
 }
 
@@ -109,7 +114,13 @@ fn load_file(compute: &Compute, path: &Path, options: &ModelOptions) -> Result<L
     }
     let workload = options.file().workload;
     let index = ExpertIndex::find(&weights).ok();
-    let footprint = index.and_then(|index| Footprint::of(&weights, &index, &workload, 0).ok());
+    let footprint = index.and_then(|index| {
+        let mut footprint = Footprint::of(&weights, &index, &workload, 0).ok()?;
+        if loaded.model.has_mtp() {
+            footprint.add_mtp(&weights, &index, &workload);
+        }
+        Some(footprint)
+    });
     let parameters = Inventory::new(weights.as_ref())?.parameters;
     Ok(Loaded { loaded, parameters, footprint })
 }

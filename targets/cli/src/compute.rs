@@ -14,6 +14,7 @@ use vaquita_runtime::isa::Tier;
 use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::opening::OpenOptions;
 use vaquita_runtime::opening::budget::MemoryBudget;
+use vaquita_runtime::session::draft::DraftMode;
 use vaquita_runtime::threads::Pool;
 
 use crate::failure::{Failure, Result};
@@ -30,6 +31,8 @@ pub struct Compute {
     context: Context,
     #[command(flatten)]
     experts: Experts,
+    #[command(flatten)]
+    drafts: Drafts,
     #[command(flatten)]
     lossy: Lossy,
 }
@@ -107,6 +110,16 @@ impl Default for Experts {
             yield_memory: false,
         }
     }
+}
+
+/// Options that guess tokens.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Drafts")]
+struct Drafts {
+    /// Draft tokens and check them together; answers stay the same: off, auto, mtp:DEPTH (the file's
+    /// multi-token-prediction layer) or lookup:DEPTH (earlier text)
+    #[arg(long, global = true, value_name = "MODE", default_value = "off", value_parser = draft)]
+    draft: DraftMode,
 }
 
 /// Options that change the answers.
@@ -203,6 +216,10 @@ fn policy(name: &str) -> std::result::Result<PolicyKind, String> {
     PolicyKind::from_name(name).ok_or_else(|| format!("allowed: {}", names()))
 }
 
+fn draft(text: &str) -> std::result::Result<DraftMode, String> {
+    DraftMode::parse(text).map_err(|error| error.to_string())
+}
+
 fn prefetch(name: &str) -> std::result::Result<PrefetchMode, String> {
     PrefetchMode::from_name(name).ok_or_else(|| "allowed: auto, on, off".into())
 }
@@ -235,6 +252,7 @@ impl Compute {
             trace: self.experts.trace.clone(),
             prefer_resident: self.lossy.route_prefer_resident,
             active_experts: self.lossy.active_experts.map(NonZero::get),
+            drafts: self.drafts.draft,
         })
     }
 
@@ -247,6 +265,7 @@ impl Compute {
             processor: self.processor.clone(),
             context: Context { cache: None, ..self.context },
             experts: Experts { memory, default_memory, trace, yield_memory: false, ..experts },
+            drafts: Drafts::default(),
             lossy: Lossy::default(),
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::program::{failure, json, quantize, reference, root, success, vaquita};
+use crate::program::{failure, golden, json, quantize, reference, root, success, vaquita};
 
 #[test]
 fn a_folder_runs_unquantized_and_thinking_can_be_hidden() {
@@ -163,4 +163,31 @@ fn a_prompt_that_does_not_fit_is_refused() {
     assert!(error.contains("the context of 3 tokens is full"), "{error}");
     let long = json(vaquita(["run", "-p", "hi", "--context", "12", "--json"]).arg(reference()));
     assert_eq!(long["stop"], "context_full");
+}
+
+#[test]
+fn drafts_are_counted_and_change_no_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    success(&mut quantize(&reference(), &file));
+    let answer = |options: &[&str]| {
+        let mut ask = vaquita(["run", "-p", "723 * 8 = ?", "--seed", "3", "--json"]);
+        json(ask.args(options).arg(&file))
+    };
+    let plain = answer(&[]);
+    assert!(plain["drafts"].is_null());
+    for mode in ["auto", "mtp:3", "lookup:4"] {
+        for budget in [&[][..], &["--memory", "60MiB", "--context", "512"]] {
+            let drafted = answer(&[&["--draft", mode], budget].concat());
+            assert_eq!(drafted["token_ids"], plain["token_ids"], "{mode}");
+            if mode != "lookup:4" {
+                assert!(drafted["drafts"]["accepted"][0].as_u64() > Some(0), "{mode}");
+            }
+        }
+    }
+    let refused = failure(vaquita(["run", "-p", "x", "--draft", "on"]).arg(&file), 2);
+    assert!(refused.contains("mtp:DEPTH"), "{refused}");
+    let golden = golden("qwen3-moe");
+    let refused = failure(vaquita(["bench", "--draft", "mtp:2"]).arg(golden), 1);
+    assert!(refused.contains("no multi-token-prediction layer"), "{refused}");
 }

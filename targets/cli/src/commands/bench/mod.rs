@@ -227,11 +227,28 @@ fn measure(
 fn run_once(session: &mut Session, test: Test, tokens: &[u32], sampler: &MeterSampler) -> Result {
     let at_once = match test {
         Test::Prompt(_) => tokens.len(),
+        Test::Generate(_) if session.drafts().is_some() => {
+            return continue_greedily(session, tokens, sampler);
+        }
         Test::Generate(_) => 1,
     };
     for part in tokens.chunks(at_once) {
         session.feed(part)?;
         sampler.count(part.len() as u64);
+    }
+    Ok(())
+}
+
+/// Generates as many tokens as there are in `tokens` after the first of them: drafts are of no use
+/// for random ones.
+fn continue_greedily(session: &mut Session, tokens: &[u32], sampler: &MeterSampler) -> Result {
+    let Some((first, rest)) = tokens.split_first() else { return Ok(()) };
+    let mut logits = session.advance(*first)?;
+    sampler.count(1);
+    for _ in rest {
+        let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]));
+        logits = session.advance(best.unwrap_or(0) as u32)?;
+        sampler.count(1);
     }
     Ok(())
 }
