@@ -581,7 +581,7 @@ fn norms_and_prediction_layers_of_glm_are_read_where_they_are() {
 
 #[test]
 fn a_method_of_quantization_that_is_not_read_is_named() {
-    for method in ["awq", "gptq", "bitsandbytes", "compressed-tensors"] {
+    for method in ["hqq", "eetq", "bitsandbytes", "quanto"] {
         let error =
             error_of_folder(&llama().set("quantization_config", json!({"quant_method": method})));
         assert!(error.contains(&format!("quant_method is {method}")), "{error}");

@@ -1,7 +1,5 @@
-//! DeepSeek's FP8: e4m3 numbers with one scale per block of a matrix, `weight_scale_inv`.
-//!
-//! Blocks are 128 x 128 unless `quantization_config.weight_block_size` states otherwise, and are
-//! truncated at the right and lower edges.
+//! Numbers of 8 bits: e4m3, and the exponents of ue8m0. Blocks of a matrix that share a scale are
+//! truncated at its right and lower edges.
 
 use std::sync::LazyLock;
 
@@ -20,27 +18,23 @@ fn decode(byte: u8) -> f32 {
     if byte & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
+/// The value of an e4m3 byte.
+pub(super) fn value(byte: u8) -> f32 {
+    VALUES[usize::from(byte)]
+}
+
+/// The value of a ue8m0 byte: a power of two from 2^-127 to 2^127, or NaN.
+pub(super) fn exponent(byte: u8) -> f32 {
+    match byte {
+        0 => 2f32.powi(-127),
+        255 => f32::NAN,
+        byte => f32::from_bits(u32::from(byte) << 23),
+    }
+}
+
 /// Number of blocks along each side of a matrix.
 pub(super) fn blocks([rows, cols]: [usize; 2], [block_rows, block_cols]: [usize; 2]) -> [usize; 2] {
     [rows.div_ceil(block_rows), cols.div_ceil(block_cols)]
-}
-
-/// Decodes a matrix to row-major weights. `scales` has one scale per block, also row-major.
-pub(super) fn dequantize(
-    bytes: &[u8],
-    shape: [usize; 2],
-    scales: &[f32],
-    block: [usize; 2],
-) -> Vec<f32> {
-    let [_, blocks_across] = blocks(shape, block);
-    let mut weights = Vec::with_capacity(bytes.len());
-    for (row, bytes) in bytes.chunks_exact(shape[1]).enumerate() {
-        let scales = &scales[row / block[0] * blocks_across..][..blocks_across];
-        for (bytes, scale) in bytes.chunks(block[1]).zip(scales) {
-            weights.extend(bytes.iter().map(|byte| VALUES[usize::from(*byte)] * scale));
-        }
-    }
-    weights
 }
 
 #[cfg(test)]
@@ -66,11 +60,16 @@ mod tests {
     }
 
     #[test]
-    fn ragged_blocks_use_the_factor_of_the_block_they_are_in() {
-        // 3 x 5 in blocks of 2 x 2: 2 x 3 blocks.
-        let weights = dequantize(&[0x38; 15], [3, 5], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 2]);
-        assert_eq!(weights[..5], [1.0, 1.0, 2.0, 2.0, 3.0]);
-        assert_eq!(weights[5..10], [1.0, 1.0, 2.0, 2.0, 3.0]);
-        assert_eq!(weights[10..], [4.0, 4.0, 5.0, 5.0, 6.0]);
+    fn exponents_are_powers_of_two() {
+        let cases = [(0, 2f32.powi(-127)), (1, 2f32.powi(-126)), (127, 1.0), (254, 2f32.powi(127))];
+        for (byte, value) in cases {
+            assert_eq!(exponent(byte), value, "{byte}");
+        }
+        assert!(exponent(255).is_nan());
+    }
+
+    #[test]
+    fn blocks_cover_ragged_edges() {
+        assert_eq!(blocks([3, 5], [2, 2]), [2, 3]);
     }
 }

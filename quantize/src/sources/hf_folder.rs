@@ -9,14 +9,15 @@ use serde_json::Value as Json;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
 use vaquita_runtime::bytes::{Bytes, file};
 use vaquita_runtime::checkpoint::accounting::account;
-use vaquita_runtime::checkpoint::families::{ConfigError, config_from_hf, text_config};
+use vaquita_runtime::checkpoint::families::{config_from_hf, text_config};
 use vaquita_runtime::checkpoint::{
     Axis, Config, Expert, ExpertId, ExpertSpec, HfExpert, HfTensor, LayerId, Picked, Projection,
     TensorSpec, Weights, WeightsError,
 };
 
+use super::quantized::{self, Method, Quantized, check_shape, shape_error, type_error};
 use super::shards::{Shards, Stored};
-use super::{Identity, SourceError, fp8, rearrange};
+use super::{Identity, SourceError, rearrange};
 
 /// Largest config.json that is read, in bytes.
 pub const CONFIG_BYTES: u64 = 16 << 20;
@@ -24,13 +25,13 @@ pub const CONFIG_BYTES: u64 = 16 << 20;
 /// The output head.
 const OUTPUT: &str = "lm_head.weight";
 
-const ALLOWED: &str = "F32, F16, BF16 and F8_E4M3 with block scales";
+const ALLOWED: &str = "F64, F32, F16, BF16, and codes with scales beside them";
 
 /// An open checkpoint folder: headers are read and checked, weights are mapped and read on demand.
 pub struct HfFolder {
     path: PathBuf,
     config: Config,
-    block: [usize; 2],
+    method: Method,
     shards: Shards,
     left_out: Vec<String>,
 }
@@ -49,9 +50,8 @@ impl HfFolder {
         let json: Json = serde_json::from_slice(&text)
             .map_err(|source| SourceError::Json { path: config_path.clone(), source })?;
         let in_config = |source| SourceError::Config { path: config_path.clone(), source };
-        check_method(&json).map_err(in_config)?;
         let mut config = config_from_hf(&json).map_err(in_config)?;
-        let block = block_size(&json).map_err(in_config)?;
+        let method = Method::of(&json).map_err(in_config)?;
         let mut shards = Shards::open(&path)?;
         let mut left_out = shards.use_usual_names();
         if std::ptr::eq(text_config(&json), &json) {
@@ -60,14 +60,14 @@ impl HfFolder {
         // Where the configuration does not say whether the output head is the embedding, the head
         // does.
         if !states_ties(&json) {
-            config.tie_word_embeddings = shards.get(OUTPUT).is_none();
+            config.tie_word_embeddings = !quantized::is_stored(&shards, OUTPUT);
         }
         // transformers does not save MTP layers, but leaves their number in the configuration.
         let layers = config.num_hidden_layers..config.num_layers_stored();
         let prefix = |layer: &usize| config.family.layer_prefix(&config, *layer);
         let stored = layers.take_while(|layer| shards.has_prefix(&prefix(layer)));
         config.num_nextn_predict_layers = stored.count();
-        let mut folder = Self { path, config, block, shards, left_out };
+        let mut folder = Self { path, config, method, shards, left_out };
         let mut used = folder.used()?;
         folder.left_out.retain(|name| !used.contains(name));
         used.extend(folder.left_out.iter().cloned());
@@ -105,10 +105,8 @@ impl HfFolder {
         let mut used = HashSet::new();
         for spec in config.family.tensors(config) {
             let Some((name, shape)) = stored_as(&spec) else { continue };
-            if self.shards.get(name).is_some() || !spec.optional {
-                let (_, scales) = self.stored(name, &shape)?;
-                used.extend(scales.map(|_| format!("{name}_scale_inv")));
-                used.insert(name.into());
+            if quantized::is_stored(&self.shards, name) || !spec.optional {
+                used.extend(self.stored(name, &shape)?.names(name));
             }
         }
         for layer in (0..config.num_layers_stored()).filter(|layer| config.is_moe(*layer)) {
@@ -118,9 +116,7 @@ impl HfFolder {
                     HfExpert::Separate(names) => {
                         for (name, projection) in names.iter().zip(Projection::ALL) {
                             let (rows, cols) = spec.shape(projection);
-                            let (_, scales) = self.stored(name, &[rows, cols])?;
-                            used.extend(scales.map(|_| format!("{name}_scale_inv")));
-                            used.insert(name.clone());
+                            used.extend(self.stored(name, &[rows, cols])?.names(name));
                         }
                     }
                     HfExpert::Stacked(prefix) => {
@@ -144,7 +140,10 @@ impl HfFolder {
     fn check_unused(&self, used: &HashSet<String>) -> Result<(), WeightsError> {
         let tied = self.config.tie_word_embeddings && self.head_is_embedding();
         account(&self.path, self.shards.names(), |name| {
-            used.contains(name) || (tied && name == OUTPUT) || self.is_uncounted_mtp(name)
+            used.contains(name)
+                || (tied && name == OUTPUT)
+                || quantized::is_of_activations(name)
+                || self.is_uncounted_mtp(name)
         })
     }
 
@@ -174,43 +173,45 @@ impl HfFolder {
         WeightsError::Missing { path: self.path.clone(), name: name.into() }
     }
 
-    /// A stored tensor with verified shape and type, and its scales if it is FP8.
-    fn stored(
-        &self,
-        name: &str,
-        expected: &[usize],
-    ) -> Result<(Stored<'_>, Option<Stored<'_>>), WeightsError> {
+    /// A stored tensor with verified shape and type.
+    fn stored(&self, name: &str, expected: &[usize]) -> Result<Found<'_>, WeightsError> {
+        if let &[rows, cols] = expected
+            && let Some(found) =
+                quantized::find(&self.shards, &self.method, &self.path, name, [rows, cols])?
+        {
+            return Ok(Found::Quantized(found));
+        }
         let stored = self.shards.get(name).ok_or_else(|| self.missing(name))?;
         check_shape(&stored, name, expected)?;
-        if block_type(stored.dtype).is_some() {
-            return Ok((stored, None));
-        }
-        let (Dtype::F8_E4M3, &[rows, cols]) = (stored.dtype, expected) else {
-            return Err(type_error(&stored, name, ALLOWED));
-        };
-        let scale_name = format!("{name}_scale_inv");
-        let scales = self.shards.get(&scale_name).ok_or_else(|| self.missing(&scale_name))?;
-        check_shape(&scales, &scale_name, &fp8::blocks([rows, cols], self.block))?;
-        if block_type(scales.dtype).is_none() {
-            return Err(type_error(&scales, &scale_name, "F32, F16 and BF16"));
-        }
-        Ok((stored, Some(scales)))
-    }
-
-    /// Reads a stored tensor as block type and bytes: plain types unchanged, FP8 as F32.
-    fn read(&self, name: &str, shape: &[usize]) -> Result<(BlockType, Bytes), WeightsError> {
-        let (stored, scales) = self.stored(name, shape)?;
-        match (block_type(stored.dtype), scales, shape) {
-            (Some(ty), _, _) => Ok((ty, stored.bytes)),
-            (None, Some(scales), &[rows, cols]) => {
-                let scales = to_f32(&scales);
-                let weights = fp8::dequantize(&stored.bytes, [rows, cols], &scales, self.block);
-                stored.bytes.release();
-                let bytes: Vec<u8> = weights.iter().flat_map(|w| w.to_le_bytes()).collect();
-                Ok((BlockType::F32, bytes.into()))
-            }
+        match (block_type(stored.dtype), stored.dtype) {
+            (Some(ty), _) => Ok(Found::Plain(stored, ty)),
+            (None, Dtype::F64) => Ok(Found::Double(stored)),
             _ => Err(type_error(&stored, name, ALLOWED)),
         }
+    }
+
+    /// Reads a stored tensor as block type and bytes: plain types unchanged, F64 as F32, and codes
+    /// as the weights that they stand for. With `keep_blocks`, codes that a block type holds stay.
+    fn read(
+        &self,
+        name: &str,
+        shape: &[usize],
+        keep_blocks: bool,
+    ) -> Result<(BlockType, Bytes), WeightsError> {
+        Ok(match self.stored(name, shape)? {
+            Found::Plain(stored, ty) => (ty, stored.bytes),
+            Found::Double(stored) => {
+                let eights = stored.bytes.as_chunks::<8>().0.iter();
+                let single = |bytes: &[u8; 8]| (f64::from_le_bytes(*bytes) as f32).to_le_bytes();
+                let bytes: Vec<u8> = eights.flat_map(single).collect();
+                stored.bytes.release();
+                (BlockType::F32, bytes.into())
+            }
+            Found::Quantized(found) => {
+                let (ty, bytes) = found.read(keep_blocks);
+                (ty, bytes.into())
+            }
+        })
     }
 
     /// The stacked experts of a layer, each with `outputs` and `inputs`.
@@ -218,10 +219,11 @@ impl HfFolder {
         let experts = self.config.moe.n_routed_experts;
         let blocks_name = format!("{name}_blocks");
         let Some(blocks) = self.shards.get(&blocks_name) else {
-            let (stored, scales) = self.stored(name, &[experts, inputs, outputs])?;
-            return match (block_type(stored.dtype), scales) {
-                (Some(ty), None) => Ok(Stack::Plain(stored, ty)),
-                _ => Err(type_error(&stored, name, ALLOWED)),
+            let stored = self.shards.get(name).ok_or_else(|| self.missing(name))?;
+            check_shape(&stored, name, &[experts, inputs, outputs])?;
+            return match block_type(stored.dtype) {
+                Some(ty) => Ok(Stack::Plain(stored, ty)),
+                None => Err(type_error(&stored, name, "F32, F16 and BF16, for stacked experts")),
             };
         };
         let scales_name = format!("{name}_scales");
@@ -311,10 +313,10 @@ impl Weights for HfFolder {
             let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
             return self.matrix(&spec.name, BlockType::F32, shape, bytes.into()).map(Some);
         };
-        if spec.optional && self.shards.get(name).is_none() {
+        if spec.optional && !quantized::is_stored(&self.shards, name) {
             return Ok(None);
         }
-        let (ty, stored) = self.read(name, &stored_shape)?;
+        let (ty, stored) = self.read(name, &stored_shape, false)?;
         if let HfTensor::Applied(_, function, order) = &spec.hf {
             let numbers = rearrange::in_order(decoded(ty, &stored), order);
             let bytes: Vec<u8> =
@@ -355,7 +357,7 @@ impl Weights for HfFolder {
         let projection = |projection| {
             let (rows, cols) = spec.shape(projection);
             let name = &names[projection as usize];
-            let (ty, bytes) = self.read(name, &[rows, cols])?;
+            let (ty, bytes) = self.read(name, &[rows, cols], true)?;
             self.matrix(name, ty, [rows, cols], bytes)
         };
         Ok(Expert {
@@ -367,6 +369,24 @@ impl Weights for HfFolder {
 
     fn check(&self) -> Result<(), WeightsError> {
         self.used().map(drop)
+    }
+}
+
+/// A tensor as it is stored.
+enum Found<'a> {
+    Plain(Stored<'a>, BlockType),
+    /// F64, which becomes F32.
+    Double(Stored<'a>),
+    Quantized(Quantized<'a>),
+}
+
+impl Found<'_> {
+    /// Names of the tensors that it consists of.
+    fn names(self, name: &str) -> Vec<String> {
+        match self {
+            Self::Plain(..) | Self::Double(_) => vec![name.into()],
+            Self::Quantized(found) => found.names,
+        }
     }
 }
 
@@ -409,34 +429,6 @@ fn stored_as(spec: &TensorSpec) -> Option<(&str, Vec<usize>)> {
     }
 }
 
-fn check_shape(stored: &Stored, name: &str, expected: &[usize]) -> Result<(), WeightsError> {
-    // Vectors have one dimension where a matrix of one row has two; convolutions have an extra
-    // middle dimension.
-    let wide = |dims: &[usize]| dims.iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
-    if wide(stored.shape) == wide(expected) {
-        return Ok(());
-    }
-    Err(shape_error(stored, name, expected))
-}
-
-fn shape_error(stored: &Stored, name: &str, expected: &[usize]) -> WeightsError {
-    WeightsError::Shape {
-        path: stored.path.to_path_buf(),
-        name: name.into(),
-        found: stored.shape.to_vec(),
-        expected: expected.to_vec(),
-    }
-}
-
-fn type_error(stored: &Stored, name: &str, allowed: &str) -> WeightsError {
-    WeightsError::Type {
-        path: stored.path.to_path_buf(),
-        name: name.into(),
-        found: stored.dtype.to_string(),
-        allowed: allowed.into(),
-    }
-}
-
 fn block_type(dtype: Dtype) -> Option<BlockType> {
     match dtype {
         Dtype::F32 => Some(BlockType::F32),
@@ -444,10 +436,6 @@ fn block_type(dtype: Dtype) -> Option<BlockType> {
         Dtype::BF16 => Some(BlockType::BF16),
         _ => None,
     }
-}
-
-fn to_f32(stored: &Stored) -> Vec<f32> {
-    decoded(block_type(stored.dtype).unwrap_or(BlockType::F32), &stored.bytes)
 }
 
 /// Numbers of a plain type.
@@ -475,43 +463,4 @@ fn states_ties(json: &Json) -> bool {
     let states = |json: &Json, key: &str| json.get(key).is_some_and(|value| !value.is_null());
     let names = ["tie_word_embeddings", "tie_embedding"];
     [json, text_config(json)].iter().any(|json| names.iter().any(|key| states(json, key)))
-}
-
-/// Refuses checkpoints whose weights are quantized by a method that is not read.
-fn check_method(json: &Json) -> Result<(), ConfigError> {
-    const READ: [&str; 2] = ["fp8", "mxfp4"];
-    let allowed = || format!("{} or none: use the unquantized checkpoint", READ.join(", "));
-    for json in [json, text_config(json)] {
-        let Some(quantization) = json.get("quantization_config").filter(|q| !q.is_null()) else {
-            if let Some(found) = json.get("quantization").filter(|q| q.is_object()) {
-                return Err(ConfigError::value("quantization (of MLX)", found, allowed()));
-            }
-            continue;
-        };
-        if let Some(method) = quantization.get("quant_method").and_then(Json::as_str)
-            && !READ.contains(&method)
-        {
-            return Err(ConfigError::value("quantization_config.quant_method", method, allowed()));
-        }
-    }
-    Ok(())
-}
-
-/// `quantization_config.weight_block_size`, by default 128 x 128.
-fn block_size(json: &Json) -> Result<[usize; 2], ConfigError> {
-    let quantization = json.get("quantization_config");
-    let found = quantization.and_then(|config| config.get("weight_block_size"));
-    let Some(found) = found.filter(|value| !value.is_null()) else {
-        return Ok([128, 128]);
-    };
-    let sides: Option<Vec<u64>> =
-        found.as_array().and_then(|sides| sides.iter().map(Json::as_u64).collect());
-    match sides.as_deref() {
-        Some(&[rows @ 1..=65536, cols @ 1..=65536]) => Ok([rows as usize, cols as usize]),
-        _ => Err(ConfigError::value(
-            "quantization_config.weight_block_size",
-            found,
-            "two numbers from 1 to 65536",
-        )),
-    }
 }

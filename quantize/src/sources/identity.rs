@@ -78,9 +78,9 @@ impl Identity {
 /// whose folders are called by commits and whose contents by checksums, it is the name of the model
 /// or of the published file.
 pub fn name(source: &Path) -> String {
-    if let Some(model) = hub_model(source) {
+    if let Some(id) = hub_id(source) {
         return match source.is_dir() {
-            true => model,
+            true => id.split('/').next_back().unwrap_or(&id).to_string(),
             false => file_name(source),
         };
     }
@@ -88,11 +88,12 @@ pub fn name(source: &Path) -> String {
     file_name(absolute.as_deref().unwrap_or(source))
 }
 
-/// The model of which a path is a snapshot, `models--ORG--MODEL/snapshots/COMMIT`, or a file in one.
-fn hub_model(source: &Path) -> Option<String> {
+/// The model of the Hugging Face hub, `ORG/MODEL`, of which a path in the hub's cache is a snapshot,
+/// `models--ORG--MODEL/snapshots/COMMIT`, or a file in one.
+pub fn hub_id(source: &Path) -> Option<String> {
     let mut folders = source.ancestors().skip_while(|path| !path.ends_with("snapshots"));
     let model = folders.nth(1)?.file_name()?.to_str()?.strip_prefix("models--")?;
-    Some(model.split_once("--")?.1.to_string())
+    Some(model.replacen("--", "/", 1)).filter(|id| id.contains('/'))
 }
 
 /// Checksum of every `step`-th piece of [`SAMPLE_BYTES`] of a file.

@@ -17,13 +17,14 @@ use vaquita_runtime::tokenizer::{Tokenizer, TokenizerError};
 mod fp8;
 mod hf_folder;
 mod identity;
+mod quantized;
 mod rearrange;
 mod shards;
 #[cfg(test)]
 mod tests;
 
 pub use hf_folder::{CONFIG_BYTES, HfFolder};
-pub use identity::{Identity, READ_WHOLE, name};
+pub use identity::{Identity, READ_WHOLE, hub_id, name};
 
 /// Error of opening a source.
 #[derive(Debug, thiserror::Error)]
