@@ -195,7 +195,8 @@ impl Layout {
         let io = |source| GgufError::Io { path: path.into(), source };
         let file = File::create(path).map_err(io)?;
         let mut writer = GgufWriter::new(file, path, &self.metadata, self.tensors.clone())?;
-        Ok(writer.flushed()?.set_len(self.file_bytes).map_err(io)?)
+        writer.skip(self.tensors.len())?;
+        Ok(writer.finish()?.set_len(self.file_bytes).map_err(io)?)
     }
 
     /// Offset at which the first `items` items end, including padding and header; `None` if there

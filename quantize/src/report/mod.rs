@@ -1,5 +1,7 @@
-//! Report on a finished file: sizes, bits per weight, errors. [`page`] draws it.
+//! Report on a finished file: sizes, bits per weight, errors. [`page`] draws it, and a
+//! [`Card`] presents it where the file is published.
 
+mod card;
 mod page;
 
 use std::collections::BTreeMap;
@@ -10,6 +12,7 @@ use vaquita_runtime::checkpoint::Role;
 use crate::container::{Item, Layout};
 use crate::encoders::Distortion;
 
+pub use card::{Card, license_of};
 pub use page::page;
 
 /// Number of tensors listed as the worst.

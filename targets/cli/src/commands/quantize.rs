@@ -11,13 +11,14 @@ use vaquita_calibration::statistics::{
 use vaquita_hub::Purpose;
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::importance::Importance;
-use vaquita_quantize::sources::{Identity, Source};
+use vaquita_quantize::sources::{Identity, Source, hub_id};
 use vaquita_quantize::{
     Allocation, DenseTypes, Job, Material, Part, Plan, Progress, Report, Survey, Target,
     quantize_until, report, sources,
 };
 use vaquita_runtime::app::AppError;
 use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::bytes::file;
 use vaquita_runtime::gguf::{Gguf, Metadata};
 use vaquita_runtime::tokenizer::Tokenizer;
 
@@ -29,6 +30,9 @@ use crate::files::{check_replaces, write_whole};
 use crate::hub::Fetch;
 use crate::terminal::{Bar, table};
 use crate::{size, slips, stop};
+
+/// Longest model card of a source that is read for its licence.
+const CARD_BYTES: u64 = 1 << 20;
 
 /// Arguments of `quantize`.
 #[derive(clap::Args)]
@@ -68,6 +72,9 @@ pub struct Args {
     /// Replace the output file even if it was made from something else
     #[arg(long)]
     force: bool,
+    /// Write a model card for publishing the file on the Hugging Face hub, such as README.md
+    #[arg(long, value_name = "FILE")]
+    card: Option<PathBuf>,
     /// Print a JSON object
     #[arg(long)]
     json: bool,
@@ -221,7 +228,8 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         force: args.force,
         ..Request::new(&source, &args.out, types)
     };
-    let report = make(compute, &Request { page: args.report.as_deref(), ..request })?;
+    let (page, card) = (args.report.as_deref(), args.card.as_deref());
+    let report = make(compute, &Request { page, card, ..request })?;
     if args.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?;
     } else {
@@ -305,6 +313,7 @@ pub struct Request<'a> {
     part: Option<Part>,
     page: Option<&'a Path>,
     force: bool,
+    card: Option<&'a Path>,
 }
 
 /// Source of the error weights.
@@ -320,8 +329,8 @@ enum ErrorWeights<'a> {
 impl<'a> Request<'a> {
     /// A whole file without calibration.
     pub fn new(source: &'a Path, out: &'a Path, types: Types) -> Self {
-        let (error_weights, part, page) = (ErrorWeights::None, None, None);
-        Self { source, out, types, error_weights, part, page, force: false }
+        let (error_weights, part, page, card) = (ErrorWeights::None, None, None, None);
+        Self { source, out, types, error_weights, part, page, card, force: false }
     }
 
     /// Replaces the output file whatever it is, if `force`.
@@ -339,7 +348,7 @@ pub fn note_left_out(source: &Source) {
 
 /// Quantizes with a progress bar.
 pub fn make(compute: &Compute, request: &Request) -> Result<Report> {
-    let Request { source, out, types, error_weights, part, page, force } = request;
+    let Request { source, out, types, error_weights, part, page, card, force } = request;
     let stop = stop::on_sigterm()?;
     slips::check_model(source)?;
     let mut opened = sources::open(source)?;
@@ -374,6 +383,9 @@ pub fn make(compute: &Compute, request: &Request) -> Result<Report> {
         let html = report::page(&name, &report, weights.config(), &plan, importance);
         write_whole(page, html.as_bytes())?;
     }
+    if let Some(path) = card {
+        write_whole(path, card_of(source, out, identity, &report)?.as_bytes())?;
+    }
     if let Some(Calibration::Streamed(streamed)) = &calibration {
         for layer in streamed.coverage().layers.iter().filter(|layer| !layer.unseen.is_empty()) {
             let unseen: Vec<String> = layer.unseen.iter().map(usize::to_string).collect();
@@ -385,6 +397,34 @@ pub fn make(compute: &Compute, request: &Request) -> Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// The model card of a file.
+fn card_of(source: &Path, out: &Path, identity: &Identity, report: &Report) -> Result<String> {
+    let (license, base_model) = match source.is_dir() {
+        true => {
+            let text = file::read(&source.join("README.md"), CARD_BYTES).unwrap_or_default();
+            (report::license_of(&String::from_utf8_lossy(&text)), None)
+        }
+        false => {
+            let gguf = Gguf::open(source)?;
+            let text = |key| gguf.metadata().str(key).ok().flatten().map(String::from);
+            let url = text("general.base_model.0.repo_url");
+            let model = url.and_then(|url| Some(url.split_once("huggingface.co/")?.1.to_string()));
+            (text("general.license"), model)
+        }
+    };
+    let base_model = hub_id(source).or(base_model);
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let card = report::Card {
+        file: &out.file_name().unwrap_or(out.as_os_str()).to_string_lossy(),
+        source: identity,
+        base_model: base_model.as_deref(),
+        license: license.as_deref(),
+        command: &format!("vaquita {}", words.join(" ")),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    Ok(card.markdown(report))
 }
 
 /// Runs long work with a progress bar for each stage.
