@@ -17,11 +17,12 @@ use vaquita_runtime::model::Model;
 use vaquita_runtime::tokenizer::Tokenizer;
 
 /// The checkpoints in `golden`: one of every architecture.
-pub const FAMILIES: [&str; 21] = [
+pub const FAMILIES: [&str; 22] = [
     "deepseek-v2",
     "deepseek-v2-lite",
     "deepseek-v3",
     "ernie-4.5",
+    "gemma-3",
     "glm-4.5",
     "glm-4.7-flash",
     "gpt-oss",

@@ -9,8 +9,8 @@ use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout,
 use vaquita_runtime::kernels::cached::EntryFormat;
 use vaquita_runtime::kernels::delta::DeltaRule;
 use vaquita_runtime::kernels::vector::{
-    AddProduct, AddScaled, CausalConv, ClampedSwiGlu, Exp, L2Norm, Multiply, RmsNorm, Sigmoid,
-    Softmax, SwiGlu,
+    AddProduct, AddScaled, CausalConv, ClampedSwiGlu, Exp, GeGlu, L2Norm, Multiply, RmsNorm,
+    Sigmoid, Softmax, SwiGlu,
 };
 use vaquita_runtime::kernels::{Activations, matmul, matmul_per_head};
 use vaquita_runtime::threads::Pool;
@@ -171,6 +171,7 @@ proptest! {
             apply(&|y| tier.run(Sigmoid(y)));
             apply(&|y| tier.run(Softmax(y)));
             apply(&|y| tier.run(SwiGlu { gate: y, up: &other }));
+            apply(&|y| tier.run(GeGlu { gate: y, up: &other }));
             let (alpha, limit) = (1.702, 1.5);
             apply(&|y| tier.run(ClampedSwiGlu { gate: y, up: &other, alpha, limit }));
             apply(&|y| tier.run(Multiply { out: y, x: &other }));

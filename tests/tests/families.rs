@@ -58,7 +58,9 @@ fn every_family_runs_from_a_file_resident_and_streamed_as_transformers_does() {
         for sequence in goldens(&golden(name).join("golden.safetensors")) {
             let found = logits(&model, &sequence.tokens, sequence.tokens.len());
             let error = largest_error(&found, &sequence.logits);
-            assert!(error <= 2e-3, "{name}: {error}");
+            // Gemma's logits have a standard deviation of 8.
+            let tolerance = if name == "gemma-3" { 1e-2 } else { 2e-3 };
+            assert!(error <= tolerance, "{name}: {error}");
             if model.config().moe.n_routed_experts > 0 {
                 streams(&file, &model, &sequence.tokens, &found);
             }
@@ -118,7 +120,7 @@ fn eight_bits_are_nearly_full_precision_in_every_family() {
         let limit = match name {
             "deepseek-v2" => 4e-3, // whose experts weigh 16 times as much
             // whose heads are their embeddings: logits seven times as wide
-            "ernie-4.5" | "lfm2-moe" | "smollm3" => 2e-2,
+            "ernie-4.5" | "gemma-3" | "lfm2-moe" | "smollm3" => 2e-2,
             // where the error of a state stays
             "qwen3-next" | "qwen3.5" | "qwen3.5-moe" => 2e-2,
             _ => 2e-3,

@@ -17,6 +17,10 @@ pub struct Config {
     pub max_position_embeddings: usize,
     /// Epsilon of RMSNorm, added to the mean square.
     pub rms_norm_eps: f32,
+    /// Factor on the embeddings (Gemma); 1 in most models.
+    pub embedding_scale: f32,
+    /// Whether the outputs of mixer and feed-forward are normalized, too (Gemma).
+    pub post_norms: bool,
     /// Whether the output head is the embedding.
     pub tie_word_embeddings: bool,
     /// Begin-of-sentence token, if the checkpoint names one.
@@ -71,6 +75,8 @@ pub struct GroupedConfig {
     pub clip_qkv: Option<f32>,
     /// Norms of queries and keys.
     pub qk_norm: QkNorm,
+    /// Factor on the scores, instead of one over the root of `head_dim` (Gemma).
+    pub score_scale: Option<f32>,
     /// Whether each head has a sink: a logit that receives attention but has no value (arXiv
     /// 2309.17453; gpt-oss).
     pub sinks: bool,
@@ -212,6 +218,8 @@ impl GatedDeltaConfig {
 pub enum Activation {
     /// `silu(gate) * up`
     SwiGlu,
+    /// `gelu(gate) * up`, with the approximation of gelu by a hyperbolic tangent (Gemma).
+    GeGlu,
     /// gpt-oss: `g * sigmoid(alpha g) * (u + 1)` with `g = min(gate, limit)` and `u` clamped to
     /// `[-limit, limit]`.
     ClampedSwiGlu {

@@ -112,6 +112,24 @@ impl Kernel for SwiGlu<'_> {
     }
 }
 
+/// GeGLU: `gate = gelu(gate) * up`, with `gelu(x) = x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3))`,
+/// which is the approximation by a hyperbolic tangent.
+pub struct GeGlu<'a> {
+    /// Input: gate. Output: result.
+    pub gate: &'a mut [f32],
+    /// Linear half.
+    pub up: &'a [f32],
+}
+
+impl Kernel for GeGlu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        gated(isa, Gelu, self.gate, self.up);
+    }
+}
+
 /// gpt-oss's SwiGLU: `gate = g * sigmoid(alpha g) * (u + 1)`, with `g` and `u` the clamped gate and
 /// up.
 pub struct ClampedSwiGlu<'a> {
@@ -147,6 +165,17 @@ impl Gate for Swish {
     #[inline(always)]
     fn apply<I: Isa>(&self, isa: I, gate: I::F32, up: I::F32) -> I::F32 {
         isa.mul(isa.mul(gate, sigmoid(isa, gate)), up)
+    }
+}
+
+struct Gelu;
+
+impl Gate for Gelu {
+    #[inline(always)]
+    fn apply<I: Isa>(&self, isa: I, gate: I::F32, up: I::F32) -> I::F32 {
+        let square = isa.mul(gate, gate);
+        let inner = isa.fma(isa.splat(0.071_354_816), square, isa.splat(1.595_769));
+        isa.mul(isa.mul(gate, sigmoid(isa, isa.mul(inner, gate))), up)
     }
 }
 

@@ -10,7 +10,7 @@ use super::observer::ExpertInputs;
 use crate::blocks::Matrix;
 use crate::checkpoint::config::Activation;
 use crate::checkpoint::{Expert, ExpertId, Projection};
-use crate::kernels::vector::{ClampedSwiGlu, SwiGlu};
+use crate::kernels::vector::{ClampedSwiGlu, GeGlu, SwiGlu};
 use crate::kernels::{Activations, Product, matmul_all};
 
 /// Numbers per activation task: a few experts of one token are not worth a hand-over to another
@@ -172,6 +172,7 @@ fn activate(ctx: &Compute, activation: Activation, gate: &mut [f32], up: &[f32])
         let up = &up[i * ACTIVATIONS_PER_TASK..][..gate.len()];
         match activation {
             Activation::SwiGlu => ctx.tier.run(SwiGlu { gate, up }),
+            Activation::GeGlu => ctx.tier.run(GeGlu { gate, up }),
             Activation::ClampedSwiGlu { alpha, limit } => {
                 ctx.tier.run(ClampedSwiGlu { gate, up, alpha, limit });
             }

@@ -68,6 +68,10 @@ impl Gqa {
             rotate(rotation, &mut keys, head_dim, &positions);
         }
 
+        let scale = match self.shape.score_scale {
+            Some(scale) => config.rope.score_scale() * scale,
+            None => config.rope.score_scale() / (head_dim as f32).sqrt(),
+        };
         let key_value = self.shape.num_key_value_heads * head_dim;
         let pairs = keys.chunks_exact(key_value).zip(values.chunks_exact(key_value));
         let entries: Vec<f32> = pairs.flat_map(|(k, v)| k.iter().chain(v)).copied().collect();
@@ -85,7 +89,7 @@ impl Gqa {
                 values_at: key_value,
                 value_width: head_dim,
             },
-            scale: config.rope.score_scale() / (head_dim as f32).sqrt(),
+            scale,
             window: (self.ty == LayerType::Sliding).then_some(self.shape.sliding_window),
             sinks: self.sinks.as_deref(),
         });

@@ -17,8 +17,12 @@ pub(super) struct Layer {
     pub id: LayerId,
     pub mixer_norm: Vec<f32>,
     pub mixer: Mixer,
+    /// Norm of the mixer's output (Gemma).
+    pub mixer_post_norm: Option<Vec<f32>>,
     pub ffn_norm: Vec<f32>,
     pub ffn: FeedForward,
+    /// Norm of the feed-forward's output (Gemma).
+    pub ffn_post_norm: Option<Vec<f32>>,
 }
 
 /// The halves of a layer.
@@ -44,7 +48,10 @@ impl Layer {
         let normed = rms_norm(ctx.tier, x, &self.mixer_norm, config.rms_norm_eps);
         let normed = Activations::new(ctx.tier, &normed, config.hidden_size);
         parts.iter_mut().for_each(|part| part.cache.drop_old());
-        let y = self.mixer.forward(ctx, config, rope, &normed, parts);
+        let mut y = self.mixer.forward(ctx, config, rope, &normed, parts);
+        if let Some(norm) = &self.mixer_post_norm {
+            y = rms_norm(ctx.tier, &y, norm, config.rms_norm_eps);
+        }
         ctx.tier.run(AddScaled { out: x, factor: 1.0, x: &y });
     }
 
@@ -61,7 +68,10 @@ impl Layer {
         let ctx = &ctx.in_layer(self.id);
         let normed = rms_norm(ctx.tier, x, &self.ffn_norm, config.rms_norm_eps);
         let normed = Activations::new(ctx.tier, &normed, config.hidden_size);
-        let y = self.ffn.forward(ctx, config, self.id, experts, purposes, &normed)?;
+        let mut y = self.ffn.forward(ctx, config, self.id, experts, purposes, &normed)?;
+        if let Some(norm) = &self.ffn_post_norm {
+            y = rms_norm(ctx.tier, &y, norm, config.rms_norm_eps);
+        }
         ctx.tier.run(AddScaled { out: x, factor: 1.0, x: &y });
         Ok(())
     }

@@ -80,12 +80,22 @@ impl<'a> Loader<'a> {
 
     pub fn layer(&self, id: LayerId) -> Result<Layer, WeightsError> {
         let layer = InLayer { loader: self, layer: id.0 };
-        let ffn_norm = match layer.optional_vector("post_attention_norm.weight")? {
-            Some(norm) => norm,
-            None => layer.vector("ffn_norm.weight")?,
+        let after_mixer = layer.optional_vector("post_attention_norm.weight")?;
+        // Where the outputs are not normalized, this is the name of the norm before the
+        // feed-forward in some families.
+        let (mixer_post_norm, ffn_norm) = match after_mixer {
+            Some(norm) if !self.weights.config().post_norms => (None, norm),
+            after_mixer => (after_mixer, layer.vector("ffn_norm.weight")?),
         };
-        let mixer_norm = layer.vector("attn_norm.weight")?;
-        Ok(Layer { id, mixer_norm, mixer: layer.mixer()?, ffn_norm, ffn: layer.feed_forward()? })
+        Ok(Layer {
+            id,
+            mixer_norm: layer.vector("attn_norm.weight")?,
+            mixer: layer.mixer()?,
+            mixer_post_norm,
+            ffn_norm,
+            ffn: layer.feed_forward()?,
+            ffn_post_norm: layer.optional_vector("post_ffw_norm.weight")?,
+        })
     }
 }
 

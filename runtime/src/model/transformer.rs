@@ -207,6 +207,9 @@ pub(super) fn embed(
     for (token, x) in tokens.iter().zip(x.chunks_exact_mut(width)) {
         embedding.decode_row(*token as usize, x);
     }
+    if config.embedding_scale != 1.0 {
+        x.iter_mut().for_each(|x| *x *= config.embedding_scale);
+    }
     Ok(x)
 }
 

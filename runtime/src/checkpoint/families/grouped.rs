@@ -48,6 +48,8 @@ pub struct Grouped {
     pub partial_rotary: bool,
     /// Whether sliding layers may have a rotary embedding of their own.
     pub sliding_rope: bool,
+    /// Base of that embedding in GGUF files that do not state it.
+    pub gguf_sliding_theta: Option<f32>,
     /// Layers that a sliding window applies to in GGUF files with a window, if the family has
     /// windows in periods.
     pub sliding_period: Option<SlidingPeriod>,
@@ -57,6 +59,13 @@ pub struct Grouped {
     pub delta: Option<DeltaLayout>,
     /// Whether checkpoints store the weights of norms minus one.
     pub zero_centred: bool,
+    /// Whether embeddings are scaled by the root of their width.
+    pub scaled_embedding: bool,
+    /// Whether the outputs of mixer and feed-forward are normalized, too.
+    pub post_norms: bool,
+    /// Factor on the scores in GGUF files, from the numbers of layers, heads and their width, if it
+    /// is not one over the root of the latter; in `config.json` it is stated.
+    pub score_scale: Option<fn(usize, usize, usize) -> f32>,
     /// Where checkpoints have multi-token-prediction layers.
     pub mtp: Mtp,
     /// Whether the bounds of YaRN's ramp are rounded to whole dimensions, unless GGUF states it.
@@ -127,6 +136,8 @@ pub enum Window {
     FromMaxWindowLayers,
     /// Every second layer before `max_window_layers`, including the first.
     AlternateBeforeMaxWindowLayers,
+    /// All but every sixth layer, or those that `sliding_window_pattern` says.
+    AllButEverySixth,
 }
 
 /// Periods of layers of which one attends to all positions and the others have a sliding window.
@@ -206,6 +217,8 @@ pub struct Names {
     pub ffn_norm: &'static str,
     /// GGUF name of `ffn_norm`.
     pub gguf_ffn_norm: &'static str,
+    /// Norms after mixer and feed-forward, where the family has them.
+    pub post_norms: [&'static str; 2],
     /// Norm of queries; the name for keys has a `k` in place of the `q`.
     pub q_norm: &'static str,
     /// Output projection of attention.
@@ -231,6 +244,7 @@ pub const LLAMA_NAMES: Names = Names {
     mixer_norm: "input_layernorm",
     ffn_norm: "post_attention_layernorm",
     gguf_ffn_norm: "ffn_norm",
+    post_norms: ["post_attention_layernorm", "post_feedforward_layernorm"],
     q_norm: "q_norm",
     output: "o_proj",
     mlp: "mlp",
@@ -259,10 +273,14 @@ pub const PLAIN: Grouped = Grouped {
     pairs: Pairs::Halves,
     partial_rotary: false,
     sliding_rope: false,
+    gguf_sliding_theta: None,
     sliding_period: None,
     no_rope_interval: None,
     delta: None,
     zero_centred: false,
+    scaled_embedding: false,
+    post_norms: false,
+    score_scale: None,
     mtp: Mtp::None,
     truncated_yarn: true,
     layer_type: None,
@@ -306,7 +324,8 @@ impl Family for Grouped {
 
     fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {
         let r = ConfigReader(json);
-        r.expect("hidden_act", "silu")?;
+        self.check_activation(&r)?;
+        r.expect_bool("use_bidirectional_attention", false)?;
         r.expect_bool("conv_bias", false)?;
         let width = [1, limits::WIDTH];
         let hidden_size = r.size("hidden_size", width)?;
@@ -333,6 +352,8 @@ impl Family for Grouped {
             num_hidden_layers,
             max_position_embeddings,
             rms_norm_eps,
+            embedding_scale: self.embedding_scale(hidden_size),
+            post_norms: self.post_norms,
             tie_word_embeddings: r.bool("tie_word_embeddings")?.unwrap_or(false),
             bos_token_id: r.tokens("bos_token_id")?.first().copied(),
             eos_token_ids: r.tokens("eos_token_id")?,
@@ -381,11 +402,13 @@ impl Family for Grouped {
             num_hidden_layers,
             max_position_embeddings: k.size("context_length", [1, limits::CONTEXT])?,
             rms_norm_eps: k.required_number("attention.layer_norm_rms_epsilon")?,
+            embedding_scale: self.embedding_scale(hidden_size),
+            post_norms: self.post_norms,
             tie_word_embeddings: tied,
             bos_token_id: metadata.u32("tokenizer.ggml.bos_token_id")?,
             eos_token_ids: keys::ends(metadata)?,
             sliding_rope: match self.sliding_rope {
-                true => k.sliding_rope(attention.head_dim, &rope)?,
+                true => k.sliding_rope(attention.head_dim, &rope, self.gguf_sliding_theta)?,
                 false => None,
             },
             rope,

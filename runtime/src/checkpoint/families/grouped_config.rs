@@ -46,6 +46,10 @@ impl Grouped {
                 (QkNorm::PerHeadIfStored, Some(true)) => QkNorm::PerHead,
                 (norm, _) => norm,
             },
+            score_scale: match self.score_scale {
+                None => None,
+                Some(_) => Some(1.0 / self.query_scalar_from_hf(r)?.sqrt()),
+            },
             sinks: self.sinks,
             output_gate: self.output_gate_from_hf(r)?,
             rotates: self.rotates_from_hf(r, layers)?,
@@ -84,6 +88,28 @@ impl Grouped {
     /// Whether the network rotates neighbours.
     pub(super) fn interleaved(&self) -> bool {
         self.pairs != Pairs::Halves
+    }
+
+    /// Refuses an activation that is not the family's.
+    pub(super) fn check_activation(&self, r: &ConfigReader) -> Result<(), ConfigError> {
+        match self.activation {
+            Activation::GeGlu => r.expect("hidden_activation", "gelu_pytorch_tanh"),
+            _ => r.expect("hidden_act", "silu"),
+        }
+    }
+
+    /// Factor on the embeddings.
+    pub(super) fn embedding_scale(&self, hidden_size: usize) -> f32 {
+        if self.scaled_embedding { (hidden_size as f32).sqrt() } else { 1.0 }
+    }
+
+    fn query_scalar_from_hf(&self, r: &ConfigReader) -> Result<f32, ConfigError> {
+        let key = "query_pre_attn_scalar";
+        let scalar = r.number(key)?.ok_or(ConfigError::Missing { key: key.into() })?;
+        match scalar > 0.0 {
+            true => Ok(scalar),
+            false => Err(ConfigError::value(key, scalar, "a number above 0")),
+        }
     }
 
     fn output_gate_from_hf(&self, r: &ConfigReader) -> Result<Option<OutputGate>, ConfigError> {
@@ -148,11 +174,13 @@ impl Grouped {
             let interval = gated_delta::interval_from_hf(r)?;
             return Ok((0..layers).map(|i| gated_delta::layer_type(i, interval)).collect());
         }
+        let pattern = r.size_or("sliding_window_pattern", 6, [1, limits::LAYERS])?;
         let max = r.size_or("max_window_layers", layers, [0, limits::LAYERS])?;
         let slides = |layer: usize| match self.window.filter(|_| window > 0) {
             None => false,
             Some(Window::All) => true,
             Some(Window::FromMaxWindowLayers) => layer >= max,
+            Some(Window::AllButEverySixth) => !(layer + 1).is_multiple_of(pattern),
             Some(Window::AlternateBeforeMaxWindowLayers) => layer.is_multiple_of(2) && layer < max,
         };
         let ty = |layer| match self.layer_type {
@@ -237,6 +265,13 @@ impl Grouped {
                 (QkNorm::PerHeadIfStored, Some(true)) => QkNorm::PerHead,
                 (norm, _) => norm,
             },
+            score_scale: match self.score_scale {
+                None => None,
+                Some(of) => Some(match k.metadata.f32("vaquita.attention.score_scale")? {
+                    Some(stated) => stated,
+                    None => of(layers, hidden_size / heads, head_dim),
+                }),
+            },
             sinks: self.sinks,
             output_gate: self.output_gate_from_gguf(k)?,
             rotates: self.rotates_from_gguf(k, layers)?,
@@ -292,6 +327,9 @@ impl Grouped {
 
     /// Writes what llama.cpp has no key for.
     pub(super) fn write_switches(&self, gqa: &GroupedConfig, metadata: &mut Metadata) {
+        if let Some(scale) = gqa.score_scale {
+            metadata.insert("vaquita.attention.score_scale", scale);
+        }
         if !gqa.rotates.is_empty() {
             let listed: Vec<u32> = gqa.rotates.iter().map(|rotates| u32::from(*rotates)).collect();
             metadata.insert("vaquita.rope.layers", listed);

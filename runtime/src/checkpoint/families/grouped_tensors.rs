@@ -105,11 +105,17 @@ impl Layer<'_> {
             LayerType::Recurrent => self.recurrence(),
             LayerType::Full | LayerType::Sliding => self.attention(),
         }
+        if self.config.post_norms {
+            self.norm("post_attention_norm.weight", names.post_norms[0]);
+        }
         self.norm(&format!("{}.weight", names.gguf_ffn_norm), names.ffn_norm);
         if self.config.is_moe(self.layer) {
             self.moe();
         } else {
             self.mlp("", self.config.intermediate_size, Role::DenseFfn, names.mlp);
+        }
+        if self.config.post_norms {
+            self.norm("post_ffw_norm.weight", names.post_norms[1]);
         }
     }
 

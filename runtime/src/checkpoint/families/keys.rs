@@ -501,14 +501,15 @@ impl MetadataReader<'_> {
         Ok(dim)
     }
 
-    /// Reads the rotary embedding of sliding layers, if the file states one that differs from
-    /// `full`.
+    /// Reads the rotary embedding of sliding layers, if it differs from `full`. `otherwise` is the
+    /// base if the file does not state it.
     pub fn sliding_rope(
         &self,
         head_dim: usize,
         full: &RopeConfig,
+        otherwise: Option<f32>,
     ) -> Result<Option<RopeConfig>, ConfigError> {
-        let theta = self.number("rope.freq_base_swa")?;
+        let theta = self.number("rope.freq_base_swa")?.or(otherwise);
         let count = "rope.dimension_count_swa";
         if theta.is_none() && self.metadata.get(&self.key(count)).is_none() {
             return Ok(None);

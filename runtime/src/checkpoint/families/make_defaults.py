@@ -17,6 +17,7 @@ MODEL_TYPES = [
     "deepseek_v2",
     "deepseek_v3",
     "ernie4_5_moe",
+    "gemma3_text",
     "glm4_moe",
     "glm4_moe_lite",
     "gpt_oss",
@@ -62,6 +63,12 @@ COMPUTED = {
     **{
         name: {"partial_rotary_factor": 0.25}
         for name in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")
+    },
+    "gemma3_text": {
+        "default_theta": None,
+        "rope_local_base_freq": 10000.0,
+        "rope_theta": 1000000.0,
+        "sliding_window_pattern": 6,
     },
     "glm4_moe": {"partial_rotary_factor": 0.5},
     "glm4_moe_lite": {"first_k_dense_replace": 1},

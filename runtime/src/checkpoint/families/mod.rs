@@ -11,6 +11,7 @@ mod deepseek_v3;
 mod defaults;
 mod ernie4_5_moe;
 mod gated_delta;
+mod gemma3;
 mod glm4_moe;
 mod gpt_oss;
 mod grouped;
@@ -31,7 +32,7 @@ mod qwen3_next;
 mod smollm3;
 
 /// All supported families.
-pub static FAMILIES: [&dyn Family; 19] = [
+pub static FAMILIES: [&dyn Family; 20] = [
     &deepseek_v2::DeepSeekV2,
     &deepseek_v3::DeepSeekV3,
     &llama::LLAMA,
@@ -43,6 +44,7 @@ pub static FAMILIES: [&dyn Family; 19] = [
     &qwen3_next::QWEN3_NEXT,
     &qwen3_next::QWEN3_5_MOE,
     &qwen3_next::QWEN3_5,
+    &gemma3::GEMMA3,
     &olmoe::OLMOE,
     &lfm2_moe::LFM2_MOE,
     &gpt_oss::GPT_OSS,
