@@ -15,7 +15,7 @@ import ollama
 import openai
 from langchain_deepseek import ChatDeepSeek
 from langchain_openai import ChatOpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.output import NativeOutput
@@ -35,8 +35,9 @@ client = openai.OpenAI(base_url=f"{SERVER}/v1", api_key="none", max_retries=0)
 
 
 class Product(BaseModel):
-    """What the model is held to."""
+    """What the model is held to. Further members are forbidden: a small model would never stop."""
 
+    model_config = ConfigDict(extra="forbid")
     a: int
     b: int
 
@@ -277,7 +278,7 @@ failed = 0
 for behaviour in BEHAVIOURS:
     try:
         behaviour()
-        print(f"ok      {behaviour.__name__}")
+        print(f"ok      {behaviour.__name__}", flush=True)
     except Exception:
         failed += 1
         print(f"FAILED  {behaviour.__name__}")
