@@ -109,7 +109,7 @@ pub(super) fn end(response: &mut Value, outcome: &Outcome) -> bool {
     let output = generation.tokens.len();
     response["usage"] = json!({
         "input_tokens": generation.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": generation.cached_tokens},
+        "input_tokens_details": {"cached_tokens": generation.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": output,
         "output_tokens_details": {"reasoning_tokens": outcome.reasoning_tokens},
         "total_tokens": generation.prompt_tokens + output,
