@@ -171,11 +171,17 @@ mod tests {
     fn what_cannot_be_mapped_is_read() {
         // sysfs has no mappings; its files state a length of one page.
         let Ok(file) = File::open("/sys/devices/system/cpu/online") else {
-            eprintln!("skipped: no sysfs");
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("skipped: no sysfs\n"),
+            );
             return;
         };
         if file.metadata().unwrap().len() == 0 {
-            eprintln!("skipped: this sysfs states no lengths");
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("skipped: this sysfs states no lengths\n"),
+            );
             return;
         }
         assert!(Bytes::try_map(&file).unwrap().is_none());
