@@ -75,7 +75,9 @@ fn id(
 /// Returns the tokenizer.json equivalent to llama.cpp's keys, whether BOS is added if they do not
 /// state it, and a note for the user.
 fn definition(metadata: &Metadata) -> Result<(Definition, bool, Option<String>), TokenizerError> {
-    let model = metadata.str(MODEL)?.ok_or(TokenizerError::Absent)?;
+    // llama.cpp's mark of a file without a tokenizer.
+    let model = metadata.str(MODEL)?.filter(|model| *model != "no_vocab");
+    let model = model.ok_or(TokenizerError::Absent)?;
     match model {
         "gpt2" => {
             let pre = metadata.str(PRE)?;
