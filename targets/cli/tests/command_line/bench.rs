@@ -28,6 +28,25 @@ fn a_bench_says_what_was_measured() {
 }
 
 #[test]
+fn sequences_side_by_side_are_measured_together_and_each() {
+    let bench = ["bench", "-p", "0", "-n", "4", "-r", "2", "-d", "3", "--sequences", "3"];
+    let rows = json(vaquita(bench).args(["-o", "json"]).arg(reference()));
+    let tests: Vec<&str> =
+        rows.as_array().unwrap().iter().map(|row| row["test"].as_str().unwrap()).collect();
+    assert_eq!(tests, ["tg4 @ d3", "tg4 x 3 @ d3"]);
+    let sequences = &rows[1]["sequences"];
+    assert_eq!(sequences["count"], 3);
+    let number = |value: &Value| value.as_f64().unwrap();
+    let each = number(&sequences["per_sequence_ts"]);
+    assert!((3.0 * each / number(&rows[1]["avg_ts"]) - 1.0).abs() < 1e-9);
+    assert!(number(&sequences["median_gap_s"]) > 0.0);
+    assert!(number(&sequences["longest_gap_s"]) >= number(&sequences["median_gap_s"]));
+    let table = success(vaquita(bench).arg(reference()));
+    assert!(table.contains("t/s in each sequence"), "{table}");
+    failure(vaquita(["bench", "--sequences", "1"]).arg(reference()), 2);
+}
+
+#[test]
 fn what_a_token_costs_is_as_computed_by_hand_on_a_recorded_machine() {
     let folder = tempfile::tempdir().unwrap();
     let plot = folder.path().join("plot.svg");

@@ -1,6 +1,7 @@
 //! `vaquita bench`: tokens per second, in the format of llama.cpp's `llama-bench`.
 
 mod row;
+mod sequences;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use vaquita_runtime::measure::plot::svg;
 use vaquita_runtime::measure::sampler::{MeterSampler, Sample};
 use vaquita_runtime::measure::statistics::mean_and_deviation;
 use vaquita_runtime::measure::thermal::{self, ThermalState, Throttling};
+use vaquita_runtime::model::Model;
 use vaquita_runtime::session::Session;
 
 use crate::bundle::{self, Loaded};
@@ -25,6 +27,7 @@ use crate::model_argument::ModelArgument;
 use crate::streamed::Streamed;
 use crate::terminal::Bar;
 use row::{MemoryRow, Parts, Row, costs, csv, markdown};
+use sequences::Sequences;
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -44,6 +47,9 @@ pub struct Args {
         default_value = "64"
     )]
     generate: Vec<usize>,
+    /// Also generate in K sequences side by side
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(2..=64))]
+    sequences: Option<u16>,
     /// Number of repetitions
     #[arg(short = 'r', long, visible_alias = "repeat", value_name = "N", default_value_t = 5)]
     repetitions: usize,
@@ -77,18 +83,23 @@ enum Test {
     Prompt(usize),
     /// Generates that many tokens, one by one.
     Generate(usize),
+    /// Generates that many tokens in each of so many sequences.
+    Sequences(usize, usize),
 }
 
 impl Test {
     fn tokens(self) -> usize {
-        let (Self::Prompt(tokens) | Self::Generate(tokens)) = self;
-        tokens
+        match self {
+            Self::Prompt(tokens) | Self::Generate(tokens) => tokens,
+            Self::Sequences(tokens, count) => tokens * count,
+        }
     }
 
     fn name(self, depth: usize) -> String {
         let name = match self {
             Self::Prompt(tokens) => format!("pp{tokens}"),
             Self::Generate(tokens) => format!("tg{tokens}"),
+            Self::Sequences(tokens, count) => format!("tg{tokens} x {count}"),
         };
         if depth == 0 { name } else { format!("{name} @ d{depth}") }
     }
@@ -99,12 +110,14 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let model = args.model.clone().path()?;
     let prompts = args.prompt.iter().map(|tokens| Test::Prompt(*tokens));
     let tests = prompts.chain(args.generate.iter().map(|tokens| Test::Generate(*tokens)));
+    let sequences = args.sequences.map(usize::from);
+    let many = |count| args.generate.iter().map(move |tokens| Test::Sequences(*tokens, count));
+    let tests = tests.chain(sequences.into_iter().flat_map(many));
     let tests: Vec<Test> = tests.filter(|test| test.tokens() > 0).collect();
     if tests.is_empty() || args.repetitions == 0 {
         return Err(Failure::Usage("nothing to measure: -p, -n and -r are 0".into()));
     }
-    let loaded = bundle::load(compute, &model, 1)?;
-    let mut session = loaded.session();
+    let loaded = bundle::load(compute, &model, sequences.unwrap_or(1))?;
     let energy = args.energy.start()?;
     let (mut rows, mut marks) = (Vec::new(), Vec::new());
     for test in tests {
@@ -128,9 +141,10 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             hit_rate: None,
             bytes_read_per_token: None,
             streaming: None,
+            sequences: None,
             lossy: loaded.loaded.lossy.clone(),
         };
-        let begin = measure(&mut row, &mut session, &loaded, (test, &args), &energy)?;
+        let begin = measure(&mut row, &loaded, (test, &args), &energy)?;
         marks.push((begin, row.test.clone()));
         rows.push(row);
     }
@@ -161,38 +175,95 @@ fn bytes(path: &Path) -> Result<u64> {
     Ok(vaquita_quantize::sources::HfFolder::open(path)?.file_bytes())
 }
 
+/// Distinct tokens, so that routing resembles that of text.
+fn distinct_tokens(model: &Model, first: usize, count: usize) -> Vec<u32> {
+    let vocabulary = model.config().vocab_size as u32;
+    (first as u32..(first + count) as u32)
+        .map(|i| i.wrapping_mul(2_654_435_761) >> 7)
+        .map(|token| token % vocabulary)
+        .collect()
+}
+
+/// What a test runs on.
+enum Runner<'a> {
+    One(Box<Session>),
+    Many(Sequences<'a>),
+}
+
+impl<'a> Runner<'a> {
+    fn new(loaded: &'a Loaded, test: Test, depth: usize) -> Result<Self> {
+        match test {
+            Test::Prompt(_) | Test::Generate(_) => {
+                let mut session = loaded.session();
+                if depth > 0 {
+                    session.feed(&distinct_tokens(&loaded.loaded.model, 0, depth))?;
+                }
+                Ok(Self::One(Box::new(session)))
+            }
+            Test::Sequences(_, count) => {
+                let mut sequences = Sequences::new(&loaded.loaded, count);
+                sequences.fill(depth)?;
+                Ok(Self::Many(sequences))
+            }
+        }
+    }
+
+    fn reset(&mut self, depth: usize) -> Result {
+        match self {
+            Self::One(session) => {
+                session.truncate(depth);
+                Ok(())
+            }
+            Self::Many(sequences) => sequences.reset(),
+        }
+    }
+
+    fn run(&mut self, test: Test, depth: usize, sampler: &MeterSampler) -> Result {
+        let tokens = test.tokens();
+        let (session, at_once) = match (self, test) {
+            (Self::Many(sequences), Test::Sequences(each, _)) => {
+                return sequences.run(each, sampler);
+            }
+            (Self::One(session), Test::Prompt(_)) => (session, tokens),
+            (Self::One(session), Test::Generate(_)) if session.drafts().is_some() => {
+                let tokens = distinct_tokens(session.model(), depth, tokens);
+                return continue_greedily(session, &tokens, sampler);
+            }
+            (Self::One(session), _) => (session, 1),
+            (Self::Many(_), _) => return Ok(()),
+        };
+        for part in distinct_tokens(session.model(), depth, tokens).chunks(at_once) {
+            session.feed(part)?;
+            sampler.count(part.len() as u64);
+        }
+        Ok(())
+    }
+}
+
 /// Runs a test once to warm up and then repeatedly.
 fn measure(
     row: &mut Row,
-    session: &mut Session,
     loaded: &Loaded,
     (test, args): (Test, &Args),
     energy: &Energy,
 ) -> Result<Sample> {
-    let vocabulary = loaded.loaded.model.config().vocab_size as u32;
-    // Distinct tokens, so that routing resembles that of text.
-    let tokens: Vec<u32> = (0..(args.depth + test.tokens()) as u32)
-        .map(|i| i.wrapping_mul(2_654_435_761) >> 7)
-        .map(|token| token % vocabulary)
-        .collect();
-    let (before, timed) = tokens.split_at(args.depth);
-    session.truncate(0);
-    if !before.is_empty() {
-        session.feed(before)?;
-    }
+    let mut runner = Runner::new(loaded, test, args.depth)?;
     let mut bar = Bar::new(row.test.clone());
     let sampler = &energy.sampler;
-    run_once(session, test, timed, sampler)?;
+    runner.run(test, args.depth, sampler)?;
+    if let Runner::Many(sequences) = &mut runner {
+        sequences.forget();
+    }
     bar.set(0, args.repetitions as u64);
     let throttling = Throttling::read(&energy.host);
     let (readings, faults) = (sampler.readings(), memory::faults());
     let streaming = loaded.loaded.streaming();
     let (mut intervals, mut first, mut elapsed) = (Vec::new(), None, Duration::ZERO);
     for repetition in 1..=args.repetitions {
-        session.truncate(args.depth);
+        runner.reset(args.depth)?;
         let before = sampler.mark();
         let start = Instant::now();
-        run_once(session, test, timed, sampler)?;
+        runner.run(test, args.depth, sampler)?;
         let time = start.elapsed();
         elapsed += time;
         intervals.push(sampler.mark().since(&before));
@@ -208,6 +279,9 @@ fn measure(
         row.streaming = Some(streamed);
     }
     (row.avg_ts, row.stddev_ts) = mean_and_deviation(&row.samples_ts);
+    if let Runner::Many(sequences) = runner {
+        row.sequences = Some(sequences.row(row.avg_ts));
+    }
     let cost = energy.source.clone().and_then(|source| {
         let cost = cost(source, energy.idle_watts, &intervals, test.tokens() as u64);
         cost.map_err(|reason| sampler.failure().map_or(reason, |failure| failure.to_string()))
@@ -222,21 +296,6 @@ fn measure(
     row.memory = memory_row(loaded, faults);
     row.peak_rss_bytes = row.memory.peak_rss_bytes;
     Ok(first.unwrap_or_else(|| sampler.mark()))
-}
-
-fn run_once(session: &mut Session, test: Test, tokens: &[u32], sampler: &MeterSampler) -> Result {
-    let at_once = match test {
-        Test::Prompt(_) => tokens.len(),
-        Test::Generate(_) if session.drafts().is_some() => {
-            return continue_greedily(session, tokens, sampler);
-        }
-        Test::Generate(_) => 1,
-    };
-    for part in tokens.chunks(at_once) {
-        session.feed(part)?;
-        sampler.count(part.len() as u64);
-    }
-    Ok(())
 }
 
 /// Generates as many tokens as there are in `tokens` after the first of them: drafts are of no use

@@ -4,6 +4,7 @@ use serde::Serialize;
 use vaquita_runtime::measure::cost::Cost;
 use vaquita_runtime::measure::thermal::ThermalState;
 
+use super::sequences::SequencesRow;
 use crate::size;
 use crate::streamed::Streamed;
 use crate::terminal::table;
@@ -18,7 +19,7 @@ pub struct Row {
     pub params: u64,
     pub threads: usize,
     pub isa: &'static str,
-    /// `pp256` or `tg64`, with ` @ dN` at a depth.
+    /// `pp256`, `tg64` or `tg64 x 4`, with ` @ dN` at a depth.
     pub test: String,
     pub avg_ts: f64,
     pub stddev_ts: f64,
@@ -34,6 +35,9 @@ pub struct Row {
     pub bytes_read_per_token: Option<f64>,
     /// All figures of streaming; `null` if experts are mapped.
     pub streaming: Option<Streamed>,
+    /// Figures of several sequences side by side, whose tokens `avg_ts` counts together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequences: Option<SequencesRow>,
     /// Description of the lossy options in effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lossy: Option<String>,
@@ -120,6 +124,15 @@ pub fn markdown(rows: &[Row]) -> String {
         ));
     }
     for row in rows {
+        if let Some(sequences) = &row.sequences {
+            text.push_str(&format!(
+                "{}: {:.2} t/s in each sequence; a token every {:.3} s, at most {:.3} s\n",
+                row.test,
+                sequences.per_sequence_ts,
+                sequences.median_gap_s,
+                sequences.longest_gap_s,
+            ));
+        }
         if let Some(streamed) = &row.streaming {
             text.push_str(&format!("{}: {}\n", row.test, streamed.summary()));
         }
