@@ -5,12 +5,13 @@
 //! `cargo bench -p vaquita-benches --bench kernels`
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use vaquita_benches::{Int8Peak, matrix, read};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::isa::Tier;
-use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout, PAGE};
+use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout, PAGE, Page};
 use vaquita_runtime::kernels::cached::EntryFormat;
 use vaquita_runtime::kernels::{Activations, matmul};
 use vaquita_runtime::threads::Pool;
@@ -90,7 +91,8 @@ fn attention(c: &mut Criterion) {
             for (name, format) in formats {
                 let mut page = Vec::new();
                 (0..PAGE).for_each(|_| format.encode(&numbers, &mut page));
-                let pages = vec![page; POSITIONS / PAGE];
+                let pages = (0..POSITIONS / PAGE).map(|_| Arc::new(Page::from(page.clone())));
+                let pages: Vec<_> = pages.collect();
                 let mut out = vec![0.0; heads * layout.value_width];
                 let attention = CausalAttention {
                     queries: &queries,

@@ -1,5 +1,7 @@
 //! Every kernel on every tier this CPU has, held to the scalar definition bit for bit.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use vaquita_lcg::Lcg;
 use vaquita_runtime::blocks::coded::Packer;
@@ -290,8 +292,8 @@ proptest! {
             format.encode(entry, &mut bytes);
             format.decode(&bytes[at..], entry);
         }
-        let pages: Vec<Vec<u8>> =
-            bytes.chunks(PAGE * format.bytes(width)).map(<[u8]>::to_vec).collect();
+        let pages = bytes.chunks(PAGE * format.bytes(width));
+        let pages: Vec<_> = pages.map(|page| Arc::new(page.to_vec().into())).collect();
         let run = |tier: Tier, threads: usize| {
             let mut out = vec![0.0; tokens * heads * value_width];
             let entries = Entries { format, pages: &pages };

@@ -1,15 +1,17 @@
-//! The engine: every answer has the bits that it has alone, whatever else runs; refusals, cancels,
-//! deadlines and the end are as documented.
+//! The engine: every answer has the bits that it has alone, whatever else runs and whatever is known
+//! of its prompt; refusals, cancels, deadlines and the end are as documented.
 
 use std::cell::OnceCell;
+use std::fs;
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use vaquita_runtime::engine::{
-    Engine, EngineError, EngineModel, EngineOptions, Finished, Notice, Priority, Refused, Request,
-    Ticket,
+    CacheSource, Engine, EngineError, EngineModel, EngineOptions, Finished, Notice, Priority,
+    PromptCacheOptions, Refused, Request, StartError, Ticket,
 };
 use vaquita_runtime::measure::sampler::MeterSampler;
 use vaquita_runtime::model::Model;
@@ -59,6 +61,8 @@ fn parts(
         energy: Arc::new(|| {
             MeterSampler::start(None, Arc::new(vaquita_runtime::host::Host::live()))
         }),
+        fingerprint: Some(7),
+        cache_bytes: None,
         held: None,
     }
 }
@@ -185,8 +189,9 @@ fn assert_same(found: &Generation, alone: &Generation) {
     assert_eq!((found.stop, found.prompt_tokens), (alone.stop, alone.prompt_tokens));
 }
 
-/// Requests that come, are cancelled and end at random.
-fn schedule(subject: &Subject, seed: u64) {
+/// Requests that come, are cancelled and end at random. Prompts are kept in memory and in a folder
+/// with those of earlier schedules, or not.
+fn schedule(subject: &Subject, seed: u64, folder: &Path) {
     let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let gaps = [None, Some(Duration::ZERO), Some(Duration::from_secs(1))];
     let options = EngineOptions {
@@ -194,6 +199,12 @@ fn schedule(subject: &Subject, seed: u64) {
         queue: 4 + random.below(8),
         max_gap: gaps[random.below(3)],
         cache_tokens: [None, Some(CONTEXT), Some(2 * CONTEXT)][random.below(3)],
+        prompts: PromptCacheOptions {
+            memory: [0, 200 << 10, 1 << 30][random.below(3)],
+            folder: [None, Some(folder.to_path_buf())][random.below(2)].clone(),
+            disk: [1 << 20, 1 << 30][random.below(2)],
+            ..PromptCacheOptions::default()
+        },
         ..EngineOptions::default()
     };
     let engine = subject.engine(1 + random.below(2), 1 + random.below(48), options);
@@ -234,6 +245,12 @@ fn schedule(subject: &Subject, seed: u64) {
     assert_eq!(counters.finished + counters.cancelled, accepted);
 }
 
+/// Latents, keys and values beside convolutions and beside states, and the trained model.
+fn subjects() -> impl Iterator<Item = Subject> {
+    let golden = ["deepseek-v3", "lfm2-moe", "qwen3-next"].into_iter().map(Subject::golden);
+    golden.chain(std::iter::once_with(Subject::reference))
+}
+
 /// Random schedules per model; more with `VAQUITA_SCHEDULES`.
 fn schedules() -> u64 {
     std::env::var("VAQUITA_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
@@ -241,12 +258,226 @@ fn schedules() -> u64 {
 
 #[test]
 fn every_answer_is_the_one_it_has_alone() {
-    // Latents, keys and values beside convolutions, and the trained model.
-    let subjects =
-        [Subject::golden("deepseek-v3"), Subject::golden("lfm2-moe"), Subject::reference()];
+    let subjects = subjects();
     for subject in subjects {
-        (0..schedules()).for_each(|seed| schedule(&subject, seed));
+        let folder = tempfile::tempdir().unwrap();
+        (0..schedules()).for_each(|seed| schedule(&subject, seed, &folder.path().join("prompts")));
     }
+}
+
+/// What becomes of a request, alone in the engine.
+fn answer(engine: &Engine, client: &str, request: &Request) -> Box<Finished> {
+    let request = Request { client: client.into(), ..request.clone() };
+    ask(engine, &request).unwrap().finished()
+}
+
+fn kept(folder: &Path) -> EngineOptions {
+    let folder = Some(folder.join("prompts"));
+    let prompts = PromptCacheOptions { memory: 0, folder, ..PromptCacheOptions::default() };
+    EngineOptions { prompts, ..EngineOptions::default() }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder.join("prompts")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some()).collect();
+    files.sort();
+    files
+}
+
+/// llama.cpp's suite leaves out `test_cache_vs_nocache_prompt`.
+#[test]
+fn cached_equals_uncached_at_temperature_1() {
+    let subjects = subjects();
+    for subject in subjects {
+        let folder = tempfile::tempdir().unwrap();
+        let drawn = subject.cases.iter().filter(|case| case.0.options.sampling.temperature == 1.0);
+        let (request, alone) = drawn.max_by_key(|case| case.0.prompt.len()).unwrap();
+        let known = request.prompt.len() - 1;
+        {
+            let in_memory = subject.engine(1, 16, EngineOptions::default());
+            let on_disk = subject.engine(1, 16, kept(folder.path()));
+            for engine in [&in_memory, &on_disk] {
+                let first = answer(engine, "a", request);
+                assert_eq!((first.cache.tokens, first.cache.source), (0, CacheSource::Nothing));
+                assert_same(&first.generation, alone);
+            }
+            let second = answer(&in_memory, "a", request);
+            assert_eq!((second.cache.tokens, second.cache.source), (known, CacheSource::Memory));
+            assert_eq!((second.cache.miss, second.generation.cached_tokens), (None, known));
+            assert_same(&second.generation, alone);
+            assert_eq!(in_memory.status().counters.cached_tokens, known as u64);
+        } // everything is written
+        let engine = subject.engine(2, 16, kept(folder.path()));
+        let other = answer(&engine, "b", request);
+        assert_eq!((other.cache.tokens, other.cache.source), (0, CacheSource::Nothing));
+        let third = answer(&engine, "a", request);
+        assert_eq!((third.cache.tokens, third.cache.source), (known, CacheSource::Disk));
+        assert_eq!(engine.status().counters.cached_tokens_from_disk, known as u64);
+        assert_same(&third.generation, alone);
+    }
+}
+
+#[test]
+fn a_conversation_is_read_from_where_it_differs_and_only_new_rows_are_written() {
+    let subject = Subject::golden("deepseek-v3");
+    let folder = tempfile::tempdir().unwrap();
+    let greedy = GenerationOptions {
+        sampling: SamplingOptions::greedy(),
+        max_tokens: Some(2),
+        ..GenerationOptions::default()
+    };
+    let prompt: Vec<u32> = (0..120).map(|i| (i * 7 % 50) as u32).collect();
+    let ask = |tokens: &[u32]| {
+        let engine = subject.engine(1, 64, kept(folder.path()));
+        let request =
+            Request { prompt: tokens.to_vec(), options: greedy.clone(), ..Request::default() };
+        answer(&engine, "a", &request)
+    };
+    assert_eq!(ask(&prompt[..100]).cache.miss.as_deref(), Some("nothing of this client is kept"));
+    let size = |path: &PathBuf| fs::metadata(path).unwrap().len();
+    let first: u64 = files(folder.path()).iter().map(size).sum();
+    let longer = ask(&prompt);
+    assert_eq!(longer.cache.source, CacheSource::Disk);
+    assert_eq!(longer.cache.tokens, 100);
+    assert_eq!(longer.cache.miss.as_deref(), Some("goes on after token 100"));
+    let second = files(folder.path()).iter().map(size).sum::<u64>() - first;
+    assert!(second < first / 3, "{second} bytes for 20 tokens after {first} for 100");
+    let mut edited = prompt.clone();
+    edited[70] += 1;
+    assert_eq!(ask(&edited).cache.tokens, 70);
+    assert_eq!(ask(&edited).cache.tokens, 119, "also what was read after the edit");
+
+    let engine = subject.engine(1, 64, EngineOptions::default());
+    let ask = |tokens: &[u32]| {
+        let request =
+            Request { prompt: tokens.to_vec(), options: greedy.clone(), ..Request::default() };
+        answer(&engine, "a", &request).cache.miss
+    };
+    ask(&prompt);
+    assert_eq!(ask(&edited).as_deref(), Some("differs at token 70"));
+}
+
+#[test]
+fn damaged_files_are_a_miss_and_never_another_answer() {
+    let subject = Subject::golden("deepseek-v3");
+    let folder = tempfile::tempdir().unwrap();
+    let (request, alone) = &subject.cases[4];
+    let ask = || answer(&subject.engine(1, 64, kept(folder.path())), "a", request);
+    ask();
+    let good: Vec<(PathBuf, Vec<u8>)> = files(folder.path())
+        .into_iter()
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    assert!(!good.is_empty());
+    let largest = good.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    let len = largest.1.len();
+    let mut misses = 0;
+    let heads = (0..96).step_by(5);
+    for at in heads.chain((96..len).step_by(len / 25)) {
+        for change in 0..2 {
+            for path in files(folder.path()) {
+                fs::remove_file(path).unwrap();
+            }
+            good.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+            let mut bytes = largest.1.clone();
+            match change {
+                0 => bytes[at] ^= 1 << (at % 8),
+                _ => bytes.truncate(at),
+            }
+            fs::write(&largest.0, &bytes).unwrap();
+            let found = ask();
+            assert_same(&found.generation, alone);
+            misses += usize::from(found.cache.source == CacheSource::Nothing);
+        }
+    }
+    assert!(misses > 40, "{misses} misses: most changes concern the prompt");
+}
+
+#[test]
+fn the_folder_is_private_bounded_and_belongs_to_models_with_a_file() {
+    let subject = Subject::golden("deepseek-v3");
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = kept(folder.path());
+    {
+        let engine = subject.engine(1, 64, options.clone());
+        subject
+            .cases
+            .iter()
+            .for_each(|(request, _)| drop(answer(&engine, "a secret key", request)));
+    }
+    let names: Vec<String> =
+        files(folder.path()).iter().map(|path| path.display().to_string()).collect();
+    assert!(names.len() > 3 && names.iter().all(|name| !name.contains("secret")));
+    let total = |folder: &Path| files(folder).iter().map(|p| fs::metadata(p).unwrap().len()).sum();
+    let all: u64 = total(folder.path());
+    options.prompts.disk = all / 2;
+    drop(subject.engine(1, 64, options.clone()));
+    assert!((1..=all / 2).contains(&total(folder.path())));
+    options.prompts.max_age = Duration::ZERO;
+    drop(subject.engine(1, 64, options.clone()));
+    assert_eq!(total(folder.path()), 0);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let path = folder.path().join("prompts");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&path.join("secret"))), (0o700, 0o600));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let parts = parts(&subject.model, &subject.tokenizer, 1, 64);
+        let error = Engine::start(parts, options.clone()).unwrap_err();
+        assert!(error.to_string().contains("chmod 700"), "{error}");
+    }
+    let parts =
+        EngineModel { fingerprint: None, ..parts(&subject.model, &subject.tokenizer, 1, 64) };
+    assert!(matches!(Engine::start(parts, options), Err(StartError::NoFingerprint)));
+}
+
+/// No client learns from the work of others what they asked: by the counters, since times vary.
+#[test]
+fn a_prompt_of_another_client_is_as_new_as_any() {
+    let subject = Subject::golden("deepseek-v3");
+    let (request, _) = &subject.cases[4];
+    let engine = subject.engine(1, 16, EngineOptions::default());
+    answer(&engine, "victim", request);
+    let counters = |engine: &Engine| {
+        let counters = engine.status().counters;
+        (counters.passes, counters.prompt_tokens, counters.cached_tokens)
+    };
+    let work = |client: &str, request: &Request| {
+        let before = counters(&engine);
+        answer(&engine, client, request);
+        let after = counters(&engine);
+        (after.0 - before.0, after.1 - before.1, after.2 - before.2)
+    };
+    let mut fresh = request.clone();
+    fresh.prompt[0] = (fresh.prompt[0] + 1) % 50;
+    fresh.options.max_tokens = Some(1);
+    let probe = Request { options: fresh.options.clone(), ..request.clone() };
+    for client in 0..100 {
+        let probed = work(&format!("probe {client}"), &probe);
+        assert_eq!(probed, work(&format!("fresh {client}"), &fresh));
+        assert_eq!(probed.2, 0);
+    }
+    assert!(work("victim", &probe).2 > 0, "its own is known");
+}
+
+#[test]
+fn memory_for_prompts_is_bounded_and_shared_fairly() {
+    let subject = Subject::golden("deepseek-v3");
+    let (request, _) = &subject.cases[4];
+    let prompts = PromptCacheOptions { memory: 1 << 20, ..PromptCacheOptions::default() };
+    let engine = subject.engine(1, 64, EngineOptions { prompts, ..EngineOptions::default() });
+    answer(&engine, "small", request);
+    let vocab = subject.model.config().vocab_size as u32;
+    for i in 0..60 {
+        let mut other = request.clone();
+        other.prompt[0] = i % vocab;
+        other.options.max_tokens = Some(1);
+        answer(&engine, "large", &other);
+        let bytes = engine.status().prompt_bytes;
+        assert!(bytes > 0 && bytes <= 1 << 20, "{bytes}");
+    }
+    assert!(answer(&engine, "small", request).cache.tokens > 0, "it lost nothing to the other");
 }
 
 /// llama.cpp's suite leaves out `test_completion_parallel_slots`.

@@ -21,6 +21,7 @@ pub use options::ModelOptions;
 
 use crate::checkpoint::gguf_weights::OpenError;
 use crate::cores::CoresRefused;
+use crate::engine::StartError;
 use crate::gguf::GgufError;
 use crate::opening::OpenModelError;
 use crate::opening::budget::{BudgetTextError, TooSmall};
@@ -103,9 +104,9 @@ pub enum AppError {
          need none"
     )]
     NoMtp,
-    /// The system refuses a thread.
-    #[error("the system refuses a thread: {0}")]
-    Thread(io::Error),
+    /// An engine cannot start.
+    #[error(transparent)]
+    Engine(#[from] StartError),
     /// A message of an unknown role.
     #[error("a message has the role {found:?}; allowed: system, user, assistant, tool")]
     Role {
@@ -154,10 +155,11 @@ impl AppError {
             Self::Open(OpenModelError::Open(OpenError::Gguf(GgufError::Io { source, .. })))
             | Self::Save(SaveError::Io { source, .. }) => of_io(source),
             Self::Open(OpenModelError::TooSmall { .. }) | Self::TooSmall(_) => ErrorKind::Memory,
-            Self::Sessions { .. } | Self::Thread(_) => ErrorKind::Memory,
+            Self::Sessions { .. } | Self::Engine(StartError::Thread(_)) => ErrorKind::Memory,
             Self::Open(OpenModelError::Text(_)) | Self::Budget(_) | Self::NoMtp => {
                 ErrorKind::Argument
             }
+            Self::Engine(_) => ErrorKind::Argument,
             Self::Open(_) | Self::Tokenizer(_) | Self::Save(_) => ErrorKind::BadFile,
             Self::Prompt(PromptError::TooLong { .. }) => ErrorKind::ContextFull,
             Self::Prompt(_) => ErrorKind::Template,

@@ -16,6 +16,7 @@ use crate::measure::sampler::MeterSampler;
 use crate::model::Stats;
 use crate::opening::{OpenModelError, TrimLevel};
 use crate::session::prompt::Prompter;
+use crate::session::save::SaveError;
 use crate::tokenizer::Tokenizer;
 
 /// Creates the meter of an answer.
@@ -132,16 +133,34 @@ impl AppModel {
             tokenizer: self.prompter.tokenizer().clone(),
             session: session.clone(),
             energy: Arc::new(move || sampler(&meter)),
+            fingerprint: self.fingerprint_for(&options)?,
+            cache_bytes: None,
             held: None,
         };
         let mut options = options;
         if let Some(sessions) = sessions {
             let context = parts.context().max(1);
             let tokens = options.cache_tokens.unwrap_or(sessions.saturating_mul(context));
-            parts.held = Some(Arc::new(self.places(tokens.div_ceil(context))?));
+            let count = tokens.div_ceil(context);
+            parts.held = Some(Arc::new(self.places(count)?));
+            let plan = self.loaded.memory.plan();
+            parts.cache_bytes =
+                plan.map(|plan| plan.footprint.cache / *sessions as u64 * count as u64);
             options.cache_tokens = Some(tokens);
         }
-        Engine::start(parts, options).map_err(AppError::Thread)
+        Ok(Engine::start(parts, options)?)
+    }
+
+    /// Fingerprint of the model as its options change it, if prompts are to be kept in files.
+    fn fingerprint_for(&self, options: &EngineOptions) -> Result<Option<u64>, AppError> {
+        let (Some(folder), Some(identity)) = (&options.prompts.folder, &self.identity) else {
+            return Ok(None);
+        };
+        let fingerprint = identity.fingerprint();
+        let fingerprint =
+            fingerprint.map_err(|source| SaveError::Model { path: folder.clone(), source })?;
+        let lossy = self.loaded.lossy.as_deref().unwrap_or_default();
+        Ok(Some(fingerprint ^ u64::from(crc32fast::hash(lossy.as_bytes()))))
     }
 
     /// Takes the place of `count` conversations in the memory budget.

@@ -3,7 +3,7 @@
 //!
 //! Each pass of the model is one decode step of the running answers and one slice of one prompt
 //! ([`pace`]). [`queue`] decides what runs, [`scheduler`] is the loop, a [`sequence`] is one
-//! request that runs. Sequences do not influence each other's bits, so that everything here is a
+//! request that runs, [`prompts`] are kept for later requests. Sequences do not influence each other's bits, so that everything here is a
 //! question of time and memory only.
 
 mod energy;
@@ -11,6 +11,7 @@ mod options;
 mod outlet;
 mod pace;
 mod pass;
+mod prompts;
 mod queue;
 mod request;
 mod scheduler;
@@ -22,7 +23,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub use options::{EngineModel, EngineOptions, SamplerMaker};
+pub use options::{EngineModel, EngineOptions, SamplerMaker, StartError};
+pub use prompts::{PromptCacheOptions, PromptFolderError};
 pub use request::{
     CacheSource, CacheUse, DraftUse, EngineError, Finished, Notice, Priority, Refused, Request,
     Sink, Ticket,
@@ -33,6 +35,7 @@ use crate::session::SessionError;
 use crate::session::answer::Answer;
 use crate::session::generate::GenerateError;
 use outlet::Outlet;
+use prompts::{Disk, Kind, Prompts};
 use queue::{Bounds, NoPlace, Queue, Runs, Waiting};
 use scheduler::Scheduler;
 
@@ -90,14 +93,15 @@ impl Engine {
     /// Starts an engine.
     ///
     /// # Errors
-    /// If the system refuses a thread.
-    pub fn start(model: EngineModel, options: EngineOptions) -> std::io::Result<Self> {
+    /// If the system refuses a thread, or the folder for prompts cannot be used.
+    pub fn start(model: EngineModel, options: EngineOptions) -> Result<Self, StartError> {
         let context = model.context();
         let slots = options.slots.max(1);
         let cache_tokens = options.cache_tokens.unwrap_or(slots.saturating_mul(context));
         let queue = options.queue;
         let share = options.client_share.unwrap_or(queue.div_ceil(2)).max(1);
-        let bounds = Bounds { slots, cache_tokens, queue, share };
+        let cache_bytes = model.cache_bytes.unwrap_or(u64::MAX);
+        let bounds = Bounds { slots, cache_tokens, cache_bytes, queue, share };
         let status = Status { slots, queue, cache_tokens, ..Status::default() };
         let state = State {
             queue: Queue::new(bounds),
@@ -108,7 +112,8 @@ impl Engine {
             status,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-        let scheduler = Scheduler::new(model.clone(), &options, shared.clone());
+        let prompts = open_prompts(&model, &options.prompts, &shared)?;
+        let scheduler = Scheduler::new(model.clone(), &options, prompts, shared.clone());
         let thread = std::thread::Builder::new().name("vaquita-engine".into());
         let thread = Some(thread.spawn(move || scheduler.run())?);
         Ok(Self { model, limit: context.min(cache_tokens), shared, thread })
@@ -135,6 +140,7 @@ impl Engine {
         self.shared.lock().check(&client)?; // before the work of preparing an answer
         let most = options.max_tokens.unwrap_or(usize::MAX);
         let tokens = prompt.len().saturating_add(most).min(self.limit);
+        let bytes = self.model.sequence_bytes(tokens);
         let eos_token_ids = &self.model.model.config().eos_token_ids;
         let answer =
             Answer::new(&self.model.tokenizer, eos_token_ids, &prompt, options, self.limit);
@@ -158,7 +164,7 @@ impl Engine {
         };
         state.next_id += 1;
         state.status.counters.accepted += 1;
-        state.queue.push(Waiting { client, priority, tokens, item });
+        state.queue.push(Waiting { client, priority, tokens, bytes, item });
         drop(state);
         self.shared.changed.notify_all();
         Ok(Ticket { cancel, shared: self.shared.clone() })
@@ -196,6 +202,25 @@ impl Engine {
         let own = self.thread.as_ref().map(|thread| thread.thread().id());
         own == Some(std::thread::current().id())
     }
+}
+
+fn open_prompts(
+    model: &EngineModel,
+    options: &PromptCacheOptions,
+    shared: &Arc<Shared>,
+) -> Result<Prompts, StartError> {
+    let Some(folder) = &options.folder else { return Ok(Prompts::new(options, None)) };
+    let fingerprint = model.fingerprint.ok_or(StartError::NoFingerprint)?;
+    let kind = Kind { model: fingerprint, cache: model.session.cache };
+    // The engine's thread owns the folder's.
+    let shared = Arc::downgrade(shared);
+    let notify = Box::new(move || {
+        if let Some(shared) = shared.upgrade() {
+            shared.notify();
+        }
+    });
+    let disk = Disk::open(options, folder, kind, model.new_cache(), notify)?;
+    Ok(Prompts::new(options, Some(disk)))
 }
 
 impl State {

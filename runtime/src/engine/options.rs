@@ -4,8 +4,10 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::prompts::{PromptCacheOptions, PromptFolderError};
 use crate::measure::sampler::MeterSampler;
 use crate::model::Model;
+use crate::model::cache::{KvCache, sequence_bytes};
 use crate::session::SessionOptions;
 use crate::threads::Pool;
 use crate::tokenizer::Tokenizer;
@@ -24,6 +26,10 @@ pub struct EngineModel {
     pub tokenizer: Arc<Tokenizer>,
     /// Context, cache type, instruction set, and the largest slice of a prompt.
     pub session: SessionOptions,
+    /// Fingerprint of the model, which files of prompts belong to; `None` if they cannot be kept.
+    pub fingerprint: Option<u64>,
+    /// Bytes that the caches of sequences and kept prompts share, if memory is planned.
+    pub cache_bytes: Option<u64>,
     /// The meter.
     pub energy: SamplerMaker,
     /// Dropped when the engine has ended, such as its place in a memory budget.
@@ -37,6 +43,17 @@ impl EngineModel {
             0 => self.model.config().max_position_embeddings,
             context => context,
         }
+    }
+
+    /// Bytes of cache that a sequence of `tokens` may take.
+    pub(super) fn sequence_bytes(&self, tokens: usize) -> u64 {
+        let SessionOptions { cache, prefill_chunk, .. } = self.session;
+        sequence_bytes(self.model.config(), cache, tokens, prefill_chunk.max(1))
+    }
+
+    /// A cache without positions.
+    pub(super) fn new_cache(&self) -> KvCache {
+        KvCache::new(self.model.config(), self.session.cache)
     }
 }
 
@@ -55,10 +72,34 @@ pub struct EngineOptions {
     /// Bound on the gap in running answers while a prompt is read; `None` is twice the duration of
     /// their own step.
     pub max_gap: Option<Duration>,
+    /// Prompts that are kept.
+    pub prompts: PromptCacheOptions,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { slots: 4, queue: 16, client_share: None, cache_tokens: None, max_gap: None }
+        Self {
+            slots: 4,
+            queue: 16,
+            client_share: None,
+            cache_tokens: None,
+            max_gap: None,
+            prompts: PromptCacheOptions::default(),
+        }
     }
+}
+
+/// Reason why an engine cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The system refuses a thread.
+    #[error("the system refuses a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The folder for prompts cannot be used.
+    #[error(transparent)]
+    Folder(#[from] PromptFolderError),
+    /// Prompts cannot be kept in files.
+    #[error("prompts of a model that is not a GGUF file cannot be kept in a folder")]
+    NoFingerprint,
 }

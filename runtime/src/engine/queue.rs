@@ -9,6 +9,8 @@ pub(super) struct Waiting<T> {
     pub priority: Priority,
     /// Positions of cache that it may need.
     pub tokens: usize,
+    /// Bytes of cache for as many positions.
+    pub bytes: u64,
     pub item: T,
 }
 
@@ -18,6 +20,7 @@ pub(super) struct Runs {
     pub client: String,
     pub priority: Priority,
     pub tokens: usize,
+    pub bytes: u64,
 }
 
 /// Bounds on what runs and waits.
@@ -27,6 +30,8 @@ pub(super) struct Bounds {
     pub slots: usize,
     /// Positions of cache for all that run.
     pub cache_tokens: usize,
+    /// Bytes of cache for all that run.
+    pub cache_bytes: u64,
     /// Requests that wait.
     pub queue: usize,
     /// Requests of one client that wait.
@@ -109,7 +114,11 @@ impl<T> Queue<T> {
         let waiting = &self.waiting[first];
         let tokens: usize = runs.iter().map(|runs| runs.tokens).sum();
         let slots = runs.iter().filter(|runs| runs.priority <= waiting.priority).count();
-        let fits = slots < self.bounds.slots && tokens + waiting.tokens <= self.bounds.cache_tokens;
+        let bytes: u64 = runs.iter().map(|runs| runs.bytes).sum();
+        // A plan holds at least one sequence, so that bytes never keep a single one waiting.
+        let fits = slots < self.bounds.slots
+            && tokens + waiting.tokens <= self.bounds.cache_tokens
+            && (runs.is_empty() || bytes + waiting.bytes <= self.bounds.cache_bytes);
         fits.then(|| self.waiting.remove(first))
     }
 }
@@ -122,16 +131,17 @@ mod tests {
         let mut queue = Queue::new(bounds);
         for (item, (client, priority, tokens)) in requests.iter().enumerate() {
             let (client, priority, tokens) = (client.to_string(), *priority, *tokens);
-            queue.push(Waiting { client, priority, tokens, item });
+            queue.push(Waiting { client, priority, tokens, bytes: 2 * tokens as u64, item });
         }
         queue
     }
 
     fn runs(client: &str, priority: Priority, tokens: usize) -> Runs {
-        Runs { client: client.into(), priority, tokens }
+        Runs { client: client.into(), priority, tokens, bytes: 2 * tokens as u64 }
     }
 
-    const BOUNDS: Bounds = Bounds { slots: 2, cache_tokens: 100, queue: 5, share: 3 };
+    const BOUNDS: Bounds =
+        Bounds { slots: 2, cache_tokens: 100, cache_bytes: u64::MAX, queue: 5, share: 3 };
     use Priority::{Background, Foreground, Normal};
 
     #[test]
@@ -161,6 +171,11 @@ mod tests {
         let both = [runs("c", Normal, 1), runs("a", Normal, 1)];
         assert!(waiting.next(&both).is_none(), "no slot");
         assert_eq!(waiting.next(&both[..1]).unwrap().item, 1);
+
+        let bounds = Bounds { cache_bytes: 150, ..BOUNDS };
+        let mut waiting = queue(bounds, &[("a", Normal, 60)]);
+        assert!(waiting.next(&[runs("c", Normal, 20)]).is_none(), "120 of 110 bytes");
+        assert!(waiting.next(&[runs("c", Normal, 15)]).is_some());
     }
 
     #[test]
@@ -179,7 +194,8 @@ mod tests {
         assert_eq!(waiting.check("a", &running[..1]), Ok(()), "one of three begins at once");
         assert_eq!(waiting.check("b", &running), Ok(()));
         for client in ["b", "c"] {
-            waiting.push(Waiting { client: client.into(), priority: Normal, tokens: 1, item: 9 });
+            let (client, priority) = (client.into(), Normal);
+            waiting.push(Waiting { client, priority, tokens: 1, bytes: 2, item: 9 });
         }
         assert_eq!(waiting.check("b", &running), Err(NoPlace::Full));
         assert_eq!(waiting.remove(|item| *item == 9).len(), 2);

@@ -10,17 +10,20 @@ use super::options::{EngineModel, EngineOptions};
 use super::outlet::Outlet;
 use super::pace::Pace;
 use super::pass;
+use super::prompts::{Known, Prompts};
 use super::queue::{Runs, Waiting};
-use super::request::{CacheUse, EngineError, Finished, Notice};
+use super::request::{CacheSource, EngineError, Finished, Notice};
 use super::sequence::{Ended, Sequence};
 use super::{Pending, Shared, State};
-use crate::model::cache::KvCache;
 use crate::model::{Chunk, Logits, ModelError, Purpose};
 use crate::session::generate::StopReason;
 
 /// One of how many slices goes to the prompt that began first; the others go to the one that is
 /// read soonest, which is kinder on average.
 const OLDEST_EVERY: u64 = 4;
+
+/// Tokens of a prompt after which a part of it is written to disk.
+const WRITE_EVERY: usize = 2048;
 
 pub(super) struct Scheduler {
     model: EngineModel,
@@ -30,6 +33,7 @@ pub(super) struct Scheduler {
     sequences: Vec<Sequence>,
     pace: Pace,
     energy: Energy,
+    prompts: Prompts,
     passes: u64,
     slices: u64,
 }
@@ -45,8 +49,14 @@ struct Turn {
 }
 
 impl Scheduler {
-    pub fn new(model: EngineModel, options: &EngineOptions, shared: Arc<Shared>) -> Self {
+    pub fn new(
+        model: EngineModel,
+        options: &EngineOptions,
+        prompts: Prompts,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self {
+            prompts,
             slots: options.slots.max(1),
             pace: Pace::new(options.max_gap, model.session.prefill_chunk),
             energy: Energy::new(model.energy.clone()),
@@ -80,8 +90,10 @@ impl Scheduler {
                     self.end(at, ended);
                 }
             }
+            self.sequences.iter_mut().for_each(Sequence::take_loaded);
             self.pass();
         }
+        drop(self); // writes what waits to be written, before it has ended
     }
 
     /// Waits until there is something to do; `None` once everything has ended and nothing more is
@@ -92,15 +104,17 @@ impl Scheduler {
         loop {
             let now = Instant::now();
             let turn = state.turn(now);
-            let idle = self.sequences.is_empty() && turn.begin.is_empty() && turn.end.is_empty();
-            if !idle || !turn.positions.is_empty() {
+            let work = self.sequences.iter().any(|one| turn.cancel_all || one.has_work(now));
+            let news = !(turn.begin.is_empty() && turn.end.is_empty() && turn.positions.is_empty());
+            if work || news {
                 return Some(turn);
             }
-            if state.draining.is_some() {
+            if self.sequences.is_empty() && state.draining.is_some() {
                 return None;
             }
-            let deadlines = state.queue.iter().filter_map(|waiting| waiting.item.deadline);
-            state = match deadlines.min() {
+            let waiting = state.queue.iter().filter_map(|waiting| waiting.item.deadline);
+            let deadlines = waiting.chain(self.sequences.iter().filter_map(|one| one.deadline));
+            state = match deadlines.chain(state.draining).min() {
                 None => shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(deadline) => {
                     let time = deadline.saturating_duration_since(now);
@@ -112,33 +126,64 @@ impl Scheduler {
     }
 
     fn begin(&mut self, waiting: Waiting<Pending>) {
-        let Waiting { client, priority, tokens, item } = waiting;
+        let Waiting { client, priority, tokens, bytes, item } = waiting;
         let Pending { id, mut answer, outlet, cancel, deadline, since, .. } = item;
         self.energy.join(id);
-        answer.begin(0);
         let begun = Instant::now();
-        let sequence = Sequence {
+        answer.begin(0);
+        let known = self.prompts.find(&self.model, &client, answer.tokens());
+        let (loading, cache, cache_use) = match known {
+            Known::Cache(cache, cache_use) => (None, cache, cache_use),
+            Known::Reading(loading, cache, cache_use) => (Some(loading), cache, cache_use),
+        };
+        let mut sequence = Sequence {
             id,
             client,
             priority,
-            reserved: tokens,
+            reserved: (tokens, bytes),
             answer,
-            cache: KvCache::new(self.model.model.config(), self.model.session.cache),
+            written: cache.len(),
+            cache,
+            loading,
             cancel,
             deadline,
             outlet,
             begun,
             queued: begun - since,
-            cache_use: CacheUse::default(),
+            cache_use,
             prompt_joules: None,
             streaming: self.model.model.experts().stats(),
         };
-        sequence.tell_progress();
+        if sequence.loading.is_none() {
+            sequence.begin_reading();
+        }
         self.sequences.push(sequence);
+        self.bound_prompts();
+        self.settle();
+    }
+
+    /// Where memory is planned, prompts are kept in what running sequences have not reserved.
+    fn bound_prompts(&mut self) {
+        if let Some(all) = self.model.cache_bytes {
+            let reserved: u64 = self.sequences.iter().map(|sequence| sequence.reserved.1).sum();
+            self.prompts.bound(all.saturating_sub(reserved));
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.model.cache_bytes.is_some() {
+            self.prompts.settle();
+        }
     }
 
     fn end(&mut self, at: usize, ended: Ended) {
-        let sequence = self.sequences.remove(at);
+        let mut sequence = self.sequences.remove(at);
+        self.bound_prompts();
+        if !matches!(ended, Ended::Failed(_)) {
+            let cache = std::mem::replace(&mut sequence.cache, self.model.new_cache());
+            self.prompts.keep(&sequence.client, sequence.answer.tokens(), cache);
+            self.settle();
+        }
         let joules = self.energy.joules(sequence.id);
         self.energy.leave(sequence.id);
         {
@@ -148,6 +193,10 @@ impl Scheduler {
             let status = &mut state.status;
             status.counters.tokens += generated as u64;
             status.counters.cached_tokens += cache_use.tokens as u64;
+            if cache_use.source == CacheSource::Disk {
+                status.counters.cached_tokens_from_disk += cache_use.tokens as u64;
+            }
+            status.prompt_bytes = self.prompts.bytes();
             *match &ended {
                 Ended::Stop(_) => &mut status.counters.finished,
                 Ended::Cancelled => &mut status.counters.cancelled,
@@ -172,7 +221,11 @@ impl Scheduler {
         });
         let slice = match most {
             0 => 0,
-            most => self.pace.slice(decoding.len()).min(most),
+            // Scratch memory is planned for one chunk.
+            most => {
+                let room = self.model.session.prefill_chunk.saturating_sub(decoding.len()).max(1);
+                self.pace.slice(decoding.len()).min(most).min(room)
+            }
         };
         let mut chosen: Vec<(usize, usize)> = decoding
             .iter()
@@ -221,8 +274,15 @@ impl Scheduler {
         if sequence.answer.tokens().len() == prompt {
             sequence.tell_progress();
             if sequence.is_reading() {
+                if sequence.cache.len() >= sequence.written + WRITE_EVERY {
+                    sequence.written = sequence.cache.len();
+                    let tokens = sequence.answer.tokens();
+                    self.prompts.write(&sequence.client, tokens, &sequence.cache);
+                }
                 return None;
             }
+            let (tokens, cache) = (sequence.answer.tokens(), sequence.cache.clone());
+            self.prompts.keep(&sequence.client, tokens, cache);
             sequence.prompt_joules = self.energy.joules(sequence.id);
         }
         sequence.take(logits)
@@ -234,7 +294,7 @@ impl Scheduler {
         let count = self.sequences.len();
         let turn = |at: usize| (at + count - self.passes as usize % count.max(1)) % count;
         let mut decoding: Vec<usize> =
-            (0..count).filter(|at| !self.sequences[*at].is_reading()).collect();
+            (0..count).filter(|at| self.sequences[*at].is_decoding()).collect();
         decoding.sort_by_key(|at| (self.sequences[*at].priority, turn(*at)));
         // With more, the experts of one layer would displace each other.
         let width = self.model.model.experts().tokens_at_once().unwrap_or(usize::MAX).max(1);
@@ -268,7 +328,8 @@ impl Scheduler {
 
 impl Sequence {
     fn runs(&self) -> Runs {
-        Runs { client: self.client.clone(), priority: self.priority, tokens: self.reserved }
+        let (tokens, bytes) = self.reserved;
+        Runs { client: self.client.clone(), priority: self.priority, tokens, bytes }
     }
 }
 
@@ -290,9 +351,9 @@ impl State {
         }
         let mut begin = Vec::new();
         while let Some(waiting) = self.queue.next(&self.runs) {
-            let Waiting { client, priority, tokens, .. } = &waiting;
-            let (client, priority, tokens) = (client.clone(), *priority, *tokens);
-            self.runs.push(Runs { client, priority, tokens });
+            let Waiting { client, priority, tokens, bytes, .. } = &waiting;
+            let (client, priority, tokens, bytes) = (client.clone(), *priority, *tokens, *bytes);
+            self.runs.push(Runs { client, priority, tokens, bytes });
             begin.push(waiting);
         }
         let order = self.queue.order(&self.runs);

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::outlet::Outlet;
-use super::request::{CacheUse, DraftUse, EngineError, Finished, Notice, Priority};
+use super::prompts::{Loading, goes_on_after};
+use super::request::{CacheSource, CacheUse, DraftUse, EngineError, Finished, Notice, Priority};
 use crate::model::Stats;
 use crate::model::cache::KvCache;
 use crate::session::answer::{Answer, Next};
@@ -17,10 +18,14 @@ pub(super) struct Sequence {
     pub id: u64,
     pub client: String,
     pub priority: Priority,
-    /// Positions of cache that are reserved.
-    pub reserved: usize,
+    /// Positions and bytes of cache that are reserved.
+    pub reserved: (usize, u64),
     pub answer: Answer,
     pub cache: KvCache,
+    /// Files with more of the prompt than the cache holds, which are being read.
+    pub loading: Option<Loading>,
+    /// Positions of the cache that were given to be written.
+    pub written: usize,
     pub cancel: Arc<AtomicBool>,
     pub deadline: Option<Instant>,
     pub outlet: Outlet,
@@ -38,9 +43,39 @@ impl Sequence {
         self.answer.tokens().len() - self.cache.len()
     }
 
-    /// Whether the prompt is still being read.
+    /// Whether the model is to read more of the prompt.
     pub fn is_reading(&self) -> bool {
-        self.cache.len() < self.answer.prompt_tokens()
+        self.loading.is_none() && self.cache.len() < self.answer.prompt_tokens()
+    }
+
+    /// Whether tokens of the answer are to be computed.
+    pub fn is_decoding(&self) -> bool {
+        self.loading.is_none() && !self.is_reading()
+    }
+
+    /// Whether there is something to do before the next pass, or in it.
+    pub fn has_work(&self, now: Instant) -> bool {
+        let loading = self.loading.as_ref();
+        loading.is_none_or(|loading| loading.get().is_some()) || self.ended(now).is_some()
+    }
+
+    /// Takes what was read from files. If they are of no use, the model reads the prompt.
+    pub fn take_loaded(&mut self) {
+        let Some(found) = self.loading.as_ref().and_then(Loading::get) else { return };
+        self.loading = None;
+        if let Some(cache) = found {
+            let (tokens, wanted) = (cache.len(), self.answer.prompt_tokens() - 1);
+            let miss = (tokens < wanted).then(|| goes_on_after(tokens));
+            self.cache_use = CacheUse { tokens, source: CacheSource::Disk, miss };
+            (self.cache, self.written) = (cache, tokens);
+        }
+        self.begin_reading();
+    }
+
+    /// Tells how much of the prompt is known.
+    pub fn begin_reading(&mut self) {
+        self.answer.set_cached(self.cache_use.tokens);
+        self.tell_progress();
     }
 
     /// Why it is to end before the next pass.

@@ -25,7 +25,9 @@ pub struct Status {
     pub cache_tokens_used: usize,
     /// Positions of cache that can be reserved.
     pub cache_tokens: usize,
-    /// Whether requests are still accepted.
+    /// Bytes of prompts that are kept in memory.
+    pub prompt_bytes: u64,
+    /// Whether requests are no longer accepted.
     pub draining: bool,
     /// Average duration of an answer, prompt included; `None` before the first has ended.
     pub answer_time: Option<Duration>,
@@ -69,6 +71,8 @@ pub struct Counters {
     pub prompt_tokens: u64,
     /// Prompt tokens that were known.
     pub cached_tokens: u64,
+    /// Known prompt tokens that came from files.
+    pub cached_tokens_from_disk: u64,
     /// Tokens that were generated.
     pub tokens: u64,
     /// Tokens that were drafted.

@@ -1,8 +1,8 @@
 //! State of a sequence: per layer, what later tokens need. Attention keeps an entry for each
 //! position: MLA the latent and its rotary key, grouped-query attention keys and values. A short
 //! convolution keeps its last few inputs, a recurrent mixer a state of fixed size. Entries grow by
-//! pages of [`PAGE`] positions and no page is ever copied, so that the memory use is the planned
-//! memory.
+//! pages of [`PAGE`] positions and no page is ever moved, so that the memory use is the planned
+//! memory. Clones share their pages.
 
 mod rows;
 mod state;
@@ -112,6 +112,17 @@ impl KvCache {
         self.layers.iter().all(|layer| matches!(layer, LayerCache::Rows(_)))
     }
 
+    /// Whether every layer has `len` positions, and what the next token needs.
+    pub fn holds(&self, len: usize) -> bool {
+        self.layers.iter().all(|layer| layer.len() == len && layer.nearest(len) == len)
+    }
+
+    /// Whether [`truncate`](Self::truncate) can go back to every position.
+    pub fn keeps_all(&self) -> bool {
+        let all = |layer: &LayerCache| matches!(layer, LayerCache::Rows(rows) if rows.keeps_all());
+        self.layers.iter().all(all)
+    }
+
     /// Number of layers.
     pub fn layers(&self) -> usize {
         self.layers.len()
@@ -120,6 +131,11 @@ impl KvCache {
     /// The entries of one layer.
     pub fn layer(&mut self, layer: usize) -> &mut LayerCache {
         &mut self.layers[layer]
+    }
+
+    /// What each layer keeps of the positions from `from` on, for [`LayerCache::append_part`].
+    pub fn parts(&self, from: usize) -> impl Iterator<Item = (usize, Vec<Cow<'_, [u8]>>)> {
+        self.layers.iter().map(move |layer| layer.part(from))
     }
 }
 
@@ -139,6 +155,12 @@ pub fn layer_bytes(
     let positions = context.min(kept.unwrap_or(context)).next_multiple_of(PAGE);
     let entry = entry_format(config, layer, ty).bytes(entry_width(config, layer));
     (positions as u64).saturating_mul(entry as u64)
+}
+
+/// Most bytes that all layers keep: see [`layer_bytes`].
+pub fn sequence_bytes(config: &Config, ty: CacheType, context: usize, chunk: usize) -> u64 {
+    let layer = |layer| layer_bytes(config, layer, ty, context, chunk);
+    (0..config.num_hidden_layers).map(layer).fold(0, u64::saturating_add)
 }
 
 /// The state of a recurrent layer.
@@ -313,5 +335,40 @@ impl LayerCache {
         read(&mut bytes)?;
         state.restore(positions, &bytes);
         Ok(true)
+    }
+
+    /// What has to be kept to restore the positions from `from` on, for
+    /// [`append_part`](Self::append_part): the first position, and the bytes in pieces.
+    fn part(&self, from: usize) -> (usize, Vec<Cow<'_, [u8]>>) {
+        match self {
+            Self::Rows(rows) => {
+                let (first, pieces) = rows.part(from);
+                (first, pieces.map(Cow::from).collect())
+            }
+            Self::State(state) => (state.len(), vec![state.saved().into()]),
+        }
+    }
+
+    /// Goes on with a part of a sequence that ends at `end`, up to position `len` of it. `None` if
+    /// the part does not fit.
+    pub fn append_part(
+        &mut self,
+        first: usize,
+        end: usize,
+        len: usize,
+        bytes: &[u8],
+    ) -> Option<()> {
+        match self {
+            Self::Rows(rows) => rows.append(first..end, len, bytes),
+            Self::State(state) => {
+                if first != end || !state.can_restore(end, bytes.len()) {
+                    return None;
+                }
+                state.restore(end, bytes);
+                // Whether the state can go back that far is known at the end.
+                state.truncate(state.nearest(len));
+                Some(())
+            }
+        }
     }
 }

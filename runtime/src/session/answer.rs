@@ -85,8 +85,13 @@ impl Answer {
 
     /// Starts the clock: from now on the prompt is read, of which `cached` tokens are known.
     pub fn begin(&mut self, cached: usize) {
-        self.cached_tokens = cached;
         self.begun = Instant::now();
+        self.set_cached(cached);
+    }
+
+    /// Sets the number of tokens of the prompt that are known.
+    pub fn set_cached(&mut self, tokens: usize) {
+        self.cached_tokens = tokens;
     }
 
     /// The prompt and the tokens generated so far.

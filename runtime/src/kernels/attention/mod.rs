@@ -19,7 +19,8 @@ mod heads;
 mod scores;
 mod values;
 
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::Arc;
 
 use super::cached::EntryFormat;
 use super::disjoint::Disjoint;
@@ -33,13 +34,53 @@ pub const BLOCK: usize = 32;
 /// Positions of a page of cached entries: a multiple of [`BLOCK`].
 pub const PAGE: usize = 2 * BLOCK;
 
+/// The bytes of a page. Sequences that begin alike share pages; a copy has room for a whole page,
+/// too.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page(Vec<u8>);
+
+impl Page {
+    /// An empty page with room for `bytes`.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+}
+
+impl Clone for Page {
+    fn clone(&self) -> Self {
+        let mut page = Self::with_capacity(self.capacity());
+        page.extend_from_slice(self);
+        page
+    }
+}
+
+impl From<Vec<u8>> for Page {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Deref for Page {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for Page {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
 /// Cached entries, `[positions, width]`, in pages (paged attention: arXiv 2309.06180).
 #[derive(Clone, Copy, Debug)]
 pub struct Entries<'a> {
     /// Element format.
     pub format: EntryFormat,
     /// Pages of [`PAGE`] entries; the last one may have fewer.
-    pub pages: &'a [Vec<u8>],
+    pub pages: &'a [Arc<Page>],
 }
 
 impl<'a> Entries<'a> {

@@ -1,6 +1,10 @@
-//! Entries of positions, all of them or those of a window, in pages of [`PAGE`] positions.
+//! Entries of positions, all of them or those of a window, in pages of [`PAGE`] positions. A clone
+//! shares its pages, and copies a page when it changes it: at most the last one.
 
-use crate::kernels::attention::{Entries, PAGE};
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::kernels::attention::{Entries, PAGE, Page};
 use crate::kernels::cached::EntryFormat;
 
 /// Positions that a window keeps in addition to those that the next token needs, so that a sequence
@@ -18,7 +22,7 @@ pub struct RowCache {
     dropped: usize,
     /// Pages of [`PAGE`] entries each; the last page may hold fewer. Every page has the capacity of
     /// a whole one.
-    pages: Vec<Vec<u8>>,
+    pages: Vec<Arc<Page>>,
 }
 
 impl RowCache {
@@ -46,7 +50,7 @@ impl RowCache {
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.pages.iter().map(Vec::capacity).sum()
+        self.pages.iter().map(|page| page.capacity()).sum()
     }
 
     /// Whether nothing is cached.
@@ -58,12 +62,45 @@ impl RowCache {
     pub fn push(&mut self, entries: &[f32]) {
         let page_bytes = self.page_bytes();
         for entry in entries.chunks_exact(self.width) {
-            if self.pages.last().is_none_or(|page| page.len() == page_bytes) {
-                self.pages.push(Vec::with_capacity(page_bytes));
-            }
-            let page = self.pages.last_mut().expect("there is a page with room");
-            self.format.encode(entry, page);
+            self.format.encode(entry, last_with_room(&mut self.pages, page_bytes));
         }
+    }
+
+    /// Whether all positions are kept.
+    pub(super) fn keeps_all(&self) -> bool {
+        self.needed.is_none()
+    }
+
+    /// The first position whose entry is needed to restore the positions from `from` on, and the
+    /// bytes of the entries from there on, page by page.
+    pub(super) fn part(&self, from: usize) -> (usize, impl Iterator<Item = &[u8]>) {
+        let first = self.needed.map_or(from, |_| self.dropped);
+        let (start, page_bytes) = ((first - self.dropped) * self.entry_bytes(), self.page_bytes());
+        let pages = self.pages.iter().enumerate().filter_map(move |(i, page)| {
+            let from = start.saturating_sub(i * page_bytes);
+            page.get(from..).filter(|bytes| !bytes.is_empty())
+        });
+        (first, pages)
+    }
+
+    /// Appends those of the `entries` of the positions in `part` that are before `len`. A window
+    /// takes them instead of its own. `None` if the bytes are not those of these positions, or the
+    /// positions do not follow.
+    pub(super) fn append(&mut self, part: Range<usize>, len: usize, entries: &[u8]) -> Option<()> {
+        let (entry_bytes, page_bytes) = (self.entry_bytes(), self.page_bytes());
+        let count = entries.len() / entry_bytes;
+        let is_part = entries.len().is_multiple_of(entry_bytes)
+            && part.start.checked_add(count) == Some(part.end);
+        match self.needed {
+            _ if !is_part => return None,
+            None if part.start != self.len() => return None,
+            None => {}
+            Some(_) => (self.dropped, self.pages) = (part.start.min(len), Vec::new()),
+        }
+        for entry in entries.chunks_exact(entry_bytes).take(len.saturating_sub(part.start)) {
+            last_with_room(&mut self.pages, page_bytes).extend_from_slice(entry);
+        }
+        Some(())
     }
 
     /// Bytes of the kept entries.
@@ -73,7 +110,7 @@ impl RowCache {
     }
 
     /// The kept entries, page by page, for [`RowCache::restore`].
-    pub fn pages(&self) -> &[Vec<u8>] {
+    pub fn pages(&self) -> &[Arc<Page>] {
         &self.pages
     }
 
@@ -96,10 +133,10 @@ impl RowCache {
         }
         (self.dropped, self.pages) = (positions - kept, Vec::new());
         for at in (0..len).step_by(self.page_bytes()) {
-            let mut page = Vec::with_capacity(self.page_bytes());
+            let mut page = Page::with_capacity(self.page_bytes());
             page.resize(self.page_bytes().min(len - at), 0);
             read(&mut page)?;
-            self.pages.push(page);
+            self.pages.push(Arc::new(page));
         }
         Ok(true)
     }
@@ -137,10 +174,18 @@ impl RowCache {
         self.pages.truncate(kept.div_ceil(PAGE));
         let len = kept * self.entry_bytes();
         let before = self.pages.len().saturating_sub(1) * self.page_bytes();
-        if let Some(last) = self.pages.last_mut() {
-            last.truncate(len - before);
+        if let Some(last) = self.pages.last_mut().filter(|last| last.len() > len - before) {
+            Arc::make_mut(last).truncate(len - before);
         }
     }
+}
+
+/// The last page if there is room in it, or else a new one.
+fn last_with_room(pages: &mut Vec<Arc<Page>>, page_bytes: usize) -> &mut Page {
+    if pages.last().is_none_or(|page| page.len() == page_bytes) {
+        pages.push(Arc::new(Page::with_capacity(page_bytes)));
+    }
+    Arc::make_mut(pages.last_mut().expect("there is a page with room"))
 }
 
 #[cfg(test)]
@@ -205,7 +250,7 @@ mod tests {
     fn pages_are_restored_as_they_were_and_other_lengths_are_refused() {
         let mut cache = layer(None);
         push(&mut cache, 0..PAGE + 7);
-        let bytes: Vec<u8> = cache.pages().concat();
+        let bytes: Vec<u8> = cache.pages().iter().flat_map(|page| page.to_vec()).collect();
         let restore = |positions, len: usize| {
             let (mut back, mut at) = (layer(None), 0);
             let read = |page: &mut [u8]| {
@@ -222,5 +267,58 @@ mod tests {
         assert!(restore(PAGE + 8, bytes.len()).is_none());
         assert!(restore(PAGE + 6, bytes.len()).is_none());
         assert!(restore(PAGE + 7, bytes.len() - 1).is_none());
+    }
+
+    #[test]
+    fn a_clone_shares_its_pages_until_it_changes_them() {
+        let mut cache = layer(None);
+        push(&mut cache, 0..2 * PAGE + 5);
+        let mut other = cache.clone();
+        let shared = |a: &RowCache, b: &RowCache| {
+            a.pages.iter().zip(&b.pages).filter(|(a, b)| Arc::ptr_eq(a, b)).count()
+        };
+        assert_eq!(shared(&cache, &other), 3);
+        push(&mut other, 1000..1001);
+        assert_eq!(shared(&cache, &other), 2, "the last one was copied");
+        assert_eq!(other.capacity(), cache.capacity(), "with room for a whole page");
+        assert_eq!((cache.len(), other.len()), (2 * PAGE + 5, 2 * PAGE + 6));
+        other.truncate(PAGE + 1);
+        push(&mut other, 2000..2001);
+        assert_eq!(shared(&cache, &other), 1);
+        assert!((0..cache.len()).all(|position| first_number(&cache, position) == position));
+        assert_eq!(first_number(&other, PAGE + 1), 2000);
+    }
+
+    #[test]
+    fn entries_come_back_in_parts_and_odd_ones_are_refused() {
+        let mut cache = layer(None);
+        push(&mut cache, 0..2 * PAGE + 9);
+        let end = cache.len();
+        let part = |from| cache.part(from).1.collect::<Vec<_>>().concat();
+        let mut back = layer(None);
+        back.append(0..end, 60, &part(0)).unwrap();
+        assert_eq!(back.len(), 60, "the others were not wanted");
+        back.append(60..end, 2 * PAGE, &part(60)).unwrap();
+        assert_eq!(back.pages, cache.pages[..2]);
+        assert!(back.append(2 * PAGE + 1..2 * PAGE + 2, 999, &[0; 16]).is_none(), "a gap");
+        assert!(back.append(2 * PAGE..2 * PAGE + 2, 999, &[0; 16]).is_none(), "one is missing");
+        assert!(back.append(2 * PAGE..2 * PAGE + 1, 999, &[0; 17]).is_none());
+
+        let mut window = layer(Some(3));
+        for position in 0..5 * PAGE {
+            window.drop_old();
+            push(&mut window, position..position + 1);
+        }
+        let (first, rows) = window.part(7);
+        let (end, rows) = (window.len(), rows.collect::<Vec<_>>().concat());
+        assert!(first > 7);
+        let restored = |len| {
+            let mut back = layer(Some(3));
+            back.append(first..end, len, &rows).unwrap();
+            assert_eq!(back.len(), len);
+            back.can_go_on_from(len)
+        };
+        assert!(restored(end) && restored(first + 3));
+        assert!(!restored(first + 2) && !restored(first - 1));
     }
 }
