@@ -171,11 +171,11 @@ fn command(workflow: &Workflow, step: &Step) -> String {
         script.push_str("task=$((JOB_COMPLETION_INDEX + 1))\n");
     }
     script.push_str(&format!(
-        "out={}\n[ ! -e \"$out\" ] || exit 0 # an earlier pod made it\nexec {} --threads {} {} -o \"$out\"\n",
+        "out={}\n[ ! -e \"$out\" ] || exit 0 # an earlier pod made it\nexec {} {} --threads {} -o \"$out\"\n",
         step.output,
         super::quoted(&workflow.program),
-        workflow.cpus,
-        step.arguments
+        step.arguments,
+        workflow.cpus
     ));
     script
 }

@@ -91,7 +91,7 @@ pub fn script(workflow: &Workflow, step: &Step, options: &Options) -> String {
 make() {{ # FILE
     status={STOPPED}
     [ -z "$stopped" ] || return
-    "$vaquita" --threads {} {} -o "$1" &
+    "$vaquita" {} --threads {} -o "$1" &
     child=$!
     wait "$child"
     status=$?
@@ -102,7 +102,7 @@ stopped= child=
 trap 'stopped=1; [ -z "$child" ] || kill -TERM "$child"' TERM
 
 "#,
-        workflow.cpus, step.arguments
+        step.arguments, workflow.cpus
     ));
     match &options.scratch {
         Some(scratch) if step.tasks.is_some() => {

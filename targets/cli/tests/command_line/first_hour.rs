@@ -50,7 +50,7 @@ const LINES: [(&str, Outcome); 64] = [
     ("run -hf owner/name-GGUF -p Hi", Says("hf:OWNER/NAME")),
     ("run -m model.gguf -p Hi --temp -1", Says("temperature is -1; allowed: 0 or more")),
     ("run -m model.gguf -p Hi --top-k -1", Says("--top-k is -1; it takes no negative number")),
-    ("run -m model.gguf -p Hi -t 0", Says("--threads is 0; it takes numbers from 1")),
+    ("run -m model.gguf -p Hi -t 0", Says("--threads is 0: a number from 1 on")),
     ("run -m model.gguf -p Hi --memory 4", Says("4GiB")),
     ("-m model.gguf -p Hi", Says("vaquita run -m model.gguf")),
     ("--threads 2 run model.gguf Hi", Says("options follow a command")),
