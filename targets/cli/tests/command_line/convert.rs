@@ -25,7 +25,9 @@ fn a_file_is_converted_without_changing_a_weight_or_requantized() {
     };
     assert!(logits(&made) == logits(&stacked));
     let found = json(vaquita(["inspect", "--json"]).arg(&made));
-    assert_eq!((&found["runs"], &found["name"]), (&true.into(), &"qwen3-moe".into()));
+    // It has no tokenizer, as its source has none; logits do not need one.
+    assert_eq!((&found["runs"], &found["name"]), (&false.into(), &"qwen3-moe".into()));
+    assert!(found["problem"].as_str().unwrap().contains("tokenizer"), "{found}");
 
     let report = json(convert(&["--type", "e4", "--json"]).env("VAQUITA_ISA", "scalar"));
     assert_eq!(report["plan"], "e4");

@@ -109,7 +109,7 @@ fn folders_that_do_not_run_are_described_and_hostile_ones_end_nothing() {
     fs::write(folder.path().join("b.gguf"), "").unwrap();
     fs::write(folder.path().join("A.GGUF"), "").unwrap();
     let error = failure(vaquita(["run", "-p", "x"]).arg(folder.path()), 1);
-    assert!(error.contains("a folder of GGUF files; name one"), "{error}");
+    assert!(error.contains("GGUF files: give one of them, such as A.GGUF"), "{error}");
     #[cfg(unix)]
     for name in ["config.json", "model.safetensors.index.json"] {
         let folder = copy("deepseek-v3");
