@@ -21,6 +21,11 @@ pub fn parse(text: &str) -> Result<u64, String> {
     if bytes >= 1.0 && bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(bad()) }
 }
 
+/// Parses a number of bytes as [`parse`] does; `none` is 0.
+pub fn parse_or_none(text: &str) -> Result<u64, String> {
+    if text == "none" { Ok(0) } else { parse(text) }
+}
+
 /// Formats bytes as `1.50 GiB`.
 pub fn show(bytes: u64) -> String {
     let mut value = bytes as f64;

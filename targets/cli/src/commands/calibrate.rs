@@ -91,7 +91,7 @@ struct Collect {
 pub struct Collected {
     /// Memory for the second moments of one layer's inputs, which error feedback needs: blocks of
     /// 32 to 256 inputs, 16 bytes an entry, as large as fit; or none [default: 2GiB]
-    #[arg(long, value_name = "SIZE", value_parser = size_or_none)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_or_none)]
     pub products: Option<u64>,
     /// Use only the first N documents
     #[arg(long, value_name = "N")]
@@ -197,10 +197,6 @@ fn print(coverage: &Coverage, json: bool) -> Result {
         write!(io::stdout(), "{}", describe(coverage))?;
     }
     Ok(())
-}
-
-fn size_or_none(text: &str) -> std::result::Result<u64, String> {
-    if text == "none" { Ok(0) } else { size::parse(text) }
 }
 
 fn describe(coverage: &Coverage) -> String {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use vaquita_hub::Purpose;
 use vaquita_runtime::checkpoint::suggested::SuggestedSampling;
-use vaquita_runtime::engine::EngineOptions;
+use vaquita_runtime::engine::{EngineOptions, PromptCacheOptions};
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::host::Host;
 use vaquita_runtime::measure::meter::Meters;
@@ -20,7 +20,7 @@ use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::hub::Fetch;
 use crate::model_argument::ModelArgument;
-use crate::slips;
+use crate::{size, slips};
 
 /// Arguments of `serve`.
 #[derive(ClapArgs)]
@@ -67,7 +67,31 @@ pub struct Args {
     #[arg(long)]
     open: bool,
     #[command(flatten)]
+    prompts: PromptArgs,
+    #[command(flatten)]
     limits: LimitArgs,
+}
+
+/// What is kept of prompts that were read, so that they need not be read again.
+#[derive(ClapArgs)]
+#[command(next_help_heading = "Prompt cache")]
+struct PromptArgs {
+    /// Memory for conversations that have ended or wait for their next turn, or none
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size::parse_or_none)]
+    cache_memory: u64,
+    /// Folder that keeps them on disk, across restarts; only its owner may read it
+    #[arg(long, value_name = "FOLDER")]
+    cache_dir: Option<PathBuf>,
+    /// Size of that folder
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = size::parse, requires = "cache_dir")]
+    cache_disk: u64,
+}
+
+impl From<PromptArgs> for PromptCacheOptions {
+    fn from(args: PromptArgs) -> Self {
+        let PromptArgs { cache_memory: memory, cache_dir: folder, cache_disk: disk } = args;
+        Self { memory, folder, disk, ..Self::default() }
+    }
 }
 
 /// Limits on connections and requests.
@@ -168,7 +192,8 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let (slots, queue) = (args.slots.into(), args.queue.into());
     // Without keys, all requests seem to come from one client.
     let client_share = (!has_keys).then_some(queue);
-    let engine = EngineOptions { slots, queue, client_share, ..EngineOptions::default() };
+    let prompts = args.prompts.into();
+    let engine = EngineOptions { slots, queue, client_share, prompts, ..EngineOptions::default() };
     let (compute, alias, score) = (compute.clone(), args.alias, args.score);
     let load = move || -> Result<Served> {
         let sequences = slots + usize::from(score);

@@ -4,19 +4,24 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
-use crate::program::{failure, reference, success, vaquita};
+use crate::program::{failure, quantize, reference, success, vaquita};
 
 /// The program that serves; killed when dropped.
 struct Serving(Child);
 
 impl Serving {
-    /// Starts it and returns the address that it says.
+    /// Starts it with the reference model and returns the address that it says.
     fn start(command: &mut Command) -> (Self, String) {
-        let mut child = command.arg(reference()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_with(command, &reference())
+    }
+
+    fn start_with(command: &mut Command, model: &Path) -> (Self, String) {
+        let mut child = command.arg(model).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let said = lines
             .find_map(|line| Some(line.ok()?.split_once(" is served at ")?.1.trim().to_string()));
@@ -53,6 +58,41 @@ fn it_serves_until_it_is_told_to_end() {
     let address = url.strip_prefix("http://").unwrap();
     assert_eq!(health(TcpStream::connect(address).unwrap()), "HTTP/1.1 200 OK");
     assert_eq!(serving.terminate(), Some(0));
+}
+
+/// Answer of the server at `url` to a completion of `prompt`.
+fn completion(url: &str, prompt: &str) -> serde_json::Value {
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    let body = serde_json::json!({ "prompt": prompt, "max_tokens": 8, "seed": 1 }).to_string();
+    let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                Content-Type: application/json\r\nContent-Length:";
+    write!(stream, "{head} {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let json = text.find('{').zip(text.rfind('}'));
+    let (from, to) = json.unwrap_or_else(|| panic!("{text}"));
+    serde_json::from_str(&text[from..=to]).unwrap()
+}
+
+#[test]
+fn prompts_are_known_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, prompts) = (folder.path().join("model.gguf"), folder.path().join("prompts"));
+    success(&mut quantize(&reference(), &model));
+    let text = "The whale swims past the boat, and the boat follows the whale. ".repeat(12);
+    let ask = || {
+        let mut command = vaquita(["serve", "--listen", "127.0.0.1:0", "--cache-dir"]);
+        let (serving, url) = Serving::start_with(command.arg(&prompts), &model);
+        let answer = completion(&url, &text);
+        assert_eq!(serving.terminate(), Some(0));
+        answer
+    };
+    let (first, second) = (ask(), ask());
+    let hits = |answer: &serde_json::Value| answer["usage"]["prompt_cache_hit_tokens"].as_u64();
+    assert_eq!(first["choices"], second["choices"]);
+    assert_eq!(hits(&first), Some(0));
+    assert!(hits(&second) > Some(64), "{second}");
+    assert_eq!(fs::metadata(&prompts).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
 #[test]
