@@ -60,8 +60,16 @@ fn it_serves_until_it_is_told_to_end() {
     assert_eq!(serving.terminate(), Some(0));
 }
 
-/// Answer of the server at `url` to a completion of `prompt`.
+/// Answer of the server at `url` to a completion of `prompt`, once it has loaded its model.
 fn completion(url: &str, prompt: &str) -> serde_json::Value {
+    let mut answers = (0..200).map(|_| {
+        thread::sleep(Duration::from_millis(20));
+        post(url, prompt)
+    });
+    answers.find(|answer| answer["error"].is_null()).expect("the model is loaded")
+}
+
+fn post(url: &str, prompt: &str) -> serde_json::Value {
     let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
     let body = serde_json::json!({ "prompt": prompt, "max_tokens": 8, "seed": 1 }).to_string();
     let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
