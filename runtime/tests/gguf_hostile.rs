@@ -89,10 +89,11 @@ fn an_offset_off_the_alignment_is_refused() {
 
 #[test]
 fn a_tensor_beyond_the_end_is_refused_however_its_extent_wraps() {
-    let ends = "the file ends within tensor a (4 bytes); it is truncated or damaged: copy it again";
-    File::new(1, 0).tensor("a", &[1], F32, 64).data(64).is_refused(ends);
-    for offset in [u64::MAX - 31, 1 << 63] {
-        File::new(1, 0).tensor("a", &[1], F32, offset).data(64).is_refused(ends);
+    for offset in [64, u64::MAX - 31, 1 << 63] {
+        let file = File::new(1, 0).tensor("a", &[1], F32, offset).data(64);
+        let message = file.read().unwrap_err();
+        assert!(message.contains("the file ends within tensor a"), "{message}");
+        assert!(message.ends_with("it is truncated or damaged: copy it again"), "{message}");
     }
     for dims in [[1 << 62, 1], [1 << 32, 1 << 32], [u64::MAX, 2], [1 << 61, 2]] {
         let message = File::new(1, 0).tensor("a", &dims, F32, 0).data(64).read().unwrap_err();
@@ -214,7 +215,11 @@ fn versions_other_than_two_and_three_are_refused() {
         let mut file = File::new(0, 0).data(64);
         file.0[4..8].copy_from_slice(&version.to_le_bytes());
         let message = file.read().unwrap_err();
-        assert!(message.contains(&format!("GGUF version {version}")), "{message}");
+        let expected = match version {
+            0..=4 => format!("GGUF version {version}"),
+            _ => "a big-endian GGUF file".into(),
+        };
+        assert!(message.contains(&expected), "{message}");
     }
     let mut file = File::new(0, 0).data(64);
     file.0[4] = 2;
