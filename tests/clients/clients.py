@@ -253,7 +253,7 @@ def structured_without_retries():
     product = held.chat.completions.create(**GREEDY, response_model=Product, max_retries=0)
     assert isinstance(product, Product)
     model = OpenAIChatModel("reference", provider=OpenAIProvider(base_url=f"{SERVER}/v1", api_key="none"))
-    agent = Agent(model, output_type=NativeOutput(Product), retries=0, model_settings={"temperature": 0})
+    agent = Agent(model, output_type=NativeOutput(Product), retries=0, model_settings={"temperature": 0, "max_tokens": 200})
     assert isinstance(agent.run_sync("723 * 8 = ?").output, Product)
 
 
