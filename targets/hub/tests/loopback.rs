@@ -341,15 +341,16 @@ fn child() {
 #[test]
 fn kills_at_random_moments_lose_what_was_on_its_way_and_no_more() {
     let Some((hub, folder, file)) = setup() else { return };
-    hub.faults().slow = Duration::from_millis(4);
+    hub.faults().slow = Duration::from_millis(12);
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "child"]).stdout(Stdio::null()).stderr(Stdio::null());
     command.env("TEST_ENDPOINT", &hub.endpoint).env("TEST_CACHE", folder.path());
-    let (mut kills, mut wait) = (0, 40);
+    let (mut kills, mut random) = (0, 40);
     loop {
         let mut child = command.spawn().unwrap();
-        wait = 40 + (wait * 37 + 11) % 150;
-        std::thread::sleep(Duration::from_millis(wait));
+        // Longer and longer, so that slow machines make progress and fast ones are killed.
+        random = (random * 37 + 11) % 1009;
+        std::thread::sleep(Duration::from_millis(20 + random % (20 + 10 * kills)));
         match child.try_wait().unwrap() {
             Some(status) => {
                 assert!(status.success());
