@@ -53,7 +53,7 @@ pub struct Args {
     /// Further name under which clients address this machine; repeatable
     #[arg(long, value_name = "NAME")]
     allowed_host: Vec<String>,
-    /// Origin of pages that may use the server, such as https://chat.example; repeatable
+    /// Origin of pages that may use the server, such as `https://chat.example`; repeatable
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,
     /// Seconds that running answers get when the server ends
