@@ -1,5 +1,5 @@
 //! Shared, read-only bytes that are sliced without copying: a mapped file or owned memory; and
-//! [`Pages`], memory that is filled before it is shared. [`file`] opens what is read.
+//! [`Pages`], memory that is filled before it is shared. [`mod@file`] opens what is read.
 
 pub mod file;
 
