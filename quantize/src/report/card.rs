@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::Report;
 use crate::sources::Identity;
 
-/// What a card says beyond the report.
+/// Facts for a card that the report lacks.
 #[derive(Clone, Copy, Debug)]
 pub struct Card<'a> {
     /// Name of the file.

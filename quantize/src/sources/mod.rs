@@ -129,7 +129,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// What is left out, in one line; `None` if nothing is.
+    /// Parts of the checkpoint that are left out, in one line; `None` if there are none.
     pub fn left_out_line(&self) -> Option<String> {
         let parts = self.left_out.iter().filter_map(|name| {
             let name = name.strip_prefix("model.").unwrap_or(name);

@@ -13,7 +13,7 @@ use crate::session::chat::Message;
 use crate::session::prompt::{PromptError, Prompter};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
-/// What is to be known of a model that runs.
+/// Verdict on a model that runs.
 #[derive(Debug)]
 pub struct Fit {
     /// How its tokenizer was read, if that matters to the user.

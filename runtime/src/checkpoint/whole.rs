@@ -2,7 +2,7 @@
 
 use super::GgufWeights;
 
-/// What reading a whole file has found.
+/// Result of reading a whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Whole {
     /// Number of tensors.

@@ -26,8 +26,7 @@ use std::time::{Duration, Instant};
 pub use options::{EngineModel, EngineOptions, SamplerMaker, StartError};
 pub use prompts::{PromptCacheOptions, PromptFolderError};
 pub use request::{
-    CacheSource, CacheUse, DraftUse, EngineError, Finished, Notice, Priority, Refused, Request,
-    Sink, Ticket,
+    CacheSource, CacheUse, EngineError, Finished, Notice, Priority, Refused, Request, Sink, Ticket,
 };
 pub use status::{Counters, RefusedCounters, Status};
 
@@ -48,7 +47,7 @@ pub struct Engine {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the engine's thread and its users share.
+/// State that the engine's thread and its users share.
 struct Shared {
     state: Mutex<State>,
     /// Notified when there may be something to do, and when the engine's thread ends.
@@ -170,7 +169,7 @@ impl Engine {
         Ok(Ticket { cancel, shared: self.shared.clone() })
     }
 
-    /// What the engine is doing and has done.
+    /// Current state of the engine and its counters.
     pub fn status(&self) -> Status {
         let state = self.shared.lock();
         Status {

@@ -1,4 +1,4 @@
-//! What an engine is made of, and its bounds.
+//! Parts of an engine, and its bounds.
 
 use std::any::Any;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ pub(super) struct Waiting<T> {
     pub item: T,
 }
 
-/// What runs, as far as it decides what may begin.
+/// A running request, as far as admission depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Runs {
     pub client: String,

@@ -1,4 +1,4 @@
-//! What goes into the engine and what comes out of it: requests, notices, refusals, tickets.
+//! Inputs and outputs of the engine: requests, notices, refusals, tickets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +40,7 @@ pub struct Request {
 /// Receives the notices of a request, on the engine's thread; must not block.
 pub type Sink = Box<dyn FnMut(Notice) + Send>;
 
-/// What happens to a request.
+/// Event of a request.
 #[derive(Debug)]
 pub enum Notice {
     /// It waits, and this many requests are to begin before it.
@@ -94,10 +94,8 @@ pub struct Finished {
     pub late: bool,
     /// Time in the queue.
     pub queued: Duration,
-    /// What was known of the prompt.
+    /// Part of the prompt that the cache held.
     pub cache: CacheUse,
-    /// What drafts brought.
-    pub drafts: DraftUse,
     /// Energy of the passes that it took part in, shared by tokens, in joules; `None` without a
     /// meter.
     pub joules: Option<f64>,
@@ -111,9 +109,9 @@ pub struct Finished {
 impl Finished {
     /// A request that was cancelled before it began.
     pub(super) fn unbegun(generation: Generation, queued: Duration) -> Self {
-        let (cache, drafts) = (CacheUse::default(), DraftUse::default());
+        let cache = CacheUse::default();
         let (joules, prompt_joules, streaming) = (None, None, None);
-        Self { generation, late: false, queued, cache, drafts, joules, prompt_joules, streaming }
+        Self { generation, late: false, queued, cache, joules, prompt_joules, streaming }
     }
 }
 
@@ -138,15 +136,6 @@ pub struct CacheUse {
     pub source: CacheSource,
     /// Why not more; `None` if all but the last token was known, which is always read.
     pub miss: Option<String>,
-}
-
-/// Tokens that were drafted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DraftUse {
-    /// Tokens that were drafted.
-    pub drafted: usize,
-    /// Drafted tokens that were accepted.
-    pub accepted: usize,
 }
 
 /// Reason why a request was not answered.

@@ -38,7 +38,7 @@ pub(super) struct Scheduler {
     slices: u64,
 }
 
-/// What is to be done outside of the lock.
+/// Work that is due, done without the lock.
 #[derive(Default)]
 struct Turn {
     begin: Vec<Waiting<Pending>>,
@@ -334,7 +334,7 @@ impl Sequence {
 }
 
 impl State {
-    /// What is to be done now, with the state changed as if it were done.
+    /// Takes the work that is due now out of the state.
     fn turn(&mut self, now: Instant) -> Turn {
         let over = self.draining.is_some();
         let cancelled =

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::outlet::Outlet;
 use super::prompts::{Loading, goes_on_after};
-use super::request::{CacheSource, CacheUse, DraftUse, EngineError, Finished, Notice, Priority};
+use super::request::{CacheSource, CacheUse, EngineError, Finished, Notice, Priority};
 use crate::model::Stats;
 use crate::model::cache::KvCache;
 use crate::session::answer::{Answer, Next};
@@ -116,7 +116,6 @@ impl Sequence {
             late: matches!(ended, Ended::Late),
             queued: self.queued,
             cache: self.cache_use,
-            drafts: DraftUse::default(),
             joules,
             prompt_joules: self.prompt_joules,
             streaming: streaming.zip(self.streaming).map(|(now, then)| now.since(&then)),

@@ -1,4 +1,4 @@
-//! What the engine is doing and has done, in numbers.
+//! State and counters of the engine.
 
 use std::time::Duration;
 
@@ -75,10 +75,6 @@ pub struct Counters {
     pub cached_tokens_from_disk: u64,
     /// Tokens that were generated.
     pub tokens: u64,
-    /// Tokens that were drafted.
-    pub drafted: u64,
-    /// Drafted tokens that were accepted.
-    pub drafts_accepted: u64,
     /// Passes of the model.
     pub passes: u64,
     /// Passes that read a slice of a prompt while answers waited for their next token.

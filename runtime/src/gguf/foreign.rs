@@ -1,4 +1,4 @@
-//! What a file that is no GGUF file is instead, so that the error can say what to do.
+//! Recognizes files that are not GGUF files, so that the error can name the remedy.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub(super) fn explain(error: GgufError, bytes: &[u8], path: &Path) -> GgufError 
     }
 }
 
-/// What the file is, and what to do.
+/// Kind of the file, and the remedy.
 fn named(bytes: &[u8], path: &Path) -> Option<(&'static str, String)> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     // The ends of files that were cut for an upload limit, such as model.gguf-split-a.

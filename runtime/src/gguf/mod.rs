@@ -66,7 +66,7 @@ pub enum GgufError {
         path: PathBuf,
         /// What it is.
         what: &'static str,
-        /// What to do.
+        /// Remedy.
         advice: String,
     },
     /// A file of a split model other than the first.

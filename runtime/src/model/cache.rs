@@ -42,19 +42,28 @@ impl CacheType {
         }
     }
 
+    /// Code in files: bytes per number.
+    pub(crate) fn code(self) -> u32 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+            Self::Q8 => 1,
+        }
+    }
+
     /// Cache type called `name`.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|ty| ty.name() == name)
     }
 }
 
-/// What all layers keep of a sequence.
+/// Cache of a sequence, over all layers.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
 }
 
-/// What one layer keeps of a sequence.
+/// Cache of a sequence in one layer.
 #[derive(Clone, Debug)]
 pub enum LayerCache {
     /// Entries of positions.

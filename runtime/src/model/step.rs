@@ -22,7 +22,7 @@ pub struct Chunk<'a> {
     pub wanted: Logits,
     /// Receives the states after the final norm, `[tokens, hidden_size]`, if the pass succeeds.
     pub states: Option<&'a mut Vec<f32>>,
-    /// What the tokens are for.
+    /// Purpose of the tokens.
     pub purpose: Purpose,
     /// Flag that, once set, ends this chunk before the next layer.
     pub cancel: Option<&'a AtomicBool>,
@@ -45,7 +45,7 @@ impl<'a> Chunk<'a> {
 pub(super) struct Step<'s, 'a> {
     /// Hidden states of all running chunks, `[tokens, hidden_size]`.
     pub x: Vec<f32>,
-    /// What each token is for.
+    /// Purpose of each token.
     pub purposes: Vec<Purpose>,
     width: usize,
     running: Vec<Running<'s, 'a>>,

@@ -13,7 +13,7 @@ pub struct Slot {
     pub weight: f32,
 }
 
-/// What a token is for, which affects the speed of a store and never a result.
+/// Purpose of a token, which affects the speed of a store and never a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Part of an answer: the next token of its sequence, or a draft of one that follows.
@@ -41,7 +41,7 @@ pub struct Visit<'a> {
     pub slots: &'a [Slot],
     /// Number of slots per token.
     pub per_token: usize,
-    /// What each token is for, `[tokens]`.
+    /// Purpose of each token, `[tokens]`.
     pub purposes: &'a [Purpose],
 }
 

@@ -15,7 +15,7 @@ use super::sampler::Sampler;
 use super::sampler::logprobs::Logprobs;
 use crate::tokenizer::Tokenizer;
 
-/// What to do after a token was picked.
+/// Next step after a token was picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Feed this token, and pass on the logits after it.

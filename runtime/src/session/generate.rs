@@ -141,7 +141,7 @@ pub struct Generation {
     pub prompt_tokens: usize,
     /// Number of tokens of the prompt that were already in the session.
     pub cached_tokens: usize,
-    /// What drafts brought.
+    /// Drafted and accepted tokens.
     pub drafts: DraftUse,
     /// Time from the start to the first token.
     pub prefill: Duration,

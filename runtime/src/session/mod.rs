@@ -110,7 +110,7 @@ impl Session {
         self.drafts.as_ref()
     }
 
-    /// What drafts brought so far.
+    /// Drafted and accepted tokens so far.
     pub fn draft_use(&self) -> DraftUse {
         self.drafts.as_ref().map(|drafts| drafts.used().clone()).unwrap_or_default()
     }

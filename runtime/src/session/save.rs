@@ -127,7 +127,7 @@ impl Session {
         let mut out = Checked::new(BufWriter::new(private(path)?));
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
-        out.write_all(&code(self.options.cache).to_le_bytes())?;
+        out.write_all(&self.options.cache.code().to_le_bytes())?;
         for number in [model, self.tokens.len() as u64, note.len() as u64, layers as u64] {
             out.write_all(&number.to_le_bytes())?;
         }
@@ -162,8 +162,8 @@ impl Session {
         if file.u64()? != model {
             return Err(SaveError::OtherModel { path: path.into() });
         }
-        if cache != code(self.options.cache) {
-            let found = CacheType::ALL.into_iter().find(|ty| code(*ty) == cache);
+        if cache != self.options.cache.code() {
+            let found = CacheType::ALL.into_iter().find(|ty| ty.code() == cache);
             let found = found.map_or("a type unknown here", CacheType::name);
             let expected = self.options.cache.name();
             return Err(SaveError::CacheType { path: path.into(), found, expected });
@@ -213,15 +213,6 @@ fn private(path: &Path) -> io::Result<File> {
             options.open(path)
         }
         file => file,
-    }
-}
-
-/// Code of a cache type in the file.
-fn code(cache: CacheType) -> u32 {
-    match cache {
-        CacheType::F32 => 4,
-        CacheType::F16 => 2,
-        CacheType::Q8 => 1,
     }
 }
 

@@ -43,7 +43,7 @@ pub fn named(model: &Path) -> Result<Option<ModelName>> {
     Ok(explicit.transpose()?)
 }
 
-/// What to type instead of a path that does not exist and reads like a model of the hub.
+/// Hint for a path that does not exist and reads like a model of the hub.
 pub fn suggestion(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     if named(path).ok()?.is_some() {
@@ -54,7 +54,7 @@ pub fn suggestion(path: &Path) -> Option<String> {
     Some(format!("for the model of the hub, write hf:{name}"))
 }
 
-/// What is to be fetched, in one line.
+/// Summary of a download, in one line.
 pub fn describe(listing: &Listing, choice: &Choice) -> String {
     let license = listing.license.as_deref().unwrap_or("not stated");
     let gated = if listing.gated { ", gated: its publisher asks to accept terms" } else { "" };

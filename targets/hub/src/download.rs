@@ -43,7 +43,7 @@ impl Default for FetchOptions {
     }
 }
 
-/// What happens during a download.
+/// Event of a download.
 #[derive(Clone, Debug)]
 pub enum Notice<'a> {
     /// Bytes of all files that are here, and their total.

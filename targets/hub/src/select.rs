@@ -42,7 +42,7 @@ const INDEX: &str = "model.safetensors.index.json";
 /// Part that names the checkpoint, where a model has GGUF files too.
 pub const CHECKPOINT: &str = "safetensors";
 
-/// What the files are for.
+/// Purpose of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// To be run: a GGUF file where there is one.

@@ -35,19 +35,12 @@ fn engine(text: &mut Text, status: &Status) {
     text.gauge("vaquita_cache_tokens", "Positions of cache.", status.cache_tokens);
     text.gauge("llamacpp:requests_processing", "Answers that are generated.", status.running);
     text.gauge("llamacpp:requests_deferred", "Requests that wait.", status.queued);
-    let Counters { cancelled, late, failed, refused, drafted, drafts_accepted, passes, .. } =
-        status.counters;
+    let Counters { cancelled, late, failed, refused, passes, .. } = status.counters;
     text.counter("vaquita_cancelled_total", "Answers that were cancelled.", cancelled);
     text.counter("vaquita_late_total", "Answers that came after their deadline.", late);
     text.counter("vaquita_failed_total", "Answers that failed.", failed);
     text.counter("vaquita_passes_total", "Passes of the model.", passes);
     text.counter("llamacpp:n_decode_total", "Passes of the model.", passes);
-    text.counter("vaquita_draft_tokens_total", "Drafted tokens.", drafted);
-    text.counter(
-        "vaquita_draft_tokens_accepted_total",
-        "Drafted tokens accepted.",
-        drafts_accepted,
-    );
     let reasons = [
         ("queue_full", refused.queue_full),
         ("client_share", refused.client_share),

@@ -15,7 +15,7 @@ pub(in super::super) struct Method {
     pub block: [usize; 2],
 }
 
-/// What shapes do not say.
+/// Properties of a method that shapes do not determine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Shapes say everything.

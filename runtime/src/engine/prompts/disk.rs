@@ -30,7 +30,7 @@ const SECRET_BYTES: usize = 32;
 pub struct PromptFolderError {
     /// The folder.
     pub path: PathBuf,
-    /// What is wrong, and what to do.
+    /// Description of the problem and its remedy.
     pub problem: String,
 }
 

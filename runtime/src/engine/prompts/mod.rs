@@ -52,7 +52,7 @@ impl Default for PromptCacheOptions {
     }
 }
 
-/// What is known of a prompt.
+/// Cached part of a prompt.
 pub(super) enum Known {
     /// A cache, empty if nothing is known.
     Cache(KvCache, CacheUse),

@@ -23,7 +23,7 @@ pub(super) const ENDING: &str = "rows";
 /// Keyed hash of what a file or a client is called.
 pub(super) type Name = [u8; 16];
 
-/// What all segments of a folder's model have in common.
+/// Properties that all segments of a folder's model share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Kind {
     pub model: u64,
@@ -82,7 +82,7 @@ fn write_to(path: &Path, kind: Kind, head: &Head, cache: &KvCache) -> io::Result
     let mut out = Checked::new(BufWriter::new(options.open(path)?));
     out.put(&MAGIC)?;
     out.put(&VERSION.to_le_bytes())?;
-    out.put(&code(kind.cache).to_le_bytes())?;
+    out.put(&kind.cache.code().to_le_bytes())?;
     out.put(&kind.model.to_le_bytes())?;
     out.put(&head.client)?;
     out.put(&head.parent.unwrap_or_default())?;
@@ -134,15 +134,6 @@ pub(super) fn read_rows(
     (file.left == 0).then_some(())
 }
 
-/// Code of a cache type in the file.
-fn code(cache: CacheType) -> u32 {
-    match cache {
-        CacheType::F32 => 4,
-        CacheType::F16 => 2,
-        CacheType::Q8 => 1,
-    }
-}
-
 /// Writes bytes and their checksums.
 struct Checked<T> {
     inner: T,
@@ -186,7 +177,7 @@ impl Reader {
     /// The head, and the number of layers.
     fn head(&mut self, kind: Kind) -> Option<(Head, u64)> {
         let magic = self.array()? == MAGIC && self.u32()? == VERSION;
-        if !magic || self.u32()? != code(kind.cache) || self.u64()? != kind.model {
+        if !magic || self.u32()? != kind.cache.code() || self.u64()? != kind.model {
             return None;
         }
         let (client, parent): (Name, Name) = (self.array()?, self.array()?);

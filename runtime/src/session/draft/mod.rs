@@ -26,7 +26,7 @@ use crate::model::{Compute, Model};
 /// Time since a fixed moment.
 pub type Clock = Box<dyn FnMut() -> Duration + Send>;
 
-/// What drafts brought.
+/// Drafted and accepted tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DraftUse {
     /// Tokens that were drafted, by their place in a step.
@@ -142,7 +142,7 @@ impl Drafts {
         self.mode
     }
 
-    /// What drafts brought so far.
+    /// Drafted and accepted tokens so far.
     pub fn used(&self) -> &DraftUse {
         &self.used
     }

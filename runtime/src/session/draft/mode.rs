@@ -48,7 +48,7 @@ impl DraftMode {
         }
     }
 
-    /// What it comes to for a model with or without a multi-token-prediction layer.
+    /// Effective mode for a model with or without a multi-token-prediction layer.
     pub fn resolve(self, has_mtp: bool) -> Self {
         match self {
             Self::Auto if has_mtp => Self::Mtp(2),

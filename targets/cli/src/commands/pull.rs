@@ -21,7 +21,7 @@ pub struct Args {
     json: bool,
 }
 
-/// What was fetched. The keys are a stable interface.
+/// Report of the fetched files. The keys are a stable interface.
 #[derive(Serialize)]
 struct Pulled {
     /// Path to open.

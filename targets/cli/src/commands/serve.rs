@@ -72,7 +72,7 @@ pub struct Args {
     limits: LimitArgs,
 }
 
-/// What is kept of prompts that were read, so that they need not be read again.
+/// Arguments of the prompt cache.
 #[derive(ClapArgs)]
 #[command(next_help_heading = "Prompt cache")]
 struct PromptArgs {
@@ -228,7 +228,7 @@ fn open(urls: &[String]) {
     }
 }
 
-/// What clients are told about the model.
+/// Description of the model for clients.
 fn info(path: &Path, mut names: Vec<String>, sampling: SuggestedSampling) -> ModelInfo {
     let stem = match path.is_dir() {
         true => path.file_name(),

@@ -61,7 +61,7 @@ const FOREIGN: [(&[&str], &str); 25] = [
     (&["--ignore-eos"], "--logit-bias ID=-inf bans the token that ends answers"),
 ];
 
-/// What to do instead, for the first option that is another program's.
+/// Hint for the first option that is another program's.
 pub fn foreign_flag(words: &[OsString]) -> Option<String> {
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     if !words.get(1).is_some_and(|command| COMMANDS.contains(&&**command)) {

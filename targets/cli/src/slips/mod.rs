@@ -1,4 +1,4 @@
-//! What people type by habit and vaquita takes otherwise, with what to type instead.
+//! Hints for commands that users of other programs type by habit.
 
 mod flags;
 mod paths;

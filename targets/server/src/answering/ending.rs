@@ -7,7 +7,7 @@ use vaquita_runtime::session::generate::Generation;
 use crate::error::{ApiError, Result};
 use crate::served::Served;
 
-/// What closes the reasoning.
+/// Text that closes the reasoning.
 const CLOSE: &str = "\n</think>\n\n";
 
 /// Whether and how far an answer's reasoning was ended.

@@ -90,8 +90,6 @@ pub(super) fn timings(finished: &Finished, meter: Option<&str>) -> Value {
         "predicted_ms": ms(generation.decode),
         "predicted_per_token_ms": per_token(generation.decode, written),
         "predicted_per_second": generation.decode_rate(),
-        "draft_n": finished.drafts.drafted,
-        "draft_n_accepted": finished.drafts.accepted,
         "energy": energy,
         "experts": experts,
     })

@@ -184,7 +184,7 @@ fn distinct_tokens(model: &Model, first: usize, count: usize) -> Vec<u32> {
         .collect()
 }
 
-/// What a test runs on.
+/// Subject of a test.
 enum Runner<'a> {
     One(Box<Session>),
     Many(Sequences<'a>),

@@ -20,7 +20,7 @@ const SUMMARY: usize = 8;
 const SUMMARIZE: &str = "Summarize our conversation so far in a few sentences: what I asked, what \
     you answered, and every fact that matters from here on.";
 
-/// What to do when the context is full.
+/// Action when the context is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnFull {
     /// Do not answer; the conversation stays and can be saved
