@@ -150,6 +150,7 @@ fn wrong_options_are_refused() {
     let serve = |arguments: &[&str]| failure(vaquita(["serve"]).args(arguments), 2);
     assert!(serve(&["x.gguf", "--listen", "nowhere"]).contains("HOST:PORT"));
     assert!(serve(&["x.gguf", "--slots", "0"]).contains("1..=256"));
+    assert!(serve(&["x.gguf", "--draft", "auto"]).contains("--draft"));
     let missing = failure(vaquita(["serve", "missing.gguf"]).arg("--listen").arg("127.0.0.1:0"), 1);
     assert!(missing.contains("missing.gguf"), "{missing}");
 }
