@@ -3,13 +3,15 @@
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use vaquita_runtime::doctor::Report;
 use vaquita_runtime::host::Host;
 use vaquita_runtime::measure::cost::MeterInfo;
 use vaquita_runtime::measure::custom::{Assumed, Custom};
 use vaquita_runtime::measure::external::External;
-use vaquita_runtime::measure::meter::{Meter, MeterKind, Meters, Reading};
+use vaquita_runtime::measure::meter::{Meter, MeterError, MeterKind, Meters, Reading};
 use vaquita_runtime::measure::sampler::MeterSampler;
 use vaquita_runtime::measure::thermal::{self, Throttling};
 
@@ -51,6 +53,41 @@ fn rapl_adds_packages_and_memory_across_the_wrap_until_it_vanishes() {
     assert!(error.contains("intel-rapl:0/energy_uj"), "{error}");
     assert_eq!(sampler.joules(), None, "a meter that went away leaves no figure");
     assert!(meter(&host("rapl")).scope().contains("packages and memory"));
+}
+
+/// Counts its own readings, a joule each.
+struct Counting(Arc<AtomicU64>);
+
+impl Meter for Counting {
+    fn name(&self) -> &str {
+        "counting"
+    }
+
+    fn scope(&self) -> &str {
+        "itself"
+    }
+
+    fn read(&mut self) -> Result<Reading, MeterError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(Reading::Joules(1.0))
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::from_micros(50)
+    }
+}
+
+#[test]
+fn nothing_is_read_after_the_last_sample() {
+    for _ in 0..20 {
+        let readings = Arc::new(AtomicU64::new(0));
+        let meter = Box::new(Counting(readings.clone()));
+        let sampler = MeterSampler::start(Some(meter), Arc::new(Host::live()));
+        std::thread::sleep(Duration::from_millis(2));
+        let joules = sampler.finish().joules.unwrap();
+        // The first reading is where the count begins.
+        assert_eq!(joules, (readings.load(Ordering::SeqCst) - 1) as f64);
+    }
 }
 
 #[test]

@@ -303,7 +303,7 @@ impl Conversation {
             })
             .map_err(AppError::from)?;
         let further = generation.tokens.len().saturating_sub(1) as f64;
-        let joules = energy.joules();
+        let joules = energy.finish().joules;
         let decode_joules = joules.zip(prompt_joules).map(|(all, prompt)| all - prompt);
         let after = self.model.streaming();
         Ok(Turn {

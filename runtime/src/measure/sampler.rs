@@ -115,6 +115,12 @@ impl MeterSampler {
         self.shared.sample(true)
     }
 
+    /// Stops the thread and takes the last sample: the meter is not read after it.
+    pub fn finish(mut self) -> Sample {
+        self.stop();
+        self.mark()
+    }
+
     /// Adds tokens that were read or generated.
     pub fn count(&self, tokens: u64) {
         self.shared.tokens.fetch_add(tokens, Ordering::Relaxed);
@@ -139,14 +145,18 @@ impl MeterSampler {
     pub fn samples(&self) -> Vec<Sample> {
         self.shared.state().samples.clone()
     }
-}
 
-impl Drop for MeterSampler {
-    fn drop(&mut self) {
+    fn stop(&mut self) {
         drop(self.end.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join(); // where a meter panicked, there is no figure to save
         }
+    }
+}
+
+impl Drop for MeterSampler {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
