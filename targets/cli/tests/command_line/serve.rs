@@ -7,9 +7,12 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use std::{fs, thread};
+use std::{fs, iter, thread};
 
 use crate::program::{failure, quantize, reference, success, vaquita};
+
+/// Number of polls of a server that loads its model, one each 20 ms: a minute.
+const POLLS: usize = 3000;
 
 /// The program that serves; killed when dropped.
 struct Serving(Child);
@@ -56,17 +59,24 @@ fn health(mut stream: impl Read + Write) -> String {
 fn it_serves_until_it_is_told_to_end() {
     let (serving, url) = Serving::start(&mut vaquita(["serve", "--listen", "127.0.0.1:0"]));
     let address = url.strip_prefix("http://").unwrap();
-    assert_eq!(health(TcpStream::connect(address).unwrap()), "HTTP/1.1 200 OK");
+    // It listens before the model is loaded, and says so meanwhile.
+    let answers = iter::repeat_with(|| {
+        thread::sleep(Duration::from_millis(20));
+        health(TcpStream::connect(address).unwrap())
+    });
+    let loaded = answers.take(POLLS).find(|said| said != "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(loaded.as_deref(), Some("HTTP/1.1 200 OK"));
     assert_eq!(serving.terminate(), Some(0));
 }
 
 /// Answer of the server at `url` to a completion of `prompt`, once it has loaded its model.
 fn completion(url: &str, prompt: &str) -> serde_json::Value {
-    let mut answers = (0..200).map(|_| {
+    let answers = iter::repeat_with(|| {
         thread::sleep(Duration::from_millis(20));
         post(url, prompt)
     });
-    answers.find(|answer| answer["error"].is_null()).expect("the model is loaded")
+    let loaded = answers.take(POLLS).find(|answer| answer["error"].is_null());
+    loaded.expect("the model is loaded")
 }
 
 fn post(url: &str, prompt: &str) -> serde_json::Value {
