@@ -14,6 +14,11 @@ impl Lcg {
         self.0 >> 33
     }
 
+    /// An integer below `most`, which is not 0.
+    pub fn below(&mut self, most: usize) -> usize {
+        self.bits() as usize % most
+    }
+
     /// A number from 0 up to, not including, 1.
     pub fn unit(&mut self) -> f32 {
         (self.bits() >> 7) as f32 / (1 << 24) as f32

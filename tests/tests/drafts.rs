@@ -11,7 +11,7 @@ use vaquita_lcg::Lcg;
 use vaquita_runtime::isa::Tier;
 use vaquita_runtime::model::cache::{CacheType, KvCache};
 use vaquita_runtime::model::{Chunk, Compute, Logits, Model, MtpChunk};
-use vaquita_runtime::session::draft::{Clock, DraftMode, DraftUse, Drafts};
+use vaquita_runtime::session::draft::{Clock, DraftMode, DraftUse, Drafts, Pace};
 use vaquita_runtime::session::generate::{Generation, GenerationOptions, generate};
 use vaquita_runtime::session::sampler::SamplingOptions;
 use vaquita_runtime::session::{Session, SessionOptions};
@@ -109,7 +109,8 @@ fn options(sampling: SamplingOptions) -> GenerationOptions {
 
 fn drafted(model: &Arc<Model>, mode: DraftMode, clock: Clock) -> Session {
     let mut session = session(model, 2);
-    session.draft_with(Drafts::with_clock(model, CacheType::F16, mode, clock));
+    let drafts = Drafts::new(model, CacheType::F16, mode);
+    session.draft_at(drafts, Pace::with_clock(mode.depth(), clock));
     session
 }
 
@@ -323,7 +324,7 @@ fn chained_drafts_are_mostly_accepted_where_the_first_one_is() {
 fn damaged_prediction_layers_cost_drafts_and_nothing_else() {
     let model = &REFERENCE.model;
     // States of another sequence: drafts are random.
-    let mut drafts = Drafts::with_clock(model, CacheType::F16, DraftMode::Mtp(3), ticks()).unwrap();
+    let mut drafts = Drafts::new(model, CacheType::F16, DraftMode::Mtp(3)).unwrap();
     let prompt = prompts(&REFERENCE.tokenizer, 1).remove(0);
     let width = model.config().hidden_size;
     let pool = Pool::new(1);
@@ -331,7 +332,7 @@ fn damaged_prediction_layers_cost_drafts_and_nothing_else() {
     let tokens: Vec<u32> = (0..64).collect();
     drafts.read(model, &Compute::new(Tier::best(), &pool), 0, &tokens, &noise);
     let (mut plain, mut drafted) = (session(model, 1), session(model, 1));
-    drafted.draft_with(Some(drafts));
+    drafted.draft_at(Some(drafts), Pace::with_clock(3, ticks()));
     let options = options(SamplingOptions::greedy());
     let expected = answer(&mut plain, &prompt, &options);
     same(&answer(&mut drafted, &prompt, &options), &expected, "noise");

@@ -1,268 +1,24 @@
-//! The engine: every answer has the bits that it has alone, whatever else runs and whatever is known
-//! of its prompt; refusals, cancels, deadlines and the end are as documented.
+//! The engine: every answer has the bits that it has alone, whatever is known of its prompt;
+//! refusals, cancels, deadlines and the end are as documented. Random schedules are in
+//! `schedules.rs`.
 
-use std::cell::OnceCell;
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use vaquita_runtime::engine::{
     CacheSource, Engine, EngineError, EngineModel, EngineOptions, Finished, Notice, Priority,
-    PromptCacheOptions, Refused, Request, StartError, Ticket,
+    PromptCacheOptions, Refused, Request, StartError,
 };
-use vaquita_runtime::measure::sampler::MeterSampler;
-use vaquita_runtime::model::Model;
-use vaquita_runtime::session::generate::{Generation, GenerationOptions, StopReason, generate};
+use vaquita_runtime::session::generate::{Generation, GenerationOptions, StopReason};
 use vaquita_runtime::session::sampler::SamplingOptions;
-use vaquita_runtime::session::{Session, SessionOptions};
-use vaquita_runtime::threads::Pool;
-use vaquita_runtime::tokenizer::Tokenizer;
-use vaquita_tests::{golden, open_folder, reference};
-
-/// Numbers without a pattern.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % most
-    }
-}
-
-/// A model with prompts and their answers, each computed alone on one thread.
-struct Subject {
-    model: Arc<Model>,
-    tokenizer: Arc<Tokenizer>,
-    cases: Vec<(Request, Generation)>,
-}
-
-const CONTEXT: usize = 160;
-
-fn parts(
-    model: &Arc<Model>,
-    tokenizer: &Arc<Tokenizer>,
-    threads: usize,
-    chunk: usize,
-) -> EngineModel {
-    EngineModel {
-        model: model.clone(),
-        pool: Arc::new(Pool::new(threads)),
-        tokenizer: tokenizer.clone(),
-        session: SessionOptions {
-            context: CONTEXT,
-            prefill_chunk: chunk,
-            ..SessionOptions::default()
-        },
-        energy: Arc::new(|| {
-            MeterSampler::start(None, Arc::new(vaquita_runtime::host::Host::live()))
-        }),
-        fingerprint: Some(7),
-        cache_bytes: None,
-        held: None,
-    }
-}
-
-fn alone(parts: &EngineModel, request: &Request) -> Generation {
-    let mut session = Session::new(parts.model.clone(), parts.pool.clone(), parts.session.clone());
-    let Request { prompt, options, .. } = request;
-    let answer = generate(&mut session, &parts.tokenizer, prompt, options, &mut |_| {
-        ControlFlow::Continue(())
-    });
-    answer.expect("it is answered alone")
-}
-
-impl Subject {
-    /// Prompts that share prefixes of several lengths, answered with several options.
-    fn new(model: Arc<Model>, prompts: &[Vec<u32>]) -> Self {
-        let tokenizer = Arc::new(Tokenizer::from_folder(&reference()).unwrap());
-        let one = parts(&model, &tokenizer, 1, 64);
-        let case = |(at, prompt): (usize, &Vec<u32>)| {
-            let sampling = match at % 3 {
-                0 => SamplingOptions::greedy(),
-                _ => SamplingOptions { temperature: 1.0, seed: at as u64, ..Default::default() },
-            };
-            let options = GenerationOptions {
-                sampling,
-                max_tokens: Some(3 + at * 5 % 23),
-                logprobs: Some(4),
-                ..GenerationOptions::default()
-            };
-            let request = Request { prompt: prompt.clone(), options, ..Request::default() };
-            let generation = alone(&one, &request);
-            (request, generation)
-        };
-        let cases = prompts.iter().enumerate().map(case).collect();
-        Self { model, tokenizer, cases }
-    }
-
-    fn reference() -> Self {
-        let tokenizer = Tokenizer::from_folder(&reference()).unwrap();
-        let questions = ["1+1?", "Name a color.", "What is 12 + 30?", "What is 12 + 31?", "Hi"];
-        let prompts = questions.iter().flat_map(|question| {
-            let prompt = format!("<｜User｜>{question}<｜Assistant｜><think>\n");
-            let prompt = tokenizer.encode(&prompt, true).unwrap();
-            // The same one later, as the next turn has it.
-            let longer = [&prompt[..], &prompt[1..], &prompt[1..]].concat();
-            [prompt, longer]
-        });
-        Self::new(open_folder(&reference()), &prompts.collect::<Vec<_>>())
-    }
-
-    fn golden(name: &str) -> Self {
-        let model = open_folder(&golden(name));
-        let vocab = model.config().vocab_size;
-        let mut random = Random(7);
-        let mut prompt = |len: usize| (0..len).map(|_| random.below(vocab) as u32).collect();
-        let shared: Vec<u32> = prompt(30);
-        let lengths = [1, 2, 40, 7, 100, 63, 64, 65];
-        let prompts = lengths.map(|len| {
-            let own: Vec<u32> = prompt(len);
-            if len % 2 == 0 { [&shared[..len.min(30)], &own[..len / 2]].concat() } else { own }
-        });
-        Self::new(model, &prompts)
-    }
-
-    fn engine(&self, threads: usize, chunk: usize, options: EngineOptions) -> Engine {
-        Engine::start(parts(&self.model, &self.tokenizer, threads, chunk), options).unwrap()
-    }
-}
-
-/// A submitted request and its notices.
-struct Asked {
-    ticket: Ticket,
-    notices: Receiver<Notice>,
-    /// The end, if it came while a token was awaited.
-    done: OnceCell<Result<Box<Finished>, EngineError>>,
-}
-
-fn ask(engine: &Engine, request: &Request) -> Result<Asked, Refused> {
-    let (sender, notices) = channel();
-    let sink = Box::new(move |notice| drop(sender.send(notice)));
-    Ok(Asked { ticket: engine.submit(request.clone(), sink)?, notices, done: OnceCell::new() })
-}
-
-impl Asked {
-    fn next_token(&self) -> Option<u32> {
-        for notice in &self.notices {
-            match notice {
-                Notice::Token(token) => return Some(token),
-                Notice::Done(result) => assert!(self.done.set(result).is_ok(), "it ends once"),
-                _ => {}
-            }
-        }
-        None
-    }
-
-    /// The end, after which nothing may come.
-    fn result(self) -> Result<Box<Finished>, EngineError> {
-        let mut done = self.done.into_inner();
-        for notice in self.notices {
-            assert!(done.is_none(), "{notice:?} after the end");
-            if let Notice::Done(result) = notice {
-                done = Some(result);
-            }
-        }
-        done.expect("every request ends with `Done`")
-    }
-
-    fn finished(self) -> Box<Finished> {
-        self.result().expect("it is answered")
-    }
-}
-
-/// Compares all that an answer is; its tokens may be fewer if it was cancelled.
-fn assert_same(found: &Generation, alone: &Generation) {
-    if found.stop == StopReason::Cancelled {
-        let count = found.tokens.len();
-        assert_eq!(found.tokens, alone.tokens[..count]);
-        assert_eq!(found.logprobs[..], alone.logprobs[..count]);
-        return;
-    }
-    assert_eq!(found.tokens, alone.tokens);
-    assert_eq!(found.logprobs, alone.logprobs);
-    assert_eq!((&found.answer, &found.reasoning), (&alone.answer, &alone.reasoning));
-    assert_eq!((found.stop, found.prompt_tokens), (alone.stop, alone.prompt_tokens));
-}
-
-/// Requests that come, are cancelled and end at random. Prompts are kept in memory and in a folder
-/// with those of earlier schedules, or not.
-fn schedule(subject: &Subject, seed: u64, folder: &Path) {
-    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let gaps = [None, Some(Duration::ZERO), Some(Duration::from_secs(1))];
-    let options = EngineOptions {
-        slots: 1 + random.below(4),
-        queue: 4 + random.below(8),
-        max_gap: gaps[random.below(3)],
-        cache_tokens: [None, Some(CONTEXT), Some(2 * CONTEXT)][random.below(3)],
-        prompts: PromptCacheOptions {
-            memory: [0, 200 << 10, 1 << 30][random.below(3)],
-            folder: [None, Some(folder.to_path_buf())][random.below(2)].clone(),
-            disk: [1 << 20, 1 << 30][random.below(2)],
-            ..PromptCacheOptions::default()
-        },
-        ..EngineOptions::default()
-    };
-    let engine = subject.engine(1 + random.below(2), 1 + random.below(48), options);
-    let (mut asked, mut refused, mut accepted) = (Vec::new(), 0, 0);
-    for _ in 0..6 + random.below(6) {
-        let case = random.below(subject.cases.len());
-        let priorities = [Priority::Foreground, Priority::Normal, Priority::Background];
-        let request = Request {
-            client: format!("client {}", random.below(3)),
-            priority: priorities[random.below(3)],
-            ..subject.cases[case].0.clone()
-        };
-        match ask(&engine, &request) {
-            Ok(one) => {
-                accepted += 1;
-                match random.below(5) {
-                    0 => one.ticket.cancel(),
-                    1 => {
-                        one.next_token();
-                        one.ticket.cancel();
-                    }
-                    2 => drop(one.next_token()),
-                    _ => {}
-                }
-                asked.push((case, one));
-            }
-            Err(Refused::QueueFull { .. } | Refused::ClientShare { .. }) => refused += 1,
-            Err(other) => panic!("{other}"),
-        }
-    }
-    for (case, one) in asked {
-        assert_same(&one.finished().generation, &subject.cases[case].1);
-    }
-    let status = engine.status();
-    assert_eq!((status.running, status.queued, status.cache_tokens_used), (0, 0, 0));
-    let counters = status.counters;
-    assert_eq!((counters.refused.all(), counters.accepted), (refused, accepted));
-    assert_eq!(counters.finished + counters.cancelled, accepted);
-}
+use vaquita_tests::engine::{Asked, CONTEXT, Subject, ask, assert_same, parts};
 
 /// Latents, keys and values beside convolutions and beside states, and the trained model.
 fn subjects() -> impl Iterator<Item = Subject> {
     let golden = ["deepseek-v3", "lfm2-moe", "qwen3-next"].into_iter().map(Subject::golden);
     golden.chain(std::iter::once_with(Subject::reference))
-}
-
-/// Random schedules per model; more with `VAQUITA_SCHEDULES`.
-fn schedules() -> u64 {
-    std::env::var("VAQUITA_SCHEDULES").ok().and_then(|text| text.parse().ok()).unwrap_or(8)
-}
-
-#[test]
-fn every_answer_is_the_one_it_has_alone() {
-    let subjects = subjects();
-    for subject in subjects {
-        let folder = tempfile::tempdir().unwrap();
-        (0..schedules()).for_each(|seed| schedule(&subject, seed, &folder.path().join("prompts")));
-    }
 }
 
 /// What becomes of a request, alone in the engine.
@@ -524,7 +280,7 @@ fn hold(engine: &Engine, request: &Request) -> (Sender<()>, Asked) {
         }
     });
     let ticket = engine.submit(request.clone(), sink).unwrap();
-    let asked = Asked { ticket, notices, done: OnceCell::new() };
+    let asked = Asked::new(ticket, notices);
     asked.next_token().expect("it begins");
     (release, asked)
 }

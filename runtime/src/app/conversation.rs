@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::model::Places;
 use super::{AppError, AppModel};
+use crate::engine::Seat;
 use crate::model::Stats;
 use crate::session::Session;
 use crate::session::chat::Message;
@@ -93,6 +94,8 @@ impl Drop for Generating {
 pub struct Conversation {
     model: Arc<AppModel>,
     session: Session,
+    /// Its place among the conversations that share passes.
+    seat: Seat,
     said: Said,
     canceller: Canceller,
     _place: Places,
@@ -112,10 +115,10 @@ struct Said {
 }
 
 impl Conversation {
-    pub(super) fn new(model: Arc<AppModel>, mut session: Session, place: Places) -> Self {
-        let canceller = Canceller::default();
-        session.cancel_with(canceller.0.flag.clone());
-        Self { model, session, said: Said::default(), canceller, _place: place }
+    pub(super) fn new(model: Arc<AppModel>, seat: Seat, place: Places) -> Self {
+        let (canceller, said) = (Canceller::default(), Said::default());
+        let session = new_session(&model, &seat, &canceller);
+        Self { model, session, seat, said, canceller, _place: place }
     }
 
     /// Handle that cancels the conversation's answers from other threads.
@@ -287,6 +290,7 @@ impl Conversation {
     ) -> Result<Turn, AppError> {
         let start = Instant::now();
         let _binding = self.model.loaded.pool.bind_caller();
+        let _present = self.seat.enter();
         let streaming = self.model.streaming();
         let energy = self.model.sampler();
         let options =
@@ -333,16 +337,26 @@ impl Conversation {
 
     /// Replaces this conversation by a saved one. On an error this conversation is unchanged.
     pub fn restore(&mut self, path: &Path) -> Result<(), AppError> {
-        let mut read = self.model.loaded.session();
+        let mut read = new_session(&self.model, &self.seat, &self.canceller);
         let note = read.restore(path, self.fingerprint(path)?)?;
         let said = serde_json::from_slice(&note).map_err(|error| SaveError::Damaged {
             path: path.into(),
             problem: error.to_string(),
         })?;
-        read.cancel_with(self.canceller.0.flag.clone());
         (self.session, self.said) = (read, said);
         Ok(())
     }
+}
+
+/// An empty session that shares passes with other conversations.
+fn new_session(model: &AppModel, seat: &Seat, canceller: &Canceller) -> Session {
+    let mut session = model.loaded.session();
+    session.cancel_with(canceller.0.flag.clone());
+    session.share(Box::new(seat.same()));
+    if let Some(prompts) = model.prompts.get() {
+        session.recall_with(Box::new(prompts.clone()));
+    }
+    session
 }
 
 impl Said {

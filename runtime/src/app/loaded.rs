@@ -26,7 +26,7 @@ pub struct LoadedModel {
     /// Why answers differ from the model's own, for reports; `None` if they do not.
     pub lossy: Option<String>,
     /// How sessions draft tokens.
-    drafts: DraftMode,
+    pub(super) drafts: DraftMode,
     /// Conversations at the same time that a memory budget was planned for.
     pub(super) sessions: Option<usize>,
     trace: Option<Arc<Recorder>>,

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::judge::judge_text;
 use super::{AppError, Conversation, LoadedModel, ModelOptions};
 use crate::checkpoint::gguf_weights::OpenError;
-use crate::engine::{Engine, EngineModel, EngineOptions};
+use crate::engine::{
+    Engine, EngineModel, EngineOptions, JointPasses, PromptCacheOptions, PromptFolder, StartError,
+};
 use crate::gguf::{GgufError, Identity};
 use crate::host::Host;
 use crate::measure::memory::{self, Memory};
@@ -60,6 +62,10 @@ pub struct AppModel {
     pub(super) prompter: Prompter,
     /// Identity of the file, to which saved conversations belong; `None` without one.
     pub(super) identity: Option<Identity>,
+    /// The passes of its conversations.
+    passes: Arc<JointPasses>,
+    /// What its conversations keep.
+    pub(super) prompts: OnceLock<PromptFolder>,
     meter: Arc<Mutex<Option<MeterMaker>>>,
     live: Arc<AtomicUsize>,
 }
@@ -103,7 +109,10 @@ impl AppModel {
             context => prompter.within(context),
         };
         let (meter, live) = (Arc::default(), Arc::default());
-        Ok(Arc::new(Self { loaded, prompter, identity, meter, live }))
+        let LoadedModel { model, pool, options, .. } = &loaded;
+        let passes = JointPasses::new(model.clone(), pool.clone(), options.clone());
+        let prompts = OnceLock::new();
+        Ok(Arc::new(Self { loaded, prompter, identity, passes, prompts, meter, live }))
     }
 
     /// The model and its threads.
@@ -119,7 +128,28 @@ impl AppModel {
     /// Begins a conversation.
     pub fn conversation(self: &Arc<Self>) -> Result<Conversation, AppError> {
         let place = self.places(1)?;
-        Ok(Conversation::new(self.clone(), self.loaded.session(), place))
+        Ok(Conversation::new(self.clone(), self.passes.seat(), place))
+    }
+
+    /// Lets conversations that begin from now on keep their prompts and answers in a folder, and go
+    /// on from what is there. Later calls have no effect.
+    pub fn keep_prompts(&self, options: &PromptCacheOptions) -> Result<(), AppError> {
+        let fingerprint = self.fingerprint_for(options)?;
+        let LoadedModel { model, options: session, .. } = &self.loaded;
+        let fingerprint = match &options.folder {
+            Some(_) => fingerprint.ok_or(StartError::NoFingerprint)?,
+            None => return Ok(()),
+        };
+        let folder = PromptFolder::open(options, model, fingerprint, session.cache);
+        if let Some(folder) = folder.map_err(StartError::from)? {
+            let _ = self.prompts.set(folder); // the first one stays
+        }
+        Ok(())
+    }
+
+    /// The passes that its conversations share.
+    pub fn passes(&self) -> &JointPasses {
+        &self.passes
     }
 
     /// Starts an engine, which answers many requests at the same time. It takes the place of as many
@@ -132,8 +162,9 @@ impl AppModel {
             pool: pool.clone(),
             tokenizer: self.prompter.tokenizer().clone(),
             session: session.clone(),
+            drafts: self.loaded.drafts,
             energy: Arc::new(move || sampler(&meter)),
-            fingerprint: self.fingerprint_for(&options)?,
+            fingerprint: self.fingerprint_for(&options.prompts)?,
             cache_bytes: None,
             held: None,
         };
@@ -152,8 +183,8 @@ impl AppModel {
     }
 
     /// Fingerprint of the model as its options change it, if prompts are to be kept in files.
-    fn fingerprint_for(&self, options: &EngineOptions) -> Result<Option<u64>, AppError> {
-        let (Some(folder), Some(identity)) = (&options.prompts.folder, &self.identity) else {
+    fn fingerprint_for(&self, options: &PromptCacheOptions) -> Result<Option<u64>, AppError> {
+        let (Some(folder), Some(identity)) = (&options.folder, &self.identity) else {
             return Ok(None);
         };
         let fingerprint = identity.fingerprint();

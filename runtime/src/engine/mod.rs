@@ -3,10 +3,14 @@
 //!
 //! Each pass of the model is one decode step of the running answers and one slice of one prompt
 //! ([`pace`]). [`queue`] decides what runs, [`scheduler`] is the loop, a [`sequence`] is one
-//! request that runs, [`prompts`] are kept for later requests. Sequences do not influence each other's bits, so that everything here is a
-//! question of time and memory only.
+//! request that runs, [`drafting`] guesses its tokens, [`prompts`] are kept for later requests.
+//! [`joint`] lets sessions of several threads share passes instead.
+//! Sequences do not influence each other's bits, so that everything here is a question of time and
+//! memory only.
 
+mod drafting;
 mod energy;
+mod joint;
 mod options;
 mod outlet;
 mod pace;
@@ -23,8 +27,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use joint::{JointPasses, PassCounts, Present, Seat};
 pub use options::{EngineModel, EngineOptions, SamplerMaker, StartError};
-pub use prompts::{PromptCacheOptions, PromptFolderError};
+pub use prompts::{PromptCacheOptions, PromptFolder, PromptFolderError};
 pub use request::{
     CacheSource, CacheUse, EngineError, Finished, Notice, Priority, Refused, Request, Sink, Ticket,
 };

@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::prompts::{PromptCacheOptions, PromptFolderError};
 use crate::measure::sampler::MeterSampler;
 use crate::model::Model;
-use crate::model::cache::{KvCache, sequence_bytes};
+use crate::model::cache::{KvCache, layer_bytes, sequence_bytes};
 use crate::session::SessionOptions;
+use crate::session::draft::DraftMode;
 use crate::threads::Pool;
 use crate::tokenizer::Tokenizer;
 
@@ -26,6 +27,8 @@ pub struct EngineModel {
     pub tokenizer: Arc<Tokenizer>,
     /// Context, cache type, instruction set, and the largest slice of a prompt.
     pub session: SessionOptions,
+    /// How tokens are drafted, which changes no answer.
+    pub drafts: DraftMode,
     /// Fingerprint of the model, which files of prompts belong to; `None` if they cannot be kept.
     pub fingerprint: Option<u64>,
     /// Bytes that the caches of sequences and kept prompts share, if memory is planned.
@@ -48,7 +51,12 @@ impl EngineModel {
     /// Bytes of cache that a sequence of `tokens` may take.
     pub(super) fn sequence_bytes(&self, tokens: usize) -> u64 {
         let SessionOptions { cache, prefill_chunk, .. } = self.session;
-        sequence_bytes(self.model.config(), cache, tokens, prefill_chunk.max(1))
+        let (config, chunk) = (self.model.config(), prefill_chunk.max(1));
+        let bytes = sequence_bytes(config, cache, tokens, chunk);
+        match self.drafts.uses_mtp() && self.model.has_mtp() {
+            true => bytes + layer_bytes(config, config.num_hidden_layers, cache, tokens, chunk),
+            false => bytes,
+        }
     }
 
     /// A cache without positions.

@@ -5,17 +5,18 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use super::drafting::Drafting;
 use super::energy::Energy;
 use super::options::{EngineModel, EngineOptions};
 use super::outlet::Outlet;
 use super::pace::Pace;
-use super::pass;
+use super::pass::{self, Computed, Part};
 use super::prompts::{Known, Prompts};
 use super::queue::{Runs, Waiting};
 use super::request::{CacheSource, EngineError, Finished, Notice};
 use super::sequence::{Ended, Sequence};
 use super::{Pending, Shared, State};
-use crate::model::{Chunk, Logits, ModelError, Purpose};
+use crate::model::{Compute, ModelError, Purpose};
 use crate::session::generate::StopReason;
 
 /// One of how many slices goes to the prompt that began first; the others go to the one that is
@@ -32,6 +33,7 @@ pub(super) struct Scheduler {
     /// Sequences that run, by admission.
     sequences: Vec<Sequence>,
     pace: Pace,
+    drafting: Drafting,
     energy: Energy,
     prompts: Prompts,
     passes: u64,
@@ -59,6 +61,7 @@ impl Scheduler {
             prompts,
             slots: options.slots.max(1),
             pace: Pace::new(options.max_gap, model.session.prefill_chunk),
+            drafting: Drafting::new(&model),
             energy: Energy::new(model.energy.clone()),
             model,
             shared,
@@ -144,6 +147,7 @@ impl Scheduler {
             answer,
             written: cache.len(),
             cache,
+            drafts: self.drafting.begin(),
             loading,
             cancel,
             deadline,
@@ -211,62 +215,72 @@ impl Scheduler {
         sequence.finish(ended, joules, self.model.model.experts().stats());
     }
 
-    /// One decode step of the running answers and one slice of a prompt.
+    /// One decode step of the running answers, with their drafts, and one slice of a prompt.
     fn pass(&mut self) {
         let decoding = self.decoding();
-        let reading = self.reading();
-        let most = reading.map_or(0, |at| {
-            let sequence = &self.sequences[at];
-            sequence.answer.prompt_tokens() - sequence.cache.len()
-        });
-        let slice = match most {
-            0 => 0,
-            // Scratch memory is planned for one chunk.
-            most => {
-                let room = self.model.session.prefill_chunk.saturating_sub(decoding.len()).max(1);
-                self.pace.slice(decoding.len()).min(most).min(room)
-            }
-        };
-        let mut chosen: Vec<(usize, usize)> = decoding
-            .iter()
-            .map(|at| (*at, self.sequences[*at].unread()))
-            .chain(reading.filter(|_| slice > 0).map(|at| (at, slice)))
-            .collect();
-        chosen.sort_unstable();
-        if chosen.is_empty() {
+        let slice = self.slice(decoding.len());
+        if decoding.is_empty() && slice.is_none() {
             return;
         }
-        let start = Instant::now();
-        let alone = decoding.is_empty();
-        let mut chunks = Vec::new();
-        for (at, sequence) in self.sequences.iter_mut().enumerate() {
-            let Ok(found) = chosen.binary_search_by_key(&at, |(at, _)| *at) else { continue };
-            let from = sequence.cache.len();
-            let purpose = match (sequence.is_reading(), alone) {
-                (false, _) => Purpose::Decode,
-                (true, true) => Purpose::Prompt,
-                (true, false) => Purpose::Passing,
-            };
-            let tokens = &sequence.answer.tokens()[from..from + chosen[found].1];
-            let chunk = Chunk::new(tokens, &mut sequence.cache, Logits::Last);
-            chunks.push(Chunk { purpose, cancel: Some(&sequence.cancel), ..chunk });
+        let (start, read) = (Instant::now(), slice.map_or(0, |(_, tokens)| tokens));
+        let model = self.model.clone();
+        let ctx = Compute::new(model.session.tier, &model.pool);
+        // Scratch memory is planned for one chunk.
+        let room = model.session.prefill_chunk.saturating_sub(decoding.len() + read);
+        let mut parts: Vec<Part> = Vec::new();
+        let mut drafts = self.drafting.propose(&ctx, &mut self.sequences, &decoding, room);
+        for at in &decoding {
+            let found = drafts.iter_mut().find(|(of, _)| of == at);
+            let drafts = found.map(|(_, drafts)| std::mem::take(drafts)).unwrap_or_default();
+            parts.push(Part { at: *at, tokens: 1, drafts, purpose: Purpose::Decode });
         }
-        let results = pass::run(&self.model, &mut chunks);
-        self.pace.record(decoding.len(), slice, start.elapsed());
-        self.count(&decoding, slice);
+        if let Some((at, tokens)) = slice {
+            let alone = decoding.is_empty();
+            let purpose = if alone { Purpose::Prompt } else { Purpose::Passing };
+            parts.push(Part { at, tokens, drafts: Vec::new(), purpose });
+        }
+        parts.sort_unstable_by_key(|part| part.at);
+        let mut results = pass::run(&model, &ctx, &mut self.sequences, &mut parts);
+        for (part, result) in parts.iter().zip(&mut results) {
+            if let (true, Ok(computed)) = (slice == Some((part.at, part.tokens)), result) {
+                self.sequences[part.at].learn_prompt(&model, &ctx, part.tokens, computed);
+            }
+        }
+        self.pace.record(decoding.len(), read, start.elapsed());
+        if read == 0 {
+            self.drafting.end(parts.iter().map(|part| part.drafts.len()).sum());
+        }
+        self.count(&decoding, read);
         // From the back, since sequences that end are removed.
-        for ((at, tokens), result) in chosen.into_iter().zip(results).rev() {
-            self.energy.count(self.sequences[at].id, tokens);
-            if let Some(ended) = self.take(at, result) {
+        for (part, result) in parts.into_iter().zip(results).rev() {
+            let at = part.at;
+            self.energy.count(self.sequences[at].id, part.tokens + part.drafts.len());
+            let ended = self.take(part, result);
+            if let Some(step) = self.sequences[at].settle() {
+                self.drafting.learn(step);
+                self.shared.lock().status.counters.count_drafts(step);
+            }
+            if let Some(ended) = ended {
                 self.end(at, ended);
             }
         }
     }
 
-    fn take(&mut self, at: usize, result: Result<Vec<f32>, Arc<ModelError>>) -> Option<Ended> {
-        let sequence = &mut self.sequences[at];
-        let logits = match result {
-            Ok(logits) => logits,
+    /// The prompt that is read beside a step of `decoding` answers, and the number of its tokens.
+    fn slice(&mut self, decoding: usize) -> Option<(usize, usize)> {
+        let at = self.reading()?;
+        let sequence = &self.sequences[at];
+        let left = sequence.answer.prompt_tokens() - sequence.cache.len();
+        // Scratch memory is planned for one chunk.
+        let room = self.model.session.prefill_chunk.saturating_sub(decoding).max(1);
+        let tokens = self.pace.slice(decoding).min(left).min(room);
+        (tokens > 0).then_some((at, tokens))
+    }
+
+    fn take(&mut self, part: Part, result: Result<Computed, Arc<ModelError>>) -> Option<Ended> {
+        let sequence = &mut self.sequences[part.at];
+        let Computed { mut logits, states } = match result {
+            Ok(computed) => computed,
             Err(error) if matches!(*error, ModelError::Cancelled) => return Some(Ended::Cancelled),
             Err(error) => return Some(Ended::Failed(error.into())),
         };
@@ -284,6 +298,9 @@ impl Scheduler {
             let (tokens, cache) = (sequence.answer.tokens(), sequence.cache.clone());
             self.prompts.keep(&sequence.client, tokens, cache);
             sequence.prompt_joules = self.energy.joules(sequence.id);
+        } else if let Some(drafts) = &mut sequence.drafts {
+            let first = sequence.answer.tokens().len() - 1;
+            logits = drafts.computed(part.drafts, first, logits, states);
         }
         sequence.take(logits)
     }

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::options::EngineModel;
 use super::outlet::Outlet;
+use super::pass::Computed;
 use super::prompts::{Loading, goes_on_after};
 use super::request::{CacheSource, CacheUse, EngineError, Finished, Notice, Priority};
-use crate::model::Stats;
 use crate::model::cache::KvCache;
+use crate::model::{Compute, Stats};
 use crate::session::answer::{Answer, Next};
+use crate::session::draft::{Drafts, Ended as StepEnded};
 use crate::session::generate::{Event, StopReason};
 
 /// One sequence with its cache.
@@ -22,6 +25,8 @@ pub(super) struct Sequence {
     pub reserved: (usize, u64),
     pub answer: Answer,
     pub cache: KvCache,
+    /// `None` if tokens are not drafted.
+    pub drafts: Option<Drafts>,
     /// Files with more of the prompt than the cache holds, which are being read.
     pub loading: Option<Loading>,
     /// Positions of the cache that were given to be written.
@@ -93,14 +98,44 @@ impl Sequence {
         self.outlet.send(Notice::Prompt { done, total });
     }
 
-    /// Takes the logits after all of its tokens; returns how it ends, if it does.
-    pub fn take(&mut self, logits: Vec<f32>) -> Option<Ended> {
-        match self.answer.take(logits, &mut tell(&self.outlet)) {
-            Ok(Next::Feed(_)) if self.answer.is_full() => Some(Ended::Stop(StopReason::Length)),
-            Ok(Next::Feed(_)) => None,
-            Ok(Next::End(stop)) => Some(Ended::Stop(stop)),
-            Err(error) => Some(Ended::Failed(EngineError::Generate(Arc::new(error)))),
+    /// Takes the model's states at the last `tokens` of the prompt that were read.
+    pub fn learn_prompt(
+        &mut self,
+        model: &EngineModel,
+        ctx: &Compute,
+        tokens: usize,
+        computed: &Computed,
+    ) {
+        let Some(drafts) = &mut self.drafts else { return };
+        let read = self.cache.len();
+        let so_far = &self.answer.tokens()[..read];
+        drafts.read(&model.model, ctx, read - tokens, so_far, &computed.states);
+    }
+
+    /// Takes the logits after all of its tokens, and those after drafts for as long as the answer
+    /// goes on with them; returns how it ends, if it does.
+    pub fn take(&mut self, mut logits: Vec<f32>) -> Option<Ended> {
+        loop {
+            let token = match self.answer.take(logits, &mut tell(&self.outlet)) {
+                Ok(Next::Feed(_)) if self.answer.is_full() => {
+                    return Some(Ended::Stop(StopReason::Length));
+                }
+                Ok(Next::Feed(token)) => token,
+                Ok(Next::End(stop)) => return Some(Ended::Stop(stop)),
+                Err(error) => return Some(Ended::Failed(EngineError::Generate(Arc::new(error)))),
+            };
+            logits = self.drafts.as_mut().and_then(|drafts| drafts.confirm(token))?;
+            if self.cancel.load(Ordering::Relaxed) {
+                return Some(Ended::Cancelled);
+            }
         }
+    }
+
+    /// Ends a step: what it computed of drafts that were not confirmed is removed.
+    pub fn settle(&mut self) -> Option<StepEnded> {
+        let ended = self.drafts.as_mut()?.end_step()?;
+        self.cache.truncate(ended.confirmed);
+        Some(ended)
     }
 
     /// Ends the request.
@@ -110,7 +145,8 @@ impl Sequence {
             Ended::Stop(stop) => stop,
             Ended::Cancelled | Ended::Late => StopReason::Cancelled,
         };
-        let generation = self.answer.end(stop, &mut tell(&self.outlet));
+        let mut generation = self.answer.end(stop, &mut tell(&self.outlet));
+        generation.drafts = self.drafts.map(|drafts| drafts.used().clone()).unwrap_or_default();
         self.outlet.done(Ok(Finished {
             generation,
             late: matches!(ended, Ended::Late),

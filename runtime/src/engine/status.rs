@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::session::draft::{Ended, MOST_DRAFTS};
+
 /// Weight of a new measurement in the average duration of an answer.
 const NEWEST: f64 = 0.2;
 /// Bounds of an estimated wait.
@@ -79,6 +81,17 @@ pub struct Counters {
     pub passes: u64,
     /// Passes that read a slice of a prompt while answers waited for their next token.
     pub slices: u64,
+    /// Tokens that were drafted, by their place in a step.
+    pub drafted: [u64; MOST_DRAFTS],
+    /// Drafts that were accepted, by their place.
+    pub accepted_drafts: [u64; MOST_DRAFTS],
+}
+
+impl Counters {
+    pub(super) fn count_drafts(&mut self, Ended { drafted, accepted, .. }: Ended) {
+        self.drafted.iter_mut().take(drafted).for_each(|count| *count += 1);
+        self.accepted_drafts.iter_mut().take(accepted).for_each(|count| *count += 1);
+    }
 }
 
 /// Refusals by reason.

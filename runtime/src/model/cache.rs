@@ -79,6 +79,11 @@ impl KvCache {
         Self { layers: layers.map(|layer| LayerCache::new(config, layer, ty)).collect() }
     }
 
+    /// Takes the cache out of its place, where one without layers remains.
+    pub(crate) fn take(&mut self) -> Self {
+        Self { layers: std::mem::take(&mut self.layers) }
+    }
+
     /// Number of cached positions.
     pub fn len(&self) -> usize {
         self.layers.first().map_or(0, LayerCache::len)

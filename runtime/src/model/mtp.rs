@@ -112,6 +112,9 @@ impl Model {
 
     fn through_mtp(&self, ctx: &Compute, chunks: &mut [MtpChunk]) -> Result<Vec<f32>, ModelError> {
         let (config, Some(mtp)) = (self.config(), &self.mtp) else { return Ok(Vec::new()) };
+        if chunks.is_empty() {
+            return Ok(Vec::new());
+        }
         ctx.check_cancelled()?;
         let width = config.hidden_size;
         let (mut x, mut rows) = (Vec::new(), Vec::new());

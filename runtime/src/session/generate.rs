@@ -194,7 +194,8 @@ pub fn generate(
     let mut answer = Answer::new(tokenizer, &config.eos_token_ids, prompt, options.clone(), limit)?;
     let before = session.draft_use();
     // The last token is read again for its logits.
-    answer.begin(session.keep_common_prefix(&prompt[..prompt.len().saturating_sub(1)]));
+    answer.begin(0);
+    answer.set_cached(session.recall(&prompt[..prompt.len().saturating_sub(1)]));
     let mut logits = read(session, prompt, on_event)?;
     let stop = loop {
         let Some(next) = logits else { break StopReason::Cancelled };
@@ -204,9 +205,13 @@ pub fn generate(
         }
     };
     session.settle();
+    session.keep();
     let used = session.draft_use().since(&before);
     Ok(Generation { drafts: used, ..answer.end(stop, on_event) })
 }
+
+/// Tokens of a prompt after which it is kept.
+const KEEP_EVERY: usize = 2048;
 
 /// Reads the part of the prompt that the session lacks and returns the logits after it; `None` if
 /// the caller ended it.
@@ -217,13 +222,18 @@ fn read(
 ) -> Result<Option<Vec<f32>>, SessionError> {
     let total = prompt.len();
     let mut logits = Err(SessionError::Empty);
-    let chunk = session.prefill_chunk();
+    let (chunk, mut kept) = (session.prefill_chunk(), session.tokens().len());
     for chunk in prompt[session.tokens().len()..].chunks(chunk) {
         match unless_cancelled(session.feed(chunk))? {
             Some(next) => logits = Ok(next),
             None => return Ok(None),
         }
-        if on_event(Event::Prompt { done: session.tokens().len(), total }).is_break() {
+        let done = session.tokens().len();
+        if done == total || done >= kept + KEEP_EVERY {
+            session.keep();
+            kept = done;
+        }
+        if on_event(Event::Prompt { done, total }).is_break() {
             return Ok(None);
         }
     }

@@ -16,9 +16,11 @@ pub mod constraint;
 pub mod draft;
 pub mod generate;
 mod jinja;
+pub mod passes;
 pub mod prompt;
 mod random;
 pub mod reasoning;
+pub mod recall;
 pub mod sampler;
 pub mod save;
 pub mod stop;
@@ -34,7 +36,10 @@ use crate::model::cache::{CacheType, KvCache};
 use crate::model::observer::Observer;
 use crate::model::{Chunk, Compute, Logits, Model, ModelError, Purpose};
 use crate::threads::Pool;
-use draft::{DraftUse, Drafts};
+
+use draft::{Candidate, DraftUse, Drafts, MOST_DRAFTS, Pace, Wanted};
+use passes::{Computed, Passes, Work};
+use recall::Recall;
 
 /// Compute options of a session.
 #[derive(Clone, Debug)]
@@ -88,6 +93,10 @@ pub struct Session {
     observer: Option<Arc<dyn Observer>>,
     cancel: Option<Arc<AtomicBool>>,
     drafts: Option<Drafts>,
+    pace: Pace,
+    /// `None` computes on the calling thread.
+    passes: Option<Box<dyn Passes>>,
+    recall: Option<Box<dyn Recall>>,
 }
 
 impl Session {
@@ -95,14 +104,21 @@ impl Session {
     pub fn new(model: Arc<Model>, pool: Arc<Pool>, options: SessionOptions) -> Self {
         let cache = KvCache::new(model.config(), options.cache);
         let (tokens, observer, cancel, drafts) = (Vec::new(), None, None, None);
-        Self { model, pool, options, cache, tokens, observer, cancel, drafts }
+        let (pace, passes, recall) = (Pace::new(0), None, None);
+        Self { model, pool, options, cache, tokens, observer, cancel, drafts, pace, passes, recall }
     }
 
     /// Sets how tokens of answers are drafted, which does not change them. Drafts of a
     /// multi-token-prediction layer are best if this is called before the prompt is read.
     pub fn draft_with(&mut self, drafts: Option<Drafts>) {
+        let most = drafts.as_ref().map_or(0, |drafts| drafts.mode().depth());
+        self.draft_at(drafts, Pace::new(most));
+    }
+
+    /// The same with a pace of its own.
+    pub fn draft_at(&mut self, drafts: Option<Drafts>, pace: Pace) {
         self.settle();
-        self.drafts = drafts;
+        (self.drafts, self.pace) = (drafts, pace);
     }
 
     /// The drafts, if tokens are drafted.
@@ -113,6 +129,16 @@ impl Session {
     /// Drafted and accepted tokens so far.
     pub fn draft_use(&self) -> DraftUse {
         self.drafts.as_ref().map(|drafts| drafts.used().clone()).unwrap_or_default()
+    }
+
+    /// Lets the session share passes with others. One with an observer shares none.
+    pub fn share(&mut self, passes: Box<dyn Passes>) {
+        self.passes = Some(passes);
+    }
+
+    /// Lets [`generate`] keep prompts and answers, and find them again.
+    pub fn recall_with(&mut self, recall: Box<dyn Recall>) {
+        self.recall = Some(recall);
     }
 
     /// Sets an observer of the inputs of the model's matrices.
@@ -180,13 +206,12 @@ impl Session {
             (self.pool.clone(), self.cancel.clone(), self.observer.clone());
         let ctx = self.compute(&pool, &cancel, &observer);
         for tokens in tokens.chunks(self.prefill_chunk()) {
-            let mut states = self.wants_states().then(Vec::new);
-            let chunk =
-                Chunk { states: states.as_mut(), ..Chunk::new(tokens, &mut self.cache, wanted) };
-            take(self.model.forward_chunk(&ctx, chunk)?);
+            let purpose = if tokens.len() == 1 { Purpose::Decode } else { Purpose::Prompt };
+            let (logits, states) = self.pass(&ctx, tokens, wanted, purpose)?;
+            take(logits);
             let first = self.tokens.len();
             self.tokens.extend_from_slice(tokens);
-            if let (Some(drafts), Some(states)) = (&mut self.drafts, states) {
+            if let Some(drafts) = &mut self.drafts {
                 drafts.read(&self.model, &ctx, first, &self.tokens, &states);
             }
         }
@@ -200,6 +225,40 @@ impl Session {
 
     fn wants_states(&self) -> bool {
         self.drafts.as_ref().is_some_and(Drafts::needs_states)
+    }
+
+    /// Computes tokens after the cache; returns the wanted logits, and the states if drafts need
+    /// them.
+    fn pass(
+        &mut self,
+        ctx: &Compute,
+        tokens: &[u32],
+        wanted: Logits,
+        purpose: Purpose,
+    ) -> Result<(Vec<f32>, Vec<f32>), ModelError> {
+        let wants_states = self.wants_states();
+        let Some(passes) = self.passes.as_ref().filter(|_| self.observer.is_none()) else {
+            let mut states = Vec::new();
+            let chunk = Chunk {
+                states: wants_states.then_some(&mut states),
+                purpose,
+                ..Chunk::new(tokens, &mut self.cache, wanted)
+            };
+            return Ok((self.model.forward_chunk(ctx, chunk)?, states));
+        };
+        let before = self.cache.len();
+        let (tokens, cache, cancel) = (tokens.to_vec(), self.cache.take(), self.cancel.clone());
+        let work = Work { tokens, cache, wanted, wants_states, purpose, cancel };
+        let Computed { cache, logits, states } = passes.compute(work);
+        self.cache = cache;
+        if self.cache.len() < before {
+            // A part of the work was computed, and a state cannot go back to where it began.
+            self.tokens.truncate(self.cache.len());
+            if let Some(drafts) = &mut self.drafts {
+                drafts.truncate(self.cache.len());
+            }
+        }
+        Ok((logits?, states))
     }
 
     fn compute<'c>(
@@ -241,24 +300,23 @@ impl Session {
         let room = self.context() - self.tokens.len();
         let most = if self.cache.goes_back() { room } else { 0 };
         let Some(drafts) = &mut self.drafts else { return Ok(Vec::new()) };
-        let mut proposal = drafts.propose(&self.model, ctx, &self.tokens, most);
+        let candidate = Candidate { chances: drafts.chances(), most };
+        let others = self.passes.as_ref().map_or(0, |passes| passes.others());
+        let count = self.pace.begin(&[candidate], others, MOST_DRAFTS)[0];
+        let wanted = Wanted { drafts: &mut *drafts, tokens: &self.tokens, count };
+        let mut proposed = draft::propose(&self.model, ctx, &mut [wanted]).remove(0);
         loop {
-            let tokens = [&self.tokens[last..], &proposal.tokens].concat();
-            let mut states = drafts.needs_states().then(Vec::new);
-            let chunk = Chunk {
-                states: states.as_mut(),
-                purpose: Purpose::Decode,
-                ..Chunk::new(&tokens, &mut self.cache, Logits::All)
-            };
-            match self.model.forward_chunk(ctx, chunk) {
-                Ok(logits) => {
-                    let states = states.unwrap_or_default();
-                    return Ok(drafts.computed(proposal, last, logits, states));
+            let tokens = [&self.tokens[last..], &proposed].concat();
+            match self.pass(ctx, &tokens, Logits::All, Purpose::Decode) {
+                Ok((logits, states)) => {
+                    self.pace.end(proposed.len());
+                    let Some(drafts) = &mut self.drafts else { return Ok(logits) };
+                    return Ok(drafts.computed(proposed, last, logits, states));
                 }
                 // What a draft does to the model must not end the answer.
-                Err(error) if proposal.tokens.is_empty() => return Err(error),
+                Err(error) if proposed.is_empty() => return Err(error),
                 Err(ModelError::Cancelled) => return Err(ModelError::Cancelled),
-                Err(_) => proposal.tokens.clear(),
+                Err(_) => proposed.clear(),
             }
         }
     }
@@ -288,5 +346,24 @@ impl Session {
     pub fn keep_common_prefix(&mut self, tokens: &[u32]) -> usize {
         let common = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
         self.truncate(common)
+    }
+
+    /// Goes on from the longest known part of `tokens`, in the session or kept elsewhere, and returns
+    /// the number of tokens that need not be fed again.
+    pub(crate) fn recall(&mut self, tokens: &[u32]) -> usize {
+        let known = self.keep_common_prefix(tokens);
+        let Some(cache) = self.recall.as_ref().and_then(|recall| recall.find(tokens, known)) else {
+            return known;
+        };
+        self.cache = cache;
+        self.tokens = tokens[..self.cache.len()].to_vec();
+        self.tokens.len()
+    }
+
+    /// Keeps the tokens so far, to be found by [`recall`](Self::recall).
+    pub(crate) fn keep(&self) {
+        if let Some(recall) = &self.recall {
+            recall.keep(&self.tokens, &self.cache);
+        }
     }
 }

@@ -175,6 +175,11 @@ impl Bundle {
         Ok(Self { app, suggested: suggested(path)? })
     }
 
+    /// The model for programs, shared.
+    pub fn app(&self) -> &Arc<AppModel> {
+        &self.app
+    }
+
     /// The model and its threads.
     pub fn loaded(&self) -> &LoadedModel {
         self.app.loaded()

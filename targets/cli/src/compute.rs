@@ -22,7 +22,7 @@ use crate::failure::{Failure, Result};
 /// Bytes below which a budget without a unit is taken for a slip: `--memory 4` means 4 GiB.
 const LEAST_WITHOUT_UNIT: u64 = 1 << 20;
 
-/// All groups, for commands that run one sequence at a time.
+/// All groups, for commands that run a model.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Compute {
     #[command(flatten)]
@@ -144,19 +144,6 @@ pub struct Outlook {
     context: Context,
 }
 
-/// All groups but drafts, which the engine of many sequences does not make.
-#[derive(Args, Clone, Debug, Default)]
-pub struct Serving {
-    #[command(flatten)]
-    processor: Processor,
-    #[command(flatten)]
-    context: Context,
-    #[command(flatten)]
-    experts: Experts,
-    #[command(flatten)]
-    lossy: Lossy,
-}
-
 impl From<Processor> for Compute {
     fn from(processor: Processor) -> Self {
         Self { processor, ..Self::default() }
@@ -166,12 +153,6 @@ impl From<Processor> for Compute {
 impl From<Outlook> for Compute {
     fn from(Outlook { processor, context }: Outlook) -> Self {
         Self { processor, context, ..Self::default() }
-    }
-}
-
-impl From<Serving> for Compute {
-    fn from(Serving { processor, context, experts, lossy }: Serving) -> Self {
-        Self { processor, context, experts, drafts: Drafts::default(), lossy }
     }
 }
 

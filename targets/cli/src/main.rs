@@ -2,6 +2,7 @@
 
 mod answer;
 mod bundle;
+mod cache_folder;
 mod commands;
 mod compute;
 mod energy;
@@ -28,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use compute::{Compute, Outlook, Processor, Serving};
+use compute::{Compute, Outlook, Processor};
 
 /// Quantize and run DeepSeek-class mixture-of-experts models on small machines
 #[derive(Parser)]
@@ -57,7 +58,7 @@ enum Command {
     Chat(Box<On<Compute, commands::chat::Args>>),
     /// Serve a model over HTTP: a chat page, and the APIs of OpenAI, Anthropic and Ollama
     #[command(after_help = examples::SERVE)]
-    Serve(Box<On<Serving, commands::serve::Args>>),
+    Serve(Box<On<Compute, commands::serve::Args>>),
     /// Fetch a model of the Hugging Face hub into its cache
     #[command(after_help = examples::PULL)]
     Pull(commands::pull::Args),
@@ -157,7 +158,7 @@ fn run(command: Command) -> failure::Result {
     match command {
         Command::Run(on) => commands::run::run(&on.options, on.args),
         Command::Chat(on) => commands::chat::run(&on.options, on.args),
-        Command::Serve(on) => commands::serve::run(&on.options.into(), on.args),
+        Command::Serve(on) => commands::serve::run(&on.options, on.args),
         Command::Pull(args) => commands::pull::run(args),
         Command::Models(args) => commands::models::run(args),
         Command::Quantize(on) => commands::quantize::run(&on.options.into(), on.args),

@@ -6,6 +6,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use vaquita_runtime::engine::{Counters, Status};
+use vaquita_runtime::session::draft::MOST_DRAFTS;
 
 use crate::error::Result;
 use crate::http::metrics::Text;
@@ -35,12 +36,25 @@ fn engine(text: &mut Text, status: &Status) {
     text.gauge("vaquita_cache_tokens", "Positions of cache.", status.cache_tokens);
     text.gauge("llamacpp:requests_processing", "Answers that are generated.", status.running);
     text.gauge("llamacpp:requests_deferred", "Requests that wait.", status.queued);
-    let Counters { cancelled, late, failed, refused, passes, .. } = status.counters;
+    let Counters { cancelled, late, failed, refused, passes, drafted, accepted_drafts, .. } =
+        status.counters;
     text.counter("vaquita_cancelled_total", "Answers that were cancelled.", cancelled);
     text.counter("vaquita_late_total", "Answers that came after their deadline.", late);
     text.counter("vaquita_failed_total", "Answers that failed.", failed);
     text.counter("vaquita_passes_total", "Passes of the model.", passes);
     text.counter("llamacpp:n_decode_total", "Passes of the model.", passes);
+    let places =
+        |counts: [u64; MOST_DRAFTS]| (1..).map(|place: usize| place.to_string()).zip(counts);
+    text.labelled(
+        ("vaquita_drafted_tokens_total", "Drafted tokens by their place in a step.", "counter"),
+        "place",
+        places(drafted),
+    );
+    text.labelled(
+        ("vaquita_accepted_drafts_total", "Accepted drafts by their place in a step.", "counter"),
+        "place",
+        places(accepted_drafts),
+    );
     let reasons = [
         ("queue_full", refused.queue_full),
         ("client_share", refused.client_share),

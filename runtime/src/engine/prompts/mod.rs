@@ -3,9 +3,10 @@
 //!
 //! [`memory`] keeps caches, whose pages are shared with the sequences that go on from them.
 //! [`disk`] writes and reads them on a thread of its own, as [`segment`] files that an [`index`]
-//! arranges as a tree.
+//! arranges as a tree. A [`folder`] is the same for sessions without an engine.
 
 mod disk;
+mod folder;
 mod index;
 mod memory;
 mod quota;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use disk::PromptFolderError;
 pub(super) use disk::{Disk, Loading};
+pub use folder::PromptFolder;
 pub(super) use segment::Kind;
 
 use super::options::EngineModel;

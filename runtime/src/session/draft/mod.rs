@@ -5,7 +5,7 @@
 //! learns that there were any.
 //!
 //! Drafts come from the multi-token-prediction layer that some models have ([`mtp`]), or from the
-//! text itself ([`lookup`]). [`pace`] chooses how many.
+//! text itself ([`lookup`]). A [`Pace`] chooses how many, for all sequences of a pass.
 
 mod lookup;
 mod mode;
@@ -14,11 +14,11 @@ mod pace;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use mode::{DraftMode, DraftModeError, MOST_DRAFTS};
 use mtp::MtpDrafts;
-use pace::Pace;
+pub use pace::{Candidate, Chances, Pace};
 
 use crate::model::cache::CacheType;
 use crate::model::{Compute, Model};
@@ -80,17 +80,16 @@ impl fmt::Display for DraftUse {
     }
 }
 
-/// The drafts of one sequence. Its owner calls [`propose`](Self::propose), feeds the token and the
-/// proposed ones, passes the logits to [`computed`](Self::computed), and asks
-/// [`confirm`](Self::confirm) for those after the token that its sampler picks next. When that has
-/// none, [`end_step`](Self::end_step) comes before the next proposal, and positions that were not
-/// confirmed are removed from the sequence's cache.
+/// The drafts of one sequence. Its owner feeds the next token and those that [`propose`] returns,
+/// passes the logits to [`computed`](Self::computed), and asks [`confirm`](Self::confirm) for those
+/// after the token that its sampler picks next. When that has none, [`end_step`](Self::end_step)
+/// comes before the next proposal, and positions that were not confirmed are removed from the
+/// sequence's cache.
 pub struct Drafts {
     mode: DraftMode,
     width: usize,
-    pace: Pace,
+    chances: Chances,
     mtp: Option<MtpDrafts>,
-    clock: Clock,
     used: DraftUse,
     /// Drafts that are not confirmed, with the logits after them.
     ahead: VecDeque<(u32, Vec<f32>)>,
@@ -103,28 +102,57 @@ struct Step {
     first: usize,
     drafted: usize,
     accepted: usize,
-    time: Duration,
     /// States of the model, `[1 + drafted, hidden_size]`, if they are needed.
     states: Vec<f32>,
 }
 
-/// Tokens to feed after the next one.
-pub struct Proposal {
-    /// The tokens.
-    pub tokens: Vec<u32>,
-    begun: Duration,
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Positions of the sequence up to the last confirmed one.
+    pub confirmed: usize,
+    /// Tokens that were drafted.
+    pub drafted: usize,
+    /// Drafts that were accepted.
+    pub accepted: usize,
+}
+
+/// A sequence for which tokens are to be drafted.
+pub struct Wanted<'a> {
+    /// Its drafts.
+    pub drafts: &'a mut Drafts,
+    /// Its tokens, of which the last one is to be fed next.
+    pub tokens: &'a [u32],
+    /// Number of tokens to draft.
+    pub count: usize,
+}
+
+/// Drafts tokens for several sequences, at most as many as are wanted for each.
+pub fn propose(model: &Model, ctx: &Compute, wanted: &mut [Wanted]) -> Vec<Vec<u32>> {
+    let mut proposals: Vec<Vec<u32>> = Vec::with_capacity(wanted.len());
+    let mut guesses = Vec::new();
+    for Wanted { drafts, tokens, count } in wanted {
+        proposals.push(match &mut drafts.mtp {
+            None => lookup::lookup(tokens, *count),
+            Some(mtp) => {
+                guesses.push((proposals.len(), mtp::Guess { mtp, tokens, count: *count }));
+                Vec::new()
+            }
+        });
+    }
+    let (places, mut guesses): (Vec<usize>, Vec<_>) = guesses.into_iter().unzip();
+    // An error of the store will come up again in the pass itself.
+    let drafted = mtp::draft(model, ctx, &mut guesses).unwrap_or_default();
+    for (place, tokens) in places.into_iter().zip(drafted) {
+        proposals[place] = tokens;
+    }
+    proposals
 }
 
 impl Drafts {
     /// Drafts for an empty sequence with a cache of type `ty`; `None` where the mode comes to no
     /// drafts with this model.
     pub fn new(model: &Model, ty: CacheType, mode: DraftMode) -> Option<Self> {
-        let start = Instant::now();
-        Self::with_clock(model, ty, mode, Box::new(move || start.elapsed()))
-    }
-
-    /// The same with another clock.
-    pub fn with_clock(model: &Model, ty: CacheType, mode: DraftMode, clock: Clock) -> Option<Self> {
         let mode = mode.resolve(model.has_mtp());
         let mtp = match mode {
             DraftMode::Off | DraftMode::Auto => return None,
@@ -132,14 +160,24 @@ impl Drafts {
             DraftMode::Mtp(_) => Some(MtpDrafts::new(model, ty)),
             DraftMode::Lookup(_) => None,
         };
-        let (width, pace) = (model.config().hidden_size, Pace::new(mode.depth()));
+        let (width, chances) = (model.config().hidden_size, Chances::default());
         let (used, ahead, step) = (DraftUse::default(), VecDeque::new(), None);
-        Some(Self { mode, width, pace, mtp, clock, used, ahead, step })
+        Some(Self { mode, width, chances, mtp, used, ahead, step })
+    }
+
+    /// The same with other chances to begin with.
+    pub fn with_chances(self, chances: Chances) -> Self {
+        Self { chances, ..self }
     }
 
     /// How tokens are drafted.
     pub fn mode(&self) -> DraftMode {
         self.mode
+    }
+
+    /// Chances that drafts are accepted.
+    pub fn chances(&self) -> &Chances {
+        &self.chances
     }
 
     /// Drafted and accepted tokens so far.
@@ -169,45 +207,26 @@ impl Drafts {
     ) {
         let Some(mtp) = &mut self.mtp else { return };
         mtp.learn(first, states, self.width);
-        if mtp.catch_up(model, ctx, tokens).is_err() {
+        let guess = mtp::Guess { mtp: &mut *mtp, tokens, count: 1 };
+        if mtp::catch_up(model, ctx, &mut [guess]).is_err() {
             mtp.forget(self.width); // drafts get less good
         }
     }
 
-    /// Drafts at most `most` tokens after `tokens`, whose last one is to be fed next.
-    pub fn propose(
-        &mut self,
-        model: &Model,
-        ctx: &Compute,
-        tokens: &[u32],
-        most: usize,
-    ) -> Proposal {
-        let begun = (self.clock)();
-        let count = self.pace.depth().min(most);
-        let tokens = match &mut self.mtp {
-            _ if count == 0 => Vec::new(),
-            None => lookup::lookup(tokens, count),
-            // An error of the store will come up again in the pass itself.
-            Some(mtp) => mtp.draft(model, ctx, tokens, count).unwrap_or_default(),
-        };
-        Proposal { tokens, begun }
-    }
-
-    /// Takes the results of a pass over the token at position `first` and the proposed ones after
+    /// Takes the results of a pass over the token at position `first` and the `proposed` ones after
     /// it: logits, `[1 + proposed, vocab_size]`, and the model's states. Returns the logits after
     /// the first token.
     pub fn computed(
         &mut self,
-        proposal: Proposal,
+        proposed: Vec<u32>,
         first: usize,
         mut logits: Vec<f32>,
         states: Vec<f32>,
     ) -> Vec<f32> {
-        let time = (self.clock)().saturating_sub(proposal.begun);
-        let drafted = proposal.tokens.len();
-        self.step = Some(Step { first, drafted, accepted: 0, time, states });
+        let drafted = proposed.len();
+        self.step = Some(Step { first, drafted, accepted: 0, states });
         let vocab_size = logits.len() / (1 + drafted);
-        for token in proposal.tokens.into_iter().rev() {
+        for token in proposed.into_iter().rev() {
             let after = logits.split_off(logits.len() - vocab_size);
             self.ahead.push_front((token, after));
         }
@@ -224,19 +243,18 @@ impl Drafts {
         self.ahead.pop_front().map(|(_, logits)| logits)
     }
 
-    /// Ends a step: drafts that were not confirmed are rejected.
-    pub fn end_step(&mut self) {
+    /// Ends a step, if there is one: drafts that were not confirmed are rejected.
+    pub fn end_step(&mut self) -> Option<Ended> {
         self.ahead.clear();
-        let Some(Step { first, drafted, accepted, time, states }) = self.step.take() else {
-            return;
-        };
-        self.pace.note(drafted, accepted, time);
+        let Step { first, drafted, accepted, states } = self.step.take()?;
+        self.chances.note(drafted, accepted);
         self.used.count(drafted, accepted);
         if let Some(mtp) = &mut self.mtp {
             let known = states.len().min((1 + accepted) * self.width);
             mtp.learn(first, &states[..known], self.width);
             mtp.forget(self.width);
         }
+        Some(Ended { confirmed: first + 1 + accepted, drafted, accepted })
     }
 
     /// Removes what depends on the tokens from position `len` on.

@@ -55,51 +55,95 @@ impl MtpDrafts {
         self.states.truncate(pending * width);
     }
 
-    /// Makes entries of the pending positions whose next token is known, and returns the layer's
-    /// state after the last of them.
-    pub fn catch_up(
-        &mut self,
-        model: &Model,
-        ctx: &Compute,
-        tokens: &[u32],
-    ) -> Result<Vec<f32>, ModelError> {
-        let width = model.config().hidden_size;
-        let known = self.pending.partition_point(|position| position + 1 < tokens.len());
-        if known == 0 {
-            return Ok(Vec::new());
-        }
-        let next: Vec<u32> = self.pending[..known].iter().map(|at| tokens[at + 1]).collect();
-        let states = &self.states[..known * width];
-        let chunk = MtpChunk { states, tokens: &next, cache: &mut self.cache };
-        let state = model.run_mtp(ctx, &mut [chunk])?;
-        self.positions.extend(self.pending.drain(..known));
-        self.states.drain(..known * width);
-        Ok(state)
+    /// The tokens after pending positions, as far as they are known.
+    fn next_tokens(&self, tokens: &[u32]) -> Vec<u32> {
+        let known = self.pending.iter().filter(|position| *position + 1 < tokens.len());
+        known.map(|position| tokens[position + 1]).collect()
     }
+}
 
-    /// At most `count` tokens that may follow `tokens`.
-    pub fn draft(
-        &mut self,
-        model: &Model,
-        ctx: &Compute,
-        tokens: &[u32],
-        count: usize,
-    ) -> Result<Vec<u32>, ModelError> {
-        let mut state = self.catch_up(model, ctx, tokens)?;
-        let (mut drafts, entries) = (Vec::with_capacity(count), self.cache.len());
-        while drafts.len() < count && !state.is_empty() {
-            let Some(token) = model.predict(ctx, &state).pop() else { break };
-            drafts.push(token);
-            if drafts.len() < count {
-                let chunk = MtpChunk { states: &state, tokens: &[token], cache: &mut self.cache };
-                match model.run_mtp(ctx, &mut [chunk]) {
-                    Ok(next) => state = next,
-                    Err(_) => break, // shorter drafts are slower, not wrong
-                }
-            }
-        }
-        // Entries of drafts have states of this layer, not of the model.
-        self.cache.truncate(entries);
-        Ok(drafts)
+/// A sequence for which tokens are to be guessed.
+pub(super) struct Guess<'a> {
+    pub mtp: &'a mut MtpDrafts,
+    pub tokens: &'a [u32],
+    pub count: usize,
+}
+
+/// Makes entries of the pending positions whose next token is known, of all sequences that want
+/// tokens, and returns the layer's state after the last one of each; none where there is none.
+pub(super) fn catch_up(
+    model: &Model,
+    ctx: &Compute,
+    guesses: &mut [Guess],
+) -> Result<Vec<Vec<f32>>, ModelError> {
+    let width = model.config().hidden_size;
+    let next = guesses.iter().map(|guess| match guess.count {
+        0 => Vec::new(),
+        _ => guess.mtp.next_tokens(guess.tokens),
+    });
+    let next: Vec<Vec<u32>> = next.collect();
+    let mut chunks = Vec::new();
+    for (guess, next) in guesses.iter_mut().zip(&next).filter(|(_, next)| !next.is_empty()) {
+        let MtpDrafts { cache, states, .. } = &mut *guess.mtp;
+        chunks.push(MtpChunk { states: &states[..next.len() * width], tokens: next, cache });
     }
+    let after = model.run_mtp(ctx, &mut chunks)?;
+    let mut after = after.chunks_exact(width);
+    let mut states = Vec::with_capacity(guesses.len());
+    for (guess, next) in guesses.iter_mut().zip(&next) {
+        let MtpDrafts { positions, pending, states: waiting, .. } = &mut *guess.mtp;
+        positions.extend(pending.drain(..next.len()));
+        waiting.drain(..next.len() * width);
+        let state = if next.is_empty() { None } else { after.next() };
+        states.push(state.unwrap_or_default().to_vec());
+    }
+    Ok(states)
+}
+
+/// For each sequence at most as many tokens as are wanted, which may follow its own. The layer runs
+/// over all sequences at once.
+pub(super) fn draft(
+    model: &Model,
+    ctx: &Compute,
+    guesses: &mut [Guess],
+) -> Result<Vec<Vec<u32>>, ModelError> {
+    let width = model.config().hidden_size;
+    let mut drafts: Vec<Vec<u32>> = vec![Vec::new(); guesses.len()];
+    let mut states = catch_up(model, ctx, guesses)?;
+    let entries: Vec<usize> = guesses.iter().map(|guess| guess.mtp.cache.len()).collect();
+    loop {
+        let goes_on = |at: &usize| !states[*at].is_empty();
+        let going: Vec<usize> = (0..guesses.len()).filter(goes_on).collect();
+        if going.is_empty() {
+            break;
+        }
+        let now: Vec<f32> = going.iter().flat_map(|at| &states[*at]).copied().collect();
+        for (at, token) in going.iter().zip(model.predict(ctx, &now)) {
+            drafts[*at].push(token);
+        }
+        let mut chunks: Vec<MtpChunk> = Vec::new();
+        let further = guesses.iter_mut().zip(states.iter().zip(&drafts));
+        let further = further
+            .filter(|(guess, (state, drafts))| !state.is_empty() && drafts.len() < guess.count);
+        for (guess, (state, drafts)) in further {
+            let tokens = &drafts[drafts.len() - 1..];
+            chunks.push(MtpChunk { states: state, tokens, cache: &mut guess.mtp.cache });
+        }
+        if chunks.is_empty() {
+            break;
+        }
+        let Ok(next) = model.run_mtp(ctx, &mut chunks) else {
+            break; // shorter drafts are slower, not wrong
+        };
+        let mut next = next.chunks_exact(width);
+        for (guess, (state, drafts)) in guesses.iter().zip(states.iter_mut().zip(&drafts)) {
+            let further = !state.is_empty() && drafts.len() < guess.count;
+            *state = if further { next.next().unwrap_or_default().to_vec() } else { Vec::new() };
+        }
+    }
+    for (guess, entries) in guesses.iter_mut().zip(entries) {
+        // Entries of drafts have states of this layer, not of the model.
+        guess.mtp.cache.truncate(entries);
+    }
+    Ok(drafts)
 }

@@ -8,6 +8,7 @@ use vaquita_hub::Purpose;
 
 use crate::answer::{Input, interrupted, stream};
 use crate::bundle::Bundle;
+use crate::cache_folder::CacheFolder;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::hub::Fetch;
@@ -45,6 +46,8 @@ pub struct Args {
     sampling: Sampling,
     #[command(flatten)]
     structure: Structure,
+    #[command(flatten)]
+    cache: CacheFolder,
     /// Print what the answer cost to standard error, as on a terminal
     #[arg(long)]
     stats: bool,
@@ -74,6 +77,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let grammar = args.structure.grammar(&bundle)?;
     let tokenizer = bundle.prompter().tokenizer();
     let sampling = args.sampling.settle(bundle.suggested(), tokenizer, grammar)?;
+    args.cache.apply(&bundle)?;
     let mut conversation = bundle.conversation()?;
     conversation.set_system(args.system.as_deref().unwrap_or_default());
     conversation.set_variables(args.template.variables(bundle.prompter())?);

@@ -16,6 +16,7 @@ use vaquita_runtime::measure::meter::Meters;
 use vaquita_server::{Address, Keys, Limits, ModelInfo, RunError, Served, Server, ServerOptions};
 
 use crate::bundle::Bundle;
+use crate::cache_folder::CacheFolder;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::hub::Fetch;
@@ -79,18 +80,13 @@ struct PromptArgs {
     /// Memory for conversations that have ended or wait for their next turn, or none
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size::parse_or_none)]
     cache_memory: u64,
-    /// Folder that keeps them on disk, across restarts; only its owner may read it
-    #[arg(long, value_name = "FOLDER")]
-    cache_dir: Option<PathBuf>,
-    /// Size of that folder
-    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = size::parse, requires = "cache_dir")]
-    cache_disk: u64,
+    #[command(flatten)]
+    folder: CacheFolder,
 }
 
 impl From<PromptArgs> for PromptCacheOptions {
-    fn from(args: PromptArgs) -> Self {
-        let PromptArgs { cache_memory: memory, cache_dir: folder, cache_disk: disk } = args;
-        Self { memory, folder, disk, ..Self::default() }
+    fn from(PromptArgs { cache_memory: memory, folder }: PromptArgs) -> Self {
+        Self { memory, ..folder.into() }
     }
 }
 

@@ -166,6 +166,30 @@ fn a_prompt_that_does_not_fit_is_refused() {
 }
 
 #[test]
+fn a_prompt_that_was_seen_before_starts_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, prompts) = (folder.path().join("model.gguf"), folder.path().join("prompts"));
+    success(&mut quantize(&reference(), &file));
+    let question =
+        "Which whale swims past which boat, and which boat follows which whale? ".repeat(6);
+    let ask = |options: &[&str]| {
+        let mut ask = vaquita(["run", "--seed", "3", "--json", "-n", "8", "-p", &question]);
+        json(ask.args(options).arg(&file))
+    };
+    let (plain, cache) = (ask(&[]), ["--cache-dir", prompts.to_str().unwrap()]);
+    let (first, second) = (ask(&cache), ask(&cache));
+    assert_eq!(first["cached_tokens"], 0);
+    let known = second["prompt_tokens"].as_u64().unwrap() - 1; // the last one is read again
+    assert_eq!(second["cached_tokens"], known);
+    for answer in [first, second] {
+        assert_eq!(answer["token_ids"], plain["token_ids"]);
+    }
+    let mut folder = vaquita(["run", "-p", "x"]);
+    let refused = failure(folder.args(cache).arg(reference()), 1);
+    assert!(refused.contains("not a GGUF file"), "{refused}");
+}
+
+#[test]
 fn drafts_are_counted_and_change_no_answer() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.gguf");

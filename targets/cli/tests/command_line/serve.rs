@@ -93,13 +93,14 @@ fn post(url: &str, prompt: &str) -> serde_json::Value {
 }
 
 #[test]
-fn prompts_are_known_after_a_restart() {
+fn prompts_are_known_after_a_restart_and_drafts_are_counted() {
     let folder = tempfile::tempdir().unwrap();
     let (model, prompts) = (folder.path().join("model.gguf"), folder.path().join("prompts"));
     success(&mut quantize(&reference(), &model));
     let text = "The whale swims past the boat, and the boat follows the whale. ".repeat(12);
     let ask = || {
-        let mut command = vaquita(["serve", "--listen", "127.0.0.1:0", "--cache-dir"]);
+        let mut command =
+            vaquita(["serve", "--listen", "127.0.0.1:0", "--draft", "auto", "--cache-dir"]);
         let (serving, url) = Serving::start_with(command.arg(&prompts), &model);
         let answer = completion(&url, &text);
         assert_eq!(serving.terminate(), Some(0));
@@ -110,6 +111,8 @@ fn prompts_are_known_after_a_restart() {
     assert_eq!(first["choices"], second["choices"]);
     assert_eq!(hits(&first), Some(0));
     assert!(hits(&second) > Some(64), "{second}");
+    let drafts = |answer: &serde_json::Value| answer["timings"]["draft_n"].as_u64();
+    assert!(drafts(&first) > Some(0) && drafts(&second) > Some(0), "{first}");
     assert_eq!(fs::metadata(&prompts).unwrap().permissions().mode() & 0o777, 0o700);
 }
 
@@ -160,7 +163,7 @@ fn wrong_options_are_refused() {
     let serve = |arguments: &[&str]| failure(vaquita(["serve"]).args(arguments), 2);
     assert!(serve(&["x.gguf", "--listen", "nowhere"]).contains("HOST:PORT"));
     assert!(serve(&["x.gguf", "--slots", "0"]).contains("1..=256"));
-    assert!(serve(&["x.gguf", "--draft", "auto"]).contains("--draft"));
+    assert!(serve(&["x.gguf", "--draft", "on"]).contains("lookup:DEPTH"));
     let missing = failure(vaquita(["serve", "missing.gguf"]).arg("--listen").arg("127.0.0.1:0"), 1);
     assert!(missing.contains("missing.gguf"), "{missing}");
 }

@@ -78,7 +78,7 @@ pub(super) fn timings(finished: &Finished, meter: Option<&str>) -> Value {
         CacheSource::Memory => "memory".into(),
         CacheSource::Disk => "disk".into(),
     };
-    json!({
+    let mut timings = json!({
         "queued_ms": ms(finished.queued),
         "cache_n": generation.cached_tokens,
         "cache": {"source": source, "miss": finished.cache.miss},
@@ -92,5 +92,10 @@ pub(super) fn timings(finished: &Finished, meter: Option<&str>) -> Value {
         "predicted_per_second": generation.decode_rate(),
         "energy": energy,
         "experts": experts,
-    })
+    });
+    if generation.drafts.all_drafted() > 0 {
+        timings["draft_n"] = generation.drafts.all_drafted().into();
+        timings["draft_n_accepted"] = generation.drafts.all_accepted().into();
+    }
+    timings
 }

@@ -17,6 +17,7 @@ use vaquita_runtime::session::generate::StopReason;
 
 use crate::answer::{self, stream};
 use crate::bundle::Bundle;
+use crate::cache_folder::CacheFolder;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::hub::Fetch;
@@ -56,6 +57,8 @@ pub struct Args {
     template: Template,
     #[command(flatten)]
     sampling: Sampling,
+    #[command(flatten)]
+    cache: CacheFolder,
     /// Print what each answer cost to standard error
     #[arg(long)]
     stats: bool,
@@ -65,6 +68,7 @@ pub struct Args {
 pub fn run(compute: &Compute, args: Args) -> Result {
     let model = args.fetch.local(&args.model.path()?, Purpose::Run)?;
     let bundle = Bundle::open(compute, &model)?;
+    args.cache.apply(&bundle)?;
     let tokenizer = bundle.prompter().tokenizer();
     let sampling = args.sampling.settle(bundle.suggested(), tokenizer, None)?;
     let variables = args.template.variables(bundle.prompter())?;
