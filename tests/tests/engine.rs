@@ -4,9 +4,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
+use vaquita_lcg::Lcg;
 use vaquita_runtime::engine::{
     CacheSource, Engine, EngineError, EngineModel, EngineOptions, Finished, Notice, Priority,
     PromptCacheOptions, Refused, Request, StartError,
@@ -234,6 +236,44 @@ fn memory_for_prompts_is_bounded_and_shared_fairly() {
         assert!(bytes > 0 && bytes <= 1 << 20, "{bytes}");
     }
     assert!(answer(&engine, "small", request).cache.tokens > 0, "it lost nothing to the other");
+}
+
+/// The short form of `crowd.rs`.
+#[test]
+fn a_crowd_of_clients_is_answered_or_refused_and_counted() {
+    let subject = Subject::golden("deepseek-v3");
+    let options = EngineOptions { slots: 4, queue: 16, ..EngineOptions::default() };
+    let engine = subject.engine(2, 32, options);
+    let (ended, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for client in 0..100 {
+            let (engine, subject, ended, refused) = (&engine, &subject, &ended, &refused);
+            scope.spawn(move || {
+                let mut random = Lcg(client);
+                for _ in 0..6 {
+                    let (request, alone) = &subject.cases[random.below(subject.cases.len())];
+                    let client = format!("client {client}");
+                    let Ok(one) = ask(engine, &Request { client, ..request.clone() }) else {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(Duration::from_millis(random.bits() % 20));
+                        continue;
+                    };
+                    if random.below(3) == 0 {
+                        one.next_token();
+                        one.ticket.cancel();
+                    }
+                    assert_same(&one.finished().generation, alone);
+                    ended.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let status = engine.status();
+    assert_eq!((status.running, status.queued, status.cache_tokens_used), (0, 0, 0));
+    let counters = status.counters;
+    assert_eq!(counters.refused.all(), refused.into_inner());
+    assert_eq!(counters.finished + counters.cancelled, ended.into_inner());
+    assert_eq!((counters.failed, counters.late), (0, 0));
 }
 
 /// llama.cpp's suite leaves out `test_completion_parallel_slots`.

@@ -303,8 +303,13 @@ impl Session {
         let candidate = Candidate { chances: drafts.chances(), most };
         let others = self.passes.as_ref().map_or(0, |passes| passes.others());
         let count = self.pace.begin(&[candidate], others, MOST_DRAFTS)[0];
-        let wanted = Wanted { drafts: &mut *drafts, tokens: &self.tokens, count };
-        let mut proposed = draft::propose(&self.model, ctx, &mut [wanted]).remove(0);
+        let mut proposed = match count {
+            0 => Vec::new(),
+            _ => {
+                let wanted = Wanted { drafts: &mut *drafts, tokens: &self.tokens, count };
+                draft::propose(&self.model, ctx, &mut [wanted]).remove(0)
+            }
+        };
         loop {
             let tokens = [&self.tokens[last..], &proposed].concat();
             match self.pass(ctx, &tokens, Logits::All, Purpose::Decode) {

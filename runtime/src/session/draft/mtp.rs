@@ -1,10 +1,12 @@
 //! Drafts of the multi-token-prediction layer for one sequence.
 
+use super::MOST_DRAFTS;
 use crate::model::cache::{CacheType, LayerCache};
 use crate::model::{Compute, Model, ModelError, MtpChunk};
 
-/// Positions whose states wait for the layer; while nothing is drafted, older ones are forgotten.
-const MOST_PENDING: usize = 128;
+/// Positions whose states wait for the layer: those of a step. While nothing is drafted, older ones
+/// are forgotten, so that a trial costs no more than a step.
+const MOST_PENDING: usize = 1 + MOST_DRAFTS;
 
 /// State of the layer over a sequence. An entry of its cache needs the main model's state at a
 /// position and the token after it.

@@ -12,8 +12,9 @@
 //! drafts are those that are likeliest to be accepted, and the `m` with the largest `e(m) / t(k, m)`
 //! is used, if it is clearly better than none.
 //!
-//! A number of sequences that was not measured yet takes a few passes of every depth first. Now and
-//! then, ever more rarely while the choice stays the same, one pass tries another depth.
+//! A number of sequences that was not measured yet takes a few passes of every depth first, but none
+//! of the deeper ones where even accepted drafts would not pay. Now and then, ever more rarely while
+//! the choice stays the same, one pass tries another depth.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ const FIRST_STEPS: usize = 2;
 const KEPT_TIMES: usize = 9;
 /// Least relative gain for which tokens are drafted.
 const LEAST_GAIN: f64 = 0.03;
+/// Passes after the choice of no drafts until it is made again.
+const REST: usize = 16;
 /// Passes until another depth is tried, and the most that they grow to.
 const TRY_AFTER: [usize; 2] = [64, 1024];
 /// Share of the past that remains in a chance after another step.
@@ -149,6 +152,9 @@ impl Pace {
             }
             return depths;
         }
+        if width.rests() {
+            return depths;
+        }
         let mut drafts = likeliest(candidates);
         drafts.truncate(room);
         drafts.truncate(width.choose(&drafts));
@@ -186,6 +192,8 @@ struct Width {
     first: Vec<usize>,
     /// Depth that the last choice came to, on average.
     choice: usize,
+    /// Passes for which the choice of no drafts stands.
+    rest: usize,
     /// Passes until another depth is tried, now and after the next trial.
     until_trial: usize,
     interval: usize,
@@ -200,17 +208,39 @@ impl Width {
             times: vec![VecDeque::new(); sequences * most + 1],
             first: vec![FIRST_STEPS; most + 1],
             choice: most,
+            rest: 0,
             until_trial: TRY_AFTER[0],
             interval: TRY_AFTER[0],
             trial: 0,
         }
     }
 
-    /// A depth that the next pass is to measure; the deepest first, since a deep step also tells the
-    /// chances of the drafts before.
+    /// A depth that the next pass is to measure.
     fn trial(&self) -> Option<usize> {
-        let first = self.first.iter().rposition(|left| *left > 0);
-        first.or((self.until_trial == 0).then_some(self.trial))
+        self.unmeasured().or((self.until_trial == 0).then_some(self.trial))
+    }
+
+    /// A depth that is to be measured before the first choice; the deeper ones are not where one
+    /// draft per sequence cannot pay.
+    fn unmeasured(&self) -> Option<usize> {
+        let depth = self.first.iter().position(|left| *left > 0)?;
+        (depth < 2 || !self.is_hopeless()).then_some(depth)
+    }
+
+    /// Whether one draft per sequence would not pay even if all were accepted.
+    fn is_hopeless(&self) -> bool {
+        let measured =
+            |drafts: usize| self.times.get(drafts).is_some_and(|times| !times.is_empty());
+        let drafts = self.sequences;
+        let pays = || 2.0 / self.time(drafts) > (1.0 + LEAST_GAIN) / self.time(0);
+        measured(0) && measured(drafts) && !pays()
+    }
+
+    /// Whether the choice of no drafts stands for the next pass.
+    fn rests(&mut self) -> bool {
+        let rests = self.rest > 0;
+        self.rest = self.rest.saturating_sub(1);
+        rests
     }
 
     /// Records a pass.
@@ -221,7 +251,10 @@ impl Width {
                 times.pop_front();
             }
         }
-        match self.first.iter().rposition(|left| *left > 0) {
+        if drafted > 0 {
+            self.rest = 0;
+        }
+        match self.unmeasured() {
             Some(depth) => self.first[depth] -= 1,
             None if self.until_trial > 0 => self.until_trial -= 1,
             None => {
@@ -229,6 +262,9 @@ impl Width {
                 self.trial = (self.trial + 1) % depths;
                 if self.trial == self.choice {
                     self.trial = (self.trial + 1) % depths;
+                }
+                if self.is_hopeless() {
+                    self.trial = 1; // the cheapest, since times may change
                 }
                 self.interval = (2 * self.interval).min(TRY_AFTER[1]);
                 self.until_trial = self.interval;
@@ -249,9 +285,12 @@ impl Width {
             }
         }
         let depth = (best + self.sequences / 2) / self.sequences;
+        if best == 0 {
+            self.rest = REST;
+        }
         if depth != self.choice {
             self.choice = depth;
-            self.interval = TRY_AFTER[0];
+            self.interval = TRY_AFTER[usize::from(self.is_hopeless())];
             self.until_trial = self.interval;
         }
         best
@@ -308,13 +347,15 @@ mod tests {
         }
 
         /// Generates tokens; returns the time per token relative to passes without drafts, and the
-        /// drafts of the last pass.
+        /// drafts of the last pass that was no trial.
         fn generate(&mut self, tokens: usize, chances: &[f32], cost: f64) -> (f64, Vec<usize>) {
-            let (mut emitted, mut time, mut depths) = (0, 0.0, Vec::new());
+            let (mut emitted, mut time, mut chosen) = (0, 0.0, Vec::new());
             while emitted < tokens {
                 let candidates: Vec<Candidate> =
                     self.sequences.iter().map(|chances| Candidate { chances, most: 8 }).collect();
-                depths = self.pace.begin(&candidates, 0, 100);
+                let width = self.pace.widths.get(chances.len() - 1);
+                let tries = width.is_none_or(|width| width.trial().is_some());
+                let depths = self.pace.begin(&candidates, 0, 100);
                 let noise = 1.0 + 0.05 * f64::from(self.random.unit());
                 let step = 1.0 + cost * depths.iter().sum::<usize>() as f64;
                 *self.now.lock().unwrap() += step * noise;
@@ -328,14 +369,17 @@ mod tests {
                     emitted += 1 + accepted;
                 }
                 time += step;
+                if !tries {
+                    chosen = depths;
+                }
             }
-            (time / emitted as f64 * chances.len() as f64, depths)
+            (time / emitted as f64 * chances.len() as f64, chosen)
         }
     }
 
     #[test]
     fn drafts_that_pay_are_kept_and_others_are_not() {
-        for (chance, cost, depth) in [(0.9, 0.1, 2), (0.0, 0.1, 0), (0.5, 0.8, 0), (0.5, 0.35, 1)] {
+        for (chance, cost, depth) in [(0.9, 0.1, 2), (0.0, 0.1, 0), (0.5, 0.8, 0), (0.5, 0.3, 1)] {
             let (_, found) = Machine::new(1, 3).generate(2000, &[chance], cost);
             assert_eq!(found, [depth], "{chance} {cost}");
         }
