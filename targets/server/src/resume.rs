@@ -100,18 +100,21 @@ impl Streams {
     fn get(&self, client: &str, id: &str) -> Result<Arc<Kept>> {
         check_id(id)?;
         let kept = self.lock().get(&(client.to_string(), id.to_string())).cloned();
-        kept.ok_or_else(|| {
+        kept.filter(|kept| !kept.lock().cancelled).ok_or_else(|| {
             ApiError::not_found("there is no stream of this name; it may have been forgotten")
         })
     }
 
-    /// Makes a place for a stream. One of the same name is cancelled.
+    /// Makes a place for a stream. One of the same name is cancelled; where it was ended before it
+    /// began, the new one is cancelled, too.
     fn insert(&self, client: &str, id: &str) -> Result<Arc<Kept>> {
         let mut kept = self.lock();
         kept.retain(|_, stream| !stream.is_stale());
         let key = (client.to_string(), id.to_string());
+        let new = Arc::<Kept>::default();
         if let Some(old) = kept.remove(&key) {
             let mut old = old.lock();
+            new.lock().cancelled = old.cancelled;
             old.cancelled = true;
             old.wake();
         }
@@ -124,14 +127,37 @@ impl Streams {
             };
             kept.remove(&oldest);
         }
-        let new = Arc::<Kept>::default();
         kept.insert(key, new.clone());
         Ok(new)
+    }
+
+    /// Ends a stream and forgets it. One that has not begun, since its request is still being
+    /// prepared, or comes later on another connection, is remembered and ended as it begins.
+    fn end(&self, client: &str, id: &str) -> Result<StatusCode> {
+        let kept = self.get(client, id);
+        let began = kept.is_ok();
+        let kept = match kept {
+            Ok(kept) => kept,
+            Err(error) if error.status != StatusCode::NOT_FOUND => return Err(error),
+            Err(_) => self.insert(client, id)?,
+        };
+        let mut buffer = kept.lock();
+        buffer.cancelled = true;
+        buffer.wake();
+        if began {
+            self.lock().remove(&(client.to_string(), id.to_string()));
+            return Ok(StatusCode::NO_CONTENT);
+        }
+        (buffer.ended, buffer.idle) = (true, Some(Instant::now()));
+        Ok(StatusCode::ACCEPTED)
     }
 
     /// Begins a stream under a name, and returns its response.
     pub fn begin(&self, client: &str, id: &str, stream: Stream) -> Result<Response> {
         let kept = self.insert(client, id)?;
+        if kept.lock().cancelled {
+            self.lock().remove(&(client.to_string(), id.to_string()));
+        }
         let kind = stream.content_type();
         let reader = Reader::new(kept.clone(), 0);
         tokio::spawn(pump(kept, stream));
@@ -250,7 +276,7 @@ pub(crate) async fn read(
     Ok(streamed("text/event-stream", Body::new(Reader::new(kept, from))))
 }
 
-/// `DELETE /v1/stream?conv_id=ID`: ends the answer and forgets the stream.
+/// `DELETE /v1/stream?conv_id=ID`: ends the answer and forgets the stream; 202 if it has not begun.
 pub(crate) async fn end(
     Shared(state): Shared<State>,
     Extension(record): Extension<Arc<Record>>,
@@ -258,12 +284,7 @@ pub(crate) async fn end(
 ) -> Result<StatusCode> {
     let query = query.unwrap_or_default();
     let id = parameter(&query, "conv_id").unwrap_or_default();
-    let kept = state.streams.get(&record.client, id)?;
-    state.streams.lock().remove(&(record.client.clone(), id.to_string()));
-    let mut buffer = kept.lock();
-    buffer.cancelled = true;
-    buffer.wake();
-    Ok(StatusCode::NO_CONTENT)
+    state.streams.end(&record.client, id)
 }
 
 #[cfg(test)]

@@ -6,10 +6,13 @@ The model is at temperature 0, so that its answers are known.
 import argparse
 import json
 import re
+import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
+from contextlib import contextmanager
 
 from playwright.sync_api import expect
 
@@ -44,6 +47,26 @@ def opened(v):
     page = v.open()
     settle(page, temperature="0")
     return page
+
+
+@contextmanager
+def slowly():
+    """The server runs for a millisecond of every hundred, so that answers last as long as on a small board."""
+    server, over = visiting.options.server, threading.Event()
+
+    def hold():
+        while not over.wait(0.001):
+            server.send_signal(signal.SIGSTOP)
+            over.wait(0.099)
+            server.send_signal(signal.SIGCONT)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @test
@@ -91,16 +114,19 @@ def questions_are_answered():
 def a_stop_reaches_the_engine():
     with visit(address=visiting.options.address) as v:
         page = opened(v)
+        # An answer of a thousand tokens.
+        settle(page, schema=json.dumps({"type": "array", "items": {"const": 7}, "minItems": 500}))
         before = metric("vaquita_cancelled_total")
-        v.ask("9182 * 7364 = ?", wait=False)
-        expect(page.locator("#stop")).to_be_visible()
-        page.keyboard.press("Escape")
-        v.wait()
+        with slowly():
+            v.ask("9182 * 7364 = ?", wait=False)
+            expect(page.locator("#stop")).to_be_visible()
+            page.keyboard.press("Escape")
+            v.wait()
         expect(answer(page).locator(".failure span")).to_have_text("Stopped.")
         deadline = time.time() + 20
         while metric("vaquita_cancelled_total") == before and time.time() < deadline:
             time.sleep(0.2)
-        assert metric("vaquita_cancelled_total") > before
+        assert metric("vaquita_cancelled_total") > before, fetch("metrics")
         assert metric("vaquita_requests_running") == 0
 
 
@@ -108,9 +134,10 @@ def a_stop_reaches_the_engine():
 def a_reload_in_mid_answer_goes_on():
     with visit(address=visiting.options.address) as v:
         page = opened(v)
-        v.ask(QUESTION, wait=False)
-        expect(page.locator("#conversations .writing")).to_have_count(1)
-        page.reload()
+        with slowly():
+            v.ask(QUESTION, wait=False)
+            expect(page.locator("#conversations .writing")).to_have_count(1)
+            page.reload()
         expect(answer(page).locator(".answer")).to_have_text("5784", timeout=60_000)
         v.wait()
         whole = answer(page).locator(".cost summary").inner_text()
@@ -158,6 +185,7 @@ def main():
         port = free.getsockname()[1]
     options.address = f"http://localhost:{port}/"
     server = subprocess.Popen([options.program, "serve", options.model, "--listen", f"127.0.0.1:{port}"])
+    options.server = server
     try:
         visiting.run(options)
     finally:

@@ -4,7 +4,7 @@ use std::io::{BufReader, Write};
 
 use serde_json::{Value, json};
 
-use crate::client::{SHARED, TestServer, question_body, read_chunk, read_head};
+use crate::client::{Response, SHARED, TestServer, question_body, read_chunk, read_head};
 
 /// Begins a stream under a name and returns its first bytes; the connection is closed.
 fn begin(server: &TestServer, id: &str, more: Value) -> Vec<u8> {
@@ -27,6 +27,12 @@ fn begin(server: &TestServer, id: &str, more: Value) -> Vec<u8> {
     first
 }
 
+/// The answer that a stream contains.
+fn content(stream: &Response) -> String {
+    let events = stream.events();
+    events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect()
+}
+
 #[test]
 fn a_stream_is_read_on_from_any_byte() {
     let id = "0b54b21e-67f1-4e39-9d3c-8a4f6c1d2e3f";
@@ -36,15 +42,27 @@ fn a_stream_is_read_on_from_any_byte() {
     let whole = SHARED.get(&format!("/v1/stream?conv_id={id}&from=0"));
     assert_eq!(String::from_utf8(first).unwrap() + &rest.body, whole.body);
     assert!(whole.body.ends_with("data: [DONE]\n\n"));
-    let content: String = whole
-        .events()
-        .iter()
-        .filter_map(|event| event["choices"][0]["delta"]["content"].as_str())
-        .collect();
-    assert_eq!(content, "5784");
+    assert_eq!(content(&whole), "5784");
     assert_eq!(SHARED.get(&format!("/v1/stream?conv_id={id}&from=99999999")).status, 404);
     assert_eq!(SHARED.send("DELETE", &format!("/v1/stream?conv_id={id}"), &[], "").status, 204);
     assert_eq!(SHARED.get(&format!("/v1/stream?conv_id={id}")).status, 404);
+}
+
+#[test]
+fn a_stream_that_is_ended_before_it_begins_computes_nothing() {
+    let path = "/v1/stream?conv_id=3b54b21e-67f1-4e39-9d3c-8a4f6c1d2e3f";
+    let id = path.rsplit('=').next().unwrap();
+    assert_eq!(SHARED.send("DELETE", path, &[], "").status, 202);
+    assert_eq!(SHARED.send("DELETE", path, &[], "").status, 202);
+    assert_eq!(SHARED.get(path).status, 404);
+    let ask = || {
+        let body = question_body("723 * 8 = ?", json!({"stream": true})).to_string();
+        let headers = [("Content-Type", "application/json"), ("X-Conversation-Id", id)];
+        content(&SHARED.send("POST", "/v1/chat/completions", &headers, &body))
+    };
+    assert_eq!(ask(), "");
+    // The name is free again.
+    assert_eq!(ask(), "5784");
 }
 
 #[test]
