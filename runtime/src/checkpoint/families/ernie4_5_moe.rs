@@ -22,6 +22,7 @@ pub static ERNIE_4_5_MOE: Grouped = Grouped {
     output_bias: USE_BIAS,
     mlp_bias: USE_BIAS,
     pairs: Pairs::Neighbours,
+    expert_interval: true,
     names: Names { correction: "mlp.moe_statics.e_score_correction_bias", ..LLAMA_NAMES },
     ..PLAIN
 };

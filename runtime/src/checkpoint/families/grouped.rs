@@ -61,6 +61,8 @@ pub struct Grouped {
     pub zero_centred: bool,
     /// Whether embeddings are scaled by the root of their width.
     pub scaled_embedding: bool,
+    /// Whether llama.cpp requires the interval of layers that have experts, which is 1.
+    pub expert_interval: bool,
     /// Whether the outputs of mixer and feed-forward are normalized, too.
     pub post_norms: bool,
     /// Factor on the scores in GGUF files, from the numbers of layers, heads and their width, if it
@@ -279,6 +281,7 @@ pub const PLAIN: Grouped = Grouped {
     delta: None,
     zero_centred: false,
     scaled_embedding: false,
+    expert_interval: false,
     post_norms: false,
     score_scale: None,
     mtp: Mtp::None,
@@ -456,6 +459,9 @@ impl Family for Grouped {
             size("expert_used_count", moe.num_experts_per_tok);
             size("expert_feed_forward_length", moe.moe_intermediate_size);
             size("leading_dense_block_count", moe.first_k_dense_replace);
+            if self.expert_interval {
+                size("interleave_moe_layer_step", 1);
+            }
             if moe.shared_expert_intermediate_size > 0 {
                 size("expert_shared_count", moe.n_shared_experts);
                 size("expert_shared_feed_forward_length", moe.shared_expert_intermediate_size);
