@@ -103,17 +103,23 @@ fn schedules() -> u64 {
 fn check(subject: Subject) {
     let subject = Arc::new(subject);
     let folder = tempfile::tempdir().unwrap();
+    let keeps_states = subject.model.config().recurrence.is_some(); // which draft nothing
     let (mut drafted, mut accepted, mut known, mut read) = (0, 0, 0, 0);
-    for seed in 0..schedules() {
+    // What is still kept when it is asked for again depends on time as well as on chance: a few
+    // schedules more are run where nothing was.
+    for seed in 0..schedules() + 100 {
         let counters = schedule(&subject, seed, &folder.path().join("prompts"));
         drafted += counters.drafted.iter().sum::<u64>();
         accepted += counters.accepted_drafts.iter().sum::<u64>();
         known += counters.cached_tokens;
         read += counters.cached_tokens_from_disk;
+        let all_was_tried = known > read && read > 0 && (keeps_states || drafted > 0);
+        if all_was_tried && seed + 1 >= schedules() {
+            break;
+        }
     }
     println!("{drafted} drafted, {accepted} accepted, {known} known, {read} of them from disk");
     assert!(known > read && read > 0, "some prompts are known");
-    let keeps_states = subject.model.config().recurrence.is_some(); // which draft nothing
     assert!(keeps_states || drafted > 0, "some tokens are drafted");
 }
 
