@@ -18,15 +18,21 @@ use vaquita_runtime::model::Model;
 use vaquita_runtime::tokenizer::Tokenizer;
 
 /// The checkpoints in `golden`: one of every architecture.
-pub const FAMILIES: [&str; 22] = [
+pub const FAMILIES: [&str; 28] = [
     "deepseek-v2",
     "deepseek-v2-lite",
     "deepseek-v3",
     "ernie-4.5",
     "gemma-3",
+    "gemma-4-26b",
+    "gemma-4-e",
+    "gemma-4-e2b",
+    "gemma-4-moe",
     "glm-4.5",
     "glm-4.7-flash",
     "gpt-oss",
+    "granite-4",
+    "granite-4-dense",
     "laguna",
     "lfm2-moe",
     "minimax-m2",

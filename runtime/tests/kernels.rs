@@ -10,6 +10,7 @@ use vaquita_runtime::isa::Tier;
 use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout, PAGE};
 use vaquita_runtime::kernels::cached::EntryFormat;
 use vaquita_runtime::kernels::delta::DeltaRule;
+use vaquita_runtime::kernels::ssd::StateSpace;
 use vaquita_runtime::kernels::vector::{
     AddProduct, AddScaled, CausalConv, ClampedSwiGlu, Exp, GeGlu, L2Norm, Multiply, RmsNorm,
     Sigmoid, Softmax, SwiGlu,
@@ -190,6 +191,62 @@ proptest! {
         let expected = on(scalar());
         for tier in Tier::available() {
             prop_assert_eq!(&on(tier), &expected, "{}", tier.name());
+        }
+    }
+
+    #[test]
+    fn every_tier_has_the_state_space_of_scalar_and_the_textbook(
+        groups in 1usize..3,
+        per_group in 1usize..4,
+        state_width in 1usize..20,
+        vectors in 1usize..7,
+        seed: u64,
+    ) {
+        let (tokens, heads, head_width) = (3, groups * per_group, 8 * vectors);
+        let mut random = Lcg(seed);
+        let row = heads * head_width + 2 * groups * state_width;
+        let inputs = floats(&mut random, tokens * row);
+        let step = floats(&mut random, tokens * heads);
+        let decay: Vec<f32> =
+            floats(&mut random, tokens * heads).iter().map(|x| x.abs() / 2.0).collect();
+        let skip = floats(&mut random, heads);
+        let before = floats(&mut random, heads * state_width * head_width);
+        let space = StateSpace {
+            heads, groups, head_width, state_width,
+            inputs: &inputs, step: &step, decay: &decay, skip: &skip,
+        };
+        let on = |tier, threads| {
+            let (mut state, mut out) = (before.clone(), vec![f32::NAN; tokens * heads * head_width]);
+            space.run(tier, &Pool::new(threads), &mut state, &mut out);
+            (state, out)
+        };
+        let (state, out) = on(scalar(), 1);
+        for tier in Tier::available() {
+            let (found, outputs) = on(tier, 3);
+            prop_assert!(bits(&found) == bits(&state) && bits(&outputs) == bits(&out), "{}", tier.name());
+        }
+
+        let mut exact: Vec<f64> = before.iter().map(|x| f64::from(*x)).collect();
+        for token in 0..tokens {
+            let (x, bc) = inputs[token * row..][..row].split_at(heads * head_width);
+            let (b, c) = bc.split_at(groups * state_width);
+            for head in 0..heads {
+                let (at, group) = (token * heads + head, head / per_group);
+                let s = &mut exact[head * state_width * head_width..][..state_width * head_width];
+                for j in 0..head_width {
+                    let x = f64::from(x[head * head_width + j]);
+                    let (mut y, mut size) = (f64::from(skip[head]) * x, 1.0f64);
+                    for i in 0..state_width {
+                        let [b, c] = [b, c].map(|of| f64::from(of[group * state_width + i]));
+                        let s = &mut s[i * head_width + j];
+                        *s = f64::from(decay[at]) * *s + b * f64::from(step[at]) * x;
+                        y += *s * c;
+                        size += (*s * c).abs();
+                    }
+                    let found = f64::from(out[at * head_width + j]);
+                    prop_assert!((found - y).abs() <= 1e-5 * size, "{found} {y}");
+                }
+            }
         }
     }
 

@@ -266,3 +266,30 @@ fn tokens_that_are_no_utf_8_leave_the_others_as_they_are() {
     let tokenizer = Tokenizer::from_metadata(&keys(&[("x\u{fffd}", 1), ("x\u{fffd}", 1)])).unwrap();
     assert_cases(&tokenizer, &golden("gpt-2")["cases"], "gpt-2");
 }
+
+#[test]
+fn a_file_of_gemma_4_has_sentencepieces_alphabet_with_merges() {
+    let named = ["<pad>", "<eos>", "<bos>", "<unk>", "<turn|>"].map(String::from);
+    let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
+    let pieces = ["▁", "a", "b", "ab", "▁ab", "\n", "\n\n"].map(String::from);
+    let tokens: Vec<String> = named.into_iter().chain(bytes).chain(pieces).collect();
+    let kinds = (0..tokens.len() as i32).map(|id| match id {
+        3 => 2,
+        0..5 => 3,
+        5..261 => 6,
+        _ => 1,
+    });
+    let mut metadata = Metadata::new();
+    metadata.insert("tokenizer.ggml.model", "gemma4");
+    metadata.insert("tokenizer.ggml.token_type", kinds.collect::<Vec<i32>>());
+    metadata.insert("tokenizer.ggml.tokens", tokens);
+    let merges = ["a b", "▁ ab", "\n \n"].map(String::from).to_vec();
+    metadata.insert("tokenizer.ggml.merges", merges);
+    metadata.insert("tokenizer.ggml.bos_token_id", 2u32);
+    let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+    let text = "ab ab\n\n\n  é<turn|>";
+    let ids = [264, 265, 267, 266, 261, 261, 5 + 0xC3, 5 + 0xA9, 4];
+    assert_eq!(tokenizer.encode(text, true).unwrap(), ids);
+    assert_eq!(tokenizer.decode(&ids), text);
+    assert!(tokenizer.add_bos() && tokenizer.ends_turn(4));
+}

@@ -25,7 +25,7 @@ TYPES = {
     "Q4_0": 2, "Q8_0": 7, "Q2_K": 10, "Q4_K": 14, "Q5_K": 16, "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30,
 }
 F32_LIMIT, LIMIT, STATES_LIMIT = 1e-6, 1e-3, 5e-3
-STATES = ["qwen3-next", "qwen3.5", "qwen3.5-moe"]
+STATES = ["granite-4", "qwen3-next", "qwen3.5", "qwen3.5-moe"]
 
 # Where llama.cpp (llama-cpp-python 0.3.36) computes something else, and what makes the file one in which both do the same.
 GROUPS = "llama.cpp does not limit softmax routing to groups: the choice of experts is not compared"

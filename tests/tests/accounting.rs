@@ -589,3 +589,91 @@ fn a_method_of_quantization_that_is_not_read_is_named() {
     let mlx = llama().set("quantization", json!({"group_size": 64, "bits": 4}));
     assert!(error_of_folder(&mlx).contains("MLX"));
 }
+
+/// Layer types and the like as llama.cpp's converter states them, without keys of our own.
+#[test]
+fn files_of_granite_and_gemma_need_no_keys_but_llama_cpps() {
+    for name in ["granite-4", "granite-4-dense", "gemma-4-26b", "gemma-4-e2b"] {
+        let checkpoint = Checkpoint::golden(name);
+        let mut file = gguf(&checkpoint);
+        let own = ["vaquita.layer_types", "vaquita.expert_correction"];
+        own.into_iter().for_each(|key| drop(file.metadata.remove(key)));
+        assert!(bits(&of_gguf(&file)) == bits(&of_folder(&checkpoint)), "{name}");
+    }
+}
+
+#[test]
+fn gates_and_ups_that_a_file_stacks_together_are_taken_apart() {
+    let mut file = gguf(&Checkpoint::golden("gemma-4-26b"));
+    let expected = of_gguf(&file);
+    for layer in 0..6 {
+        let mut take = |part: &str| {
+            let name = format!("blk.{layer}.ffn_{part}_exps.weight");
+            let at = file.tensors.iter().position(|(of, ..)| *of == name).expect("it is there");
+            file.tensors.remove(at)
+        };
+        let ((_, dims, gates), (_, _, ups)) = (take("gate"), take("up"));
+        let expert = (dims[0] * dims[1]) as usize;
+        let experts = gates.chunks(expert).zip(ups.chunks(expert));
+        let both = experts.flat_map(|(gate, up)| [gate, up].concat()).collect();
+        let name = format!("blk.{layer}.ffn_gate_up_exps.weight");
+        file.tensors.push((name, vec![dims[0], 2 * dims[1], dims[2]], both));
+    }
+    assert!(bits(&of_gguf(&file)) == bits(&expected));
+    file.tensors.pop();
+    assert!(error_of_file(&file).contains("blk.5.ffn_gate_exps.weight is missing"));
+}
+
+/// Published checkpoints have projections to keys and values that no network reads.
+#[test]
+fn gemmas_layers_that_share_keys_and_values_may_have_their_own_and_do_not_read_them() {
+    let checkpoint = Checkpoint::golden("gemma-4-e2b");
+    let (expected, mut file) = (of_folder(&checkpoint), gguf(&checkpoint));
+    let mut spare = checkpoint.clone();
+    for name in ["k_proj.weight", "v_proj.weight", "k_norm.weight"] {
+        let tensor = Tensor { shape: vec![64], values: numbers(64, 1) };
+        spare.tensors.insert(format!("model.layers.7.self_attn.{name}"), tensor.clone());
+        let in_file = format!("blk.7.attn_{}", name.replace("_proj", ""));
+        file.tensors.push((in_file, vec![64], tensor.values));
+    }
+    assert!(bits(&of_folder(&spare)) == bits(&expected));
+    assert!(bits(&of_gguf(&file)) == bits(&expected));
+    let tensor = Tensor { shape: vec![64], values: numbers(64, 1) };
+    spare.tensors.insert("model.layers.3.self_attn.v_norm.weight".into(), tensor);
+    assert!(error_of_folder(&spare).contains("no use for model.layers.3.self_attn.v_norm"));
+}
+
+#[test]
+fn gemmas_global_heads_are_stated_in_two_ways() {
+    let listed = || Checkpoint::golden("gemma-4-26b");
+    let named = || listed().without_key("per_layer_config").set("global_head_dim", 64);
+    let expected = of_folder(&listed());
+    let same = named().set("num_global_key_value_heads", 1);
+    assert!(bits(&of_folder(&same)) == bits(&expected));
+    for layers in [
+        json!({"2": {"head_dim": 64, "num_key_value_heads": 1}}),
+        json!({"0": {"head_dim": 64}}),
+        json!({"2": {"rope_theta": 1e4}, "5": {"rope_theta": 1e4}}),
+    ] {
+        assert!(error_of_folder(&listed().set("per_layer_config", layers)).contains("per_layer"));
+    }
+}
+
+#[test]
+fn what_granite_and_gemma_do_not_compute_is_refused() {
+    let limited = json!([0.0, 0.5]);
+    for (name, key, value) in [
+        ("granite-4", "time_step_limit", limited),
+        ("granite-4", "mamba_proj_bias", json!(true)),
+        ("granite-4", "mamba_d_head", json!(8)),
+        ("granite-4", "position_embedding_type", json!("alibi")),
+        ("granite-4", "logits_scaling", json!(0.0)),
+        ("gemma-4-moe", "use_bidirectional_attention", json!("all")),
+        ("gemma-4-moe", "final_logit_softcapping", json!(-1.0)),
+        ("gemma-4-e", "vocab_size_per_layer_input", json!(100)),
+        ("gemma-4-e", "num_kv_shared_layers", json!(5)),
+    ] {
+        let error = error_of_folder(&Checkpoint::golden(name).set(key, value));
+        assert!(error.contains(key), "{name}: {error}");
+    }
+}

@@ -112,8 +112,29 @@ fn gemma_3_has_the_logits_of_transformers() {
 }
 
 #[test]
+fn gemma_4_with_experts_has_the_logits_of_transformers() {
+    matches_within("gemma-4-moe", 1e-2);
+    // Other heads and keys as values in global layers, scales, and a limit on the logits.
+    matches_within("gemma-4-26b", 1e-2);
+}
+
+#[test]
+fn gemma_4_with_per_layer_embeddings_has_the_logits_of_transformers() {
+    matches_within("gemma-4-e", 1e-2);
+    // Other heads in global layers, wider layers that share keys and values.
+    matches_within("gemma-4-e2b", 1e-2);
+}
+
+#[test]
 fn glm_4_5_has_the_logits_of_transformers() {
     matches_transformers("glm-4.5");
+}
+
+#[test]
+fn granite_4_has_the_logits_of_transformers() {
+    matches_transformers("granite-4");
+    // Without experts, with positions, multipliers, and two groups.
+    matches_transformers("granite-4-dense");
 }
 
 #[test]

@@ -187,12 +187,16 @@ fn sequences_over_keys_and_values_have_the_bits_that_they_have_alone() {
     schedules(&golden("qwen3-moe"), 24, 5);
     // Sliding windows and sinks.
     schedules(&golden("gpt-oss"), 24, 5);
+    // Heads that differ by layer, per-layer embeddings, shared keys and values.
+    schedules(&golden("gemma-4-26b"), 24, 5);
+    schedules(&golden("gemma-4-e2b"), 24, 5);
 }
 
 #[test]
 fn sequences_of_short_convolutions_have_the_bits_that_they_have_alone() {
     schedules(&golden("lfm2-moe"), 24, 5);
     schedules(&golden("qwen3.5-moe"), 24, 5);
+    schedules(&golden("granite-4"), 24, 5);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Layer-streamed forward pass: runs all tokens through one layer before loading the next. In
 //! memory are one layer, the activations, and the statistics of that layer.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -72,6 +72,10 @@ pub struct LayerwiseForward {
     states: HiddenStates,
     /// End of each document, in tokens.
     ends: Vec<usize>,
+    /// Tokens of all documents, where layers have embeddings of their own; otherwise empty.
+    tokens: Vec<u32>,
+    /// Caches of each document in the layers whose keys and values later layers use.
+    kept: BTreeMap<usize, Vec<LayerCache>>,
     /// CRC-32 of the tokens of all parts' documents.
     checksum: u32,
     layers_done: usize,
@@ -126,7 +130,11 @@ impl LayerwiseForward {
             end += document.len();
             ends.push(end);
         }
-        let layers_done = 0;
+        let tokens = match model.config().per_layer_width {
+            0 => Vec::new(),
+            _ => documents.concat(),
+        };
+        let (kept, layers_done) = (BTreeMap::new(), 0);
         Ok(Self {
             model,
             options: session,
@@ -135,6 +143,8 @@ impl LayerwiseForward {
             folder,
             states,
             ends,
+            tokens,
+            kept,
             checksum,
             layers_done,
         })
@@ -166,9 +176,13 @@ impl LayerwiseForward {
         self.states.save(path)
     }
 
-    /// Resumes after that many layers with the hidden states of a file. If the file is damaged,
-    /// nothing changes.
+    /// Resumes after that many layers with the hidden states of a file. If the file is damaged, or
+    /// later layers need keys and values of earlier ones, which it does not have, nothing changes.
     pub(super) fn resume(&mut self, layers: usize, path: &Path, checksum: u32) -> io::Result<()> {
+        let config = self.config();
+        if (layers..config.num_hidden_layers).any(|layer| config.cache_layer(layer) < layers) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         self.states.load(path, checksum)?;
         self.layers_done = layers;
         Ok(())
@@ -218,24 +232,48 @@ impl LayerwiseForward {
         let in_states = |source| EvalError::Io { path: self.folder.clone(), source };
         let layer = self.model.layer(id).map_err(in_model)?;
         let empty = || LayerCache::new(config, id.0, self.options.cache);
-        let (mut document, mut cache) = (0, empty());
+        let source = config.cache_layer(id.0);
+        let is_source =
+            (id.0 + 1..config.num_hidden_layers).any(|later| config.cache_layer(later) == id.0);
+        // One cache after the other, or one for each document where several layers use them.
+        let mut caches = match source == id.0 {
+            true => vec![empty()],
+            false => self.kept.remove(&source).unwrap_or_default(),
+        };
+        let of = |document: usize| if is_source || source != id.0 { document } else { 0 };
+        // Their projection is counted once.
+        let of_model = if id.0 == 0 { ctx } else { Compute::new(self.options.tier, &self.pool) };
+        let (mut document, mut first) = (0, 0);
         for batch in batches(tokens, config) {
             let mut x = self.states.read(batch.clone()).map_err(in_states)?;
             let mut at = batch.start;
             while at < batch.end {
                 if at == self.ends[document] {
-                    (document, cache) = (document + 1, empty());
+                    (document, first) = (document + 1, at);
+                    if is_source {
+                        caches.push(empty());
+                    } else if source == id.0 {
+                        caches[0] = empty();
+                    }
                 }
                 let end = (at + chunk).min(self.ends[document]).min(batch.end);
                 let x = &mut x[(at - batch.start) * width..(end - batch.start) * width];
-                layer.mix(&ctx, x, &mut cache).map_err(in_model)?;
+                let cache = &mut caches[of(document)];
+                layer.mix(&ctx, x, cache, at - first).map_err(in_model)?;
                 at = end;
             }
-            layer.feed_forward(&ctx, &mut x).map_err(in_model)?;
+            let inputs = match self.tokens.get(batch.clone()) {
+                Some(tokens) => self.model.inputs(&of_model, tokens).map_err(SessionError::from)?,
+                None => Vec::new(),
+            };
+            layer.feed_forward(&ctx, &inputs, &mut x).map_err(in_model)?;
             self.states.write(batch.start, &x).map_err(in_states)?;
             on_progress(id.0 * tokens + batch.end, config.num_hidden_layers * tokens);
         }
         drop(layer);
+        if is_source || source != id.0 {
+            self.kept.insert(source, caches);
+        }
         self.layers_done += 1;
         Ok(())
     }
@@ -275,7 +313,8 @@ pub(super) fn in_model(source: WeightsError) -> EvalError {
 fn batches(tokens: usize, config: &Config) -> impl Iterator<Item = Range<usize>> + use<> {
     let outputs = (config.moe.num_experts_per_tok + 4) * config.hidden_size;
     let hidden = 4 * (config.intermediate_size + config.hidden_size);
-    let batch = (SCRATCH / 4 / outputs.max(hidden).max(1)).max(1);
+    let inputs = 3 * config.num_hidden_layers * config.per_layer_width;
+    let batch = (SCRATCH / 4 / (outputs.max(hidden) + inputs).max(1)).max(1);
     (0..tokens).step_by(batch).map(move |at| at..tokens.min(at + batch))
 }
 

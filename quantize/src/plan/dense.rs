@@ -63,7 +63,9 @@ fn kind(config: &Config, spec: &TensorSpec) -> Kind {
         _ if spec.name.contains(".nextn.") => Kind::Other,
         Role::Output => Kind::Output,
         // A tied embedding is the output head as well.
-        Role::Embedding if config.tie_word_embeddings => Kind::Output,
+        Role::Embedding if config.tie_word_embeddings && spec.name == "token_embd.weight" => {
+            Kind::Output
+        }
         Role::Embedding => Kind::Embedding,
         Role::Attention if spec.name.contains(".attn_kv_a") => Kind::Latent,
         Role::DenseFfn => Kind::Dense,

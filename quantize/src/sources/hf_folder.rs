@@ -119,6 +119,12 @@ impl HfFolder {
                             used.extend(self.stored(name, &[rows, cols])?.names(name));
                         }
                     }
+                    HfExpert::Joined(names) => {
+                        for (name, [rows, cols]) in names.iter().zip(stack_shapes(&spec)) {
+                            self.joined(name, [rows, cols])?;
+                            used.insert(name.clone());
+                        }
+                    }
                     HfExpert::Stacked(prefix) => {
                         for (name, shape) in stacks(prefix, &spec) {
                             match self.stack(&name, shape)? {
@@ -143,6 +149,7 @@ impl HfFolder {
             used.contains(name)
                 || (tied && name == OUTPUT)
                 || quantized::is_of_activations(name)
+                || self.config.is_spare(name)
                 || self.is_uncounted_mtp(name)
         })
     }
@@ -212,6 +219,39 @@ impl HfFolder {
                 (ty, bytes.into())
             }
         })
+    }
+
+    /// The stacked experts of a layer, outputs before inputs, each with `rows` and `cols`.
+    fn joined(
+        &self,
+        name: &str,
+        [rows, cols]: [usize; 2],
+    ) -> Result<(Stored<'_>, BlockType), WeightsError> {
+        let stored = self.shards.get(name).ok_or_else(|| self.missing(name))?;
+        check_shape(&stored, name, &[self.config.moe.n_routed_experts, rows, cols])?;
+        match block_type(stored.dtype) {
+            Some(ty) => Ok((stored, ty)),
+            None => Err(type_error(&stored, name, "F32, F16 and BF16, for stacked experts")),
+        }
+    }
+
+    /// One expert of two joined stacks.
+    fn joined_expert(
+        &self,
+        names: &[String; 2],
+        spec: &ExpertSpec,
+    ) -> Result<Expert, WeightsError> {
+        let of_stack = |i: usize, half: usize| {
+            let (name, [rows, cols]) = (&names[i], stack_shapes(spec)[i]);
+            let (stored, ty) = self.joined(name, [rows, cols])?;
+            let len = stored.bytes.len() / self.config.moe.n_routed_experts;
+            let halves = if i == 0 { 2 } else { 1 };
+            let at = spec.expert.0 * len + half * len / halves;
+            let bytes = stored.bytes.slice(at..at + len / halves);
+            let bytes = bytes.unwrap_or_else(|| Vec::new().into());
+            self.matrix(name, ty, [rows / halves, cols], bytes)
+        };
+        Ok(Expert { gate: of_stack(0, 0)?, up: of_stack(0, 1)?, down: of_stack(1, 0)? })
     }
 
     /// The stacked experts of a layer, each with `outputs` and `inputs`.
@@ -353,6 +393,7 @@ impl Weights for HfFolder {
         let names = match &spec.hf {
             HfExpert::Separate(names) => names,
             HfExpert::Stacked(prefix) => return self.stacked_expert(prefix, spec),
+            HfExpert::Joined(names) => return self.joined_expert(names, spec),
         };
         let projection = |projection| {
             let (rows, cols) = spec.shape(projection);
@@ -400,11 +441,14 @@ enum Stack<'a> {
 
 /// Names of the stacks below a prefix, with the outputs and inputs of one expert in each.
 fn stacks(prefix: &str, spec: &ExpertSpec) -> [(String, [usize; 2]); 2] {
+    let [gate_up, down] = stack_shapes(spec);
+    [(format!("{prefix}.gate_up_proj"), gate_up), (format!("{prefix}.down_proj"), down)]
+}
+
+/// Outputs and inputs of one expert in the stacks of gates and ups, and of downs.
+fn stack_shapes(spec: &ExpertSpec) -> [[usize; 2]; 2] {
     let (width, hidden) = (spec.intermediate_size, spec.hidden_size);
-    [
-        (format!("{prefix}.gate_up_proj"), [2 * width, hidden]),
-        (format!("{prefix}.down_proj"), [hidden, width]),
-    ]
+    [[2 * width, hidden], [hidden, width]]
 }
 
 /// Name and shape in the checkpoint of the tensor that `spec` is derived from; `None` if it is not
@@ -414,7 +458,7 @@ fn stored_as(spec: &TensorSpec) -> Option<(&str, Vec<usize>)> {
         HfTensor::Whole(name) | HfTensor::Paired(name, _) => {
             Some((name, vec![spec.rows, spec.cols]))
         }
-        HfTensor::Applied(name, ..) => Some((name, vec![spec.rows, spec.cols])),
+        HfTensor::Applied(name, ..) => Some((name, vec![spec.rows * spec.cols])),
         HfTensor::Picked(name, Picked { axis: Axis::Rows, stored, .. }) => {
             Some((name, vec![*stored, spec.cols]))
         }

@@ -54,12 +54,15 @@ impl<'a> GgufNames<'a> {
         for layer in experts.filter(|_| !expert_major) {
             let expert = config.family.expert(config, LayerId(layer), ExpertId(0));
             others.extend(Projection::ALL.map(|projection| expert.stack_name(projection)));
+            others.insert(expert.joined_stack_name());
         }
         Self { config, expert_major, others }
     }
 
     pub fn contain(&self, name: &str) -> bool {
-        self.others.contains(name) || (self.expert_major && self.is_record(name))
+        self.others.contains(name)
+            || (self.expert_major && self.is_record(name))
+            || self.config.is_spare(name)
     }
 
     /// Whether a name is that of an expert's record: `blk.LAYER.ffn_expert.EXPERT`.

@@ -17,8 +17,8 @@ pub struct Config {
     pub max_position_embeddings: usize,
     /// Epsilon of RMSNorm, added to the mean square.
     pub rms_norm_eps: f32,
-    /// Factor on the embeddings (Gemma); 1 in most models.
-    pub embedding_scale: f32,
+    /// Constant factors on the residual stream and the logits.
+    pub scales: Scales,
     /// Whether the outputs of mixer and feed-forward are normalized, too (Gemma).
     pub post_norms: bool,
     /// Whether the output head is the embedding.
@@ -37,6 +37,10 @@ pub struct Config {
     pub sliding_rope: Option<RopeConfig>,
     /// Width of the feed-forward of layers without experts.
     pub intermediate_size: usize,
+    /// Whether that is twice as wide in layers that share keys and values (Gemma 4).
+    pub double_wide_shared: bool,
+    /// Width of a layer's part of the per-layer embeddings; 0 if there are none (Gemma 4).
+    pub per_layer_width: usize,
     /// Biases of the feed-forward of layers without experts.
     pub mlp_bias: Bias,
     /// Activation between gate, up and down.
@@ -45,6 +49,24 @@ pub struct Config {
     pub moe: MoeConfig,
     /// Multi-token-prediction layers after the last decoder layer.
     pub num_nextn_predict_layers: usize,
+}
+
+/// Constant factors on the residual stream and the logits; all 1 in most models.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scales {
+    /// Factor on the embeddings (Gemma, Granite).
+    pub embedding: f32,
+    /// Factor on what mixer and feed-forward add to the residual stream (Granite).
+    pub residual: f32,
+    /// Divisor of the logits (Granite).
+    pub logits: f32,
+    /// Limit that the logits approach by a hyperbolic tangent (Gemma 4).
+    pub logit_cap: Option<f32>,
+}
+
+impl Scales {
+    /// No factors.
+    pub const NONE: Self = Self { embedding: 1.0, residual: 1.0, logits: 1.0, logit_cap: None };
 }
 
 /// Kind of attention.
@@ -67,6 +89,16 @@ pub struct GroupedConfig {
     pub num_key_value_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
+    /// Heads of layers that attend to all positions, if they differ (Gemma 4).
+    pub global: Option<HeadShape>,
+    /// Layers at the end that attend to the keys and values of the last layer of their type before
+    /// them (Gemma 4).
+    pub num_kv_shared_layers: usize,
+    /// Whether layers that attend to all positions have no projection to values but use the keys,
+    /// before norm and rotation (Gemma 4).
+    pub keys_as_values: KeysAsValues,
+    /// Whether values are normalized, without weights (Gemma 4).
+    pub value_norm: bool,
     /// Biases of the projections to queries, keys and values.
     pub qkv_bias: Bias,
     /// Bias of the output projection.
@@ -75,7 +107,7 @@ pub struct GroupedConfig {
     pub clip_qkv: Option<f32>,
     /// Norms of queries and keys.
     pub qk_norm: QkNorm,
-    /// Factor on the scores, instead of one over the root of `head_dim` (Gemma).
+    /// Factor on the scores, instead of one over the root of `head_dim` (Gemma, Granite).
     pub score_scale: Option<f32>,
     /// Whether each head has a sink: a logit that receives attention but has no value (arXiv
     /// 2309.17453; gpt-oss).
@@ -90,6 +122,26 @@ pub struct GroupedConfig {
     pub conv_l_cache: usize,
     /// Token mixer of each layer.
     pub layer_types: Vec<LayerType>,
+}
+
+/// Keys and values of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadShape {
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Number of key and value heads.
+    pub num_key_value_heads: usize,
+}
+
+/// Whether layers that attend to all positions use keys as values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysAsValues {
+    /// Values have a projection.
+    No,
+    /// Keys are values.
+    Yes,
+    /// The configuration does not say: keys are values if no projection is stored.
+    UnlessStored,
 }
 
 /// Whether matrices have biases.
@@ -176,6 +228,37 @@ impl LayerType {
 pub enum Recurrence {
     /// Gated DeltaNet (arXiv 2412.06464).
     GatedDelta(GatedDeltaConfig),
+    /// Mamba-2 (arXiv 2405.21060).
+    Mamba2(Mamba2Config),
+}
+
+/// Mamba-2 as in Granite 4.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mamba2Config {
+    /// Number of heads, each with a state.
+    pub num_heads: usize,
+    /// Channels of a head.
+    pub head_dim: usize,
+    /// Groups of heads that share `B` and `C`, and of channels that are normalized together.
+    pub num_groups: usize,
+    /// Rows of a head's state.
+    pub state_dim: usize,
+    /// Positions in the window of the convolution, including the current one.
+    pub conv_kernel_dim: usize,
+    /// Bias of the convolution.
+    pub conv_bias: Bias,
+}
+
+impl Mamba2Config {
+    /// Channels of all heads.
+    pub fn inner_dim(&self) -> usize {
+        self.num_heads * self.head_dim
+    }
+
+    /// Channels of the convolution: `x`, `B` and `C`.
+    pub fn conv_dim(&self) -> usize {
+        self.inner_dim() + 2 * self.num_groups * self.state_dim
+    }
 }
 
 /// Gated DeltaNet as in Qwen3-Next.
@@ -272,6 +355,13 @@ pub enum RopeScaling {
     },
     /// YaRN.
     Yarn(YarnConfig),
+    /// The first pairs of a head are rotated, with the wavelengths of a head that is rotated whole
+    /// (Gemma 4). Files contain the factors on the wavelengths as a tensor, so the network never
+    /// uses this value.
+    Proportional {
+        /// Number of pairs that are rotated.
+        pairs: usize,
+    },
     /// Llama 3.1's method. Files contain its factors as a tensor, so the network never uses these
     /// values.
     Llama3(Llama3Config),
@@ -326,6 +416,9 @@ pub struct MoeConfig {
     pub shared_expert_gate: bool,
     /// Whether router and experts have biases (gpt-oss).
     pub bias: bool,
+    /// Whether a dense feed-forward runs beside the experts, and it, the experts and the router
+    /// have norms of their own (Gemma 4).
+    pub parallel: bool,
     /// Experts per token.
     pub num_experts_per_tok: usize,
     /// Width of one routed expert.
@@ -375,6 +468,7 @@ impl MoeConfig {
         shared_expert_intermediate_size: 0,
         shared_expert_gate: false,
         bias: false,
+        parallel: false,
         num_experts_per_tok: 0,
         moe_intermediate_size: 0,
         first_k_dense_replace: 0,
@@ -409,6 +503,27 @@ impl GroupedConfig {
         self.rotates.get(layer).copied().unwrap_or(true)
     }
 
+    /// Heads of the layers of a type.
+    pub fn head_shape(&self, ty: LayerType) -> HeadShape {
+        let Self { head_dim, num_key_value_heads, .. } = *self;
+        let own = HeadShape { head_dim, num_key_value_heads };
+        self.global.filter(|_| ty == LayerType::Full).unwrap_or(own)
+    }
+
+    /// The first of the layers that share keys and values.
+    fn first_shared(&self) -> usize {
+        self.layer_types.len().saturating_sub(self.num_kv_shared_layers)
+    }
+
+    /// The layer whose keys and values a layer attends to: itself, unless it shares them.
+    pub fn key_value_layer(&self, layer: usize) -> usize {
+        let first = self.first_shared();
+        let Some(ty) = self.layer_types.get(layer).filter(|_| layer >= first) else {
+            return layer;
+        };
+        self.layer_types[..first].iter().rposition(|of| of == ty).unwrap_or(layer)
+    }
+
     /// Whether any layer is of a type.
     pub fn has(&self, ty: LayerType) -> bool {
         self.layer_types.contains(&ty)
@@ -424,6 +539,40 @@ impl Config {
                 grouped.layer_types.get(layer).copied().unwrap_or(LayerType::Full)
             }
         }
+    }
+
+    /// The layer in whose cache the entries of a layer are.
+    pub fn cache_layer(&self, layer: usize) -> usize {
+        match &self.attention {
+            AttentionConfig::Grouped(grouped) => grouped.key_value_layer(layer),
+            AttentionConfig::Mla(_) => layer,
+        }
+    }
+
+    /// Number of layers with a cache, which are the first ones.
+    pub fn num_cached_layers(&self) -> usize {
+        let shared = match &self.attention {
+            AttentionConfig::Grouped(grouped) => grouped.num_kv_shared_layers,
+            AttentionConfig::Mla(_) => 0,
+        };
+        self.num_hidden_layers - shared.min(self.num_hidden_layers)
+    }
+
+    /// Whether a tensor of that name, in GGUF or in a checkpoint, belongs to the keys and values of
+    /// a layer that uses those of another: trained models have them, and no network reads them.
+    pub fn is_spare(&self, name: &str) -> bool {
+        const SPARE: [&str; 6] =
+            ["attn_k.", "attn_v.", "attn_k_norm.", "self_attn.k_", "self_attn.v_", "attn_v_norm."];
+        let rest = name.strip_prefix("blk.").or_else(|| name.strip_prefix("model.layers."));
+        let Some((layer, rest)) = rest.and_then(|rest| rest.split_once('.')) else { return false };
+        let shares = |layer| layer < self.num_hidden_layers && self.cache_layer(layer) != layer;
+        layer.parse().is_ok_and(shares) && SPARE.iter().any(|start| rest.starts_with(start))
+    }
+
+    /// Width of a layer's dense feed-forward.
+    pub fn dense_width(&self, layer: usize) -> usize {
+        let double = self.double_wide_shared && self.cache_layer(layer) != layer;
+        self.intermediate_size * if double { 2 } else { 1 }
     }
 
     /// Whether a layer has experts; the MTP layer does.

@@ -111,8 +111,7 @@ impl GgufWeights {
         }
         let mut extents: Vec<Extent> = Vec::with_capacity(3);
         for projection in Projection::ALL {
-            let stack = spec.stack_name(projection);
-            let info = self.gguf.tensor(&stack).ok_or_else(|| self.missing(&stack))?;
+            let info = self.stack(spec, projection)?.info;
             let range = self.stacked_range(spec, projection)?;
             let at = extents.last().map_or(0, Extent::end);
             let offset = info.offset + range.start as u64;

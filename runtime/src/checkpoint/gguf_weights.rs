@@ -206,7 +206,7 @@ impl GgufWeights {
         if let Some(layout) = &self.layout {
             return layout.experts.get(&(spec.layer, spec.expert)).copied();
         }
-        let ty = |p| self.gguf.tensor(&spec.stack_name(p))?.ty.block_type();
+        let ty = |p| self.stack(spec, p).ok()?.info.ty.block_type();
         Some([ty(Projection::Gate)?, ty(Projection::Up)?, ty(Projection::Down)?])
     }
 
@@ -347,9 +347,9 @@ impl GgufWeights {
             return self.split_record(spec, &stored(&spec.record_name())?).map(drop);
         }
         for projection in Projection::ALL {
-            let name = spec.stack_name(projection);
-            let (stack, range) = (stored(&name)?, self.stacked_range(spec, projection)?);
-            let bytes = stack.slice(range).ok_or_else(|| self.missing(&name))?;
+            let name = &self.stack(spec, projection)?.info.name;
+            let (stack, range) = (stored(name)?, self.stacked_range(spec, projection)?);
+            let bytes = stack.slice(range).ok_or_else(|| self.missing(name))?;
             self.stacked_matrix(spec, projection, bytes)?;
         }
         Ok(())
@@ -428,11 +428,29 @@ impl GgufWeights {
         spec: &ExpertSpec,
         projection: Projection,
     ) -> Result<Matrix, WeightsError> {
-        let name = spec.stack_name(projection);
-        let (_, stack) = self.read(&name)?.ok_or_else(|| self.missing(&name))?;
+        let name = &self.stack(spec, projection)?.info.name;
+        let (_, stack) = self.read(name)?.ok_or_else(|| self.missing(name))?;
         let range = self.stacked_range(spec, projection)?;
-        let bytes = stack.slice(range).ok_or_else(|| self.missing(&name))?;
+        let bytes = stack.slice(range).ok_or_else(|| self.missing(name))?;
         self.stacked_matrix(spec, projection, bytes)
+    }
+
+    /// The stack with a projection of a layer's experts.
+    pub(super) fn stack(
+        &self,
+        spec: &ExpertSpec,
+        projection: Projection,
+    ) -> Result<ExpertStack<'_>, WeightsError> {
+        let name = spec.stack_name(projection);
+        if let Some(info) = self.gguf.tensor(&name) {
+            return Ok(ExpertStack { info, parts: 1, part: 0 });
+        }
+        match self.gguf.tensor(&spec.joined_stack_name()) {
+            Some(info) if projection != Projection::Down => {
+                Ok(ExpertStack { info, parts: 2, part: projection as usize })
+            }
+            _ => Err(self.missing(&name)),
+        }
     }
 
     /// Byte range of an expert's projection in its layer's stack.
@@ -441,16 +459,16 @@ impl GgufWeights {
         spec: &ExpertSpec,
         projection: Projection,
     ) -> Result<std::ops::Range<usize>, WeightsError> {
-        let name = spec.stack_name(projection);
-        let info = self.gguf.tensor(&name).ok_or_else(|| self.missing(&name))?;
+        let ExpertStack { info, parts, part } = self.stack(spec, projection)?;
         let (rows, cols) = spec.shape(projection);
         let experts = self.config.moe.n_routed_experts;
-        if info.dims != [cols as u64, rows as u64, experts as u64] {
+        if info.dims != [cols as u64, (parts * rows) as u64, experts as u64] {
             let found = info.dims.iter().rev().map(|&d| d as usize).collect();
-            return Err(self.shape_error(&name, found, [rows, cols]));
+            return Err(self.shape_error(&info.name, found, [parts * rows, cols]));
         }
-        let len = info.len as usize / experts;
-        Ok(spec.expert.0 * len..(spec.expert.0 + 1) * len)
+        let len = info.len as usize / experts / parts;
+        let at = spec.expert.0 * parts + part;
+        Ok(at * len..(at + 1) * len)
     }
 
     /// An expert's projection, from its bytes in the layer's stack.
@@ -460,12 +478,19 @@ impl GgufWeights {
         projection: Projection,
         bytes: Bytes,
     ) -> Result<Matrix, WeightsError> {
-        let name = spec.stack_name(projection);
-        let info = self.gguf.tensor(&name).ok_or_else(|| self.missing(&name))?;
+        let info = self.stack(spec, projection)?.info;
         let ty = info.ty.block_type().ok_or_else(|| self.type_error(info))?;
         let (rows, cols) = spec.shape(projection);
-        self.matrix(&name, ty, [rows, cols], bytes)
+        self.matrix(&info.name, ty, [rows, cols], bytes)
     }
+}
+
+/// A tensor that stacks a projection of all experts of a layer.
+pub(super) struct ExpertStack<'a> {
+    pub info: &'a TensorInfo,
+    /// Projections of each expert in it, and which of them this one is.
+    parts: usize,
+    part: usize,
 }
 
 /// Byte ranges of gate, up and down in an expert's record, and its length; `None` if a type cannot

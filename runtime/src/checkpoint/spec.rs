@@ -77,6 +77,8 @@ pub enum Function {
     PlusOne,
     /// `-exp(x)`: decays that are stored as logarithms.
     NegativeExp,
+    /// `x`: vectors that have another shape in GGUF.
+    Same,
 }
 
 impl Function {
@@ -85,6 +87,7 @@ impl Function {
         match self {
             Self::PlusOne => x + 1.0,
             Self::NegativeExp => -libm::expf(x),
+            Self::Same => x,
         }
     }
 }
@@ -111,6 +114,9 @@ pub enum HfExpert {
     /// name, inputs before outputs, or in MXFP4 as `gate_up_proj_blocks` and so on, outputs before
     /// inputs. Outputs of gate and up alternate.
     Stacked(String),
+    /// All experts of a layer in two tensors with those names, outputs before inputs: gates and ups
+    /// in the first, the outputs of an expert's gate before those of its up; downs in the second.
+    Joined([String; 2]),
 }
 
 /// A tensor that is not a routed expert.
@@ -201,10 +207,20 @@ impl ExpertSpec {
         format!("blk.{}.ffn_{projection}_exps.weight", self.layer.0)
     }
 
+    /// llama.cpp's name of the tensor that stacks gates and ups together, an expert's gate before
+    /// its up, in files that have it instead.
+    pub fn joined_stack_name(&self) -> String {
+        format!("blk.{}.ffn_gate_up_exps.weight", self.layer.0)
+    }
+
     /// Name of a projection in reports and errors: the checkpoint's, if it stores it separately.
     pub fn projection_name(&self, projection: Projection) -> String {
         match &self.hf {
             HfExpert::Separate(names) => names[projection as usize].clone(),
+            HfExpert::Joined([gate_up, down]) => {
+                let name = if projection == Projection::Down { down } else { gate_up };
+                format!("{name}.{}.{projection:?}", self.expert.0).to_lowercase()
+            }
             HfExpert::Stacked(layer) => {
                 format!("{layer}.{}.{projection:?}", self.expert.0).to_lowercase()
             }

@@ -15,6 +15,7 @@ mod disjoint;
 mod ggml;
 pub mod matmul;
 mod plain;
+pub mod ssd;
 pub mod vector;
 
 pub use activations::Activations;

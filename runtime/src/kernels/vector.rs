@@ -85,6 +85,31 @@ fn sigmoid<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     isa.div(isa.splat(1.0), isa.add(isa.splat(1.0), e))
 }
 
+/// `cap * tanh(x / cap)`, in place.
+pub struct SoftCap<'a> {
+    /// The numbers.
+    pub x: &'a mut [f32],
+    /// Limit that they approach.
+    pub cap: f32,
+}
+
+impl Kernel for SoftCap<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (cap, double) = (isa.splat(self.cap), isa.splat(2.0 / self.cap));
+        let (one, two) = (isa.splat(1.0), isa.splat(2.0));
+        map_lanes(isa, self.x, |_, x| {
+            // tanh(y) = 1 - 2 / (1 + e^(2 y))
+            let e = exp(isa, isa.mul(double, x));
+            let tanh = isa.sub(one, isa.div(two, isa.add(one, e)));
+            // Zero, or NaN where the limit would make a number of what is none.
+            isa.fma(cap, tanh, isa.mul(x, isa.splat(0.0)))
+        });
+    }
+}
+
 /// `ln(1 + e^x)`, for the few numbers of a token that need it; NaN for an infinity.
 pub fn softplus(x: f32) -> f32 {
     match x {

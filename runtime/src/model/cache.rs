@@ -10,7 +10,7 @@ mod state;
 use std::borrow::Cow;
 
 use crate::checkpoint::Config;
-use crate::checkpoint::config::{AttentionConfig, LayerType};
+use crate::checkpoint::config::{AttentionConfig, HeadShape, LayerType};
 use crate::kernels::attention::{Entries, PAGE};
 use crate::kernels::cached::EntryFormat;
 use rows::KEPT_BEHIND;
@@ -75,7 +75,7 @@ pub enum LayerCache {
 impl KvCache {
     /// An empty cache for a model.
     pub fn new(config: &Config, ty: CacheType) -> Self {
-        let layers = 0..config.num_hidden_layers;
+        let layers = 0..config.num_cached_layers();
         Self { layers: layers.map(|layer| LayerCache::new(config, layer, ty)).collect() }
     }
 
@@ -174,7 +174,7 @@ pub fn layer_bytes(
 /// Most bytes that all layers keep: see [`layer_bytes`].
 pub fn sequence_bytes(config: &Config, ty: CacheType, context: usize, chunk: usize) -> u64 {
     let layer = |layer| layer_bytes(config, layer, ty, context, chunk);
-    (0..config.num_hidden_layers).map(layer).fold(0, u64::saturating_add)
+    (0..config.num_cached_layers()).map(layer).fold(0, u64::saturating_add)
 }
 
 /// The state of a recurrent layer.
@@ -188,7 +188,10 @@ fn entry_width(config: &Config, layer: usize) -> usize {
     match (&config.attention, config.layer_type(layer)) {
         (AttentionConfig::Mla(mla), _) => mla.kv_lora_rank + mla.qk_rope_head_dim,
         (AttentionConfig::Grouped(_), LayerType::Conv) => config.hidden_size,
-        (AttentionConfig::Grouped(gqa), _) => 2 * gqa.num_key_value_heads * gqa.head_dim,
+        (AttentionConfig::Grouped(gqa), ty) => {
+            let HeadShape { head_dim, num_key_value_heads } = gqa.head_shape(ty);
+            2 * num_key_value_heads * head_dim
+        }
     }
 }
 

@@ -173,11 +173,13 @@ impl GatedDeltaConfig {
 impl Recurrence {
     /// Sizes of the state.
     pub fn state_shape(&self) -> StateShape {
-        let Self::GatedDelta(delta) = self;
-        StateShape {
-            state: delta.value_dim() * delta.key_head_dim,
-            row: delta.row(),
-            window: delta.conv_kernel_dim - 1,
+        match self {
+            Self::GatedDelta(delta) => StateShape {
+                state: delta.value_dim() * delta.key_head_dim,
+                row: delta.row(),
+                window: delta.conv_kernel_dim - 1,
+            },
+            Self::Mamba2(mamba) => mamba.state_shape(),
         }
     }
 }

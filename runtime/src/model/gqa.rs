@@ -5,7 +5,7 @@ use super::Compute;
 use super::linear::Linear;
 use super::part::{Part, positions};
 use super::rope::{Rope, Rotation};
-use crate::checkpoint::config::{Config, GroupedConfig, LayerType, OutputGate, QkNorm};
+use crate::checkpoint::config::{Config, GroupedConfig, HeadShape, LayerType, OutputGate, QkNorm};
 use crate::kernels::Activations;
 use crate::kernels::attention::{CausalAttention, EntryLayout, attend_all};
 use crate::kernels::vector::{Sigmoid, rms_norm, softplus};
@@ -23,14 +23,12 @@ pub struct Gqa {
     pub rotates: bool,
     /// `[heads * head_dim, hidden_size]`
     pub query: Linear,
-    /// `[key_value_heads * head_dim, hidden_size]`
-    pub key: Linear,
-    /// `[key_value_heads * head_dim, hidden_size]`
-    pub value: Linear,
+    /// Projections to keys and values, unless they are those of an earlier layer.
+    pub key_value: Option<KeyValue>,
     /// `[hidden_size, heads * head_dim]`
     pub output: Linear,
-    /// Norms of queries and keys, `[head_dim]` or as wide as their projections.
-    pub qk_norm: Option<[Vec<f32>; 2]>,
+    /// Norm of queries, `[head_dim]` or as wide as their projection.
+    pub query_norm: Option<Vec<f32>>,
     /// Attention sinks, `[heads]`.
     pub sinks: Option<Vec<f32>>,
     /// Projection of the gate on the output, `[heads * width, hidden_size]`, if it is one by
@@ -38,9 +36,22 @@ pub struct Gqa {
     pub gate: Option<Linear>,
 }
 
+/// Projections to keys and values.
+#[derive(Clone, Debug)]
+pub struct KeyValue {
+    /// `[key_value_heads * head_dim, hidden_size]`
+    pub key: Linear,
+    /// `[key_value_heads * head_dim, hidden_size]`; without it, keys are values.
+    pub value: Option<Linear>,
+    /// Norm of keys, `[head_dim]` or as wide as their projection.
+    pub key_norm: Option<Vec<f32>>,
+    /// Norm of values, `[head_dim]`.
+    pub value_norm: Option<Vec<f32>>,
+}
+
 impl Gqa {
     /// Computes attention for `x`, `[tokens, hidden_size]`, each token over the sequence of its
-    /// part, and appends the tokens' keys and values to the caches.
+    /// part, and appends the tokens' keys and values to the caches, unless an earlier layer did.
     pub fn forward(
         &self,
         ctx: &Compute,
@@ -49,13 +60,27 @@ impl Gqa {
         x: &Activations,
         parts: &mut [Part],
     ) -> Vec<f32> {
-        let (tokens, heads, head_dim) = (x.tokens(), self.heads, self.shape.head_dim);
-        let [mut queries, mut keys, mut values] =
-            Linear::forward_all([&self.query, &self.key, &self.value], ctx, x);
+        let HeadShape { head_dim, num_key_value_heads } = self.shape.head_shape(self.ty);
+        let (tokens, heads) = (x.tokens(), self.heads);
+        let (mut queries, mut keys, mut values) = match &self.key_value {
+            Some(KeyValue { key, value: Some(value), .. }) => {
+                Linear::forward_all([&self.query, key, value], ctx, x).into()
+            }
+            Some(KeyValue { key, value: None, .. }) => {
+                let [queries, keys] = Linear::forward_all([&self.query, key], ctx, x);
+                (queries, keys.clone(), keys)
+            }
+            None => (self.query.forward(ctx, x), Vec::new(), Vec::new()),
+        };
         let gate = self.gate(ctx, x, &mut queries);
-        if let Some([query_norm, key_norm]) = &self.qk_norm {
-            queries = rms_norm(ctx.tier, &queries, query_norm, config.rms_norm_eps);
-            keys = rms_norm(ctx.tier, &keys, key_norm, config.rms_norm_eps);
+        let norms = self.key_value.as_ref();
+        let norms = norms.map_or((None, None), |kv| (kv.key_norm.as_ref(), kv.value_norm.as_ref()));
+        for (x, norm) in
+            [(&mut queries, self.query_norm.as_ref()), (&mut keys, norms.0), (&mut values, norms.1)]
+        {
+            if let Some(norm) = norm {
+                *x = rms_norm(ctx.tier, x, norm, config.rms_norm_eps);
+            }
         }
         if let Some(limit) = self.shape.clip_qkv {
             for x in [&mut queries, &mut keys, &mut values] {
@@ -72,10 +97,12 @@ impl Gqa {
             Some(scale) => config.rope.score_scale() * scale,
             None => config.rope.score_scale() / (head_dim as f32).sqrt(),
         };
-        let key_value = self.shape.num_key_value_heads * head_dim;
-        let pairs = keys.chunks_exact(key_value).zip(values.chunks_exact(key_value));
-        let entries: Vec<f32> = pairs.flat_map(|(k, v)| k.iter().chain(v)).copied().collect();
-        parts.iter_mut().for_each(|part| part.push(&entries, 2 * key_value));
+        let key_value = num_key_value_heads * head_dim;
+        if self.key_value.is_some() {
+            let pairs = keys.chunks_exact(key_value).zip(values.chunks_exact(key_value));
+            let entries: Vec<f32> = pairs.flat_map(|(k, v)| k.iter().chain(v)).copied().collect();
+            parts.iter_mut().for_each(|part| part.push(&entries, 2 * key_value));
+        }
 
         let sequences = parts.iter().map(|part| CausalAttention {
             queries: part.of(&queries, heads * head_dim),
@@ -84,7 +111,7 @@ impl Gqa {
             heads,
             layout: EntryLayout {
                 width: 2 * key_value,
-                key_value_heads: self.shape.num_key_value_heads,
+                key_value_heads: num_key_value_heads,
                 key_width: head_dim,
                 values_at: key_value,
                 value_width: head_dim,
@@ -139,9 +166,9 @@ pub(super) fn sigmoids(ctx: &Compute, x: &mut [f32]) {
 }
 
 impl GroupedConfig {
-    /// Widths of the norms of queries and keys.
-    pub fn qk_norm_widths(&self) -> Option<[usize; 2]> {
-        let head_dim = self.head_dim;
+    /// Widths of the norms of queries and keys in the layers of a type.
+    pub fn qk_norm_widths(&self, ty: LayerType) -> Option<[usize; 2]> {
+        let head_dim = self.head_shape(ty).head_dim;
         match self.qk_norm {
             QkNorm::None => None,
             QkNorm::PerHead | QkNorm::PerHeadIfStored => Some([head_dim; 2]),

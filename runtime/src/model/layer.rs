@@ -5,6 +5,7 @@ use super::ExpertStore;
 use super::mixer::Mixer;
 use super::moe::FeedForward;
 use super::part::Part;
+use super::per_layer::LayerEmbedding;
 use super::rope::Rope;
 use super::store::Purpose;
 use crate::checkpoint::{Config, LayerId, WeightsError};
@@ -23,6 +24,10 @@ pub(super) struct Layer {
     pub ffn: FeedForward,
     /// Norm of the feed-forward's output (Gemma).
     pub ffn_post_norm: Option<Vec<f32>>,
+    /// Embedding of the tokens for this layer (Gemma 4).
+    pub embedding: Option<LayerEmbedding>,
+    /// Factor on the residual stream after the layer (Gemma 4).
+    pub scale: Option<f32>,
 }
 
 /// The halves of a layer.
@@ -35,7 +40,7 @@ pub(super) enum Half {
 }
 
 impl Layer {
-    /// `x += mixer(norm(x))`, where each token follows the sequence of its part.
+    /// `x += scale * mixer(norm(x))`, where each token follows the sequence of its part.
     pub fn mix(
         &self,
         ctx: &Compute,
@@ -52,27 +57,35 @@ impl Layer {
         if let Some(norm) = &self.mixer_post_norm {
             y = rms_norm(ctx.tier, &y, norm, config.rms_norm_eps);
         }
-        ctx.tier.run(AddScaled { out: x, factor: 1.0, x: &y });
+        ctx.tier.run(AddScaled { out: x, factor: config.scales.residual, x: &y });
     }
 
-    /// `x += ffn(norm(x))`; the tokens may belong to different sequences. `purposes`, `[tokens]`,
-    /// says what each is for.
+    /// `x += scale * ffn(norm(x))`; the tokens may belong to different sequences. `purposes`, `[tokens]`,
+    /// says what each is for; `inputs` are their per-layer embeddings, if the model has any.
     pub fn feed_forward(
         &self,
         ctx: &Compute,
         config: &Config,
         experts: &dyn ExpertStore,
         purposes: &[Purpose],
+        inputs: &[f32],
         x: &mut [f32],
     ) -> Result<(), WeightsError> {
         let ctx = &ctx.in_layer(self.id);
         let normed = rms_norm(ctx.tier, x, &self.ffn_norm, config.rms_norm_eps);
         let normed = Activations::new(ctx.tier, &normed, config.hidden_size);
-        let mut y = self.ffn.forward(ctx, config, self.id, experts, purposes, &normed)?;
+        let ffn = &self.ffn;
+        let mut y = ffn.forward(ctx, config, self.id, experts, purposes, x, &normed)?;
         if let Some(norm) = &self.ffn_post_norm {
             y = rms_norm(ctx.tier, &y, norm, config.rms_norm_eps);
         }
-        ctx.tier.run(AddScaled { out: x, factor: 1.0, x: &y });
+        ctx.tier.run(AddScaled { out: x, factor: config.scales.residual, x: &y });
+        if let Some(embedding) = &self.embedding {
+            embedding.add(ctx, config, self.id.0, inputs, x);
+        }
+        if let Some(scale) = self.scale {
+            x.iter_mut().for_each(|x| *x *= scale);
+        }
         Ok(())
     }
 

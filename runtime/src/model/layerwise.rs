@@ -9,6 +9,7 @@ use super::cache::LayerCache;
 use super::layer::{Half, Layer};
 use super::loader::Loader;
 use super::part::Part;
+use super::per_layer::PerLayer;
 use super::rope::Rope;
 use super::store::Purpose;
 use super::transformer::embed;
@@ -23,6 +24,7 @@ pub struct Layerwise {
     weights: Arc<dyn Weights>,
     experts: Arc<dyn ExpertStore>,
     rope: Rope,
+    per_layer: Option<PerLayer>,
 }
 
 /// One layer of the model. Mapped weights are released when it is dropped.
@@ -39,9 +41,12 @@ impl Layerwise {
         experts: Arc<dyn ExpertStore>,
     ) -> Result<Self, WeightsError> {
         let config = weights.config();
-        let factors = Loader::new(&*weights).rope_factors()?;
+        let loader = Loader::new(&*weights);
+        let factors = loader.rope_factors()?;
         let rope = Rope::new(config, factors.as_deref());
-        Ok(Self { weights, experts, rope })
+        let per_layer = PerLayer::load(&loader, config)?;
+        drop(loader);
+        Ok(Self { weights, experts, rope, per_layer })
     }
 
     /// The model's shape.
@@ -55,6 +60,12 @@ impl Layerwise {
         let x = embed(self.config(), &embedding, tokens);
         embedding.release();
         x
+    }
+
+    /// Per-layer embeddings of tokens, `[tokens, layers * width]`; empty if the model has none.
+    pub fn inputs(&self, ctx: &Compute, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
+        let Some(per_layer) = &self.per_layer else { return Ok(Vec::new()) };
+        Ok(per_layer.inputs(ctx, self.config(), tokens, &self.embed(tokens)?))
     }
 
     /// Loads a layer.
@@ -76,26 +87,34 @@ impl Layerwise {
 }
 
 impl LoadedLayer<'_> {
-    /// Applies the mixer, the first half of the layer, to tokens of one sequence, which follow the
-    /// positions in `cache`. `x`, `[tokens, hidden_size]`, is changed in place.
+    /// Applies the mixer, the first half of the layer, to tokens of one sequence, which follow
+    /// `past` positions. `cache` is that of the layer whose keys and values this one uses
+    /// ([`Config::cache_layer`]). `x`, `[tokens, hidden_size]`, is changed in place.
     pub fn mix(
         &self,
         ctx: &Compute,
         x: &mut [f32],
         cache: &mut LayerCache,
+        past: usize,
     ) -> Result<(), WeightsError> {
         let config = self.model.config();
-        let mut parts = [Part::new(0..x.len() / config.hidden_size, cache)];
+        let mut parts = [Part { rows: 0..x.len() / config.hidden_size, cache, past }];
         self.layer.mix(ctx, config, &self.model.rope, x, &mut parts);
         self.layer.check(x, Half::Mixer)
     }
 
     /// Applies the feed-forward, the second half of the layer. The tokens may belong to different
-    /// sequences; the more tokens, the fewer times an expert is fetched.
-    pub fn feed_forward(&self, ctx: &Compute, x: &mut [f32]) -> Result<(), WeightsError> {
+    /// sequences; the more tokens, the fewer times an expert is fetched. `inputs` are their
+    /// per-layer embeddings ([`Layerwise::inputs`]).
+    pub fn feed_forward(
+        &self,
+        ctx: &Compute,
+        inputs: &[f32],
+        x: &mut [f32],
+    ) -> Result<(), WeightsError> {
         let config = self.model.config();
         let purposes = vec![Purpose::Prompt; x.len() / config.hidden_size];
-        self.layer.feed_forward(ctx, config, &*self.model.experts, &purposes, x)?;
+        self.layer.feed_forward(ctx, config, &*self.model.experts, &purposes, inputs, x)?;
         self.layer.check(x, Half::FeedForward)
     }
 }

@@ -4,18 +4,20 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use super::delta_net::{BetaAlpha, GatedDeltaNet};
-use super::gqa::Gqa;
+use super::gqa::{Gqa, KeyValue};
 use super::layer::Layer;
 use super::linear::Linear;
+use super::mamba2::Mamba2;
 use super::mixer::Mixer;
 use super::mla::{Mla, Query};
-use super::moe::{ExpertBiases, FeedForward, Mlp, Moe, Shared};
+use super::moe::{ExpertBiases, FeedForward, Mlp, Moe, Parallel, Shared};
+use super::per_layer::LayerEmbedding;
 use super::router::Router;
 use super::short_conv::ShortConv;
 use crate::blocks::Matrix;
 use crate::checkpoint::config::{
-    AttentionConfig, GatedDeltaConfig, GroupedConfig, LayerType, MlaConfig, OutputGate, QkNorm,
-    Recurrence,
+    AttentionConfig, GatedDeltaConfig, GroupedConfig, LayerType, Mamba2Config, MlaConfig,
+    OutputGate, QkNorm, Recurrence,
 };
 use crate::checkpoint::{LayerId, TensorSpec, Weights, WeightsError};
 
@@ -95,6 +97,17 @@ impl<'a> Loader<'a> {
             ffn_norm,
             ffn: layer.feed_forward()?,
             ffn_post_norm: layer.optional_vector("post_ffw_norm.weight")?,
+            embedding: match self.weights.config().per_layer_width {
+                0 => None,
+                _ => Some(LayerEmbedding {
+                    gate: layer.linear("inp_gate")?,
+                    projection: layer.linear("proj")?,
+                    norm: layer.vector("post_norm.weight")?,
+                }),
+            },
+            scale: layer
+                .optional_vector("layer_output_scale.weight")?
+                .and_then(|scale| scale.first().copied()),
         })
     }
 }
@@ -127,6 +140,12 @@ impl InLayer<'_> {
         Ok(Linear { name, weight, bias: self.optional_vector(&format!("{name}.bias"))? })
     }
 
+    /// A matrix that a file may leave out.
+    fn optional_linear(&self, name: &'static str) -> Result<Option<Linear>, WeightsError> {
+        let Some(weight) = self.optional(&format!("{name}.weight"))? else { return Ok(None) };
+        Ok(Some(Linear { name, weight, bias: self.optional_vector(&format!("{name}.bias"))? }))
+    }
+
     fn mlp(&self, [gate, up, down]: [&'static str; 3]) -> Result<Mlp, WeightsError> {
         Ok(Mlp { gate: self.linear(gate)?, up: self.linear(up)?, down: self.linear(down)? })
     }
@@ -136,8 +155,12 @@ impl InLayer<'_> {
         if config.layer_type(self.layer) == LayerType::Recurrent
             && let Some(recurrence) = &config.recurrence
         {
-            let Recurrence::GatedDelta(shape) = recurrence;
-            return Ok(Mixer::GatedDeltaNet(Box::new(self.gated_delta_net(shape)?)));
+            return Ok(match recurrence {
+                Recurrence::GatedDelta(shape) => {
+                    Mixer::GatedDeltaNet(Box::new(self.gated_delta_net(shape)?))
+                }
+                Recurrence::Mamba2(shape) => Mixer::Mamba2(Box::new(self.mamba2(shape)?)),
+            });
         }
         match (&config.attention, config.layer_type(self.layer)) {
             (AttentionConfig::Mla(shape), _) => self.mla(shape).map(Mixer::Mla),
@@ -169,17 +192,22 @@ impl InLayer<'_> {
     }
 
     fn gqa(&self, shape: &GroupedConfig, ty: LayerType) -> Result<Gqa, WeightsError> {
-        let norms = ["attn_q_norm.weight", "attn_k_norm.weight"];
-        let qk_norm = match shape.qk_norm {
-            QkNorm::None => None,
-            QkNorm::PerHeadIfStored => match norms.map(|norm| self.optional_vector(norm)) {
-                [query, key] => query?.zip(key?).map(|(query, key)| [query, key]),
-            },
-            QkNorm::PerHead | QkNorm::Whole => {
-                let [query, key] = norms.map(|norm| self.vector(norm));
-                Some([query?, key?])
-            }
+        let norm = |name: &str| match shape.qk_norm {
+            QkNorm::None => Ok(None),
+            QkNorm::PerHeadIfStored => self.optional_vector(name),
+            QkNorm::PerHead | QkNorm::Whole => self.vector(name).map(Some),
         };
+        let shares = shape.key_value_layer(self.layer) != self.layer;
+        let key_value = match shares {
+            true => None,
+            false => Some(KeyValue {
+                key: self.linear("attn_k")?,
+                value: self.optional_linear("attn_v")?,
+                key_norm: norm("attn_k_norm.weight")?,
+                value_norm: shape.value_norm.then(|| vec![1.0; shape.head_shape(ty).head_dim]),
+            }),
+        };
+        let query_norm = norm("attn_q_norm.weight")?;
         let gate = match shape.output_gate {
             None | Some(OutputGate::SigmoidInQuery) => None,
             Some(_) => Some(self.linear("attn_gate")?),
@@ -190,10 +218,9 @@ impl InLayer<'_> {
             ty,
             rotates: shape.rotates(self.layer),
             query: self.linear("attn_q")?,
-            key: self.linear("attn_k")?,
-            value: self.linear("attn_v")?,
+            key_value,
             output: self.linear("attn_output")?,
-            qk_norm,
+            query_norm,
             sinks: self.optional_vector("attn_sinks.weight")?,
             gate,
         })
@@ -233,6 +260,20 @@ impl InLayer<'_> {
         })
     }
 
+    fn mamba2(&self, shape: &Mamba2Config) -> Result<Mamba2, WeightsError> {
+        Ok(Mamba2 {
+            shape: shape.clone(),
+            input: self.linear("ssm_in")?,
+            taps: self.taps("ssm_conv1d.weight")?,
+            conv_bias: self.optional_vector("ssm_conv1d.bias")?,
+            a: self.vector("ssm_a")?,
+            skip: self.vector("ssm_d")?,
+            dt_bias: self.vector("ssm_dt.bias")?,
+            norm: self.vector("ssm_norm.weight")?,
+            output: self.linear("ssm_out")?,
+        })
+    }
+
     fn feed_forward(&self) -> Result<FeedForward, WeightsError> {
         let config = self.loader.weights.config();
         if !config.is_moe(self.layer) {
@@ -243,8 +284,12 @@ impl InLayer<'_> {
             weight: self.matrix("ffn_gate_inp.weight")?,
             bias: self.optional_vector("ffn_gate_inp.bias")?,
             correction: self.optional_vector("exp_probs_b.bias")?,
+            scale: self.optional_vector("ffn_down_exps.scale")?,
         };
         let shared = match config.moe.shared_expert_intermediate_size {
+            _ if config.moe.parallel => {
+                Some(Shared { mlp: self.mlp(["ffn_gate", "ffn_up", "ffn_down"])?, gate: None })
+            }
             0 => None,
             _ => Some(Shared {
                 mlp: self.mlp(["ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"])?,
@@ -259,6 +304,18 @@ impl InLayer<'_> {
                 down: self.matrix("ffn_down_exps.bias")?,
             }),
         };
-        Ok(FeedForward::Moe(Box::new(Moe { router, shared, biases })))
+        let moe = Moe { router, shared, biases };
+        if !config.moe.parallel {
+            return Ok(FeedForward::Moe(Box::new(moe)));
+        }
+        let root = (config.hidden_size as f32).sqrt();
+        let router_norm = self.vector("ffn_gate_inp.scale")?;
+        Ok(FeedForward::Parallel(Box::new(Parallel {
+            moe,
+            router_norm: router_norm.into_iter().map(|scale| scale / root).collect(),
+            experts_norm: self.vector("pre_ffw_norm_2.weight")?,
+            experts_post_norm: self.vector("post_ffw_norm_2.weight")?,
+            dense_post_norm: self.vector("post_ffw_norm_1.weight")?,
+        })))
     }
 }

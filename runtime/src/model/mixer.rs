@@ -3,6 +3,7 @@
 use super::Compute;
 use super::delta_net::GatedDeltaNet;
 use super::gqa::Gqa;
+use super::mamba2::Mamba2;
 use super::mla::Mla;
 use super::part::Part;
 use super::rope::Rope;
@@ -21,6 +22,8 @@ pub enum Mixer {
     ShortConv(ShortConv),
     /// Gated DeltaNet.
     GatedDeltaNet(Box<GatedDeltaNet>),
+    /// Mamba-2.
+    Mamba2(Box<Mamba2>),
 }
 
 impl Mixer {
@@ -39,6 +42,7 @@ impl Mixer {
             Self::Gqa(gqa) => gqa.forward(ctx, config, rope, x, parts),
             Self::ShortConv(conv) => conv.forward(ctx, x, parts),
             Self::GatedDeltaNet(net) => net.forward(ctx, config, x, parts),
+            Self::Mamba2(mamba) => mamba.forward(ctx, config, x, parts),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The network, in the order and with the names of the DeepSeek-V2 and V3 papers.
 //!
 //! The forward pass is in [`transformer`], over a [`step`] of chunks of several sequences: layers of
-//! a [`mixer`] ([`mla`], [`gqa`], [`short_conv`] or [`delta_net`]) and a feed-forward ([`moe`], whose
-//! [`router`] chooses the experts). [`layerwise`] has one layer at a time in memory; [`mtp`] predicts
+//! a [`mixer`] ([`mla`], [`gqa`], [`short_conv`], [`delta_net`] or [`mamba2`]) and a feed-forward
+//! ([`moe`], whose [`router`] chooses the experts). [`layerwise`] has one layer at a time in memory; [`mtp`] predicts
 //! further tokens. A [`cache`] holds the state of one sequence, a
 //! [`store`] hands out routed experts: [`Resident`] from mapped weights, [`crate::experts`] from
 //! flash.
@@ -20,12 +20,14 @@ mod layer;
 pub mod layerwise;
 pub mod linear;
 mod loader;
+pub mod mamba2;
 pub mod mixer;
 pub mod mla;
 pub mod moe;
 pub mod mtp;
 pub mod observer;
 pub mod part;
+mod per_layer;
 mod resident;
 pub mod rope;
 pub mod router;

@@ -10,7 +10,7 @@ use super::store::{ExpertStore, Purpose, Visit};
 use crate::blocks::Matrix;
 use crate::checkpoint::config::{Activation, Config};
 use crate::checkpoint::{Expert, ExpertId, LayerId, WeightsError};
-use crate::kernels::vector::AddScaled;
+use crate::kernels::vector::{AddScaled, rms_norm};
 use crate::kernels::{Activations, matmul};
 
 /// Slots whose experts are computed in one batch: enough for all threads, few enough for the
@@ -35,6 +35,24 @@ pub enum FeedForward {
     Dense(Box<Mlp>),
     /// Mixture of experts.
     Moe(Box<Moe>),
+    /// Mixture of experts beside a dense feed-forward.
+    Parallel(Box<Parallel>),
+}
+
+/// A mixture of experts beside a dense feed-forward, each with norms of its own (Gemma 4):
+/// `norm(FFN(norm(x))) + norm(sum_i g_i FFN_i(norm(x)))`.
+#[derive(Clone, Debug)]
+pub struct Parallel {
+    /// The experts, with the dense feed-forward as a shared one.
+    pub moe: Moe,
+    /// Norm of the router's inputs, `[hidden_size]`.
+    pub router_norm: Vec<f32>,
+    /// Norm of the experts' inputs, `[hidden_size]`.
+    pub experts_norm: Vec<f32>,
+    /// Norm of the experts' output, `[hidden_size]`.
+    pub experts_post_norm: Vec<f32>,
+    /// Norm of the dense feed-forward's output, `[hidden_size]`.
+    pub dense_post_norm: Vec<f32>,
 }
 
 /// A mixture of experts.
@@ -107,11 +125,12 @@ impl Shared {
 }
 
 impl FeedForward {
-    /// Applies the feed-forward to `x`, `[tokens, hidden_size]`; `purposes`, `[tokens]`, says what
-    /// each token is for.
+    /// Applies the feed-forward to `x`, the norm of `residual`, `[tokens, hidden_size]`;
+    /// `purposes`, `[tokens]`, says what each token is for.
     ///
     /// # Errors
     /// If the store cannot provide an expert.
+    #[allow(clippy::too_many_arguments)]
     pub fn forward(
         &self,
         ctx: &Compute,
@@ -119,39 +138,109 @@ impl FeedForward {
         layer: LayerId,
         store: &dyn ExpertStore,
         purposes: &[Purpose],
+        residual: &[f32],
         x: &Activations,
     ) -> Result<Vec<f32>, WeightsError> {
+        let to = &To { config, layer, store, purposes };
         match self {
             Self::Dense(mlp) => Ok(mlp.forward(ctx, config.activation, x)),
-            Self::Moe(moe) => moe.forward(ctx, config, layer, store, purposes, x),
+            Self::Moe(moe) => moe.forward(ctx, to, x),
+            Self::Parallel(parallel) => parallel.forward(ctx, to, residual, x),
         }
+    }
+
+    /// The router and its inputs, `[tokens, hidden_size]`, for the residual stream `x`, whose norm
+    /// before the feed-forward is `norm`; `None` without experts.
+    pub fn router(
+        &self,
+        ctx: &Compute,
+        config: &Config,
+        norm: &[f32],
+        x: &[f32],
+    ) -> Option<(&Router, Vec<f32>)> {
+        let (router, norm) = match self {
+            Self::Dense(_) => return None,
+            Self::Moe(moe) => (&moe.router, norm),
+            Self::Parallel(parallel) => (&parallel.moe.router, &*parallel.router_norm),
+        };
+        Some((router, rms_norm(ctx.tier, x, norm, config.rms_norm_eps)))
+    }
+}
+
+/// Destination of tokens: a layer and its store.
+struct To<'a> {
+    config: &'a Config,
+    layer: LayerId,
+    store: &'a dyn ExpertStore,
+    purposes: &'a [Purpose],
+}
+
+/// What router, routed and shared experts see of the tokens, `[tokens, hidden_size]` each.
+#[derive(Clone, Copy)]
+struct Inputs<'a> {
+    router: &'a Activations<'a>,
+    routed: &'a Activations<'a>,
+    shared: &'a Activations<'a>,
+}
+
+impl Parallel {
+    fn forward(
+        &self,
+        ctx: &Compute,
+        to: &To,
+        residual: &[f32],
+        x: &Activations,
+    ) -> Result<Vec<f32>, WeightsError> {
+        let eps = to.config.rms_norm_eps;
+        let [router, routed] = [&self.router_norm, &self.experts_norm]
+            .map(|norm| rms_norm(ctx.tier, residual, norm, eps));
+        let [router, routed] =
+            [&router, &routed].map(|values| Activations::new(ctx.tier, values, x.width));
+        let inputs = Inputs { router: &router, routed: &routed, shared: x };
+        let (routed, dense) = self.moe.outputs(ctx, to, inputs)?;
+        let mut out = rms_norm(ctx.tier, &routed, &self.experts_post_norm, eps);
+        if let Some(dense) = dense {
+            let dense = rms_norm(ctx.tier, &dense, &self.dense_post_norm, eps);
+            ctx.tier.run(AddScaled { out: &mut out, factor: 1.0, x: &dense });
+        }
+        Ok(out)
     }
 }
 
 impl Moe {
     /// DeepSeekMoE without its residual (V2, equation 20; V3, equation 12): `h_t = sum_i
-    /// FFN^(s)_i(u_t) + sum_i g_{i,t} FFN^(r)_i(u_t)`. Each expert is fetched once and sees all of
-    /// its tokens, in the order in which experts become resident.
-    fn forward(
+    /// FFN^(s)_i(u_t) + sum_i g_{i,t} FFN^(r)_i(u_t)`.
+    fn forward(&self, ctx: &Compute, to: &To, x: &Activations) -> Result<Vec<f32>, WeightsError> {
+        let inputs = Inputs { router: x, routed: x, shared: x };
+        let (mut out, of_shared) = self.outputs(ctx, to, inputs)?;
+        if let (Some(shared), Some(mut of_shared)) = (&self.shared, of_shared) {
+            shared.scale(ctx, x, &mut of_shared);
+            ctx.tier.run(AddScaled { out: &mut out, factor: 1.0, x: &of_shared });
+        }
+        Ok(out)
+    }
+
+    /// The sums over the routed experts, and the outputs of the shared ones. Each expert is fetched
+    /// once and sees all of its tokens, in the order in which experts become resident.
+    fn outputs(
         &self,
         ctx: &Compute,
-        config: &Config,
-        layer: LayerId,
-        store: &dyn ExpertStore,
-        purposes: &[Purpose],
-        x: &Activations,
-    ) -> Result<Vec<f32>, WeightsError> {
+        to: &To,
+        inputs: Inputs,
+    ) -> Result<(Vec<f32>, Option<Vec<f32>>), WeightsError> {
+        let To { config, layer, store, purposes } = *to;
+        let x = inputs.routed;
         // g_{i,t}: V2, equations 21 and 22; V3, 13 to 16. A prompt's chunk needs nearly all
         // experts, so a preference pays only where all tokens are generated.
         let decodes = Purpose::all_decode(purposes);
         let preference = if decodes { store.preference(layer) } else { None };
-        let slots = self.router.route(ctx, &config.moe, x, preference.as_ref());
+        let slots = self.router.route(ctx, &config.moe, inputs.router, preference.as_ref());
         let per_token = config.moe.num_experts_per_tok;
         let visit = Visit { layer, slots: &slots, per_token, purposes };
 
         // FFN^(s)_i(u_t), in one job with the first FFN^(r)_i(u_t)
         let mut routed = SlotOutputs::new(x.width, slots.len());
-        let mut shared = self.shared.as_ref().map(|shared| shared.mlp.batch(x));
+        let mut shared = self.shared.as_ref().map(|shared| shared.mlp.batch(inputs.shared));
         let mut of_shared = None;
         let mut arrivals = store.fetch(&visit)?;
         while let Some(experts) = arrivals.next_ready()? {
@@ -164,12 +253,7 @@ impl Moe {
         }
 
         // the sums, in slot order
-        let mut out = routed.weighted_sums(ctx, &visit);
-        if let (Some(shared), Some(mut of_shared)) = (&self.shared, of_shared) {
-            shared.scale(ctx, x, &mut of_shared);
-            ctx.tier.run(AddScaled { out: &mut out, factor: 1.0, x: &of_shared });
-        }
-        Ok(out)
+        Ok((routed.weighted_sums(ctx, &visit), of_shared))
     }
 
     /// Batches of resident experts, each with the slot of every row. Every batch but the last has

@@ -133,7 +133,7 @@ impl Model {
         let decodes = rows.iter().all(|rows| rows.len() <= MOST_TOGETHER);
         let purpose = if decodes { Purpose::Decode } else { Purpose::Prompt };
         let purposes = vec![purpose; x.len() / width];
-        mtp.layer.feed_forward(ctx, config, &**self.experts(), &purposes, &mut x)?;
+        mtp.layer.feed_forward(ctx, config, &**self.experts(), &purposes, &[], &mut x)?;
         mtp.layer.check(&x, Half::FeedForward)?;
         let last = |rows: &Range<usize>| x[(rows.end - 1) * width..rows.end * width].iter();
         let last = rows.iter().filter(|rows| !rows.is_empty()).flat_map(last);

@@ -45,7 +45,9 @@ impl Rotation {
             *frequency /= f64::from(*factor);
         }
         let (inverse_frequencies, magnitude) = match &config.scaling {
-            RopeScaling::None | RopeScaling::Llama3(_) => (base, 1.0),
+            RopeScaling::None | RopeScaling::Llama3(_) | RopeScaling::Proportional { .. } => {
+                (base, 1.0)
+            }
             RopeScaling::Linear { factor } => {
                 (base.iter().map(|frequency| frequency / f64::from(*factor)).collect(), 1.0)
             }

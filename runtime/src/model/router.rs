@@ -21,6 +21,8 @@ pub struct Router {
     /// V3's `e_score_correction_bias`, `[n_routed_experts]`: affects the choice of experts, not
     /// their weights.
     pub correction: Option<Vec<f32>>,
+    /// Factors on the weights, `[n_routed_experts]` (Gemma 4).
+    pub scale: Option<Vec<f32>>,
 }
 
 impl Router {
@@ -84,7 +86,11 @@ impl Router {
         // g_{i,t}: V3 equation 13; V2 does not normalize
         let sum: f32 = chosen.iter().map(|&e| scores[e]).sum();
         let norm = if config.norm_topk_prob { sum + 1e-20 } else { 1.0 };
-        let weight = |e: usize| scores[e] / norm * config.routed_scaling_factor;
+        let factor = |e: usize| match &self.scale {
+            Some(scale) => config.routed_scaling_factor * scale[e],
+            None => config.routed_scaling_factor,
+        };
+        let weight = |e: usize| scores[e] / norm * factor(e);
         chosen.into_iter().map(|e| Slot { expert: ExpertId(e), weight: weight(e) }).collect()
     }
 }
@@ -148,7 +154,7 @@ mod tests {
 
     fn chosen(config: &MoeConfig, correction: Option<Vec<f32>>, logits: [f32; 6]) -> Vec<usize> {
         let weight = Matrix::from_f32(6, 1, &[0.0; 6]).unwrap();
-        let router = Router { weight, bias: None, correction };
+        let router = Router { weight, bias: None, correction, scale: None };
         let slots = router.choose(Tier::best(), config, &mut { logits }, None);
         assert!((slots.iter().map(|slot| slot.weight).sum::<f32>() - 2.0).abs() < 1e-5);
         slots.iter().map(|slot| slot.expert.0).collect()

@@ -47,6 +47,8 @@ pub(super) struct Step<'s, 'a> {
     pub x: Vec<f32>,
     /// Purpose of each token.
     pub purposes: Vec<Purpose>,
+    /// Per-layer embeddings of each token, if the model has any, `[tokens, layers * width]`.
+    pub inputs: Vec<f32>,
     width: usize,
     running: Vec<Running<'s, 'a>>,
     /// Results of the chunks that have ended, in the order of all chunks.
@@ -69,7 +71,7 @@ impl<'s, 'a> Step<'s, 'a> {
     pub fn new(config: &Config, embedding: &Matrix, chunks: &'s mut [Chunk<'a>]) -> Self {
         let (width, results) = (config.hidden_size, chunks.iter().map(|_| None).collect());
         let (x, purposes, running) = (Vec::new(), Vec::new(), Vec::new());
-        let mut step = Self { x, purposes, width, running, results };
+        let mut step = Self { x, purposes, inputs: Vec::new(), width, running, results };
         for (index, chunk) in chunks.iter_mut().enumerate() {
             match embed(config, embedding, chunk.tokens) {
                 Err(error) => step.results[index] = Some(Err(error)),
@@ -94,11 +96,19 @@ impl<'s, 'a> Step<'s, 'a> {
         self.running.is_empty()
     }
 
-    /// The parts of the running chunks in a layer.
+    /// Tokens of all running chunks.
+    pub fn tokens(&self) -> Vec<u32> {
+        self.running.iter().flat_map(|running| running.chunk.tokens).copied().collect()
+    }
+
+    /// The parts of the running chunks in a layer whose entries are in the cache of `layer`.
     pub fn parts(&mut self, layer: usize) -> (&mut [f32], Vec<Part<'_>>) {
         let parts = self.running.iter_mut();
-        let parts = parts
-            .map(|Running { chunk, rows, .. }| Part::new(rows.clone(), chunk.cache.layer(layer)));
+        let parts = parts.map(|Running { chunk, rows, past, .. }| Part {
+            rows: rows.clone(),
+            cache: chunk.cache.layer(layer),
+            past: *past,
+        });
         (&mut self.x, parts.collect())
     }
 
@@ -127,6 +137,8 @@ impl<'s, 'a> Step<'s, 'a> {
         chunk.cache.truncate(past);
         self.results[index] = Some(Err(error));
         self.x.drain(rows.start * self.width..rows.end * self.width);
+        let per_token = self.inputs.len() / self.purposes.len().max(1);
+        self.inputs.drain(rows.start * per_token..rows.end * per_token);
         self.purposes.drain(rows.clone());
         for later in &mut self.running[at..] {
             later.rows = later.rows.start - rows.len()..later.rows.end - rows.len();

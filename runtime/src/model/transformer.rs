@@ -6,16 +6,19 @@ use std::sync::Arc;
 use super::cache::KvCache;
 use super::layer::{Half, Layer};
 use super::loader::Loader;
-use super::moe::FeedForward;
 use super::mtp::Mtp;
+use super::per_layer::PerLayer;
 use super::rope::Rope;
 use super::step::{Chunk, Step};
 use super::store::{ExpertStore, Purpose, Visit};
 use super::{Compute, ModelError, Resident};
 use crate::blocks::Matrix;
 use crate::checkpoint::{Config, LayerId, Weights, WeightsError};
-use crate::kernels::vector::rms_norm;
+use crate::kernels::vector::{SoftCap, rms_norm};
 use crate::kernels::{Activations, matmul};
+
+/// Logits per task of their limit.
+const LOGITS_PER_TASK: usize = 1 << 14;
 
 /// Tokens whose logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,7 @@ pub struct Model {
     norm: Vec<f32>,
     pub(super) output: Matrix,
     pub(super) rope: Rope,
+    per_layer: Option<PerLayer>,
     experts: Arc<dyn ExpertStore>,
     pub(super) mtp: Option<Mtp>,
 }
@@ -63,7 +67,8 @@ impl Model {
         let norm = loader.output_norm()?;
         let factors = loader.rope_factors()?;
         let rope = Rope::new(&config, factors.as_deref());
-        Ok(Self { config, embedding, layers, norm, output, rope, experts, mtp: None })
+        let per_layer = PerLayer::load(&loader, &config)?;
+        Ok(Self { config, embedding, layers, norm, output, rope, per_layer, experts, mtp: None })
     }
 
     /// The model's shape.
@@ -111,6 +116,9 @@ impl Model {
     ) -> Result<Vec<Result<Vec<f32>, ModelError>>, ModelError> {
         self.experts.check()?;
         let mut step = Step::new(&self.config, &self.embedding, chunks);
+        if let Some(per_layer) = self.per_layer.as_ref().filter(|_| !step.is_done()) {
+            step.inputs = per_layer.inputs(ctx, &self.config, &step.tokens(), &step.x);
+        }
         match self.run(ctx, &mut step) {
             Ok(()) => {
                 let logits = self.logits(ctx, &mut step);
@@ -132,7 +140,7 @@ impl Model {
             if step.is_done() {
                 break;
             }
-            let (x, mut parts) = step.parts(i);
+            let (x, mut parts) = step.parts(config.cache_layer(i));
             layer.mix(ctx, config, &self.rope, x, &mut parts);
             step.check(|_, x| layer.check(x, Half::Mixer));
             if step.is_done() {
@@ -141,7 +149,8 @@ impl Model {
             if Purpose::all_decode(&step.purposes) {
                 self.prefetch(ctx, i + 1, step);
             }
-            layer.feed_forward(ctx, config, &*self.experts, &step.purposes, &mut step.x)?;
+            let Step { x, purposes, inputs, .. } = step;
+            layer.feed_forward(ctx, config, &*self.experts, purposes, inputs, x)?;
             step.check(|_, x| layer.check(x, Half::FeedForward));
         }
         Ok(())
@@ -159,21 +168,26 @@ impl Model {
         ctx.observe("output", 1, &normed);
         let mut logits = vec![0.0; normed.tokens() * config.vocab_size];
         matmul(ctx.tier, ctx.pool, &self.output, &normed, &mut logits);
+        if config.scales.logits != 1.0 {
+            logits.iter_mut().for_each(|logit| *logit /= config.scales.logits);
+        }
+        if let Some(cap) = config.scales.logit_cap {
+            let cap = &|_, x: &mut [f32]| ctx.tier.run(SoftCap { x, cap });
+            ctx.pool.run_chunks(&mut logits, LOGITS_PER_TASK, cap);
+        }
         logits
     }
 
     /// Predicts the visit of `layer` from the hidden states before the current one, and passes the
     /// prediction to the store.
     fn prefetch(&self, ctx: &Compute, layer: usize, step: &Step) {
-        let Some(Layer { ffn_norm, ffn: FeedForward::Moe(moe), .. }) = self.layers.get(layer)
-        else {
-            return;
-        };
+        let (config, Some(next)) = (&self.config, self.layers.get(layer)) else { return };
         if self.experts.wants_prefetch(LayerId(layer)) {
-            let normed = rms_norm(ctx.tier, &step.x, ffn_norm, self.config.rms_norm_eps);
-            let normed = Activations::new(ctx.tier, &normed, self.config.hidden_size);
-            let slots = moe.router.route(ctx, &self.config.moe, &normed, None);
-            let per_token = self.config.moe.num_experts_per_tok;
+            let inputs = next.ffn.router(ctx, config, &next.ffn_norm, &step.x);
+            let Some((router, inputs)) = inputs else { return };
+            let inputs = Activations::new(ctx.tier, &inputs, config.hidden_size);
+            let slots = router.route(ctx, &config.moe, &inputs, None);
+            let per_token = config.moe.num_experts_per_tok;
             let (layer, purposes) = (LayerId(layer), &*step.purposes);
             self.experts.prefetch(&Visit { layer, slots: &slots, per_token, purposes });
         }
@@ -207,8 +221,8 @@ pub(super) fn embed(
     for (token, x) in tokens.iter().zip(x.chunks_exact_mut(width)) {
         embedding.decode_row(*token as usize, x);
     }
-    if config.embedding_scale != 1.0 {
-        x.iter_mut().for_each(|x| *x *= config.embedding_scale);
+    if config.scales.embedding != 1.0 {
+        x.iter_mut().for_each(|x| *x *= config.scales.embedding);
     }
     Ok(x)
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::memory_info::MemoryInfo;
-use crate::checkpoint::config::{AttentionConfig, Recurrence};
+use crate::checkpoint::config::{AttentionConfig, HeadShape, LayerType, Recurrence};
 use crate::checkpoint::{Config, GgufWeights, Weights, WeightsError};
 use crate::experts::ExpertIndex;
 use crate::host::Host;
@@ -257,7 +257,7 @@ fn dense_bytes(weights: &GgufWeights, layers: Range<usize>) -> u64 {
 fn cache_bytes(config: &Config, context: usize, workload: &Workload) -> u64 {
     let layer =
         |layer| layer_bytes(config, layer, workload.cache, context, workload.prefill_chunk.max(1));
-    (0..config.num_hidden_layers).map(layer).fold(0, u64::saturating_add)
+    (0..config.num_cached_layers()).map(layer).fold(0, u64::saturating_add)
 }
 
 /// Upper bound on the scratch memory of a chunk of `tokens` tokens, in bytes: the residual stream
@@ -273,21 +273,30 @@ fn scratch_bytes(config: &Config, tokens: usize) -> u64 {
         AttentionConfig::Grouped(gqa) => {
             // A gate on the output is as wide as it, or computed along with the queries.
             let per_head = if gqa.output_gate.is_some() { 8 } else { 4 };
-            let heads = per_head * gqa.num_attention_heads + 5 * gqa.num_key_value_heads;
             let conv = if gqa.conv_l_cache > 0 { 6 * config.hidden_size } else { 0 };
-            conv.max(heads * gqa.head_dim)
+            let heads = |ty| {
+                let HeadShape { head_dim, num_key_value_heads } = gqa.head_shape(ty);
+                (per_head * gqa.num_attention_heads + 5 * num_key_value_heads) * head_dim
+            };
+            conv.max(heads(LayerType::Full)).max(heads(LayerType::Sliding))
         }
     };
     // Inputs of the convolution twice as rows, its outputs together and apart.
     let recurrent = match &config.recurrence {
         None => 0,
         Some(Recurrence::GatedDelta(delta)) => 5 * delta.conv_dim() + 6 * delta.value_dim(),
+        Some(Recurrence::Mamba2(mamba)) => 5 * mamba.conv_dim() + 6 * mamba.inner_dim(),
     };
     let attention = attention.max(recurrent);
     let moe = &config.moe;
-    let widest = moe.shared_expert_intermediate_size.max(config.intermediate_size);
+    let dense = config.intermediate_size * if config.double_wide_shared { 2 } else { 1 };
+    let widest = moe.shared_expert_intermediate_size.max(dense);
     let routed = (moe.num_experts_per_tok + 2) * config.hidden_size + moe.n_routed_experts;
     let token = 5 * config.hidden_size + attention.max(3 * widest + routed);
+    // Beside them, the inputs of router and experts, or per-layer embeddings three times.
+    let token = token
+        + if moe.parallel { 6 * config.hidden_size } else { 0 }
+        + 3 * config.num_hidden_layers * config.per_layer_width;
     // Experts are computed in batches; the last expert of a batch may have all tokens.
     let tokens = tokens.max(1);
     let slots = (tokens * moe.num_experts_per_tok).min(SLOTS_AT_ONCE + tokens);

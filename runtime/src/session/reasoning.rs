@@ -10,13 +10,14 @@ use super::channels::{self, Piece};
 use super::stop::partial_suffix;
 
 /// Opening and closing tags of a block: DeepSeek's and most other models', Mistral's, Seed's,
-/// Kimi-VL's, Cohere's.
-const TAGS: [(&str, &str); 5] = [
+/// Kimi-VL's, Cohere's, Gemma 4's.
+const TAGS: [(&str, &str); 6] = [
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
     ("<seed:think>", "</seed:think>"),
     ("◁think▷", "◁/think▷"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel>thought", "<channel|>"),
 ];
 
 fn openings() -> impl Iterator<Item = &'static str> {
@@ -95,7 +96,8 @@ pub enum Phase {
 impl ReasoningSplitter {
     /// Whether `text` is a tag or marker that begins reasoning.
     pub fn begins_with(text: &str) -> bool {
-        openings().chain(channels::STARTS).any(|start| start == text)
+        // Only the first of Gemma's is a token.
+        text == "<|channel>" || openings().chain(channels::STARTS).any(|start| start == text)
     }
 
     /// Whether the held-back text ends with `text`.

@@ -6,7 +6,8 @@ use tokenizers::AddedToken;
 
 use super::alphabet::Alphabet;
 use super::definition::{Added, Definition, Merge, Model, Vocabulary};
-use super::{Tokenizer, TokenizerError, limits, pre_tokenizers, ranked, sentencepiece};
+use super::sentencepiece::{self, Ranking};
+use super::{Tokenizer, TokenizerError, limits, pre_tokenizers, ranked};
 use crate::gguf::Metadata;
 
 /// Key of a complete tokenizer.json.
@@ -91,9 +92,10 @@ fn definition(metadata: &Metadata) -> Result<(Definition, bool, Option<String>),
             })?;
             Ok((byte_level(metadata, entry)?, entry.add_bos, note))
         }
-        "llama" => Ok((sentence_piece(metadata)?, true, None)),
+        "llama" => Ok((sentence_piece(metadata, false)?, true, None)),
+        "gemma4" => Ok((sentence_piece(metadata, true)?, true, None)),
         other => {
-            let allowed = format!("gpt2, llama, or any with {HUGGINGFACE}");
+            let allowed = format!("gpt2, llama, gemma4, or any with {HUGGINGFACE}");
             Err(TokenizerError::value(MODEL, format!("{other:?}"), allowed))
         }
     }
@@ -159,14 +161,26 @@ fn check_as_many(key: &str, found: usize, tokens: usize) -> Result<(), Tokenizer
     Err(TokenizerError::value(key, format!("{found} elements"), allowed))
 }
 
-/// Reads SentencePiece BPE, used by Llama 2 and Mixtral.
-fn sentence_piece(metadata: &Metadata) -> Result<Definition, TokenizerError> {
+/// Reads SentencePiece BPE, used by Llama 2 and Mixtral, or with merges instead of scores by
+/// Gemma 4.
+fn sentence_piece(metadata: &Metadata, merges: bool) -> Result<Definition, TokenizerError> {
     let Tokens { vocab, added, unknown } = Tokens::read(metadata)?;
-    let scores = metadata.f32s(SCORES)?.ok_or(TokenizerError::Missing { key: SCORES })?;
-    check_as_many(SCORES, scores.len(), vocab.len() + added.len())?;
-    let prefix_space = metadata.bool(PREFIX_SPACE)?.unwrap_or(true);
-    let scores = scores.to_vec();
-    sentencepiece::definition(sentencepiece::Keys { vocab, added, scores, unknown, prefix_space })
+    let ranking = match merges {
+        true => Ranking::Merges(read_merges(metadata)?),
+        false => {
+            let scores = metadata.f32s(SCORES)?.ok_or(TokenizerError::Missing { key: SCORES })?;
+            check_as_many(SCORES, scores.len(), vocab.len() + added.len())?;
+            Ranking::Scores(scores.to_vec())
+        }
+    };
+    let prefix_space = metadata.bool(PREFIX_SPACE)?.unwrap_or(!merges);
+    sentencepiece::definition(sentencepiece::Keys { vocab, added, ranking, unknown, prefix_space })
+}
+
+fn read_merges(metadata: &Metadata) -> Result<Vec<Merge>, TokenizerError> {
+    let merges = metadata.strings(MERGES)?.ok_or(TokenizerError::Missing { key: MERGES })?;
+    check_count(MERGES, merges.len(), limits::MERGES)?;
+    merges.iter().map(|merge| Merge::parse(merge)).collect()
 }
 
 /// Reads byte-level BPE.
@@ -175,15 +189,9 @@ fn byte_level(
     entry: &pre_tokenizers::Entry,
 ) -> Result<Definition, TokenizerError> {
     let Tokens { vocab, added, .. } = Tokens::read(metadata)?;
-    let merges = match metadata.strings(MERGES)? {
-        Some(merges) => {
-            check_count(MERGES, merges.len(), limits::MERGES)?;
-            merges.iter().map(|merge| Merge::parse(merge)).collect::<Result<_, _>>()?
-        }
-        // llama.cpp needs no merges if ids are ranks.
-        None if std::ptr::eq(entry, pre_tokenizers::KIMI) => ranked::merges(&vocab)?,
-        None => return Err(TokenizerError::Missing { key: MERGES }),
-    };
+    // llama.cpp needs no merges if ids are ranks.
+    let by_rank = std::ptr::eq(entry, pre_tokenizers::KIMI) && metadata.get(MERGES).is_none();
+    let merges = if by_rank { ranked::merges(&vocab)? } else { read_merges(metadata)? };
     Ok(Definition {
         version: "1.0".into(),
         added_tokens: added,

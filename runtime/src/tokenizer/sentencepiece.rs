@@ -1,4 +1,5 @@
-//! SentencePiece BPE as stored in GGUF: tokens with scores, without merges.
+//! SentencePiece BPE as stored in GGUF: tokens with scores, without merges; or, for Gemma 4, with
+//! merges.
 //!
 //! A token may be formed from any two others that concatenate to it, and the token with the best
 //! score is formed first. `transformers` converts such a vocabulary to merges in this way, and its
@@ -19,18 +20,29 @@ pub(super) struct Keys {
     pub vocab: Vec<(String, u32)>,
     /// Tokens that are matched in the text itself.
     pub added: Vec<Added>,
-    /// Scores, one per id.
-    pub scores: Vec<f32>,
+    /// Scores, one per id, or merges.
+    pub ranking: Ranking,
     /// Token for text that no other token represents.
     pub unknown: Option<(String, u32)>,
     /// Whether a space is added before a text and after a matched token.
     pub prefix_space: bool,
 }
 
+/// What says which tokens are formed first.
+pub(super) enum Ranking {
+    /// Scores, one per id.
+    Scores(Vec<f32>),
+    /// Merges, best first.
+    Merges(Vec<Merge>),
+}
+
 /// Returns the tokenizer.json equivalent to the keys.
 pub(super) fn definition(keys: Keys) -> Result<Definition, TokenizerError> {
-    let merges = merges(&keys.vocab, &keys.scores)?;
-    let Keys { mut vocab, added, unknown, prefix_space, .. } = keys;
+    let Keys { mut vocab, added, ranking, unknown, prefix_space } = keys;
+    let merges = match ranking {
+        Ranking::Scores(scores) => merges(&vocab, &scores)?,
+        Ranking::Merges(merges) => merges,
+    };
     let unk_token = unknown.as_ref().map(|(token, _)| token.clone());
     vocab.extend(unknown);
     let spaces = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});

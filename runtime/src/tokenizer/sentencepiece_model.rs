@@ -4,7 +4,7 @@
 use tokenizers::AddedToken;
 
 use super::definition::{Added, Definition};
-use super::sentencepiece::{self, Keys};
+use super::sentencepiece::{self, Keys, Ranking};
 use super::{TokenizerError, limits};
 
 /// Values of `SentencePiece.Type`.
@@ -78,7 +78,8 @@ pub(super) fn read(file: &[u8], more: Vec<Added>) -> Result<SentencePieceModel, 
     let count = scores.len() as u32;
     let known: Vec<String> = added.iter().map(|added| added.token.content.clone()).collect();
     added.extend(more.into_iter().filter(|added| !known.contains(&added.token.content)));
-    let keys = Keys { vocab, added, scores, unknown, prefix_space };
+    let ranking = Ranking::Scores(scores);
+    let keys = Keys { vocab, added, ranking, unknown, prefix_space };
     let id = |id: i64| u32::try_from(id).ok().filter(|id| *id < count);
     let (bos, eos) = (id(trained.bos), id(trained.eos));
     Ok(SentencePieceModel { definition: sentencepiece::definition(keys)?, bos, eos })

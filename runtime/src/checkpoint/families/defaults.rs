@@ -45,8 +45,15 @@ const FOREIGN: [(&str, &[f64]); 19] = [
 ];
 
 /// Keys that change the results of other families' networks, but with which these compute.
-const OWN: [(&str, &str); 2] =
-    [("gemma3_text", "query_pre_attn_scalar"), ("smollm3", "no_rope_layer_interval")];
+const OWN: [(&str, &str); 7] = [
+    ("gemma3_text", "query_pre_attn_scalar"),
+    ("gemma4_text", "final_logit_softcapping"),
+    ("granitemoehybrid", "attention_multiplier"),
+    ("granitemoehybrid", "embedding_multiplier"),
+    ("granitemoehybrid", "logits_scaling"),
+    ("granitemoehybrid", "residual_multiplier"),
+    ("smollm3", "no_rope_layer_interval"),
+];
 
 /// Switches of other families' networks, which must be off.
 const FOREIGN_SWITCHES: [&str; 6] =

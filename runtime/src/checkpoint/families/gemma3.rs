@@ -1,7 +1,9 @@
 //! Gemma 3 (arXiv 2503.19786): norms before and after mixer and feed-forward, with weights around
 //! zero; a sliding window with its own rotary embedding in five of six layers; scaled embeddings.
 
-use super::grouped::{ATTENTION_BIAS, Grouped, LLAMA_NAMES, Names, PLAIN, SlidingPeriod, Window};
+use super::grouped::{
+    ATTENTION_BIAS, Grouped, LLAMA_NAMES, Names, PLAIN, ScoreScale, SlidingPeriod, Window,
+};
 use crate::checkpoint::config::{Activation, QkNorm};
 
 /// Number of layers of the largest model, which scales its scores by the width of the residual
@@ -23,7 +25,7 @@ pub static GEMMA3: Grouped = Grouped {
     zero_centred: true,
     scaled_embedding: true,
     post_norms: true,
-    score_scale: Some(|layers, hidden_per_head, head_dim| {
+    score_scale: ScoreScale::QueryScalar(|layers, hidden_per_head, head_dim| {
         let width = if layers == LAYERS_OF_27B { hidden_per_head } else { head_dim };
         1.0 / (width as f32).sqrt()
     }),

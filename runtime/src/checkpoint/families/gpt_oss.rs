@@ -1,7 +1,9 @@
 //! gpt-oss (arXiv 2508.10925): biases everywhere, attention sinks, a sliding window in every second
 //! layer, and a clamped SwiGLU.
 
-use super::grouped::{BiasKey, Experts, Grouped, LLAMA_NAMES, Names, PLAIN, SOFTMAX_EXPERTS};
+use super::grouped::{
+    BiasKey, ExpertLayout, Experts, Grouped, LLAMA_NAMES, Names, PLAIN, SOFTMAX_EXPERTS,
+};
 use crate::checkpoint::config::{Activation, Bias, LayerType};
 
 const ATTENTION_BIAS: BiasKey =
@@ -12,7 +14,7 @@ pub static GPT_OSS: Grouped = Grouped {
     name: "gpt-oss",
     model_types: &["gpt_oss"],
     architecture: "gpt-oss",
-    moe: Some(Experts { bias: true, stacked: true, ..SOFTMAX_EXPERTS }),
+    moe: Some(Experts { bias: true, layout: ExpertLayout::Stacked, ..SOFTMAX_EXPERTS }),
     qkv_bias: ATTENTION_BIAS,
     output_bias: ATTENTION_BIAS,
     sinks: true,

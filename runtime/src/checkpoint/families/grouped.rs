@@ -4,15 +4,18 @@
 use serde_json::Value as Json;
 
 use super::gated_delta::{self, DeltaLayout};
+use super::gemma4;
 use super::grouped_config::check;
 use super::keys;
-use super::keys::{ConfigReader, MetadataReader, limits};
+use super::keys::{ConfigReader, MULTIPLIERS, MetadataReader, limits};
+use super::mamba2;
 use super::{ConfigError, Family, grouped_tensors};
 use crate::checkpoint::config::{
-    Activation, AttentionConfig, Bias, Config, LayerType, QkNorm, Recurrence, Scoring, TopkMethod,
+    Activation, AttentionConfig, Bias, Config, LayerType, MoeConfig, QkNorm, Recurrence, Scoring,
+    TopkMethod,
 };
 use crate::checkpoint::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
-use crate::gguf::Metadata;
+use crate::gguf::{Metadata, Value};
 
 /// A family with grouped-query attention.
 #[derive(Debug)]
@@ -65,9 +68,16 @@ pub struct Grouped {
     pub expert_interval: bool,
     /// Whether the outputs of mixer and feed-forward are normalized, too.
     pub post_norms: bool,
-    /// Factor on the scores in GGUF files, from the numbers of layers, heads and their width, if it
-    /// is not one over the root of the latter; in `config.json` it is stated.
-    pub score_scale: Option<fn(usize, usize, usize) -> f32>,
+    /// Factor on the scores.
+    pub score_scale: ScoreScale,
+    /// Whether embeddings, residuals and logits have the factors of Granite.
+    pub multipliers: bool,
+    /// Whether queries and keys are rotated only where `position_embedding_type` is `rope`.
+    pub optional_rope: bool,
+    /// Whether recurrent layers are Mamba-2.
+    pub mamba: bool,
+    /// Whether attention, experts and embeddings may have the features of Gemma 4 (`gemma4.rs`).
+    pub gemma4: bool,
     /// Where checkpoints have multi-token-prediction layers.
     pub mtp: Mtp,
     /// Whether the bounds of YaRN's ramp are rounded to whole dimensions, unless GGUF states it.
@@ -90,6 +100,20 @@ pub enum Gate {
     Softplus,
     /// A sigmoid for each element, computed by the query projection.
     SigmoidInQuery,
+}
+
+/// Factor on the scores of attention.
+#[derive(Clone, Copy, Debug)]
+pub enum ScoreScale {
+    /// One over the root of the width of a head.
+    OfHead,
+    /// One over the root of `query_pre_attn_scalar`, which GGUF does not state: there a function of
+    /// the number of layers, the width of the residual stream per head and the width of a head.
+    QueryScalar(fn(usize, usize, usize) -> f32),
+    /// `attention_multiplier`, or GGUF's `attention.scale`.
+    Stated,
+    /// No factor.
+    One,
 }
 
 /// Where checkpoints have multi-token-prediction layers.
@@ -186,8 +210,22 @@ pub struct Experts {
     pub shared: Option<SharedExperts>,
     /// Whether router and experts have biases.
     pub bias: bool,
-    /// Whether the experts of a layer are stacked as in gpt-oss.
-    pub stacked: bool,
+    /// Whether a checkpoint may have none, and the shared experts alone.
+    pub optional: bool,
+    /// How checkpoints store them.
+    pub layout: ExpertLayout,
+}
+
+/// How checkpoints store routed experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpertLayout {
+    /// Every projection of every expert is a tensor.
+    Separate,
+    /// All experts of a layer are stacked as in gpt-oss.
+    Stacked,
+    /// All experts of a layer are stacked in two tensors, with outputs before inputs: gates and ups
+    /// in one, downs in the other. Their names, below the layer.
+    Joined([&'static str; 2]),
 }
 
 /// Selection by sigmoid scores with V3's correction.
@@ -233,7 +271,7 @@ pub struct Names {
     pub correction: &'static str,
     /// Prefix of the experts.
     pub experts: &'static str,
-    /// Gate, up and down.
+    /// Gate, up and down. Where gate and up have one name, they are one tensor, gate first.
     pub projections: [&'static str; 3],
     /// Norm before the output head, below `model.`.
     pub output_norm: &'static str,
@@ -283,7 +321,11 @@ pub const PLAIN: Grouped = Grouped {
     scaled_embedding: false,
     expert_interval: false,
     post_norms: false,
-    score_scale: None,
+    score_scale: ScoreScale::OfHead,
+    multipliers: false,
+    optional_rope: false,
+    mamba: false,
+    gemma4: false,
     mtp: Mtp::None,
     truncated_yarn: true,
     layer_type: None,
@@ -303,8 +345,18 @@ pub const SOFTMAX_EXPERTS: Experts = Experts {
     divided_width: false,
     shared: None,
     bias: false,
-    stacked: false,
+    optional: false,
+    layout: ExpertLayout::Separate,
 };
+
+/// Width of the dense feed-forward in GGUF.
+const FFN: &str = "feed_forward_length";
+
+impl Grouped {
+    fn has_shared_experts(&self) -> bool {
+        self.moe.as_ref().is_some_and(|moe| moe.shared.is_some())
+    }
+}
 
 impl Family for Grouped {
     fn name(&self) -> &'static str {
@@ -322,13 +374,18 @@ impl Family for Grouped {
     fn matches_gguf(&self, metadata: &Metadata, _corrects: bool) -> bool {
         let key = format!("{}.expert_count", self.architecture);
         let experts = matches!(metadata.usize(&key), Ok(Some(count)) if count > 0);
-        experts == self.moe.is_some()
+        let optional = self.moe.as_ref().is_some_and(|moe| moe.optional);
+        optional || experts == self.moe.is_some()
     }
 
     fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {
         let r = ConfigReader(json);
         self.check_activation(&r)?;
-        r.expect_bool("use_bidirectional_attention", false)?;
+        match r.get("use_bidirectional_attention") {
+            // Of pictures only.
+            Some(Json::String(of)) if of == "vision" => {}
+            _ => r.expect_bool("use_bidirectional_attention", false)?,
+        }
         r.expect_bool("conv_bias", false)?;
         let width = [1, limits::WIDTH];
         let hidden_size = r.size("hidden_size", width)?;
@@ -336,9 +393,13 @@ impl Family for Grouped {
         let max_position_embeddings =
             r.size_or("max_position_embeddings", 4096, [1, limits::CONTEXT])?;
         r.expect_bool("attn_output_gate", true)?;
+        let moe = self.moe_from_hf(&r)?;
         // A family of which all layers have experts may leave out the width of the others.
         let intermediate_size = match r.get("intermediate_size") {
             None if self.moe.is_some() => r.size("moe_intermediate_size", width)?,
+            _ if self.has_shared_experts() && moe == MoeConfig::DENSE => {
+                r.size("shared_expert_intermediate_size", width)?
+            }
             _ => r.size("intermediate_size", width)?,
         };
         let rms_norm_eps = match r.number("norm_eps")? {
@@ -346,8 +407,7 @@ impl Family for Grouped {
             None => r.number("rms_norm_eps")?.unwrap_or(1e-6),
         };
         let attention = self.attention_from_hf(&r, hidden_size)?;
-        let (rope, sliding_rope) =
-            self.ropes_from_hf(&r, max_position_embeddings, attention.head_dim)?;
+        let (rope, sliding_rope) = self.ropes_from_hf(&r, max_position_embeddings, &attention)?;
         let config = Config {
             family: self,
             vocab_size: r.size("vocab_size", [1, limits::VOCABULARY])?,
@@ -355,22 +415,30 @@ impl Family for Grouped {
             num_hidden_layers,
             max_position_embeddings,
             rms_norm_eps,
-            embedding_scale: self.embedding_scale(hidden_size),
+            scales: self.scales_from_hf(&r, hidden_size)?,
             post_norms: self.post_norms,
             tie_word_embeddings: r.bool("tie_word_embeddings")?.unwrap_or(false),
             bos_token_id: r.tokens("bos_token_id")?.first().copied(),
             eos_token_ids: r.tokens("eos_token_id")?,
-            attention: AttentionConfig::Grouped(attention),
             recurrence: match self.delta {
                 Some(delta) => Some(Recurrence::GatedDelta(delta.config_from_hf(&r)?)),
+                None if attention.has(LayerType::Recurrent) && self.mamba => {
+                    Some(Recurrence::Mamba2(mamba2::config_from_hf(&r, hidden_size)?))
+                }
                 None => None,
             },
+            attention: AttentionConfig::Grouped(attention),
             rope,
             sliding_rope,
             intermediate_size,
+            double_wide_shared: self.gemma4 && r.bool("use_double_wide_mlp")?.unwrap_or(false),
+            per_layer_width: match self.gemma4 {
+                true => gemma4::per_layer_width_from_hf(&r)?,
+                false => 0,
+            },
             mlp_bias: self.mlp_bias.in_hf(&r)?,
             activation: self.activation_from_hf(&r)?,
-            moe: self.moe_from_hf(&r, intermediate_size)?,
+            moe,
             num_nextn_predict_layers: match self.mtp {
                 Mtp::Layers => r.size_or("num_nextn_predict_layers", 0, [0, 16])?,
                 Mtp::Module => r.size_or("mtp_num_hidden_layers", 1, [0, 16])?,
@@ -385,10 +453,15 @@ impl Family for Grouped {
         let k = MetadataReader { metadata, architecture: self.architecture };
         let width = [1, limits::WIDTH];
         let hidden_size = k.size("embedding_length", width)?;
-        k.refuse_foreign()?;
-        let intermediate_size = match k.metadata.get(&k.key("feed_forward_length")) {
-            None if self.moe.is_some() => k.size("expert_feed_forward_length", width)?,
-            _ => k.size("feed_forward_length", width)?,
+        k.refuse_foreign(match (self.multipliers, self.gemma4) {
+            (true, _) => &MULTIPLIERS,
+            (_, true) => &[gemma4::LOGIT_CAP],
+            _ => &[],
+        })?;
+        let (intermediate_size, double_wide_shared) = match &k.metadata.get(&k.key(FFN)) {
+            None if self.moe.is_some() => (k.size("expert_feed_forward_length", width)?, false),
+            Some(Value::Array(_)) if self.gemma4 => gemma4::ffn_widths(&k)?,
+            _ => (k.size(FFN, width)?, false),
         };
         let tied = metadata.bool("vaquita.tie_word_embeddings")?.unwrap_or(false);
         let nextn = match self.mtp {
@@ -397,7 +470,9 @@ impl Family for Grouped {
         };
         let num_hidden_layers = k.size("block_count", [1 + nextn, limits::LAYERS])? - nextn;
         let attention = self.attention_from_gguf(&k, hidden_size, num_hidden_layers)?;
-        let rope = k.rope(attention.head_dim, self.interleaved(), self.truncated_yarn)?;
+        let [full, sliding] =
+            [LayerType::Full, LayerType::Sliding].map(|ty| attention.head_shape(ty).head_dim);
+        let rope = k.rope(full, self.interleaved(), self.truncated_yarn)?;
         let config = Config {
             family: self,
             vocab_size: k.vocabulary()?,
@@ -405,22 +480,30 @@ impl Family for Grouped {
             num_hidden_layers,
             max_position_embeddings: k.size("context_length", [1, limits::CONTEXT])?,
             rms_norm_eps: k.required_number("attention.layer_norm_rms_epsilon")?,
-            embedding_scale: self.embedding_scale(hidden_size),
+            scales: self.scales_from_gguf(&k, hidden_size)?,
             post_norms: self.post_norms,
             tie_word_embeddings: tied,
             bos_token_id: metadata.u32("tokenizer.ggml.bos_token_id")?,
             eos_token_ids: keys::ends(metadata)?,
             sliding_rope: match self.sliding_rope {
-                true => k.sliding_rope(attention.head_dim, &rope, self.gguf_sliding_theta)?,
+                true => k.sliding_rope(sliding, &rope, self.gguf_sliding_theta)?,
                 false => None,
             },
             rope,
-            attention: AttentionConfig::Grouped(attention),
             recurrence: match self.delta {
                 Some(delta) => Some(Recurrence::GatedDelta(delta.config_from_gguf(&k)?)),
+                None if attention.has(LayerType::Recurrent) && self.mamba => {
+                    Some(Recurrence::Mamba2(mamba2::config_from_gguf(&k)?))
+                }
                 None => None,
             },
+            attention: AttentionConfig::Grouped(attention),
             intermediate_size,
+            double_wide_shared,
+            per_layer_width: match self.gemma4 {
+                true => k.size_or(gemma4::PER_LAYER_WIDTH, 0, [0, limits::WIDTH])?,
+                false => 0,
+            },
             mlp_bias: self.mlp_bias.in_gguf(None),
             activation: self.activation_from_gguf(&k)?,
             moe: self.moe_from_gguf(&k, intermediate_size)?,
@@ -440,8 +523,9 @@ impl Family for Grouped {
         size("embedding_length", config.hidden_size);
         size("vocab_size", config.vocab_size);
         size("feed_forward_length", config.intermediate_size);
-        size("attention.key_length", gqa.head_dim);
-        size("attention.value_length", gqa.head_dim);
+        let full = gqa.head_shape(LayerType::Full);
+        size("attention.key_length", full.head_dim);
+        size("attention.value_length", full.head_dim);
         if gqa.has(LayerType::Sliding) {
             size("attention.sliding_window", gqa.sliding_window);
             if let Some(period) = self.sliding_period.and_then(|kind| kind.of(&gqa.layer_types)) {
@@ -478,9 +562,13 @@ impl Family for Grouped {
                 metadata.insert(key("attention.head_count"), heads);
             }
         }
-        let conv = |ty: &LayerType| *ty == LayerType::Conv;
-        if gqa.layer_types.iter().any(conv) {
-            let heads = |ty| if conv(ty) { 0 } else { gqa.num_key_value_heads as i32 };
+        let attends = |ty: &LayerType| match ty {
+            LayerType::Conv => false,
+            LayerType::Recurrent => !self.mamba,
+            LayerType::Full | LayerType::Sliding => true,
+        };
+        if !gqa.layer_types.iter().all(attends) {
+            let heads = |ty| if attends(ty) { gqa.num_key_value_heads as i32 } else { 0 };
             let heads: Vec<i32> = gqa.layer_types.iter().map(heads).collect();
             metadata.insert(key("attention.head_count_kv"), heads);
         } else {
@@ -489,6 +577,13 @@ impl Family for Grouped {
         let types = gqa.layer_types.iter().map(|ty| ty.name().to_string());
         metadata.insert("vaquita.layer_types", types.collect::<Vec<String>>());
         self.write_switches(gqa, metadata);
+        self.write_scales(config, metadata);
+        if self.gemma4 {
+            gemma4::write_metadata(config, gqa, metadata);
+        }
+        if let Some(Recurrence::Mamba2(mamba)) = &config.recurrence {
+            mamba2::write_metadata(self.architecture, mamba, metadata);
+        }
         if let Some(Recurrence::GatedDelta(delta)) = &config.recurrence {
             gated_delta::write_metadata(self.architecture, delta, metadata);
             self.write_interval(&gqa.layer_types, metadata);

@@ -5,12 +5,15 @@ use serde_json::Value as Json;
 
 use super::ConfigError;
 use super::gated_delta;
-use super::grouped::{BiasKey, Gate, Grouped, Pairs, SharedExperts, SlidingPeriod, Window};
+use super::gemma4;
+use super::grouped::{
+    BiasKey, Gate, Grouped, Pairs, ScoreScale, SharedExperts, SlidingPeriod, Window,
+};
 use super::keys;
 use super::keys::{ConfigReader, MetadataReader, limits};
 use crate::checkpoint::config::{
-    Activation, AttentionConfig, Bias, Config, GroupedConfig, LayerType, MoeConfig, OutputGate,
-    QkNorm, RopeConfig, Scoring, TopkMethod,
+    Activation, AttentionConfig, Bias, Config, GroupedConfig, HeadShape, KeysAsValues, LayerType,
+    MoeConfig, OutputGate, QkNorm, RopeConfig, Scales, Scoring, TopkMethod,
 };
 use crate::gguf::Metadata;
 
@@ -33,7 +36,7 @@ impl Grouped {
             Some(names) => names.into_iter().map(layer_type).collect::<Result<_, _>>()?,
             None => self.default_layer_types(r, layers, window)?,
         };
-        Ok(GroupedConfig {
+        let attention = GroupedConfig {
             num_attention_heads: heads,
             num_attention_heads_per_layer: per_layer,
             num_key_value_heads: r.size_or("num_key_value_heads", heads, [1, heads])?,
@@ -47,8 +50,10 @@ impl Grouped {
                 (norm, _) => norm,
             },
             score_scale: match self.score_scale {
-                None => None,
-                Some(_) => Some(1.0 / self.query_scalar_from_hf(r)?.sqrt()),
+                ScoreScale::OfHead => None,
+                ScoreScale::QueryScalar(_) => Some(1.0 / self.query_scalar_from_hf(r)?.sqrt()),
+                ScoreScale::Stated => Some(r.number("attention_multiplier")?.unwrap_or(1.0)),
+                ScoreScale::One => Some(1.0),
             },
             sinks: self.sinks,
             output_gate: self.output_gate_from_hf(r)?,
@@ -56,7 +61,15 @@ impl Grouped {
             sliding_window: window,
             conv_l_cache: r.size_or("conv_L_cache", 0, [0, 64])?,
             layer_types,
-        })
+            global: None,
+            num_kv_shared_layers: 0,
+            keys_as_values: KeysAsValues::No,
+            value_norm: false,
+        };
+        match self.gemma4 {
+            true => gemma4::attention_from_hf(r, attention),
+            false => Ok(attention),
+        }
     }
 
     /// Rotary embeddings of full layers, and of sliding layers if they differ.
@@ -64,25 +77,30 @@ impl Grouped {
         &self,
         r: &ConfigReader,
         max_positions: usize,
-        head_dim: usize,
+        attention: &GroupedConfig,
     ) -> Result<(RopeConfig, Option<RopeConfig>), ConfigError> {
+        let head_dims =
+            [LayerType::Full, LayerType::Sliding].map(|ty| attention.head_shape(ty).head_dim);
         match self.sliding_rope {
-            true => r.ropes(max_positions, head_dim, self.interleaved()),
-            false => Ok((r.rope(max_positions, head_dim, self.interleaved())?, None)),
+            true => r.ropes(max_positions, head_dims, self.interleaved()),
+            false => Ok((r.rope(max_positions, head_dims[0], self.interleaved())?, None)),
         }
     }
 
     /// Refuses to leave a part of each head unrotated, where the family does not.
     pub(super) fn check_rotation(&self, config: &Config) -> Result<(), ConfigError> {
         let AttentionConfig::Grouped(gqa) = &config.attention else { return Ok(()) };
-        let partial = |rope: &&RopeConfig| rope.dim != gqa.head_dim;
-        match [&config.rope].into_iter().chain(&config.sliding_rope).find(partial) {
-            Some(rope) if !self.partial_rotary => {
-                let allowed = format!("{}, the width of a head", gqa.head_dim);
-                Err(ConfigError::value("rope.dimension_count", rope.dim, allowed))
+        let sliding = config.sliding_rope.as_ref().unwrap_or(&config.rope);
+        for (ty, rope) in [(LayerType::Full, &config.rope), (LayerType::Sliding, sliding)] {
+            let head_dim = gqa.head_shape(ty).head_dim;
+            let fits =
+                if self.partial_rotary { rope.dim <= head_dim } else { rope.dim == head_dim };
+            if gqa.has(ty) && !fits {
+                let allowed = format!("{head_dim}, the width of a head");
+                return Err(ConfigError::value("rope.dimension_count", rope.dim, allowed));
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Whether the network rotates neighbours.
@@ -98,9 +116,74 @@ impl Grouped {
         }
     }
 
-    /// Factor on the embeddings.
-    pub(super) fn embedding_scale(&self, hidden_size: usize) -> f32 {
-        if self.scaled_embedding { (hidden_size as f32).sqrt() } else { 1.0 }
+    /// Constant factors in `config.json`.
+    pub(super) fn scales_from_hf(
+        &self,
+        r: &ConfigReader,
+        hidden_size: usize,
+    ) -> Result<Scales, ConfigError> {
+        let factor = |key| Ok::<_, ConfigError>(r.number(key)?.unwrap_or(1.0));
+        checked(match self.multipliers {
+            false => Scales {
+                logit_cap: match self.gemma4 {
+                    true => r.number("final_logit_softcapping")?,
+                    false => None,
+                },
+                ..self.scales(hidden_size)
+            },
+            true => Scales {
+                embedding: factor("embedding_multiplier")?,
+                residual: factor("residual_multiplier")?,
+                logits: factor("logits_scaling")?,
+                logit_cap: None,
+            },
+        })
+    }
+
+    /// Constant factors in GGUF metadata, where llama.cpp takes 0 for 1.
+    pub(super) fn scales_from_gguf(
+        &self,
+        k: &MetadataReader,
+        hidden_size: usize,
+    ) -> Result<Scales, ConfigError> {
+        let factor = |name| {
+            let stated = k.number(name)?.filter(|factor| *factor != 0.0);
+            Ok::<_, ConfigError>(stated.unwrap_or(1.0))
+        };
+        checked(match self.multipliers {
+            false => Scales {
+                logit_cap: match self.gemma4 {
+                    true => k.number(gemma4::LOGIT_CAP)?.filter(|cap| *cap != 0.0),
+                    false => None,
+                },
+                ..self.scales(hidden_size)
+            },
+            true => Scales {
+                embedding: factor("embedding_scale")?,
+                residual: factor("residual_scale")?,
+                logits: factor("logit_scale")?,
+                logit_cap: None,
+            },
+        })
+    }
+
+    /// Constant factors that follow from the family.
+    fn scales(&self, hidden_size: usize) -> Scales {
+        match self.scaled_embedding {
+            true => Scales { embedding: (hidden_size as f32).sqrt(), ..Scales::NONE },
+            false => Scales::NONE,
+        }
+    }
+
+    /// Writes llama.cpp's keys of constant factors.
+    pub(super) fn write_scales(&self, config: &Config, metadata: &mut Metadata) {
+        if self.multipliers {
+            let Scales { embedding, residual, logits, .. } = config.scales;
+            let names = ["embedding_scale", "residual_scale", "logit_scale"];
+            for (name, factor) in names.into_iter().zip([embedding, residual, logits]) {
+                metadata.insert(format!("{}.{name}", self.architecture), factor);
+            }
+        }
     }
 
     fn query_scalar_from_hf(&self, r: &ConfigReader) -> Result<f32, ConfigError> {
@@ -130,6 +213,14 @@ impl Grouped {
 
     /// Whether the queries and keys of each layer are rotated; empty if all are.
     fn rotates_from_hf(&self, r: &ConfigReader, layers: usize) -> Result<Vec<bool>, ConfigError> {
+        if self.optional_rope {
+            let key = "position_embedding_type";
+            return match r.str(key)? {
+                Some("rope") => Ok(Vec::new()),
+                None | Some("nope") => Ok(vec![false; layers]),
+                Some(found) => Err(ConfigError::value(key, found, "rope, nope, or null")),
+            };
+        }
         let Some(interval) = self.no_rope_interval else { return Ok(Vec::new()) };
         if let Some(listed) = r.indices("no_rope_layers", 2)? {
             if listed.len() < layers {
@@ -169,6 +260,9 @@ impl Grouped {
                 false => LayerType::Conv,
             };
             return Ok((0..layers).map(ty).collect());
+        }
+        if self.mamba {
+            return Ok(vec![LayerType::Recurrent; layers]);
         }
         if self.delta.is_some() {
             let interval = gated_delta::interval_from_hf(r)?;
@@ -233,10 +327,12 @@ impl Grouped {
         let period = self.period_from_gguf(k)?.filter(|_| window > 0);
         let layer_types = match k.metadata.strings("vaquita.layer_types")? {
             Some(names) => names.iter().map(|n| layer_type(n)).collect::<Result<_, _>>()?,
+            None if self.gemma4 => gemma4::layer_types(k, layers)?,
             None => {
                 let interval = gated_delta::interval_from_gguf(k)?;
                 let ty = |layer| match (convolves(layer), period, self.layer_type) {
                     _ if self.delta.is_some() => gated_delta::layer_type(layer, interval),
+                    (true, ..) if self.mamba => LayerType::Recurrent,
                     (true, ..) => LayerType::Conv,
                     (_, Some(period), _) => period.layer_type(layer),
                     (_, _, Some(pattern)) => pattern(layer),
@@ -246,7 +342,7 @@ impl Grouped {
             }
         };
         let asked = k.metadata.bool("vaquita.attention.qkv_bias")?;
-        Ok(GroupedConfig {
+        let attention = GroupedConfig {
             num_attention_heads: heads,
             num_attention_heads_per_layer: match per_layer_heads.iter().all(|n| *n == heads) {
                 true => Vec::new(),
@@ -266,11 +362,15 @@ impl Grouped {
                 (norm, _) => norm,
             },
             score_scale: match self.score_scale {
-                None => None,
-                Some(of) => Some(match k.metadata.f32("vaquita.attention.score_scale")? {
-                    Some(stated) => stated,
-                    None => of(layers, hidden_size / heads, head_dim),
-                }),
+                ScoreScale::OfHead => None,
+                ScoreScale::QueryScalar(of) => {
+                    Some(match k.metadata.f32("vaquita.attention.score_scale")? {
+                        Some(stated) => stated,
+                        None => of(layers, hidden_size / heads, head_dim),
+                    })
+                }
+                ScoreScale::Stated => k.number("attention.scale")?.filter(|scale| *scale != 0.0),
+                ScoreScale::One => Some(1.0),
             },
             sinks: self.sinks,
             output_gate: self.output_gate_from_gguf(k)?,
@@ -278,7 +378,15 @@ impl Grouped {
             sliding_window: window,
             conv_l_cache: k.size_or("shortconv.l_cache", 0, [0, 64])?,
             layer_types,
-        })
+            global: None,
+            num_kv_shared_layers: 0,
+            keys_as_values: KeysAsValues::No,
+            value_norm: false,
+        };
+        match self.gemma4 {
+            true => gemma4::attention_from_gguf(k, attention),
+            false => Ok(attention),
+        }
     }
 
     fn period_from_gguf(&self, k: &MetadataReader) -> Result<Option<SlidingPeriod>, ConfigError> {
@@ -303,6 +411,10 @@ impl Grouped {
         k: &MetadataReader,
         layers: usize,
     ) -> Result<Vec<bool>, ConfigError> {
+        if self.optional_rope {
+            let rotates = k.metadata.bool(&k.key("rope.scaling.finetuned"))?.unwrap_or(true);
+            return Ok(if rotates { Vec::new() } else { vec![false; layers] });
+        }
         let Some(interval) = self.no_rope_interval else { return Ok(Vec::new()) };
         let key = "vaquita.rope.layers";
         Ok(match k.metadata.u32s(key)? {
@@ -327,10 +439,17 @@ impl Grouped {
 
     /// Writes what llama.cpp has no key for.
     pub(super) fn write_switches(&self, gqa: &GroupedConfig, metadata: &mut Metadata) {
-        if let Some(scale) = gqa.score_scale {
-            metadata.insert("vaquita.attention.score_scale", scale);
+        let key = |name: &str| format!("{}.{name}", self.architecture);
+        match (self.score_scale, gqa.score_scale) {
+            (ScoreScale::Stated, Some(scale)) => metadata.insert(key("attention.scale"), scale),
+            (ScoreScale::QueryScalar(_), Some(scale)) => {
+                metadata.insert("vaquita.attention.score_scale", scale);
+            }
+            _ => {}
         }
-        if !gqa.rotates.is_empty() {
+        if self.optional_rope {
+            metadata.insert(key("rope.scaling.finetuned"), gqa.rotates.is_empty());
+        } else if !gqa.rotates.is_empty() {
             let listed: Vec<u32> = gqa.rotates.iter().map(|rotates| u32::from(*rotates)).collect();
             metadata.insert("vaquita.rope.layers", listed);
         }
@@ -380,11 +499,7 @@ impl Grouped {
         })
     }
 
-    pub(super) fn moe_from_hf(
-        &self,
-        r: &ConfigReader,
-        intermediate: usize,
-    ) -> Result<MoeConfig, ConfigError> {
+    pub(super) fn moe_from_hf(&self, r: &ConfigReader) -> Result<MoeConfig, ConfigError> {
         let Some(experts) = &self.moe else { return Ok(MoeConfig::DENSE) };
         let scoring = match experts.scoring {
             Scoring::Softmax => "softmax",
@@ -394,9 +509,17 @@ impl Grouped {
         r.size_or("decoder_sparse_step", 1, [1, 1])?;
         let names = ["num_experts", "n_routed_experts", "num_local_experts"];
         let name = names.into_iter().find(|name| r.get(name).is_some());
+        let count = name.map_or(Ok(0), |name| r.size_or(name, 0, [0, limits::EXPERTS]))?;
+        let switched_off = r.bool("enable_moe_block")? == Some(false);
+        if experts.optional && (count == 0 || switched_off) {
+            return Ok(MoeConfig::DENSE);
+        }
         let n_routed_experts = r.size(name.unwrap_or("num_experts"), [1, limits::EXPERTS])?;
         let width = [1, limits::WIDTH];
-        let expert_width = r.size_or("moe_intermediate_size", intermediate, width)?;
+        let expert_width = match r.get("moe_intermediate_size") {
+            Some(_) => r.size("moe_intermediate_size", width)?,
+            None => r.size("intermediate_size", width)?,
+        };
         let (shared_experts, shared) = match experts.shared {
             Some(SharedExperts { counted: false, .. }) => {
                 (1, r.size("shared_expert_intermediate_size", width)?)
@@ -421,6 +544,7 @@ impl Grouped {
             shared_expert_intermediate_size: shared,
             shared_expert_gate: experts.shared.is_some_and(|shared| shared.gated),
             bias: experts.bias,
+            parallel: self.gemma4,
             num_experts_per_tok: r.size("num_experts_per_tok", [1, n_routed_experts])?,
             moe_intermediate_size: expert_width,
             first_k_dense_replace: r.dense_layers("first_k_dense_replace")?,
@@ -442,6 +566,9 @@ impl Grouped {
         intermediate: usize,
     ) -> Result<MoeConfig, ConfigError> {
         let Some(experts) = &self.moe else { return Ok(MoeConfig::DENSE) };
+        if experts.optional && k.size_or("expert_count", 0, [0, limits::EXPERTS])? == 0 {
+            return Ok(MoeConfig::DENSE);
+        }
         let n_routed_experts = k.size("expert_count", [1, limits::EXPERTS])?;
         let width = [1, limits::WIDTH];
         let normed = k.metadata.bool(&k.key("expert_weights_norm"))?;
@@ -469,6 +596,7 @@ impl Grouped {
             shared_expert_intermediate_size: shared,
             shared_expert_gate: experts.shared.is_some_and(|shared| shared.gated),
             bias: experts.bias,
+            parallel: self.gemma4,
             num_experts_per_tok,
             moe_intermediate_size: expert_width,
             first_k_dense_replace: k.size_or(
@@ -513,7 +641,26 @@ impl BiasKey {
     }
 }
 
+/// The factors, if they are numbers that a network can have.
+fn checked(scales: Scales) -> Result<Scales, ConfigError> {
+    match scales {
+        Scales { logits: 0.0, .. } => {
+            Err(ConfigError::value("logits_scaling", 0, "a number other than 0"))
+        }
+        Scales { logit_cap: Some(cap), .. } if cap <= 0.0 => {
+            Err(ConfigError::value("final_logit_softcapping", cap, "a number above 0, or null"))
+        }
+        scales => Ok(scales),
+    }
+}
+
 fn layer_type(name: &str) -> Result<LayerType, ConfigError> {
+    // Names before transformers 5.
+    let name = match name {
+        "mamba" => LayerType::Recurrent.name(),
+        "attention" => LayerType::Full.name(),
+        name => name,
+    };
     let allowed = || LayerType::NAMES.map(|(_, name)| name).join(", ");
     LayerType::from_name(name).ok_or_else(|| ConfigError::value("layer_types", name, allowed()))
 }
@@ -543,6 +690,15 @@ pub fn check(config: Config) -> Result<Config, ConfigError> {
         if gqa.has(LayerType::Recurrent) && config.recurrence.is_none() {
             let allowed = "full_attention, sliding_attention, conv";
             return Err(ConfigError::value("layer_types", LayerType::Recurrent.name(), allowed));
+        }
+        if let Some(HeadShape { head_dim, num_key_value_heads }) = gqa.global {
+            keys::multiple("global_head_dim", head_dim, 8)?;
+            let heads = gqa.num_attention_heads;
+            keys::multiple("num_attention_heads", heads, num_key_value_heads.max(1))?;
+            if head_dim == 0 || num_key_value_heads == 0 {
+                let allowed = "at least 1, like their width";
+                return Err(ConfigError::value("num_global_key_value_heads", 0, allowed));
+            }
         }
         if gqa.layer_types.len() != config.num_hidden_layers {
             let (found, allowed) = (gqa.layer_types.len(), config.num_hidden_layers);

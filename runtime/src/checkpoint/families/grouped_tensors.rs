@@ -1,14 +1,14 @@
 //! Tensors of families with grouped-query attention, from their descriptions.
 
-use super::grouped::{Grouped, Mtp, Pairs};
-use super::{Family, mtp};
+use super::grouped::{ExpertLayout, Experts, Grouped, Mtp, Pairs};
+use super::{Family, mamba2, mtp};
 use crate::checkpoint::config::{
-    AttentionConfig, Bias, Config, GroupedConfig, LayerType, OutputGate, QkNorm, Recurrence,
-    RopeScaling,
+    AttentionConfig, Bias, Config, GroupedConfig, HeadShape, KeysAsValues, LayerType, OutputGate,
+    QkNorm, Recurrence, RopeScaling,
 };
 use crate::checkpoint::config::{MoeConfig, TopkMethod};
 use crate::checkpoint::spec::{
-    ExpertId, ExpertSpec, Function, HfExpert, HfTensor, LayerId, Role, TensorSpec,
+    Axis, ExpertId, ExpertSpec, Function, HfExpert, HfTensor, LayerId, Picked, Role, TensorSpec,
 };
 
 /// All tensors except routed experts, in file order.
@@ -20,7 +20,10 @@ pub fn tensors(family: &Grouped, config: &Config) -> Vec<TensorSpec> {
     let mut specs = Vec::new();
     let embedding = whole("model.embed_tokens.weight");
     specs.push(spec("token_embd.weight", [vocab, hidden], Role::Embedding, embedding));
-    specs.push(rope_factors(config));
+    specs.push(rope_factors(family, config));
+    if config.per_layer_width > 0 {
+        specs.extend(per_layer(config));
+    }
     for layer in 0..config.num_layers_stored() {
         Layer { family, config, gqa, layer, specs: &mut specs }.tensors();
         if layer >= config.num_hidden_layers {
@@ -45,14 +48,49 @@ fn spec(name: &str, [rows, cols]: [usize; 2], role: Role, hf: HfTensor) -> Tenso
 
 /// Wavelength factors of the rotary embedding, which llama.cpp stores as a tensor; absent if the
 /// context of the model was not extended.
-fn rope_factors(config: &Config) -> TensorSpec {
+fn rope_factors(family: &Grouped, config: &Config) -> TensorSpec {
     let rope = &config.rope;
     let hf = match &rope.scaling {
         RopeScaling::Llama3(llama) => HfTensor::Made(llama.factors(rope.theta, rope.dim)),
+        RopeScaling::Proportional { pairs } => {
+            let factor = |pair| if pair < *pairs { 1.0 } else { UNROTATED };
+            HfTensor::Made((0..rope.dim / 2).map(factor).collect())
+        }
         _ => HfTensor::Whole("rope_freqs.weight".into()),
     };
     let shape = [1, rope.dim / 2];
-    TensorSpec { optional: true, ..spec("rope_freqs.weight", shape, Role::Vector, hf) }
+    // In a file of Gemma 4, the tensor alone says what is rotated.
+    let optional = !family.gemma4;
+    TensorSpec { optional, ..spec("rope_freqs.weight", shape, Role::Vector, hf) }
+}
+
+/// Factor on the wavelength of a pair that is not rotated, as llama.cpp's converter has it.
+const UNROTATED: f32 = 1e30;
+
+/// The table of per-layer embeddings, and the projection of embeddings that is added to them.
+fn per_layer(config: &Config) -> [TensorSpec; 3] {
+    let all = config.num_hidden_layers * config.per_layer_width;
+    let of_model = |name: &str| HfTensor::Whole(format!("model.{name}.weight"));
+    [
+        spec(
+            "per_layer_token_embd.weight",
+            [config.vocab_size, all],
+            Role::Embedding,
+            of_model("embed_tokens_per_layer"),
+        ),
+        spec(
+            "per_layer_model_proj.weight",
+            [all, config.hidden_size],
+            Role::Attention,
+            of_model("per_layer_model_projection"),
+        ),
+        spec(
+            "per_layer_proj_norm.weight",
+            [1, config.per_layer_width],
+            Role::Vector,
+            of_model("per_layer_projection_norm"),
+        ),
+    ]
 }
 
 impl Grouped {
@@ -111,12 +149,43 @@ impl Layer<'_> {
         self.norm(&format!("{}.weight", names.gguf_ffn_norm), names.ffn_norm);
         if self.config.is_moe(self.layer) {
             self.moe();
-        } else {
-            self.mlp("", self.config.intermediate_size, Role::DenseFfn, names.mlp);
+        }
+        if !self.config.is_moe(self.layer) || self.config.moe.parallel {
+            let width = self.config.dense_width(self.layer);
+            self.mlp("", width, Role::DenseFfn, names.mlp);
         }
         if self.config.post_norms {
             self.norm("post_ffw_norm.weight", names.post_norms[1]);
         }
+        if self.family.gemma4 {
+            self.gemma4();
+        }
+    }
+
+    /// Adds what only Gemma 4 has in a layer.
+    fn gemma4(&mut self) {
+        let (hidden, experts) = (self.config.hidden_size, self.config.moe.n_routed_experts);
+        if self.config.is_moe(self.layer) {
+            for (name, from) in [
+                ("post_ffw_norm_1", "post_feedforward_layernorm_1"),
+                ("pre_ffw_norm_2", "pre_feedforward_layernorm_2"),
+                ("post_ffw_norm_2", "post_feedforward_layernorm_2"),
+            ] {
+                self.norm(&format!("{name}.weight"), from);
+            }
+            self.add("ffn_gate_inp.scale", [1, hidden], Role::Vector, "router.scale");
+            let scale = "router.per_expert_scale";
+            self.add("ffn_down_exps.scale", [1, experts], Role::Vector, scale);
+        }
+        let width = self.config.per_layer_width;
+        if width > 0 {
+            let gate = "per_layer_input_gate.weight";
+            self.add("inp_gate.weight", [width, hidden], Role::Attention, gate);
+            let from = "per_layer_projection.weight";
+            self.add("proj.weight", [hidden, width], Role::Attention, from);
+            self.norm("post_norm.weight", "post_per_layer_input_norm");
+        }
+        self.add("layer_output_scale.weight", [1, 1], Role::Vector, "layer_scalar");
     }
 
     /// Adds a norm of the residual stream.
@@ -126,22 +195,41 @@ impl Layer<'_> {
     }
 
     fn recurrence(&mut self) {
-        let (Some(layout), Some(recurrence)) = (self.family.delta, &self.config.recurrence) else {
-            return;
-        };
-        let Recurrence::GatedDelta(delta) = recurrence;
-        layout.tensors(delta, self.config.hidden_size, |name, shape, role, hf, from| {
-            let hf = hf(&self.hf(from));
-            self.push(name, shape, role, hf);
-        });
+        let hidden = self.config.hidden_size;
+        match (&self.config.recurrence, self.family.delta) {
+            (Some(Recurrence::GatedDelta(delta)), Some(layout)) => {
+                layout.tensors(delta, hidden, |name, shape, role, hf, from| {
+                    let hf = hf(&self.hf(from));
+                    self.push(name, shape, role, hf);
+                });
+            }
+            (Some(Recurrence::Mamba2(mamba)), _) => {
+                mamba2::tensors(mamba, hidden, |name, shape, role, hf, from| {
+                    let hf = hf(self.hf(from));
+                    self.push(name, shape, role, hf);
+                });
+                let hf = HfTensor::Whole(self.hf("mamba.conv1d.bias"));
+                self.bias(mamba.conv_bias, "ssm_conv1d", mamba.conv_dim(), hf);
+            }
+            _ => {}
+        }
     }
 
     fn attention(&mut self) {
-        let GroupedConfig { head_dim, .. } = *self.gqa;
+        let ty = self.config.layer_type(self.layer);
+        let HeadShape { head_dim, num_key_value_heads } = self.gqa.head_shape(ty);
+        let shares = self.config.cache_layer(self.layer) != self.layer;
         let heads = self.gqa.heads(self.layer);
         let hidden = self.config.hidden_size;
-        let key_value = self.gqa.num_key_value_heads * head_dim;
+        let key_value = num_key_value_heads * head_dim;
         for (name, rows) in [("q", heads * head_dim), ("k", key_value), ("v", key_value)] {
+            let as_values = match self.gqa.keys_as_values {
+                keys if name == "v" && ty == LayerType::Full => keys,
+                _ => KeysAsValues::No,
+            };
+            if (shares && name != "q") || as_values == KeysAsValues::Yes {
+                continue;
+            }
             let paired = self.family.pairs == Pairs::NeighboursInGguf && name != "v";
             let stored = |name: String| match paired {
                 true => HfTensor::Paired(name, head_dim),
@@ -152,14 +240,18 @@ impl Layer<'_> {
             let rows = if gated { 2 * rows } else { rows };
             let hf = stored(self.hf(&format!("self_attn.{name}_proj.weight")));
             self.push(&format!("attn_{name}.weight"), [rows, hidden], Role::Attention, hf);
+            if as_values == KeysAsValues::UnlessStored {
+                self.specs.last_mut().expect("it was added").optional = true;
+            }
             let hf = stored(self.hf(&format!("self_attn.{name}_proj.bias")));
             self.bias(self.gqa.qkv_bias, &format!("attn_{name}"), rows, hf);
         }
-        if let Some([query, key]) = self.gqa.qk_norm_widths() {
+        if let Some([query, key]) = self.gqa.qk_norm_widths(ty) {
             let q_norm = self.family.names.q_norm;
             let k_norm = q_norm.replacen('q', "k", 1);
             let optional = self.gqa.qk_norm == QkNorm::PerHeadIfStored;
-            for (name, width, from) in [("q", query, q_norm), ("k", key, &k_norm)] {
+            let all = [("q", query, q_norm), ("k", key, &k_norm)];
+            for (name, width, from) in all.into_iter().take(if shares { 1 } else { 2 }) {
                 let name = format!("blk.{}.attn_{name}_norm.weight", self.layer);
                 let hf = self.family.norm(self.hf(&format!("self_attn.{from}.weight")));
                 let spec = spec(&name, [1, width], Role::Vector, hf);
@@ -193,10 +285,20 @@ impl Layer<'_> {
     fn mlp(&mut self, suffix: &str, width: usize, role: Role, from: &str) {
         let hidden = self.config.hidden_size;
         let shapes = [[width, hidden], [width, hidden], [hidden, width]];
-        let names = ["gate", "up", "down"].iter().zip(self.family.names.projections).zip(shapes);
-        for ((name, projection), shape) in names {
+        let projections = self.family.names.projections;
+        let joined = projections[0] == projections[1];
+        let names = ["gate", "up", "down"].iter().zip(projections).zip(shapes);
+        for (i, ((name, projection), shape)) in names.enumerate() {
             let from = format!("{from}.{projection}.weight");
-            self.add(&format!("ffn_{name}{suffix}.weight"), shape, role, &from);
+            let hf = match joined && i < 2 {
+                false => HfTensor::Whole(self.hf(&from)),
+                true => {
+                    let half = i * width..(i + 1) * width;
+                    let rows = Picked { axis: Axis::Rows, stored: 2 * width, ranges: vec![half] };
+                    HfTensor::Picked(self.hf(&from), rows)
+                }
+            };
+            self.push(&format!("ffn_{name}{suffix}.weight"), shape, role, hf);
             if role == Role::DenseFfn {
                 let hf = HfTensor::Whole(self.hf(&from.replace(".weight", ".bias")));
                 self.bias(self.config.mlp_bias, &format!("ffn_{name}"), shape[0], hf);
@@ -247,7 +349,11 @@ pub fn expert(family: &Grouped, config: &Config, layer: LayerId, expert: ExpertI
     let names = &family.names;
     let prefix = family.layer_prefix(config, layer.0) + names.experts;
     let hf = match &family.moe {
-        Some(experts) if experts.stacked => HfExpert::Stacked(prefix),
+        Some(Experts { layout: ExpertLayout::Stacked, .. }) => HfExpert::Stacked(prefix),
+        Some(Experts { layout: ExpertLayout::Joined(stacks), .. }) => {
+            let layer = family.layer_prefix(config, layer.0);
+            HfExpert::Joined(stacks.map(|name| format!("{layer}{name}")))
+        }
         _ => {
             let name = |projection| format!("{prefix}.{}.{projection}.weight", expert.0);
             HfExpert::Separate(names.projections.map(name))

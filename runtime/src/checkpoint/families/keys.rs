@@ -37,6 +37,10 @@ const FOREIGN: [(&str, &[f32]); 13] = [
     ("use_parallel_residual", &[]),
 ];
 
+/// Those of them that Granite computes with.
+pub const MULTIPLIERS: [&str; 4] =
+    ["attention.scale", "embedding_scale", "logit_scale", "residual_scale"];
+
 /// Limits, far above real models, on the values of untrusted files.
 pub mod limits {
     /// Number of layers.
@@ -181,7 +185,7 @@ impl<'a> ConfigReader<'a> {
         head_dim: usize,
         interleaved: bool,
     ) -> Result<RopeConfig, ConfigError> {
-        let (rope, sliding) = self.ropes(max_positions, head_dim, interleaved)?;
+        let (rope, sliding) = self.ropes(max_positions, [head_dim; 2], interleaved)?;
         match sliding {
             None => Ok(rope),
             Some(sliding) => {
@@ -192,23 +196,25 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
-    /// Reads the rotary embedding of heads of `head_dim` numbers, in either style: `rope_theta` and
-    /// `rope_scaling` at the top level, or both in `rope_parameters`, which may have an entry per
-    /// layer type. Returns that of full layers, and that of sliding layers if it differs.
+    /// Reads the rotary embedding of heads of `head_dims` numbers in full and in sliding layers, in
+    /// either style: `rope_theta` and `rope_scaling` at the top level, or both in `rope_parameters`,
+    /// which may have an entry per layer type. Returns that of full layers, and that of sliding
+    /// layers if it differs.
     pub fn ropes(
         &self,
         max_positions: usize,
-        head_dim: usize,
+        head_dims: [usize; 2],
         interleaved: bool,
     ) -> Result<(RopeConfig, Option<RopeConfig>), ConfigError> {
         let empty = Json::Object(Default::default());
         let stated = |key: &str| self.get(key).filter(|value| **value != empty);
         let scaling = stated("rope_scaling").or_else(|| stated("rope_parameters"));
         let (full, sliding) = of_layers(scaling.unwrap_or(&empty))?;
-        let read = |parameters| {
+        let read = |parameters, head_dim| {
             self.rope_of(ConfigReader(parameters), max_positions, head_dim, interleaved)
         };
-        let (full, sliding) = (read(full)?, sliding.map(read).transpose()?);
+        let sliding = sliding.map(|sliding| read(sliding, head_dims[1])).transpose()?;
+        let full = read(full, head_dims[0])?;
         let sliding = match self.number("rope_local_base_freq")? {
             Some(theta) if sliding.is_none() => {
                 Some(RopeConfig { theta, scaling: RopeScaling::None, ..full.clone() })
@@ -259,6 +265,16 @@ impl<'a> ConfigReader<'a> {
                 high_freq_factor: s.number("high_freq_factor")?.unwrap_or(4.0),
                 original_max_position_embeddings: self.trained_context(&s, max_positions)?,
             }),
+            "proportional" => {
+                s.expect_number("factor", 1.0)?;
+                let share = s.number("partial_rotary_factor")?.unwrap_or(1.0);
+                if !(0.0..=1.0).contains(&share) {
+                    return Err(ConfigError::value("partial_rotary_factor", share, "0 to 1"));
+                }
+                let scaling =
+                    RopeScaling::Proportional { pairs: (share * head_dim as f32) as usize / 2 };
+                return Ok(RopeConfig { dim: head_dim, theta, interleaved, scaling });
+            }
             "linear" => {
                 let factor = s.number("factor")?;
                 let missing = || ConfigError::Missing { key: "rope_scaling.factor".into() };
@@ -268,7 +284,7 @@ impl<'a> ConfigReader<'a> {
                 return Err(ConfigError::value(
                     "rope_type",
                     other,
-                    "default, linear, yarn, llama3",
+                    "default, linear, yarn, llama3, proportional",
                 ));
             }
         };
@@ -381,9 +397,10 @@ impl MetadataReader<'_> {
     }
 
     /// Refuses keys that change the results of other architectures' networks, unless they have a
-    /// neutral value: a file with such a key would produce wrong results here.
-    pub fn refuse_foreign(&self) -> Result<(), ConfigError> {
-        for (name, neutral) in FOREIGN {
+    /// neutral value: a file with such a key would produce wrong results here. The architecture
+    /// computes with the keys in `own`.
+    pub fn refuse_foreign(&self, own: &[&str]) -> Result<(), ConfigError> {
+        for (name, neutral) in FOREIGN.into_iter().filter(|(name, _)| !own.contains(name)) {
             let key = self.key(name);
             let Some(value) = self.metadata.get(&key) else { continue };
             let neutral_number = |found: f32| neutral.contains(&found);
@@ -615,7 +632,7 @@ pub fn check(config: Config) -> Result<Config, ConfigError> {
         ));
     }
     let factor = match &config.rope.scaling {
-        RopeScaling::None => 1.0,
+        RopeScaling::None | RopeScaling::Proportional { .. } => 1.0,
         RopeScaling::Linear { factor } => *factor,
         RopeScaling::Yarn(yarn) => yarn.factor,
         RopeScaling::Llama3(llama) => {

@@ -18,9 +18,11 @@ MODEL_TYPES = [
     "deepseek_v3",
     "ernie4_5_moe",
     "gemma3_text",
+    "gemma4_text",
     "glm4_moe",
     "glm4_moe_lite",
     "gpt_oss",
+    "granitemoehybrid",
     "laguna",
     "lfm2_moe",
     "llama",
@@ -56,6 +58,7 @@ LEFT_OUT = {
     "qkv_bias",
     "router_aux_loss_coef",
     "router_jitter_noise",
+    "time_step_limit",
     "use_cache",
 }
 # `__post_init__` computes them: one dense layer, then sparse ones; the rotated share of a head.
@@ -69,6 +72,16 @@ COMPUTED = {
         "rope_local_base_freq": 10000.0,
         "rope_theta": 1000000.0,
         "sliding_window_pattern": 6,
+    },
+    "gemma4_text": {
+        "rope_parameters": {
+            "full_attention": {
+                "rope_type": "proportional",
+                "rope_theta": 1000000.0,
+                "partial_rotary_factor": 0.25,
+            },
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
     },
     "glm4_moe": {"partial_rotary_factor": 0.5},
     "glm4_moe_lite": {"first_k_dense_replace": 1},
@@ -90,6 +103,8 @@ COMMON = {
         "moe_num_experts": "num_experts",
         "moe_num_shared_experts": "n_shared_experts",
     },
+    "gemma4_text": {"top_k_experts": "num_experts_per_tok"},
+    "granitemoehybrid": {"shared_intermediate_size": "shared_expert_intermediate_size"},
     "laguna": {"moe_routed_scaling_factor": "routed_scaling_factor"},
     "lfm2_moe": {"num_dense_layers": "first_k_dense_replace"},
 }

@@ -6,7 +6,7 @@ use super::keys;
 use super::keys::{ConfigReader, MetadataReader, limits};
 use super::{ConfigError, Family, mtp};
 use crate::checkpoint::config::{
-    Activation, AttentionConfig, Bias, Config, MlaConfig, MoeConfig, RopeScaling, Scoring,
+    Activation, AttentionConfig, Bias, Config, MlaConfig, MoeConfig, RopeScaling, Scales, Scoring,
     TopkMethod,
 };
 use crate::checkpoint::spec::{
@@ -43,7 +43,7 @@ pub fn config_from_hf(
         num_hidden_layers,
         max_position_embeddings,
         rms_norm_eps: r.number("rms_norm_eps")?.unwrap_or(1e-6),
-        embedding_scale: 1.0,
+        scales: Scales::NONE,
         post_norms: false,
         tie_word_embeddings: r.bool("tie_word_embeddings")?.unwrap_or(false),
         bos_token_id: r.tokens("bos_token_id")?.first().copied(),
@@ -67,6 +67,8 @@ pub fn config_from_hf(
         )?,
         sliding_rope: None,
         intermediate_size: r.size("intermediate_size", width)?,
+        double_wide_shared: false,
+        per_layer_width: 0,
         mlp_bias: Bias::None,
         activation: Activation::SwiGlu,
         moe: MoeConfig {
@@ -116,7 +118,7 @@ pub fn config_from_gguf(
     topk_method: TopkMethod,
 ) -> Result<Config, ConfigError> {
     let k = keys(metadata);
-    k.refuse_foreign()?;
+    k.refuse_foreign(&[])?;
     k.check_scoring(scoring_func, false)?;
     let width = [1, limits::WIDTH];
     let nextn = k.size_or("nextn_predict_layers", 0, [0, 16])?;
@@ -138,7 +140,7 @@ pub fn config_from_gguf(
         num_hidden_layers: blocks - nextn,
         max_position_embeddings: k.size("context_length", [1, limits::CONTEXT])?,
         rms_norm_eps: k.required_number("attention.layer_norm_rms_epsilon")?,
-        embedding_scale: 1.0,
+        scales: Scales::NONE,
         post_norms: false,
         tie_word_embeddings: metadata.bool("vaquita.tie_word_embeddings")?.unwrap_or(false),
         bos_token_id: metadata.u32("tokenizer.ggml.bos_token_id")?,
@@ -158,6 +160,8 @@ pub fn config_from_gguf(
         rope: k.rope(qk_rope_head_dim, true, true)?,
         sliding_rope: None,
         intermediate_size: k.size("feed_forward_length", width)?,
+        double_wide_shared: false,
+        per_layer_width: 0,
         mlp_bias: Bias::None,
         activation: Activation::SwiGlu,
         moe: MoeConfig {

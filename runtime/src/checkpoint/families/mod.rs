@@ -12,8 +12,10 @@ mod defaults;
 mod ernie4_5_moe;
 mod gated_delta;
 mod gemma3;
+mod gemma4;
 mod glm4_moe;
 mod gpt_oss;
+mod granite;
 mod grouped;
 mod grouped_config;
 mod grouped_tensors;
@@ -21,6 +23,7 @@ mod keys;
 mod laguna;
 mod lfm2_moe;
 mod llama;
+mod mamba2;
 mod minimax_m2;
 mod mixtral;
 mod mla_moe;
@@ -32,7 +35,7 @@ mod qwen3_next;
 mod smollm3;
 
 /// All supported families.
-pub static FAMILIES: [&dyn Family; 20] = [
+pub static FAMILIES: [&dyn Family; 22] = [
     &deepseek_v2::DeepSeekV2,
     &deepseek_v3::DeepSeekV3,
     &llama::LLAMA,
@@ -45,6 +48,8 @@ pub static FAMILIES: [&dyn Family; 20] = [
     &qwen3_next::QWEN3_5_MOE,
     &qwen3_next::QWEN3_5,
     &gemma3::GEMMA3,
+    &gemma4::GEMMA4,
+    &granite::GRANITE_4,
     &olmoe::OLMOE,
     &lfm2_moe::LFM2_MOE,
     &gpt_oss::GPT_OSS,
