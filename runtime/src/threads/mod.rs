@@ -4,16 +4,16 @@
 //! Results depend neither on the assignment of tasks nor on the number of threads:
 //! [`Pool::set_limit`] may lower it at any time.
 
+mod gate;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::cores::{Assignment, Binding, CoreOptions, CoresRefused, allowed, most_threads};
-
-/// Iterations of the spin loop before a worker parks: some tens of microseconds. Few under Miri,
-/// which interprets each of them.
-const SPINS: u32 = if cfg!(miri) { 4 } else { 4000 };
+use gate::{Gate, MOST_WORKERS};
 
 /// Threads that execute one job at a time together.
 pub struct Pool {
@@ -25,56 +25,36 @@ pub struct Pool {
     cores: Option<Vec<usize>>,
 }
 
-#[derive(Default)]
 struct Shared {
-    /// Number of the current job, changed while `job` is locked.
-    epoch: AtomicUsize,
-    job: Mutex<Slot>,
-    wake: Condvar,
-    /// Number of workers that take part in jobs, changed while `job` is locked; the others rest.
-    limit: AtomicUsize,
-    /// Notified when the limit rises, for resting workers.
-    rested: Condvar,
+    gate: Gate,
+    /// The current job; valid while its gate is open or a worker is inside.
+    job: AtomicPtr<Job<'static>>,
     /// Index of the next task.
     next: AtomicUsize,
-    /// Number of workers that have not finished the current job.
-    busy: AtomicUsize,
     panicked: AtomicBool,
-    stop: AtomicBool,
-}
-
-#[derive(Default)]
-struct Slot {
-    job: Option<Job>,
-    /// Number of parked workers.
-    parked: usize,
 }
 
 /// A job, as published to workers.
-#[derive(Clone, Copy)]
-struct Job {
+struct Job<'a> {
     tasks: usize,
-    /// Workers 1 to `workers` take part.
-    workers: usize,
-    /// Valid until `Pool::run` returns, which waits for all workers that take part. A pointer
-    /// rather than a reference, since resting workers may copy the job later.
-    task: *const (dyn Fn(usize) + Sync),
+    task: &'a (dyn Fn(usize) + Sync),
 }
-
-// SAFETY: `task` points to a `Sync` closure and is used only while `Pool::run` keeps it alive.
-unsafe impl Send for Job {}
 
 impl Pool {
     /// Creates a pool of `threads` threads, including the caller's; 0 counts as 1.
     pub fn new(threads: usize) -> Self {
         keep_freed_memory();
-        let limit = AtomicUsize::new(usize::MAX);
-        let shared = Arc::new(Shared { limit, ..Shared::default() });
-        let workers = (1..threads)
+        let shared = Arc::new(Shared {
+            gate: Gate::new(),
+            job: AtomicPtr::new(ptr::null_mut()),
+            next: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+        });
+        let workers = (1..threads.min(MOST_WORKERS))
             .map_while(|i| {
                 let shared = shared.clone();
                 let builder = std::thread::Builder::new().name(format!("vaquita-{i}"));
-                builder.spawn(move || work(&shared, i)).ok() // fewer threads are slower, not wrong
+                builder.spawn(move || shared.work(i)).ok() // fewer threads are slower, not wrong
             })
             .collect();
         Self { shared, turn: Mutex::new(()), workers, cores: None }
@@ -124,14 +104,12 @@ impl Pool {
     /// Limits the number of threads, including the caller's, from the next job on; the others
     /// sleep. 0 counts as 1.
     pub fn set_limit(&self, threads: usize) {
-        let _slot = lock(&self.shared.job);
-        self.shared.limit.store(threads.saturating_sub(1), Ordering::Relaxed);
-        self.shared.rested.notify_all();
+        self.shared.gate.set_limit(threads.saturating_sub(1));
     }
 
     /// Number of threads that take part in jobs, as set by [`Pool::set_limit`].
     pub fn active(&self) -> usize {
-        self.workers.len().min(self.shared.limit.load(Ordering::Relaxed)) + 1
+        self.workers.len().min(self.shared.gate.limit()) + 1
     }
 
     /// Calls `task(i, chunk)` for each chunk of `len` items of `data`, as [`run`](Self::run) does.
@@ -158,27 +136,13 @@ impl Pool {
             return;
         }
         let _turn = lock(&self.turn);
-        // SAFETY: only the lifetime of a pointer changes.
-        let task: *const (dyn Fn(usize) + Sync + 'static) =
-            unsafe { std::mem::transmute(std::ptr::from_ref(task)) };
         let shared = &*self.shared;
+        let job = Job { tasks, task };
         shared.next.store(0, Ordering::Relaxed);
-        let (job, parked) = {
-            let mut slot = lock(&shared.job);
-            let workers = self.active() - 1;
-            let job = Job { tasks, workers, task };
-            shared.busy.store(workers, Ordering::Relaxed);
-            slot.job = Some(job);
-            shared.epoch.fetch_add(1, Ordering::Release);
-            (job, slot.parked)
-        };
-        if parked > 0 {
-            shared.wake.notify_all(); // a system call
-        }
-        let own = catch_unwind(AssertUnwindSafe(|| take_tasks(shared, job)));
-        while shared.busy.load(Ordering::Acquire) != 0 {
-            std::hint::spin_loop();
-        }
+        shared.job.store(ptr::from_ref(&job).cast_mut().cast(), Ordering::Relaxed);
+        shared.gate.open();
+        let own = catch_unwind(AssertUnwindSafe(|| shared.take_tasks(&job)));
+        shared.gate.close();
         let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         if let Err(panic) = own {
             std::panic::resume_unwind(panic);
@@ -189,13 +153,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        {
-            let _slot = lock(&self.shared.job);
-            self.shared.epoch.fetch_add(1, Ordering::Release);
-        }
-        self.shared.wake.notify_all();
-        self.shared.rested.notify_all();
+        self.shared.gate.stop();
         for worker in self.workers.drain(..) {
             let _ = worker.join(); // its panic was reported by `run`
         }
@@ -213,57 +171,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn take_tasks(shared: &Shared, job: Job) {
-    // SAFETY: a worker that takes part uses `task` between taking the job and decrementing `busy`;
-    // `Pool::run`, which holds the reference, returns or unwinds only after all of them have done
-    // so.
-    let task = unsafe { &*job.task };
-    loop {
-        let i = shared.next.fetch_add(1, Ordering::Relaxed);
-        if i >= job.tasks {
-            return;
-        }
-        task(i);
-    }
-}
-
-fn work(shared: &Shared, number: usize) {
-    let mut seen = 0;
-    loop {
-        let Some(job) = next_job(shared, number, &mut seen) else { return };
-        if catch_unwind(AssertUnwindSafe(|| take_tasks(shared, job))).is_err() {
-            shared.panicked.store(true, Ordering::Relaxed);
-        }
-        shared.busy.fetch_sub(1, Ordering::Release);
-    }
-}
-
-/// Waits for a new job that worker `number` takes part in.
-fn next_job(shared: &Shared, number: usize, seen: &mut usize) -> Option<Job> {
-    for _ in 0..SPINS {
-        if shared.epoch.load(Ordering::Acquire) != *seen {
-            break;
-        }
-        std::hint::spin_loop();
-    }
-    let mut slot = lock(&shared.job);
-    loop {
-        if shared.stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        let epoch = shared.epoch.load(Ordering::Acquire);
-        // A worker that the job counts must take it, even if the limit has changed since.
-        if epoch != *seen {
-            *seen = epoch;
-            if slot.job.is_some_and(|job| number <= job.workers) {
-                return slot.job;
+impl Shared {
+    /// Runs tasks of the job until none is left.
+    fn take_tasks(&self, job: &Job) {
+        loop {
+            let i = self.next.fetch_add(1, Ordering::Relaxed);
+            if i >= job.tasks {
+                return;
             }
+            (job.task)(i);
         }
-        let rests = number > shared.limit.load(Ordering::Relaxed);
-        let wait = if rests { &shared.rested } else { &shared.wake };
-        slot.parked += 1;
-        slot = wait.wait(slot).unwrap_or_else(PoisonError::into_inner);
-        slot.parked -= 1;
+    }
+
+    /// Takes part in jobs as worker `number` until the pool is dropped.
+    fn work(&self, number: usize) {
+        let mut seen = 0;
+        while self.gate.enter(number, &mut seen) {
+            // SAFETY: `Pool::run` stored a pointer to a job before it opened the gate, and keeps
+            // the job alive until it has closed the gate and every worker inside has left.
+            let job = unsafe { &*self.job.load(Ordering::Relaxed) };
+            if catch_unwind(AssertUnwindSafe(|| self.take_tasks(job))).is_err() {
+                self.panicked.store(true, Ordering::Relaxed);
+            }
+            self.gate.leave();
+        }
     }
 }
 
