@@ -72,7 +72,11 @@ pub fn cost(
     let per_token = |joules: f64| joules / tokens as f64;
     let gross: Vec<f64> = joules.iter().copied().map(per_token).collect();
     let net: Option<Vec<f64>> = idle_watts.map(|idle| {
-        let beyond = |(one, joules): (&Interval, &f64)| joules - idle * one.time.as_secs_f64();
+        let beyond = |(one, joules): (&Interval, &f64)| {
+            let net = joules - idle * one.time.as_secs_f64();
+            // Of a constant power, only what rounding leaves.
+            if net.abs() < 1e-9 * joules { 0.0 } else { net }
+        };
         repetitions.iter().zip(&joules).map(beyond).map(per_token).collect()
     });
     let joules_per_token = mean_and_deviation(&gross).0;
@@ -112,6 +116,14 @@ mod tests {
         // 12.706 * (0.4 / sqrt(2)) / sqrt(2)
         assert!((cost.joules_per_token_ci95.unwrap() - 2.5412).abs() < 1e-9);
         assert!((cost.tokens_per_joule - 1.0 / 2.2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_constant_power_costs_nothing_beyond_idling() {
+        let repetitions = [interval(0.7, Some(0.7 * 7.31)), interval(1.3, Some(1.3 * 7.31))];
+        let idle = (0.1 * 7.31) / 0.1;
+        let net = cost(source(), Some(idle), &repetitions, 10).unwrap().net_joules_per_token;
+        assert_eq!(format!("{:.3}", net.unwrap()), "0.000");
     }
 
     #[test]

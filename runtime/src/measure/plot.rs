@@ -1,7 +1,7 @@
 //! Charts of power, tokens and memory over the time of a run, as SVG.
 
 use super::sampler::Sample;
-use crate::svg::{Drawing, Panel, label};
+use crate::svg::{Drawing, Panel};
 
 /// Height of a panel.
 const HEIGHT: f64 = 220.0;
@@ -17,15 +17,14 @@ pub fn svg(samples: &[Sample], marks: &[(Sample, String)], meter: &str) -> Strin
     };
     let mib = |sample: &Sample| Some(sample.resident? as f64 / f64::from(1 << 20));
     let panels = [
-        (format!("power, W: {meter}"), "#d98200", power(samples, start)),
-        ("tokens".into(), "#0060c0", curve(&|sample| Some(sample.tokens as f64))),
-        ("resident memory, MiB".into(), "#222222", curve(&mib)),
+        (format!("power: {meter}"), "power, W", "#d98200", power(samples, start)),
+        ("tokens so far".into(), "tokens", "#0060c0", curve(&|sample| Some(sample.tokens as f64))),
+        ("resident memory".into(), "memory, MiB", "#222222", curve(&mib)),
     ];
     let mut drawing = Drawing::new();
-    for (title, colour, points) in panels {
+    for (title, unit, colour, points) in panels {
         let most = points.iter().map(|point| point.1).fold(0.0, f64::max);
-        let seconds = |time: f64| format!("{time:.1} s");
-        let panel: Panel = drawing.panel(HEIGHT, (end, most.max(1e-3)), seconds, label);
+        let panel: Panel = drawing.panel(HEIGHT, (end, most.max(1e-3)), ("time, s", unit));
         drawing.title(&panel, &title);
         for (sample, name) in marks {
             drawing.upright(&panel, time(sample), name);

@@ -2,7 +2,7 @@
 
 use super::Trace;
 use super::replay::{EvictionRule, ReplayError, replay};
-use crate::svg::{Drawing, label};
+use crate::svg::Drawing;
 
 /// Height of the drawing.
 const HEIGHT: f64 = 440.0;
@@ -59,14 +59,15 @@ fn range(trace: &Trace) -> (u64, u64) {
 pub fn svg(curves: &[Curve]) -> String {
     let colours = ["#999999", "#d98200", "#0060c0", "#222222"];
     let most = curves.iter().flat_map(|c| &c.points).map(|p| p.0).max().unwrap_or(1).max(1);
-    let mib = |bytes: f64| format!("{} MiB", label(bytes / f64::from(1 << 20)));
-    let percent = |share: f64| format!("{:.0}%", share * 100.0);
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let mut drawing = Drawing::new();
-    let panel = drawing.panel(HEIGHT, (most as f64, 1.0), mib, percent);
-    drawing.title(&panel, "hit rate while decoding, over the memory for experts");
+    let titles = ("memory for experts, MiB", "hits, %");
+    let panel = drawing.panel(HEIGHT, (mib(most), 100.0), titles);
+    drawing.title(&panel, "hit rate of the eviction policies while decoding");
     for (i, curve) in curves.iter().enumerate() {
         let colour = colours[i % colours.len()];
-        let points: Vec<(f64, f64)> = curve.points.iter().map(|&(b, r)| (b as f64, r)).collect();
+        let points = curve.points.iter().map(|&(bytes, rate)| (mib(bytes), 100.0 * rate));
+        let points: Vec<(f64, f64)> = points.collect();
         drawing.curve(&panel, colour, &points);
         drawing.name(&panel, colour, curves.len() - i, curve.rule.name());
     }

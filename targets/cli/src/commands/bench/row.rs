@@ -88,6 +88,7 @@ fn or_unmeasured<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
 
 /// Formats `1.234 ± 0.056`; the interval is omitted if there is none.
 fn with_interval(value: f64, interval: Option<f64>) -> String {
+    let value = (value * 1e4).round() / 1e4 + 0.0; // not -0.0000
     interval.map_or(format!("{value:.4}"), |interval| format!("{value:.4} ± {interval:.4}"))
 }
 
