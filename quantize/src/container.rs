@@ -16,6 +16,7 @@ use vaquita_runtime::gguf::{
     ALIGNMENT_KEY, GgmlType, GgufError, GgufWriter, HEADER_CHECKSUM_KEY, Metadata, TensorPlan,
 };
 
+use crate::labels;
 use crate::plan::types::{Plan, expert_layers, expert_specs};
 use crate::sources::Identity;
 
@@ -179,7 +180,8 @@ impl Layout {
                 items.push(Item::Expert(spec, types));
             }
         }
-        let metadata = metadata(config, identity, tokenizer, plan, coded, tensors.len());
+        let mut metadata = metadata(inventory, identity, tokenizer, plan, coded, tensors.len());
+        metadata.insert("general.file_type", labels::file_type(prevailing(&items)));
         let file_bytes = file_bytes(&metadata, &tensors)?;
         Ok(Self { metadata, tensors, items, file_bytes })
     }
@@ -222,17 +224,34 @@ struct Coded {
     experts: Vec<u8>,
 }
 
+/// The type of most weights.
+fn prevailing(items: &[Item]) -> BlockType {
+    let mut weights = [0u64; u8::MAX as usize + 1];
+    for item in items {
+        match item {
+            Item::Tensor(_, ty) => weights[*ty as usize] += item.parameters(),
+            Item::Expert(_, types) => {
+                types.iter().for_each(|ty| weights[*ty as usize] += item.parameters() / 3);
+            }
+        }
+    }
+    BlockType::ALL.into_iter().max_by_key(|ty| weights[*ty as usize]).unwrap_or(BlockType::F32)
+}
+
 fn metadata(
-    config: &Config,
+    inventory: &Inventory,
     identity: &Identity,
     tokenizer: &Metadata,
     plan: &Plan,
     coded: Coded,
     tensors: usize,
 ) -> Metadata {
+    let config = inventory.config;
     let mut metadata = Metadata::new();
     metadata.insert("general.architecture", config.family.architecture());
     metadata.insert("general.name", identity.name.as_str());
+    metadata.insert("general.size_label", labels::size_label(config, inventory.parameters));
+    metadata.insert("general.quantized_by", labels::QUANTIZED_BY);
     metadata.insert(ALIGNMENT_KEY, ALIGNMENT as u32);
     config.family.write_metadata(config, &mut metadata);
     // Even without a tokenizer, the source names the tokens at which texts begin and end.
@@ -247,7 +266,7 @@ fn metadata(
     }
     metadata.insert("vaquita.version", LAYOUT_VERSION);
     metadata.insert(HEADER_CHECKSUM_KEY, 0u32); // the writer computes it
-    metadata.insert("vaquita.quantizer", concat!("vaquita ", env!("CARGO_PKG_VERSION")));
+    metadata.insert("vaquita.quantizer", labels::QUANTIZED_BY);
     metadata.insert("vaquita.plan", plan.name());
     if let Some(calibration) = &identity.calibration {
         metadata.insert("vaquita.calibration", calibration.as_str());

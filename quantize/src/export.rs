@@ -7,9 +7,8 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
-use half::f16;
 use rayon::prelude::*;
-use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
+use vaquita_runtime::blocks::{BlockType, Matrix};
 use vaquita_runtime::checkpoint::config::AttentionConfig;
 use vaquita_runtime::checkpoint::{
     Config, ExpertSpec, LayerId, Projection, Role, TensorSpec, Weights, WeightsError,
@@ -19,15 +18,23 @@ use vaquita_runtime::gguf::{GgmlType, GgufError, GgufWriter, Metadata, TensorPla
 use crate::container::{ContainerError, expert_parameters};
 use crate::encoders::{self, Guide};
 use crate::error::QuantizeError;
-use crate::partial::PartialFile;
 use crate::pipeline::{in_write, refuse_source};
+use crate::labels;
+use crate::partial::PartialFile;
 use crate::plan::expert_specs;
 use crate::progress::{Progress, Reporter, Stage};
 use crate::sources::Identity;
 
 /// Types that can be written.
-pub const TYPES: [BlockType; 4] =
-    [BlockType::F16, BlockType::BF16, BlockType::F32, BlockType::Q8_0];
+pub const TYPES: [BlockType; 7] = [
+    BlockType::F16,
+    BlockType::BF16,
+    BlockType::F32,
+    BlockType::Q8_0,
+    BlockType::Q6K,
+    BlockType::Q4K,
+    BlockType::Q4_0,
+];
 
 /// An export to be made.
 pub struct Export<'a> {
@@ -37,7 +44,8 @@ pub struct Export<'a> {
     pub identity: &'a Identity,
     /// `tokenizer.*` metadata for the file, and `general.*` metadata of its origin.
     pub tokenizer: &'a Metadata,
-    /// Type of matrices, one of [`TYPES`]; vectors and routers are F32.
+    /// Type of matrices, one of [`TYPES`]; vectors and routers are F32. Matrices that it cannot
+    /// hold, and the output head beside types of fewer bits, have a wider one.
     pub ty: BlockType,
     /// Output file. An existing one is replaced once the new one is complete.
     pub out: &'a Path,
@@ -56,16 +64,6 @@ pub fn export(job: &Export, progress: &mut dyn FnMut(Progress)) -> Result<u64, Q
     let mut config = job.weights.config().clone();
     config.num_nextn_predict_layers = 0;
     let (items, plan) = layout(job, &config)?;
-    let lens = plan.iter().map(|tensor| tensor.ty.byte_len(&tensor.dims).unwrap_or(0));
-    let needed = lens.sum();
-    let (partial, file) = PartialFile::create(job.out)
-        .map_err(|source| QuantizeError::Create { out: job.out.to_path_buf(), source })?;
-    // No partial work is kept to resume from.
-    let in_write = |error| in_write(job.out, needed, error).starts_over();
-    let out = BufWriter::with_capacity(1 << 20, file);
-    let mut writer =
-        GgufWriter::new(out, job.out, &metadata(job, &config), plan).map_err(in_write)?;
-
     let weights = |item: &Item| match item {
         Item::Tensor(spec, _) => spec.rows as u64 * spec.cols as u64,
         Item::Stack(layer, ..) => {
@@ -73,6 +71,16 @@ pub fn export(job: &Export, progress: &mut dyn FnMut(Progress)) -> Result<u64, Q
         }
     };
     let total = items.iter().map(weights).sum();
+    let lens = plan.iter().map(|tensor| tensor.ty.byte_len(&tensor.dims).unwrap_or(0));
+    let needed = lens.sum();
+    let (partial, file) = PartialFile::create(job.out)
+        .map_err(|source| QuantizeError::Create { out: job.out.to_path_buf(), source })?;
+    // No partial work is kept to resume from.
+    let in_write = |error| in_write(job.out, needed, error).starts_over();
+    let out = BufWriter::with_capacity(1 << 20, file);
+    let metadata = metadata(job, &config, total);
+    let mut writer = GgufWriter::new(out, job.out, &metadata, plan).map_err(in_write)?;
+
     let mut reporter = Progress { stage: Stage::Writing, done: 0, total }.with(progress);
     for item in &items {
         match item {
@@ -145,10 +153,6 @@ fn layout(job: &Export, config: &Config) -> Result<(Vec<Item>, Vec<TensorPlan>),
     let unfit = |name: &str| ContainerError::Layout {
         found: format!("{name} has no type in ggml's layout"),
     };
-    let fit = |cols: usize| match job.ty {
-        BlockType::Q8_0 if !cols.is_multiple_of(GROUP) => BlockType::F16,
-        ty => ty,
-    };
     let (mut items, mut plan) = (Vec::new(), Vec::new());
     for spec in config.family.tensors(config) {
         if spec.optional && job.weights.tensor(&spec)?.is_none() {
@@ -156,7 +160,10 @@ fn layout(job: &Export, config: &Config) -> Result<(Vec<Item>, Vec<TensorPlan>),
         }
         let ty = match spec.role {
             Role::Vector | Role::Router => BlockType::F32,
-            _ => fit(spec.cols),
+            Role::Output if matches!(job.ty, BlockType::Q4_0 | BlockType::Q4K) => {
+                fitting(BlockType::Q6K, spec.cols)
+            }
+            _ => fitting(job.ty, spec.cols),
         };
         let ggml = GgmlType::of(ty).ok_or_else(|| unfit(&spec.name))?;
         plan.push(TensorPlan { name: spec.name.clone(), dims: dims(config, &spec), ty: ggml });
@@ -167,7 +174,7 @@ fn layout(job: &Export, config: &Config) -> Result<(Vec<Item>, Vec<TensorPlan>),
         let Some(first) = expert_specs(config, layer).next() else { continue };
         for projection in Projection::ALL {
             let (rows, cols) = first.shape(projection);
-            let (name, ty) = (first.stack_name(projection), fit(cols));
+            let (name, ty) = (first.stack_name(projection), fitting(job.ty, cols));
             let ggml = GgmlType::of(ty).ok_or_else(|| unfit(&name))?;
             let dims = vec![cols as u64, rows as u64, config.moe.n_routed_experts as u64];
             plan.push(TensorPlan { name, dims, ty: ggml });
@@ -175,6 +182,12 @@ fn layout(job: &Export, config: &Config) -> Result<(Vec<Item>, Vec<TensorPlan>),
         }
     }
     Ok((items, plan))
+}
+
+/// The type for a matrix of `cols` columns: one of its own for what the wanted one cannot hold.
+fn fitting(wanted: BlockType, cols: usize) -> BlockType {
+    let fits = |ty: &BlockType| ty.byte_len(1, cols).is_some();
+    [wanted, BlockType::Q8_0].into_iter().find(fits).unwrap_or(BlockType::F16)
 }
 
 /// Dimensions in llama.cpp's convention: one for vectors, and the heads as a third for the halves
@@ -192,10 +205,14 @@ fn dims(config: &Config, spec: &TensorSpec) -> Vec<u64> {
     }
 }
 
-fn metadata(job: &Export, config: &Config) -> Metadata {
+fn metadata(job: &Export, config: &Config, parameters: u64) -> Metadata {
     let mut metadata = Metadata::new();
     metadata.insert("general.architecture", config.family.architecture());
     metadata.insert("general.name", job.identity.name.as_str());
+    metadata.insert("general.size_label", labels::size_label(config, parameters));
+    metadata.insert("general.file_type", labels::file_type(job.ty));
+    metadata.insert("general.quantization_version", 2u32); // of ggml's types
+    metadata.insert("general.quantized_by", labels::QUANTIZED_BY);
     config.family.write_metadata(config, &mut metadata);
     if let Some(bos) = config.bos_token_id {
         metadata.insert("tokenizer.ggml.bos_token_id", bos);
@@ -213,23 +230,9 @@ fn metadata(job: &Export, config: &Config) -> Metadata {
 }
 
 fn encode(name: &str, matrix: &Matrix, ty: BlockType) -> Result<Vec<u8>, QuantizeError> {
-    if ty == BlockType::Q8_0 {
-        return Ok(q8_0(&matrix.decode()));
-    }
     let in_encode = |source| QuantizeError::Encode { name: name.into(), source };
-    Ok(encoders::encode(ty, matrix, Guide::default()).map_err(in_encode)?.0)
-}
-
-/// Encodes ggml's Q8_0: per 32 weights a scale in half precision and their codes, the largest of
-/// magnitude 127.
-fn q8_0(weights: &[f32]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(weights.len() / GROUP * 34);
-    for group in weights.chunks(GROUP) {
-        let largest = group.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-        let scale = largest / 127.0;
-        out.extend(f16::from_f32(scale).to_le_bytes());
-        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        out.extend(group.iter().map(|w| (w * inverse).round() as i8 as u8));
+    if encoders::GGML_TYPES.contains(&ty) {
+        return encoders::encode_ggml(ty, matrix).map_err(in_encode);
     }
-    out
+    Ok(encoders::encode(ty, matrix, Guide::default()).map_err(in_encode)?.0)
 }

@@ -14,6 +14,7 @@ pub mod export;
 pub mod hessian;
 pub mod importance;
 pub mod journal;
+mod labels;
 pub mod partial;
 pub mod parts;
 pub mod pipeline;

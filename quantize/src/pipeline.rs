@@ -106,7 +106,8 @@ pub fn quantize_until(
         Some(part) => format!("{}, {part}", job.plan.name()),
         None => job.plan.name().into(),
     };
-    let mut report = Report::new(plan, &layout, &distortions);
+    let decoders = job.weights.config().num_hidden_layers;
+    let mut report = Report::new(plan, &layout, decoders, &distortions);
     report.resumed_parameters = resumed;
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)

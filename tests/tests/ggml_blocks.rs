@@ -2,6 +2,7 @@
 //! every instruction set. tests/golden/blocks/make_blocks.py makes the vectors.
 
 use safetensors::{Dtype, SafeTensors};
+use vaquita_quantize::encoders::{GGML_TYPES, encode_ggml};
 use vaquita_runtime::blocks::{BlockType, Matrix};
 use vaquita_runtime::isa::Tier;
 use vaquita_runtime::kernels::{Activations, matmul};
@@ -200,4 +201,23 @@ fn rows_must_be_whole_blocks() {
     assert_eq!(BlockType::Q8_0.byte_len(3, 96), Some(3 * 3 * 34));
     assert_eq!(BlockType::Q8_0.byte_len(3, 100), None);
     assert_eq!(BlockType::Q6K.byte_len(usize::MAX, 256), None);
+}
+
+#[test]
+fn four_types_are_written_with_the_bits_of_ggmls_quantizers() {
+    let bytes = std::fs::read(golden("blocks").join("quantized.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let values = file.tensor("values").unwrap();
+    let (rows, cols) = (values.shape()[0], values.shape()[1]);
+    let values = values.data().to_vec().into();
+    let values = Matrix::new(BlockType::F32, rows, cols, values).unwrap();
+    for ty in GGML_TYPES {
+        let expected = file.tensor(ty.name()).unwrap();
+        let found = encode_ggml(ty, &values).unwrap();
+        let differ = found.iter().zip(expected.data()).position(|(a, b)| a != b);
+        assert_eq!((found.len(), differ), (expected.data().len(), None), "{ty}");
+    }
+    let nan = Matrix::new(BlockType::F32, 1, 256, [0xff; 1024].to_vec().into()).unwrap();
+    assert!(encode_ggml(BlockType::Q4K, &nan).is_err());
+    assert!(encode_ggml(BlockType::Q5K, &values).is_err());
 }

@@ -3,13 +3,14 @@
 //! [`encode`] is the entry point, and [`exact`] the one for lossless encoding. [`tables`] contains
 //! the value tables of the coded types, `search` selects the scale of a group, [`Feedback`] has the
 //! factors by which errors propagate, `ldlq` quantizes rows with them, `coded` assembles rows, and
-//! `plain` converts to floating-point types.
+//! `plain` converts to floating-point types. [`encode_ggml`] writes ggml's types, for other programs.
 
 use vaquita_runtime::blocks::BlockType;
 
 mod coded;
 mod exact;
 mod feedback;
+mod ggml;
 mod ldlq;
 mod plain;
 mod rows;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use exact::{exact, holds_mxfp4, unchanged};
 pub use feedback::Feedback;
+pub use ggml::{GGML_TYPES, encode_ggml};
 pub use rows::{Rows, Sample, Slice};
 
 /// Error of encoding weights.

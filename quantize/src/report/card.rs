@@ -50,6 +50,10 @@ impl Card<'_> {
                 format!("`{}`, {:.2} GB", one_line(self.file), report.file_bytes as f64 / 1e9),
             ),
             ("bits per weight", format!("{:.3}", report.bits_per_weight)),
+            (
+                "without draft layers (MTP)",
+                report.bits_per_weight_without_drafts.map_or(String::new(), |b| format!("{b:.3}")),
+            ),
             ("of the experts", format!("{:.3}", report.expert_bits_per_weight)),
             ("matrices of experts by type", counts(&report.expert_types)),
             ("dense matrices by type", counts(&report.dense_types)),
@@ -113,6 +117,7 @@ mod tests {
             file_bytes: 5_000_000_000,
             parameters: 16_000_000_000,
             resumed_parameters: 0,
+            bits_per_weight_without_drafts: None,
             bits_per_weight: 2.5,
             expert_bits_per_weight: 2.25,
             expert_types: [("e2".into(), 10), ("e3".into(), 2)].into(),

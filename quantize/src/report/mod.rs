@@ -31,6 +31,9 @@ pub struct Report {
     pub resumed_parameters: u64,
     /// Bits of the whole file per weight.
     pub bits_per_weight: f64,
+    /// The same without the layers that only draft tokens (MTP); `None` where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bits_per_weight_without_drafts: Option<f64>,
     /// Bits of the experts' records per weight of the experts.
     pub expert_bits_per_weight: f64,
     /// Number of experts' projections by block type.
@@ -40,7 +43,7 @@ pub struct Report {
     pub dense_types: BTreeMap<String, usize>,
     /// Errors by layer.
     pub layers: Vec<LayerReport>,
-    /// The tensors with the largest errors, the worst first.
+    /// The tensors with the largest errors, the worst first, but for those that only draft tokens.
     pub worst: Vec<TensorReport>,
     /// Duration in seconds.
     pub seconds: f64,
@@ -52,6 +55,9 @@ pub struct Report {
 pub struct LayerReport {
     /// Layer; `None` for embedding and output head.
     pub layer: Option<usize>,
+    /// Whether the layer only drafts tokens (MTP), so that its error changes no answer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub drafts: bool,
     /// Error of the routed experts; `None` if the layer has none.
     pub expert_error: Option<f64>,
     /// Error of all other tensors.
@@ -70,10 +76,28 @@ pub struct TensorReport {
     pub error: f64,
 }
 
+impl LayerReport {
+    /// What the layer is called: its number, or what has none.
+    pub fn name(&self) -> String {
+        match self.layer {
+            Some(layer) if self.drafts => format!("{layer} (drafts)"),
+            Some(layer) => layer.to_string(),
+            None => "embedding, output".into(),
+        }
+    }
+}
+
 impl Report {
-    /// Reports on a file and the distortion of each item; nothing resumed, and no duration.
-    pub(crate) fn new(plan: String, layout: &Layout, distortions: &[Distortion]) -> Self {
+    /// Reports on a file and the distortion of each item; nothing resumed, and no duration. Layers
+    /// from `decoders` on only draft tokens.
+    pub(crate) fn new(
+        plan: String,
+        layout: &Layout,
+        decoders: usize,
+        distortions: &[Distortion],
+    ) -> Self {
         let (mut errors, mut worst) = (Errors::default(), Vec::new());
+        let (mut draft_parameters, mut draft_bytes) = (0, 0);
         let (mut dense_types, mut expert_types) = (BTreeMap::new(), BTreeMap::new());
         let (mut parameters, mut expert_parameters, mut expert_bytes) = (0, 0, 0);
         let tensors = layout.tensors.iter();
@@ -81,7 +105,12 @@ impl Report {
             parameters += item.parameters();
             errors.add(item, *lost);
             let (name, ty) = (item.name(), item.type_name());
-            worst.push(TensorReport { name, ty, error: lost.relative() });
+            if item.layer().is_some_and(|layer| layer >= decoders) {
+                draft_parameters += item.parameters();
+                draft_bytes += tensor.ty.byte_len(&tensor.dims).unwrap_or(0);
+            } else {
+                worst.push(TensorReport { name, ty, error: lost.relative() });
+            }
             match item {
                 Item::Tensor(spec, ty) => {
                     if !matches!(spec.role, Role::Vector | Role::Router) {
@@ -107,10 +136,13 @@ impl Report {
             parameters,
             resumed_parameters: 0,
             bits_per_weight: bits(layout.file_bytes, parameters),
+            bits_per_weight_without_drafts: (draft_parameters > 0).then(|| {
+                bits(layout.file_bytes - draft_bytes, parameters - draft_parameters)
+            }),
             expert_bits_per_weight: bits(expert_bytes, expert_parameters),
             expert_types,
             dense_types,
-            layers: errors.layers(),
+            layers: errors.layers(decoders),
             worst,
             seconds: 0.0,
         }
@@ -130,9 +162,10 @@ impl Errors {
         }
     }
 
-    fn layers(&self) -> Vec<LayerReport> {
+    fn layers(&self, decoders: usize) -> Vec<LayerReport> {
         let layers = self.0.iter().map(|(layer, (experts, others))| LayerReport {
             layer: *layer,
+            drafts: layer.is_some_and(|layer| layer >= decoders),
             expert_error: experts.as_ref().map(Distortion::relative),
             other_error: others.relative(),
         });

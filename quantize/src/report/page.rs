@@ -5,7 +5,7 @@ use std::fmt::Write;
 use vaquita_runtime::checkpoint::Config;
 use vaquita_runtime::svg::escape;
 
-use super::Report;
+use super::{LayerReport, Report};
 use crate::importance::Importance;
 use crate::plan::{self, Plan};
 
@@ -39,6 +39,9 @@ pub fn page(
         ("experts' matrices by type", counts(&report.expert_types)),
         ("dense matrices by type", counts(&report.dense_types)),
     ];
+    let facts = facts.into_iter().chain(report.bits_per_weight_without_drafts.map(|bits| {
+        ("bits per weight without the layers that only draft tokens (MTP)", format!("{bits:.3}"))
+    }));
     let facts = facts.map(|(what, value)| vec![what.to_string(), value]);
     table(&mut html, &[], facts);
 
@@ -47,7 +50,7 @@ pub fn page(
     html.push_str(&bars(report));
     let layers = report.layers.iter().map(|layer| {
         vec![
-            layer.layer.map_or("embedding, output".into(), |layer| layer.to_string()),
+            layer.name(),
             layer.expert_error.map_or("-".into(), percent),
             percent(layer.other_error),
         ]
@@ -55,11 +58,14 @@ pub fn page(
     table(&mut html, &["layer", "experts", "the rest"], layers);
 
     html.push_str("<h2>Worst tensors</h2>\n");
+    if report.bits_per_weight_without_drafts.is_some() {
+        html.push_str("<p>Of those that answers need: layers that only draft tokens are not listed.</p>\n");
+    }
     let worst = report.worst.iter();
     let worst = worst.map(|one| vec![one.name.clone(), one.ty.clone(), percent(one.error)]);
     table(&mut html, &["tensor", "type", "error"], worst);
 
-    html.push_str("<h2>Bits and heat per expert</h2>\n<p>Darker for more bits; the bars are the tokens that each saw, where calibration says so.</p>\n");
+    html.push_str("<h2>Bits and heat per expert</h2>\n<p>Three stripes per expert, for gate, up and down; the bars are the tokens that each saw, where calibration says so.</p>\n");
     html.push_str(&plan::map(config, plan, importance));
     html.push_str("</body></html>\n");
     html
@@ -78,15 +84,17 @@ fn table(html: &mut String, head: &[&str], rows: impl IntoIterator<Item = Vec<St
     html.push_str("</table>\n");
 }
 
-/// A row per layer with the errors of its experts and of its other tensors.
+/// A row per layer with the errors of its experts and of its other tensors; without layers that
+/// only draft tokens, whose errors change no answer.
 fn bars(report: &Report) -> String {
     const ROW: usize = 22;
     const LEFT: f64 = 130.0;
     const WIDTH: f64 = 700.0;
-    let errors = report.layers.iter();
+    let layers: Vec<&LayerReport> = report.layers.iter().filter(|layer| !layer.drafts).collect();
+    let errors = layers.iter();
     let errors = errors.flat_map(|layer| [layer.expert_error.unwrap_or(0.0), layer.other_error]);
     let most = errors.fold(f64::MIN_POSITIVE, f64::max);
-    let height = report.layers.len() * ROW + 30;
+    let height = layers.len() * ROW + 30;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"11\">\n\
          <rect x=\"{LEFT}\" y=\"4\" width=\"10\" height=\"10\" fill=\"#3b6ea8\"/><text x=\"{}\" y=\"13\">experts</text>\n\
@@ -95,7 +103,7 @@ fn bars(report: &Report) -> String {
         LEFT + 90.0,
         LEFT + 104.0,
     );
-    for (row, layer) in report.layers.iter().enumerate() {
+    for (row, layer) in layers.into_iter().enumerate() {
         let y = 24 + row * ROW;
         let name = layer.layer.map_or("embedding, output".into(), |layer| format!("layer {layer}"));
         let _ = writeln!(svg, "<text x=\"4\" y=\"{}\">{name}</text>", y + 14);

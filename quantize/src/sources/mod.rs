@@ -22,9 +22,11 @@ mod rearrange;
 mod shards;
 #[cfg(test)]
 mod tests;
+mod without_mtp;
 
 pub use hf_folder::{CONFIG_BYTES, HfFolder};
 pub use identity::{Identity, READ_WHOLE, hub_id, name};
+use without_mtp::WithoutMtp;
 
 /// Error of opening a source.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +146,11 @@ impl Source {
 }
 
 impl Source {
+    /// The source without its multi-token-prediction layers, which only draft tokens.
+    pub fn without_mtp(self) -> Self {
+        Self { weights: Arc::new(WithoutMtp::new(self.weights)), ..self }
+    }
+
     /// Whether the source runs with its tokenizer, and so would what is made from it.
     ///
     /// # Errors

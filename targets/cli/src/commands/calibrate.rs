@@ -20,6 +20,7 @@ use super::eval::with_bar;
 use crate::bundle::open_tokenizer;
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
+use crate::model_argument::ModelArgument;
 use crate::terminal::{Bar, table};
 use crate::{size, stop};
 
@@ -59,10 +60,10 @@ struct MergeArgs {
 }
 
 #[derive(clap::Args)]
+#[command(mut_arg("model", |model| model.help("Hugging Face folder or GGUF file")))]
 struct Collect {
-    /// Hugging Face folder or GGUF file
-    #[arg(required = true)]
-    source: Option<PathBuf>,
+    #[command(flatten)]
+    source: ModelArgument,
     /// Documents: JSON lines with a `text` field, or plain text [default: the text that ships with
     /// the project]
     #[arg(
@@ -152,7 +153,7 @@ pub fn calibrator(compute: &Compute, path: &Path, source: &Source) -> Result<Cal
 pub fn run(compute: &Compute, args: Args) -> Result {
     match args.merge {
         Some(Merge::Merge(args)) => merge_parts(compute, &args),
-        None => collect(compute, &args.collect),
+        None => collect(compute, args.collect),
     }
 }
 
@@ -166,9 +167,10 @@ fn merge_parts(compute: &Compute, args: &MergeArgs) -> Result {
     print(&coverage, args.json)
 }
 
-fn collect(compute: &Compute, args: &Collect) -> Result {
-    let (Some(source_path), Some(out)) = (args.source.as_deref(), args.out.as_deref()) else {
-        return Err(Failure::Usage("name a model and, with -o, the file to write".into()));
+fn collect(compute: &Compute, args: Collect) -> Result {
+    let source_path = &args.source.path()?;
+    let Some(out) = args.out.as_deref() else {
+        return Err(Failure::Usage("name, with -o, the file to write".into()));
     };
     if args.text == reference().join(DEFAULT_TEXT) && !args.text.exists() {
         let text = args.text.display();

@@ -11,13 +11,15 @@ use super::quantize::{DenseArgs, Request, Types, describe, expert_type, make};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::hub::Fetch;
+use crate::model_argument::ModelArgument;
 use crate::slips;
 
 /// Arguments of `convert`.
 #[derive(clap::Args)]
+#[command(mut_arg("model", |model| model.help("GGUF file, the first file of a split model, or hf:ORG/MODEL of the hub")))]
 pub struct Args {
-    /// GGUF file, the first file of a split model, or hf:ORG/MODEL of the hub
-    source: PathBuf,
+    #[command(flatten)]
+    source: ModelArgument,
     #[command(flatten)]
     fetch: Fetch,
     /// Output file
@@ -28,6 +30,9 @@ pub struct Args {
     ty: Option<BlockType>,
     #[command(flatten)]
     dense: DenseArgs,
+    /// Leave out layers that only draft tokens (MTP); answers do not need them
+    #[arg(long)]
+    no_mtp: bool,
     /// Replace the output file even if it was made from something else
     #[arg(long)]
     force: bool,
@@ -42,7 +47,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         let message = "--dense-type and --output-type go with --type; without it no weight changes";
         return Err(Failure::Usage(message.into()));
     }
-    let source = args.fetch.local(&args.source, Purpose::Run)?;
+    let source = args.fetch.local(&args.source.path()?, Purpose::Run)?;
     slips::check_model(&source)?;
     convert::check(&source, args.ty.is_none())?;
     compute.install()?;
@@ -50,7 +55,8 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         Some(ty) => Types::Uniform(ty, args.dense.beside(ty)),
         None => Types::AsStored,
     };
-    let report = make(compute, &Request::new(&source, &args.out, types).forced(args.force))?;
+    let request = Request::new(&source, &args.out, types);
+    let report = make(compute, &request.without_mtp(args.no_mtp).forced(args.force))?;
     if args.json {
         writeln!(io::stdout(), "{}", serde_json::to_string(&report)?)?;
     } else {

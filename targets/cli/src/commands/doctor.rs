@@ -30,7 +30,11 @@ const CONTEXT: usize = 4096;
 #[derive(clap::Args)]
 pub struct Args {
     /// GGUF file to give advice on
+    #[arg(value_name = "MODEL")]
     model: Option<PathBuf>,
+    /// The same as MODEL
+    #[arg(short = 'm', long = "model", value_name = "MODEL", conflicts_with = "model")]
+    model_option: Option<PathBuf>,
     /// Folder whose storage is measured, with a temporary file [default: the model's folder, or the
     /// current one]
     #[arg(long, value_name = "FOLDER")]
@@ -68,7 +72,8 @@ struct ModelFindings {
 }
 
 /// Runs the command.
-pub fn run(compute: &Compute, args: Args) -> Result {
+pub fn run(compute: &Compute, mut args: Args) -> Result {
+    args.model = args.model.or(args.model_option.take());
     if let Some(model) = args.model.as_ref().filter(|model| model.is_dir()) {
         let message = format!("{} is a folder: quantize it first", model.display());
         return Err(Failure::Usage(message));

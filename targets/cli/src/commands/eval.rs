@@ -21,6 +21,7 @@ use crate::bundle::{self, Bundle};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::files::write_whole;
+use crate::model_argument::ModelArgument;
 use crate::size;
 use crate::terminal::{Bar, table};
 
@@ -35,8 +36,8 @@ pub struct Args {
 enum What {
     /// Write the logits after each token as safetensors: `logits`, F32, [tokens, vocabulary]
     Logits {
-        /// GGUF file or Hugging Face folder
-        model: PathBuf,
+        #[command(flatten)]
+        model: ModelArgument,
         /// Token ids, separated by commas: 0,17,42
         #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
         tokens: Vec<u32>,
@@ -49,8 +50,8 @@ enum What {
     },
     /// Measure perplexity on a text
     Perplexity {
-        /// GGUF file or Hugging Face folder
-        model: PathBuf,
+        #[command(flatten)]
+        model: ModelArgument,
         #[command(flatten)]
         text: Text,
     },
@@ -58,8 +59,8 @@ enum What {
     Kld(Comparison),
     /// Write a reference model's predictions on a text to a file, for `kld --reference`
     Reference {
-        /// Hugging Face folder or GGUF file
-        model: PathBuf,
+        #[command(flatten)]
+        model: ModelArgument,
         /// Output file
         #[arg(short, long, value_name = "FILE")]
         out: PathBuf,
@@ -68,8 +69,8 @@ enum What {
     },
     /// Measure the accuracy on graded questions
     Tasks {
-        /// GGUF file or Hugging Face folder
-        model: PathBuf,
+        #[command(flatten)]
+        model: ModelArgument,
         /// Questions: JSON lines with `task`, `question` and `answer` fields
         #[arg(long, value_name = "FILE")]
         questions: PathBuf,
@@ -97,8 +98,8 @@ struct Text {
 
 #[derive(clap::Args)]
 struct Comparison {
-    /// GGUF file or Hugging Face folder
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgument,
     /// Reference model, which does not count toward --memory, or the file that `eval reference`
     /// wrote
     #[arg(long, value_name = "MODEL")]
@@ -118,13 +119,14 @@ impl Comparison {
     /// The divergence, and a description of the tested model's lossy options.
     fn run(self, compute: &Compute) -> Result<(Divergence, Option<String>)> {
         let limit = self.limit.map_or(usize::MAX, NonZero::get);
+        let model = self.model.path()?;
         if ReferenceFile::is_one(&self.reference) {
             if self.text.is_some() {
                 let message = "a reference file brings its text: leave out --text".into();
                 return Err(Failure::Usage(message));
             }
             let reference = ReferenceFile::open(&self.reference)?;
-            let bundle = Bundle::open_for_all_threads(compute, &self.model)?;
+            let bundle = Bundle::open_for_all_threads(compute, &model)?;
             let subject = bundle.subject(compute);
             let result = with_bar("comparing", |bar| {
                 Ok(divergence_from_file(&subject, &reference, limit, bar)?)
@@ -137,7 +139,7 @@ impl Comparison {
         };
         let mut texts = read_documents(text)?;
         texts.truncate(limit);
-        let bundle = Bundle::open_for_all_threads(compute, &self.model)?;
+        let bundle = Bundle::open_for_all_threads(compute, &model)?;
         let subject = bundle.subject(compute);
         let exact = compute.for_reference();
         let reference = Bundle::open_for_all_threads(&exact, &self.reference)?.subject(&exact);
@@ -159,9 +161,11 @@ impl Text {
 pub fn run(compute: &Compute, args: Args) -> Result {
     compute.install()?;
     match args.what {
-        What::Logits { model, tokens, chunk, out } => logits(compute, &model, &tokens, chunk, &out),
+        What::Logits { model, tokens, chunk, out } => {
+            logits(compute, &model.path()?, &tokens, chunk, &out)
+        }
         What::Perplexity { model, text } => {
-            let bundle = Bundle::open_for_all_threads(compute, &model)?;
+            let bundle = Bundle::open_for_all_threads(compute, &model.path()?)?;
             let subject = bundle.subject(compute);
             let result = with_bar("reading", |bar| Ok(perplexity(&subject, &text.read()?, bar)?))?;
             let rows = [
@@ -171,6 +175,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             print(text.json, bundle.loaded().lossy.clone(), &result, &rows)
         }
         What::Reference { model, out, text } => {
+            let model = model.path()?;
             let bundle = Bundle::open_for_all_threads(compute, &model)?;
             let subject = bundle.subject(compute);
             let name = Identity::new(&model, Vec::new())?.name;
@@ -204,7 +209,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
             print(as_json, lossy, &result, &rows)
         }
         What::Tasks { model, questions, limit, json } => {
-            let bundle = Bundle::open_for_all_threads(compute, &model)?;
+            let bundle = Bundle::open_for_all_threads(compute, &model.path()?)?;
             let subject = bundle.subject(compute);
             let mut questions = Question::read(&questions)?;
             questions.truncate(limit.map_or(usize::MAX, NonZero::get));
@@ -272,5 +277,7 @@ fn logits(
     let shape = vec![tokens.len(), session.model().config().vocab_size];
     let view = TensorView::new(Dtype::F32, shape, &bytes)?;
     let file = safetensors::serialize([("logits", view)], None::<HashMap<String, String>>)?;
-    write_whole(out, &file)
+    write_whole(out, &file)?;
+    eprintln!("{}: logits of {} tokens", out.display(), tokens.len());
+    Ok(())
 }

@@ -13,6 +13,7 @@ use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::files::write_whole;
 use crate::hub::named;
+use crate::model_argument::ModelArgument;
 use crate::published;
 use crate::terminal::table;
 use crate::{size, slips};
@@ -22,16 +23,19 @@ const MOST_STEPS: usize = 1000;
 
 /// Arguments of `plan`.
 #[derive(clap::Args)]
+#[command(mut_arg("model", |model| model.help("Hugging Face folder, GGUF file, or hf:ORG/MODEL of the hub: of a model that is not in its cache, only headers are read, to show which file suits this machine")))]
 pub struct Args {
-    /// Hugging Face folder, GGUF file, or hf:ORG/MODEL of the hub: of a model that is not in its cache,
-    /// only headers are read, to show which file suits this machine
-    source: PathBuf,
+    #[command(flatten)]
+    source: ModelArgument,
     /// Calibration file, made by `calibrate`
     #[arg(long, value_name = "FILE")]
     calibration: Option<PathBuf>,
     /// Number of sizes on the curve, from the smallest file to twice its size
     #[arg(long, value_name = "N", default_value = "9")]
     steps: NonZero<usize>,
+    /// Leave out layers that only draft tokens (MTP), as `quantize --no-mtp` does
+    #[arg(long)]
+    no_mtp: bool,
     /// Draw the bits of every expert as an SVG file; needs --target-bpw
     #[arg(long, value_name = "FILE", requires = "target_bpw")]
     map: Option<PathBuf>,
@@ -46,7 +50,8 @@ pub struct Args {
 impl Args {
     /// Whether an option needs the weights themselves.
     fn is_for_weights(&self) -> bool {
-        self.calibration.is_some() || self.map.is_some() || self.target_bpw.is_some()
+        let drawn = self.map.is_some() || self.target_bpw.is_some();
+        drawn || self.calibration.is_some() || self.no_mtp
     }
 }
 
@@ -57,14 +62,16 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         return Err(Failure::Usage(message));
     }
     compute.install()?;
-    let source = match named(&args.source)? {
-        None => args.source.clone(),
+    let for_weights = args.is_for_weights();
+    let model = args.source.path()?;
+    let source = match named(&model)? {
+        None => model,
         Some(name) => {
             let hub = Hub::from_env()?;
             match hub.cached(&name, Purpose::Quantize).filter(|path| path.is_dir()) {
                 Some(folder) => folder,
-                None if args.is_for_weights() => {
-                    let message = "--calibration, --map and --target-bpw need the weights: fetch them with `vaquita pull`";
+                None if for_weights => {
+                    let message = "--calibration, --no-mtp, --map and --target-bpw need the weights: fetch them with `vaquita pull`";
                     return Err(Failure::Usage(message.into()));
                 }
                 None => return published::run(compute, &hub, &name, args.json),
@@ -73,6 +80,9 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     };
     slips::check_model(&source)?;
     let mut opened = sources::open(&source)?;
+    if args.no_mtp {
+        opened = opened.without_mtp();
+    }
     super::quantize::note_left_out(&opened);
     let calibration = args.calibration.as_deref();
     let calibration = calibration
@@ -88,6 +98,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         let target = Target::BitsPerWeight(bits);
         let plan = survey.plan(&material, target, Allocation::PerExpert)?;
         write_whole(path, map(weights.config(), &plan, importance).as_bytes())?;
+        eprintln!("{}: types of all experts at {bits} bits per weight, drawn", path.display());
     }
     if args.json {
         writeln!(

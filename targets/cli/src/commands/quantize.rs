@@ -28,6 +28,7 @@ use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::files::{check_replaces, write_whole};
 use crate::hub::Fetch;
+use crate::model_argument::ModelArgument;
 use crate::terminal::{Bar, table};
 use crate::{size, slips, stop};
 
@@ -36,9 +37,10 @@ const CARD_BYTES: u64 = 1 << 20;
 
 /// Arguments of `quantize`.
 #[derive(clap::Args)]
+#[command(mut_arg("model", |model| model.help("Hugging Face folder, GGUF file, or hf:ORG/MODEL of the hub")))]
 pub struct Args {
-    /// Hugging Face folder, GGUF file, or hf:ORG/MODEL of the hub
-    source: PathBuf,
+    #[command(flatten)]
+    source: ModelArgument,
     #[command(flatten)]
     fetch: Fetch,
     /// Output file
@@ -69,6 +71,9 @@ pub struct Args {
     /// Write an HTML report with sizes, errors, and the bits and use of every expert
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Leave out layers that only draft tokens (MTP); answers do not need them
+    #[arg(long)]
+    no_mtp: bool,
     /// Replace the output file even if it was made from something else
     #[arg(long)]
     force: bool,
@@ -210,7 +215,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     if args.calibrate.is_none() && args.collected.is_given() {
         return Err(Failure::Usage("--products and --limit are for --calibrate".into()));
     }
-    let source = args.fetch.local(&args.source, Purpose::Quantize)?;
+    let source = args.fetch.local(&args.source.path()?, Purpose::Quantize)?;
     compute.install()?;
     let ty = args.ty.unwrap_or(BlockType::E4);
     let types = match target {
@@ -225,6 +230,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let request = Request {
         error_weights,
         part: args.part,
+        no_mtp: args.no_mtp,
         force: args.force,
         ..Request::new(&source, &args.out, types)
     };
@@ -312,6 +318,7 @@ pub struct Request<'a> {
     error_weights: ErrorWeights<'a>,
     part: Option<Part>,
     page: Option<&'a Path>,
+    no_mtp: bool,
     force: bool,
     card: Option<&'a Path>,
 }
@@ -330,7 +337,13 @@ impl<'a> Request<'a> {
     /// A whole file without calibration.
     pub fn new(source: &'a Path, out: &'a Path, types: Types) -> Self {
         let (error_weights, part, page, card) = (ErrorWeights::None, None, None, None);
-        Self { source, out, types, error_weights, part, page, card, force: false }
+        let (no_mtp, force) = (false, false);
+        Self { source, out, types, error_weights, part, page, card, no_mtp, force }
+    }
+
+    /// Leaves out multi-token-prediction layers, if `no_mtp`.
+    pub fn without_mtp(self, no_mtp: bool) -> Self {
+        Self { no_mtp, ..self }
     }
 
     /// Replaces the output file whatever it is, if `force`.
@@ -348,10 +361,13 @@ pub fn note_left_out(source: &Source) {
 
 /// Quantizes with a progress bar.
 pub fn make(compute: &Compute, request: &Request) -> Result<Report> {
-    let Request { source, out, types, error_weights, part, page, card, force } = request;
+    let Request { source, out, types, error_weights, part, page, card, no_mtp, force } = request;
     let stop = stop::on_sigterm()?;
     slips::check_model(source)?;
     let mut opened = sources::open(source)?;
+    if *no_mtp {
+        opened = opened.without_mtp();
+    }
     note_left_out(&opened);
     let calibration = match error_weights {
         ErrorWeights::None => None,
@@ -366,7 +382,11 @@ pub fn make(compute: &Compute, request: &Request) -> Result<Report> {
     }
     let importance = calibration.as_ref().map(Calibration::importance);
     let (weights, identity) = (opened.weights.as_ref(), &opened.identity);
-    let tokenizer = inherited_metadata(source, &opened)?;
+    let mut tokenizer = inherited_metadata(source, &opened)?;
+    if let Types::AsStored = types {
+        let by = Gguf::open_metadata(source)?.get("general.quantized_by").cloned();
+        by.into_iter().for_each(|by| tokenizer.insert("general.quantized_by", by));
+    }
     let plan = match types {
         Types::Mixed(target, allocation) => {
             let material = Material { weights, identity, tokenizer: &tokenizer, importance };
@@ -399,22 +419,34 @@ pub fn make(compute: &Compute, request: &Request) -> Result<Report> {
     Ok(report)
 }
 
+/// Licence and model of the hub, `ORG/MODEL`, where a source states them.
+struct Provenance {
+    license: Option<String>,
+    base_model: Option<String>,
+}
+
+impl Provenance {
+    fn of(source: &Path) -> Result<Self> {
+        let (license, base_model) = match source.is_dir() {
+            true => {
+                let text = file::read(&source.join("README.md"), CARD_BYTES).unwrap_or_default();
+                (report::license_of(&String::from_utf8_lossy(&text)), None)
+            }
+            false => {
+                let gguf = Gguf::open(source)?;
+                let text = |key| gguf.metadata().str(key).ok().flatten().map(String::from);
+                let url = text("general.base_model.0.repo_url");
+                let model = url.and_then(|url| Some(url.split_once("huggingface.co/")?.1.into()));
+                (text("general.license"), model)
+            }
+        };
+        Ok(Self { license, base_model: hub_id(source).or(base_model) })
+    }
+}
+
 /// The model card of a file.
 fn card_of(source: &Path, out: &Path, identity: &Identity, report: &Report) -> Result<String> {
-    let (license, base_model) = match source.is_dir() {
-        true => {
-            let text = file::read(&source.join("README.md"), CARD_BYTES).unwrap_or_default();
-            (report::license_of(&String::from_utf8_lossy(&text)), None)
-        }
-        false => {
-            let gguf = Gguf::open(source)?;
-            let text = |key| gguf.metadata().str(key).ok().flatten().map(String::from);
-            let url = text("general.base_model.0.repo_url");
-            let model = url.and_then(|url| Some(url.split_once("huggingface.co/")?.1.to_string()));
-            (text("general.license"), model)
-        }
-    };
-    let base_model = hub_id(source).or(base_model);
+    let Provenance { license, base_model } = Provenance::of(source)?;
     let words: Vec<String> = std::env::args().skip(1).collect();
     let card = report::Card {
         file: &out.file_name().unwrap_or(out.as_os_str()).to_string_lossy(),
@@ -465,6 +497,13 @@ fn inherited(source: &Path) -> Result<Metadata> {
             Tokenizer::from_folder(source)?.write_metadata(&mut metadata);
         }
         suggested(source)?.write_metadata(&mut metadata);
+        let Provenance { license, base_model } = Provenance::of(source)?;
+        if let Some(license) = license {
+            metadata.insert("general.license", license);
+        }
+        if let Some(model) = base_model {
+            write_base_model(&model, &mut metadata);
+        }
     } else {
         let gguf = Gguf::open(source)?;
         for (key, value) in gguf.metadata().iter().filter(|(key, _)| is_inherited(key)) {
@@ -474,10 +513,25 @@ fn inherited(source: &Path) -> Result<Metadata> {
     Ok(metadata)
 }
 
+/// Names the model of the hub, `ORG/MODEL`, that a file is made from.
+fn write_base_model(model: &str, metadata: &mut Metadata) {
+    let (organization, name) = model.split_once('/').unwrap_or(("", model));
+    metadata.insert("general.base_model.count", 1u32);
+    metadata.insert("general.base_model.0.name", name);
+    metadata.insert("general.base_model.0.organization", organization);
+    metadata.insert("general.base_model.0.repo_url", format!("https://huggingface.co/{model}"));
+}
+
 /// Whether a file made from another GGUF file inherits a key: not if it concerns types or layout.
 fn is_inherited(key: &str) -> bool {
-    const OF_THE_FILE: [&str; 4] =
-        ["architecture", "alignment", "file_type", "quantization_version"];
+    const OF_THE_FILE: [&str; 6] = [
+        "architecture",
+        "alignment",
+        "file_type",
+        "quantization_version",
+        "quantized_by",
+        "size_label",
+    ];
     match key.strip_prefix("general.") {
         Some(rest) => !OF_THE_FILE.contains(&rest),
         None => key.starts_with("tokenizer."),
@@ -501,6 +555,11 @@ pub fn describe(out: &Path, report: &Report) -> String {
         types(&report.expert_types),
         types(&report.dense_types),
     );
+    if let Some(bits) = report.bits_per_weight_without_drafts {
+        text.push_str(&format!(
+            "{bits:.3} bits per weight without the layers that only draft tokens (MTP)\n"
+        ));
+    }
     if report.resumed_parameters > 0 {
         let weights = size::count(report.resumed_parameters);
         text.push_str(&format!("{weights} weights were there from an earlier run\n"));
@@ -522,7 +581,7 @@ fn errors(report: &Report) -> String {
     let mut rows = vec![["layer", "error of experts", "of the rest"].map(String::from).to_vec()];
     rows.extend(report.layers.iter().map(|layer| {
         vec![
-            layer.layer.map_or("embedding, output".into(), |layer| layer.to_string()),
+            layer.name(),
             layer.expert_error.map_or("-".into(), percent),
             percent(layer.other_error),
         ]

@@ -1,7 +1,7 @@
 //! `vaquita verify`: reads a whole file and compares it with its checksums.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 use vaquita_runtime::app::judge;
@@ -10,6 +10,7 @@ use vaquita_runtime::checkpoint::{GgufWeights, Verify};
 use vaquita_runtime::tokenizer::Tokenizer;
 
 use crate::failure::{Failure, Result};
+use crate::model_argument::ModelArgument;
 use crate::size;
 use crate::terminal::Bar;
 
@@ -18,9 +19,10 @@ const NAMES: usize = 5;
 
 /// Arguments of `verify`.
 #[derive(clap::Args)]
+#[command(mut_arg("model", |model| model.help("GGUF file")))]
 pub struct Args {
-    /// GGUF file
-    file: PathBuf,
+    #[command(flatten)]
+    model: ModelArgument,
     /// Print a JSON object
     #[arg(long)]
     json: bool,
@@ -28,7 +30,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result {
-    let path = &args.file;
+    let path = &args.model.path()?;
     if path.is_dir() {
         let message = "folders have no checksums; `vaquita inspect` says whether one is whole";
         return Err(Failure::Error(format!("{}: {message}", path.display())));

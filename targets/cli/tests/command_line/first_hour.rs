@@ -16,7 +16,7 @@ enum Outcome {
 }
 
 /// Lines after `vaquita`, in the folder that [`prepare`] makes.
-const LINES: [(&str, Outcome); 64] = [
+const LINES: [(&str, Outcome); 70] = [
     // Nothing, and help.
     ("", Works("To begin:")),
     ("--version", Works("vaquita ")),
@@ -64,6 +64,12 @@ const LINES: [(&str, Outcome); 64] = [
     ("quantize checkpoint -o question.txt", Says("--force")),
     ("convert checkpoint -o out.gguf", Says("vaquita quantize")),
     ("tokenize -m model.gguf Hello", Works("Hello")),
+    ("verify -m model.gguf", Works("")),
+    ("quantize -m checkpoint -o small.gguf --type e2 --no-mtp", Works("3.")),
+    ("quantize -m checkpoint checkpoint -o small.gguf", Says("two models are given")),
+    ("export -m model.gguf -o stock.gguf --type Q4_K", Works("as q4_k")),
+    ("run -m stock.gguf -p Hi -n 4", Works("")),
+    ("eval logits -m model.gguf --tokens 0,1 -o logits.safetensors", Works("")),
     // As with Ollama.
     ("run model.gguf 'Why is the sky blue?' -n 4", Works("")),
     ("run model.gguf Why is the sky blue? -n 4", Works("")),
