@@ -18,9 +18,9 @@ use vaquita_runtime::gguf::{GgmlType, GgufError, GgufWriter, Metadata, TensorPla
 use crate::container::{ContainerError, expert_parameters};
 use crate::encoders::{self, Guide};
 use crate::error::QuantizeError;
-use crate::pipeline::{in_write, refuse_source};
 use crate::labels;
 use crate::partial::PartialFile;
+use crate::pipeline::{in_write, refuse_source};
 use crate::plan::expert_specs;
 use crate::progress::{Progress, Reporter, Stage};
 use crate::sources::Identity;

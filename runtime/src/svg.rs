@@ -28,7 +28,9 @@ fn ticks(most: f64) -> Vec<(f64, String)> {
     });
     let decimals = decimals.unwrap_or(12) as usize;
     let count = (most / step * (1.0 + 1e-9)).floor() as u32;
-    (0..=count).map(|i| (f64::from(i) * step, format!("{:.decimals$}", f64::from(i) * step))).collect()
+    (0..=count)
+        .map(|i| (f64::from(i) * step, format!("{:.decimals$}", f64::from(i) * step)))
+        .collect()
 }
 
 /// A drawing with panels stacked from top to bottom.

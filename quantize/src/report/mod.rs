@@ -136,9 +136,8 @@ impl Report {
             parameters,
             resumed_parameters: 0,
             bits_per_weight: bits(layout.file_bytes, parameters),
-            bits_per_weight_without_drafts: (draft_parameters > 0).then(|| {
-                bits(layout.file_bytes - draft_bytes, parameters - draft_parameters)
-            }),
+            bits_per_weight_without_drafts: (draft_parameters > 0)
+                .then(|| bits(layout.file_bytes - draft_bytes, parameters - draft_parameters)),
             expert_bits_per_weight: bits(expert_bytes, expert_parameters),
             expert_types,
             dense_types,

@@ -59,7 +59,9 @@ pub fn page(
 
     html.push_str("<h2>Worst tensors</h2>\n");
     if report.bits_per_weight_without_drafts.is_some() {
-        html.push_str("<p>Of those that answers need: layers that only draft tokens are not listed.</p>\n");
+        html.push_str(
+            "<p>Of those that answers need: layers that only draft tokens are not listed.</p>\n",
+        );
     }
     let worst = report.worst.iter();
     let worst = worst.map(|one| vec![one.name.clone(), one.ty.clone(), percent(one.error)]);

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use vaquita_runtime::blocks::Matrix;
-use vaquita_runtime::checkpoint::{
-    Config, Expert, ExpertSpec, TensorSpec, Weights, WeightsError,
-};
+use vaquita_runtime::checkpoint::{Config, Expert, ExpertSpec, TensorSpec, Weights, WeightsError};
 
 /// Weights whose configuration has no layers that draft tokens.
 pub(super) struct WithoutMtp {
