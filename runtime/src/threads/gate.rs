@@ -31,8 +31,9 @@ pub(super) struct Gate {
     /// Workers 1 to `limit` may enter; changed while `sleepers` is locked.
     limit: AtomicUsize,
     stop: AtomicBool,
-    /// Number of workers that sleep on `opened`; changed while `sleepers` is locked.
-    asleep: AtomicUsize,
+    /// Whether a worker may sleep on `opened` that was not notified yet; changed while `sleepers` is
+    /// locked.
+    asleep: AtomicBool,
     sleepers: Mutex<()>,
     /// Notified when a job opens.
     opened: Condvar,
@@ -49,7 +50,7 @@ impl Gate {
             state: AtomicUsize::new(CLOSED),
             limit: AtomicUsize::new(usize::MAX),
             stop: AtomicBool::new(false),
-            asleep: AtomicUsize::new(0),
+            asleep: AtomicBool::new(false),
             sleepers: Mutex::new(()),
             opened: Condvar::new(),
             raised: Condvar::new(),
@@ -64,8 +65,9 @@ impl Gate {
         // Either this sees a worker that falls asleep, or that worker sees the job: both orders
         // are sequentially consistent.
         self.state.store(job, Ordering::SeqCst);
-        if self.asleep.load(Ordering::SeqCst) > 0 {
-            drop(self.lock());
+        if self.asleep.load(Ordering::SeqCst) {
+            let _guard = self.lock();
+            self.asleep.store(false, Ordering::Relaxed);
             self.opened.notify_all(); // a system call
         }
     }
@@ -138,15 +140,11 @@ impl Gate {
                 guard = self.raised.wait(guard).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            self.asleep.fetch_add(1, Ordering::SeqCst);
-            let new = self.state.load(Ordering::SeqCst) & !(JOB - 1) != seen;
-            if !new {
-                guard = self.opened.wait(guard).unwrap_or_else(PoisonError::into_inner);
-            }
-            self.asleep.fetch_sub(1, Ordering::Relaxed);
-            if new {
+            self.asleep.store(true, Ordering::SeqCst);
+            if self.state.load(Ordering::SeqCst) & !(JOB - 1) != seen {
                 return;
             }
+            guard = self.opened.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
