@@ -25,7 +25,9 @@ TYPES = {
     "Q4_0": 2, "Q8_0": 7, "Q2_K": 10, "Q4_K": 14, "Q5_K": 16, "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30,
 }
 F32_LIMIT, LIMIT, STATES_LIMIT = 1e-6, 1e-3, 5e-3
-STATES = ["granite-4", "qwen3-next", "qwen3.5", "qwen3.5-moe"]
+STATES = ["granite-4", "granite-4-dense", "qwen3-next", "qwen3.5", "qwen3.5-moe"]
+# Whose gelu or state is in half precision there, which sends a token to another expert in F32, too.
+F32_LIMITS = {"gemma-4-26b": 1e-4, "granite-4": 1e-5}
 
 # Where llama.cpp (llama-cpp-python 0.3.36) computes something else, and what makes the file one in which both do the same.
 GROUPS = "llama.cpp does not limit softmax routing to groups: the choice of experts is not compared"
@@ -159,7 +161,7 @@ def main() -> None:
                 continue
             each = divergences(ours(vaquita, path, tokens, scratch), reference)
             print(f"{name} {ty}: mean {each.mean():.1e}, largest {each.max():.1e}", flush=True)
-            limit = F32_LIMIT if ty == "F32" else STATES_LIMIT if name in STATES else LIMIT
+            limit = F32_LIMITS.get(name, F32_LIMIT) if ty == "F32" else STATES_LIMIT if name in STATES else LIMIT
             if not each.mean() <= limit:
                 failed.append((name, ty))
             path.unlink()

@@ -5,14 +5,15 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
+use vaquita_quantize::sources::HfFolder;
 use vaquita_runtime::blocks::BlockType;
-use vaquita_runtime::checkpoint::{ExpertId, LayerId};
+use vaquita_runtime::checkpoint::{ExpertId, LayerId, Weights};
 use vaquita_runtime::experts::PrefetchMode;
 use vaquita_runtime::isa::Tier;
-use vaquita_runtime::model::ExpertStore;
-use vaquita_runtime::model::Model;
-use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::model::cache::{CacheType, LayerCache};
+use vaquita_runtime::model::layerwise::Layerwise;
 use vaquita_runtime::model::observer::{ExpertInputs, Observer};
+use vaquita_runtime::model::{Compute, ExpertStore, Model, Resident};
 use vaquita_runtime::session::{Session, SessionOptions};
 use vaquita_runtime::threads::Pool;
 use vaquita_tests::store::{Setting, streamed};
@@ -187,5 +188,49 @@ fn a_saved_sequence_of_any_family_goes_on_where_it_was() {
         assert_eq!(second.restore(&path, 1).unwrap(), b"note");
         let [expected, found] = [first, second].map(|mut s| s.feed(&tokens[300..]).unwrap());
         assert!(bits(&found) == bits(&expected), "{name}");
+    }
+}
+
+/// Records the inputs of the output head.
+#[derive(Default)]
+struct Heads(Mutex<Vec<f32>>);
+
+impl Observer for Heads {
+    fn matrix(&self, name: &str, _: usize, inputs: &[f32]) {
+        if name == "output.weight" {
+            self.0.lock().unwrap().extend(inputs);
+        }
+    }
+
+    fn expert(&self, _: LayerId, _: ExpertId, _: &ExpertInputs) {}
+}
+
+#[test]
+fn layer_by_layer_a_model_has_the_bits_that_it_has_as_a_whole() {
+    for name in ["gemma-4-26b", "gemma-4-e2b", "granite-4", "lfm2-moe"] {
+        let weights: Arc<dyn Weights> = Arc::new(HfFolder::open(golden(name)).unwrap());
+        let tokens = goldens(&golden(name).join("golden.safetensors")).swap_remove(0).tokens;
+        let whole = Arc::new(Heads::default());
+        let model = Arc::new(Model::load(weights.clone()).unwrap());
+        let mut session = session(&model, CacheType::F32, Tier::best(), 64);
+        session.observe(whole.clone());
+        session.feed_all(&tokens).unwrap();
+
+        let layers = Layerwise::new(weights.clone(), Arc::new(Resident::new(weights))).unwrap();
+        let (config, pool, heads) = (layers.config(), Pool::new(2), Heads::default());
+        let ctx = Compute::new(Tier::best(), &pool);
+        let cache = |layer| LayerCache::new(config, layer, CacheType::F32);
+        let mut caches: Vec<LayerCache> = (0..config.num_hidden_layers).map(cache).collect();
+        let mut x = layers.embed(&tokens).unwrap();
+        let inputs = layers.inputs(&ctx, &tokens).unwrap();
+        for id in 0..config.num_hidden_layers {
+            let layer = layers.layer(LayerId(id)).unwrap();
+            for (i, x) in x.chunks_mut(7 * config.hidden_size).enumerate() {
+                layer.mix(&ctx, x, &mut caches[config.cache_layer(id)], 7 * i).unwrap();
+            }
+            layer.feed_forward(&ctx, &inputs, &mut x).unwrap();
+        }
+        layers.show_output(&ctx.watched_by(&heads), &x).unwrap();
+        assert!(bits(&heads.0.lock().unwrap()) == bits(&whole.0.lock().unwrap()), "{name}");
     }
 }

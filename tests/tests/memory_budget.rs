@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::model::ExpertStore;
 use vaquita_runtime::model::cache::CacheType;
@@ -9,7 +10,7 @@ use vaquita_runtime::opening::budget::{MemoryBudget, Workload};
 use vaquita_runtime::opening::pressure::PressureWatch;
 use vaquita_runtime::opening::{OpenModelError, OpenOptions, Opened, TrimLevel, open, open_gguf};
 use vaquita_tests::store::{quantize_to, resident, run};
-use vaquita_tests::{golden, goldens};
+use vaquita_tests::{golden, goldens, quantized};
 
 const WORKLOAD: Workload =
     Workload { context: 64, prefill_chunk: 16, cache: CacheType::F16, sessions: 1 };
@@ -136,4 +137,22 @@ fn pressure_on_the_systems_memory_trims_and_calm_brings_the_budget_back() {
 
     let mapped = open(&file, &OpenOptions::new(WORKLOAD)).unwrap();
     assert!(PressureWatch::start(mapped.memory.clone()).is_none());
+}
+
+#[test]
+fn a_table_of_per_layer_embeddings_stays_in_a_mapped_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    quantized(&golden("gemma-4-e2b"), &file, BlockType::F32, None);
+    let tokens = goldens(&golden("gemma-4-e2b").join("golden.safetensors")).swap_remove(0).tokens;
+    let opened = [true, false].map(|map| {
+        let memory = Some(MemoryBudget::Bytes(1 << 40));
+        let options = OpenOptions { memory, map, ..OpenOptions::new(WORKLOAD) };
+        open_gguf(Gguf::open_with(&file, map).unwrap(), &options, 0).unwrap()
+    });
+    let [mapped, read] = opened.each_ref().map(|one| one.memory.plan().unwrap().footprint.dense);
+    let table = 4 * 320 * 8 * 16;
+    assert!(read - mapped >= table, "{read} {mapped}");
+    let [mapped, read] = opened.map(|one| run(&one.model, &tokens[..16], 4));
+    assert!(mapped == read);
 }

@@ -242,11 +242,17 @@ pub struct MemoryPlan {
     pub experts: Option<u64>,
 }
 
+/// Table of per-layer embeddings.
+const PER_LAYER_TABLE: &str = "per_layer_token_embd.weight";
+
 /// Bytes of the dense weights of some layers when copied to anonymous memory; those that belong to
 /// no layer count with the first one.
 fn dense_bytes(weights: &GgufWeights, layers: Range<usize>) -> u64 {
     let config = weights.config();
+    // A model without experts is mapped, and rows of this table are read from the file.
+    let stays = weights.gguf().is_mapped() && config.moe.n_routed_experts == 0;
     let tensors = config.family.tensors(config).into_iter();
+    let tensors = tensors.filter(|spec| !(stays && spec.name == PER_LAYER_TABLE));
     let loaded = tensors.filter(|spec| layers.contains(&spec.layer().unwrap_or(0)));
     let bytes = loaded.filter_map(|spec| weights.tensor_bytes(&spec));
     // A tensor may begin anywhere in its first page.

@@ -23,6 +23,9 @@ const HEADS: &str = "attention.head_count_kv";
 const SHARED: &str = "attention.shared_kv_layers";
 const PATTERN: &str = "attention.sliding_window_pattern";
 
+/// Limit on the logits in GGUF files that state none, where llama.cpp has this one; 0 is none.
+pub const GGUF_LOGIT_CAP: f32 = 30.0;
+
 /// Width of a head in global layers, unless a checkpoint states it.
 const GLOBAL_HEAD_DIM: usize = 512;
 
@@ -220,7 +223,5 @@ pub fn write_metadata(config: &Config, attention: &GroupedConfig, metadata: &mut
         let widths = (0..types.len()).map(|layer| config.dense_width(layer) as i32);
         metadata.insert(key(FFN), widths.collect::<Vec<i32>>());
     }
-    if let Some(cap) = config.scales.logit_cap {
-        metadata.insert(key(LOGIT_CAP), cap);
-    }
+    metadata.insert(key(LOGIT_CAP), config.scales.logit_cap.unwrap_or(0.0));
 }

@@ -153,7 +153,10 @@ impl Grouped {
         checked(match self.multipliers {
             false => Scales {
                 logit_cap: match self.gemma4 {
-                    true => k.number(gemma4::LOGIT_CAP)?.filter(|cap| *cap != 0.0),
+                    true => {
+                        let stated = k.number(gemma4::LOGIT_CAP)?;
+                        Some(stated.unwrap_or(gemma4::GGUF_LOGIT_CAP)).filter(|cap| *cap != 0.0)
+                    }
                     false => None,
                 },
                 ..self.scales(hidden_size)
