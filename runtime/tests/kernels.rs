@@ -13,7 +13,7 @@ use vaquita_runtime::kernels::delta::DeltaRule;
 use vaquita_runtime::kernels::ssd::StateSpace;
 use vaquita_runtime::kernels::vector::{
     AddProduct, AddScaled, CausalConv, ClampedSwiGlu, Exp, GeGlu, L2Norm, Multiply, RmsNorm,
-    Sigmoid, Softmax, SwiGlu,
+    Sigmoid, SoftCap, Softmax, SwiGlu,
 };
 use vaquita_runtime::kernels::{Activations, matmul, matmul_per_head};
 use vaquita_runtime::threads::Pool;
@@ -158,6 +158,15 @@ proptest! {
     }
 
     #[test]
+    fn a_soft_cap_is_a_hyperbolic_tangent(x in -200.0f32..200.0, cap in 1.0f32..60.0) {
+        let mut y = [x, f32::INFINITY, f32::NAN];
+        Tier::best().run(SoftCap { x: &mut y, cap });
+        let exact = f64::from(cap) * (f64::from(x) / f64::from(cap)).tanh();
+        prop_assert!((f64::from(y[0]) - exact).abs() <= 1e-6 * f64::from(cap), "{} {exact}", y[0]);
+        prop_assert!(y[1].is_nan() && y[2].is_nan());
+    }
+
+    #[test]
     fn every_tier_has_the_same_vector_functions(
         x in proptest::collection::vec(-100.0f32..100.0, 1..70),
         factor in -3.0f32..3.0,
@@ -173,6 +182,7 @@ proptest! {
             apply(&|y| tier.run(Exp(y)));
             apply(&|y| tier.run(Sigmoid(y)));
             apply(&|y| tier.run(Softmax(y)));
+            apply(&|x| tier.run(SoftCap { x, cap: 30.0 }));
             apply(&|y| tier.run(SwiGlu { gate: y, up: &other }));
             apply(&|y| tier.run(GeGlu { gate: y, up: &other }));
             let (alpha, limit) = (1.702, 1.5);
