@@ -161,18 +161,22 @@ fn a_file_that_cannot_be_mapped_is_read_and_has_the_same_bits() {
     Checkpoint::golden("deepseek-v3").write_gguf(&theirs);
     let split = golden("gguf").join("deepseek-v3-00001-of-00002.gguf");
     for path in [&ours, &theirs, &split] {
-        let open = |map, memory| {
-            let options = OpenOptions { map, memory, ..OpenOptions::new(WORKLOAD) };
+        let open = |map| {
+            let options = OpenOptions { map, ..OpenOptions::new(WORKLOAD) };
             opening::open(path, &options).unwrap()
         };
-        let expected = bits(&logits(open(true, None).model).unwrap());
-        let read = open(false, None);
+        let expected = bits(&logits(open(true).model).unwrap());
+        let read = open(false);
         assert!(!read.weights.gguf().is_mapped());
         assert!(bits(&logits(read.model).unwrap()) == expected);
-        // Streamed, in the least memory.
-        let all = open(false, Some(MemoryBudget::Bytes(1 << 40)));
-        let floor = all.memory.plan().unwrap().footprint.floor();
-        let streamed = open(false, Some(MemoryBudget::Bytes(floor + (1 << 20))));
+        // Streamed, in the least memory; as if the process had occupied nothing before.
+        let open_within = |bytes| {
+            let memory = Some(MemoryBudget::Bytes(bytes));
+            let options = OpenOptions { map: false, memory, ..OpenOptions::new(WORKLOAD) };
+            opening::open_gguf(Gguf::open_with(path, false).unwrap(), &options, 0).unwrap()
+        };
+        let floor = open_within(1 << 40).memory.plan().unwrap().footprint.floor();
+        let streamed = open_within(floor);
         assert!(bits(&logits(streamed.model).unwrap()) == expected);
         let whole = Gguf::open_with(path, false).unwrap();
         let mapped = Gguf::open(path).unwrap();
