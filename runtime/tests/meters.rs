@@ -202,6 +202,23 @@ fn an_external_meter_gives_out_power_or_a_counter_in_lines() {
 }
 
 #[test]
+fn a_value_of_an_external_meter_is_new_once() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut say = |line: &[u8]| std::io::Write::write_all(&mut writer, line).unwrap();
+    say(b"5 W\n");
+    let meter = Box::new(External::lines("external", reader).unwrap());
+    let sampler = MeterSampler::start(Some(meter), Arc::new(Host::live()));
+    let first = sampler.mark();
+    let second = sampler.mark();
+    assert!(!second.since(&first).fresh && second.joules.is_some());
+    say(b"5 W\n");
+    while sampler.values() == second.values {
+        std::thread::yield_now();
+    }
+    assert!(sampler.mark().since(&second).fresh);
+}
+
+#[test]
 fn an_external_meter_that_ends_or_talks_nonsense_is_refused() {
     let nonsense = lines("volts: five\n").err().unwrap();
     assert!(nonsense.contains("it says \"volts: five\"; allowed: 7.31 W"), "{nonsense}");

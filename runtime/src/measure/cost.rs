@@ -26,7 +26,7 @@ impl MeterInfo {
 }
 
 /// Energy cost of a test. Intervals are half-widths of the 95% confidence interval over its
-/// repetitions, `None` for a single one.
+/// repetitions, `None` for a single one and where the meter delivered no value in one of them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cost {
     /// The meter.
@@ -80,12 +80,15 @@ pub fn cost(
         repetitions.iter().zip(&joules).map(beyond).map(per_token).collect()
     });
     let joules_per_token = mean_and_deviation(&gross).0;
+    // Without a new value in each repetition, they differ in time only.
+    let fresh = repetitions.iter().all(|one| one.fresh);
+    let interval = |values: &[f64]| confidence_95(values).filter(|_| fresh);
     Ok(Cost {
         source,
         joules_per_token,
-        joules_per_token_ci95: confidence_95(&gross),
+        joules_per_token_ci95: interval(&gross),
         net_joules_per_token: net.as_ref().map(|net| mean_and_deviation(net).0),
-        net_joules_per_token_ci95: net.as_ref().and_then(|net| confidence_95(net)),
+        net_joules_per_token_ci95: net.as_ref().and_then(|net| interval(net)),
         idle_watts,
         mean_watts: all / seconds,
         tokens_per_joule: 1.0 / joules_per_token,
@@ -99,7 +102,7 @@ mod tests {
     use super::*;
 
     fn interval(seconds: f64, joules: Option<f64>) -> Interval {
-        Interval { time: Duration::from_secs_f64(seconds), joules }
+        Interval { time: Duration::from_secs_f64(seconds), joules, fresh: true }
     }
 
     fn source() -> MeterInfo {
@@ -124,6 +127,14 @@ mod tests {
         let idle = (0.1 * 7.31) / 0.1;
         let net = cost(source(), Some(idle), &repetitions, 10).unwrap().net_joules_per_token;
         assert_eq!(format!("{:.3}", net.unwrap()), "0.000");
+    }
+
+    #[test]
+    fn repetitions_without_a_value_of_their_own_have_no_confidence_interval() {
+        let old = Interval { fresh: false, ..interval(2.5, Some(25.0)) };
+        let cost = cost(source(), Some(3.0), &[interval(2.0, Some(20.0)), old], 10).unwrap();
+        assert_eq!(cost.joules_per_token, 2.25);
+        assert_eq!(cost.joules_per_token_ci95.or(cost.net_joules_per_token_ci95), None);
     }
 
     #[test]

@@ -46,6 +46,7 @@ struct State {
     name: Option<String>,
     scope: Option<String>,
     value: Option<(Value, Instant)>,
+    received: u64,
     ended: Option<String>,
 }
 
@@ -150,6 +151,7 @@ impl State {
                     _ => return Err(format!("it says {line:?}; allowed: 7.31 W or 1234.5 J")),
                 };
                 self.value = Some((value, Instant::now()));
+                self.received += 1;
             }
         }
         Ok(())
@@ -168,6 +170,10 @@ impl Meter for External {
 
     fn scope(&self) -> &str {
         &self.scope
+    }
+
+    fn received(&self) -> Option<u64> {
+        Some(self.latest.lock().received)
     }
 
     fn read(&mut self) -> Result<Reading, MeterError> {

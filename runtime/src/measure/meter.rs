@@ -17,6 +17,12 @@ pub trait Meter: Send {
     /// Reads the meter. Counters wrap, so it must be called every few minutes.
     fn read(&mut self) -> Result<Reading, MeterError>;
 
+    /// Number of values received so far from a source that delivers them on its own. `None` if every
+    /// reading is a new value.
+    fn received(&self) -> Option<u64> {
+        None
+    }
+
     /// Interval at which new values appear.
     fn interval(&self) -> Duration {
         Duration::from_millis(100)

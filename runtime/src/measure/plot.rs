@@ -57,7 +57,7 @@ mod tests {
 
     fn sample(seconds: u64, joules: Option<f64>) -> Sample {
         let at = Duration::from_secs(seconds);
-        Sample { at, joules, tokens: 3 * seconds, resident: Some(1 << 20) }
+        Sample { at, joules, values: seconds, tokens: 3 * seconds, resident: Some(1 << 20) }
     }
 
     #[test]

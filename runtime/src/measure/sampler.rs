@@ -21,6 +21,8 @@ pub struct Sample {
     pub at: Duration,
     /// Joules since the sampler started; `None` without a meter, or once it has failed.
     pub joules: Option<f64>,
+    /// Values received from the meter.
+    pub values: u64,
     /// Tokens since the sampler started, as reported by [`MeterSampler::count`].
     pub tokens: u64,
     /// Resident bytes of this process; `None` if the system does not report them.
@@ -34,6 +36,9 @@ pub struct Interval {
     pub time: Duration,
     /// Energy used; `None` if it was not measured.
     pub joules: Option<f64>,
+    /// Whether the meter delivered a value in this time. If not, `joules` is an extrapolation of the
+    /// last one.
+    pub fresh: bool,
 }
 
 impl Sample {
@@ -41,7 +46,7 @@ impl Sample {
     pub fn since(&self, earlier: &Self) -> Interval {
         let time = self.at.saturating_sub(earlier.at);
         let joules = self.joules.zip(earlier.joules).map(|(now, before)| now - before);
-        Interval { time, joules }
+        Interval { time, joules, fresh: self.values > earlier.values }
     }
 }
 
@@ -131,9 +136,9 @@ impl MeterSampler {
         self.mark().joules
     }
 
-    /// Number of readings of the meter so far.
-    pub fn readings(&self) -> u64 {
-        self.shared.state().readings
+    /// Number of values received from the meter so far.
+    pub fn values(&self) -> u64 {
+        self.shared.state().values()
     }
 
     /// The error of the meter, if it failed.
@@ -171,6 +176,7 @@ impl Shared {
         let sample = Sample {
             at,
             joules: (state.meter.is_some() && state.failed.is_none()).then_some(state.joules),
+            values: state.values(),
             tokens: self.tokens.load(Ordering::Relaxed),
             resident: memory::current().map(|memory| memory.resident),
         };
@@ -196,6 +202,11 @@ impl State {
             Err(error) => self.failed = Some(error),
         }
         now
+    }
+
+    /// Number of values received from the meter.
+    fn values(&self) -> u64 {
+        self.meter.as_ref().and_then(|meter| meter.received()).unwrap_or(self.readings)
     }
 
     fn note(&mut self, sample: Sample, keep: bool) {

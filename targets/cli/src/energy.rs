@@ -93,7 +93,8 @@ impl EnergyArgs {
             if host.is_live() {
                 std::thread::sleep(Duration::from_secs_f64(self.idle));
             }
-            idle_watts = mean_watts(&sampler.mark().since(&before));
+            let idle = sampler.mark().since(&before);
+            idle_watts = mean_watts(&idle).filter(|_| idle.fresh);
         }
         Ok(Energy { host, sampler, source, idle_watts, asked })
     }

@@ -122,6 +122,14 @@ fn energy_is_unmeasured_estimated_or_refused_but_never_zero() {
     let external = ["--meter-command", "echo name lead; echo 4 W; sleep 60", "--idle", "0.1"];
     let text = success(&mut live(&external));
     assert!(text.contains("measured by lead") && text.contains("4.000 W"), "{text}");
+    // One value is a figure, but neither an interval nor an idle baseline.
+    let rows = json(live(&external).args(["-o", "json"]));
+    assert_eq!(rows[0]["energy_readings"], 0);
+    let energy = &rows[0]["energy"];
+    assert!((energy["mean_watts"].as_f64().unwrap() - 4.0).abs() < 1e-6, "{energy}");
+    for key in ["joules_per_token_ci95", "net_joules_per_token", "idle_watts"] {
+        assert_eq!(energy[key], Value::Null, "{key}");
+    }
     let error = failure(&mut live(&["--meter-command", "echo nonsense"]), 1);
     assert!(error.contains("--meter-command") && error.contains("nonsense"), "{error}");
     failure(&mut live(&["--assume-watts", "0"]), 2);

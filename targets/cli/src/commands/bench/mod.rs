@@ -256,7 +256,7 @@ fn measure(
     }
     bar.set(0, args.repetitions as u64);
     let throttling = Throttling::read(&energy.host);
-    let (readings, faults) = (sampler.readings(), memory::faults());
+    let (readings, faults) = (sampler.values(), memory::faults());
     let streaming = loaded.loaded.streaming();
     let (mut intervals, mut first, mut elapsed) = (Vec::new(), None, Duration::ZERO);
     for repetition in 1..=args.repetitions {
@@ -291,7 +291,7 @@ fn measure(
         Err(reason) => (None, Some(reason)),
     };
     row.joules_per_token = row.energy.as_ref().map(|cost| cost.joules_per_token);
-    row.energy_readings = sampler.readings() - readings;
+    row.energy_readings = sampler.values() - readings;
     row.thermal = thermal::read(&energy.host, throttling);
     row.memory = memory_row(loaded, faults);
     row.peak_rss_bytes = row.memory.peak_rss_bytes;
