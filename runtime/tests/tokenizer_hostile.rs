@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use vaquita_runtime::gguf::Metadata;
+use vaquita_runtime::gguf::{Metadata, Value as Entry};
 use vaquita_runtime::tokenizer::{Tokenizer, TokenizerError, limits};
 
 /// The characters that stand for the bytes 0 to 255.
@@ -365,10 +365,22 @@ fn missing_and_mistyped_keys_are_named() {
 }
 
 #[test]
+fn an_id_of_minus_one_says_that_there_is_no_such_token() {
+    for none in [Entry::I32(-1), Entry::I64(-1), Entry::U32(u32::MAX)] {
+        let mut metadata = keys();
+        metadata.insert("tokenizer.ggml.bos_token_id", none.clone());
+        metadata.insert("tokenizer.ggml.eos_token_id", none.clone());
+        metadata.insert("tokenizer.ggml.add_bos_token", true);
+        let tokenizer = Tokenizer::from_metadata(&metadata).expect("it is read");
+        assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.add_bos()), (None, None, false));
+    }
+}
+
+#[test]
 fn ggml_keys_out_of_range_are_refused() {
     let text = keys_complaint(|m| m.insert("tokenizer.ggml.bos_token_id", 258u32));
     assert!(text.contains("258; allowed: below 258"), "{text}");
-    keys_complaint(|m| m.insert("tokenizer.ggml.eos_token_id", -1i32));
+    keys_complaint(|m| m.insert("tokenizer.ggml.eos_token_id", -2i32));
     keys_complaint(|m| m.insert("tokenizer.ggml.token_type", vec![1i32; 257]));
     keys_complaint(|m| m.insert("tokenizer.ggml.token_type", vec![9i32; 258]));
     keys_complaint(|m| m.insert("tokenizer.ggml.token_type", vec![-3i32; 258]));

@@ -112,6 +112,37 @@ fn files_that_are_none_are_refused_with_their_names() {
     assert!(error.contains("line 2 of tiktoken.model"), "{error}");
 }
 
+#[test]
+fn scores_that_are_not_numbers_are_refused_since_they_have_no_order() {
+    let folder = folder(&["tokenizer.model"], &[]);
+    let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+    let path = folder.path().join("tokenizer.model");
+    let mut file = fs::read(&path).unwrap();
+    // Pieces at the start: a message (10), with its length, of a text (10) and a score (21).
+    let (mut at, mut pieces) = (0, 0);
+    while file[at] == 10 {
+        let (len, text) = (usize::from(file[at + 1]), usize::from(file[at + 3]));
+        let score = at + 4 + text;
+        if file[score] == 21 && pieces % 3 == 0 {
+            file[score + 1..score + 5].copy_from_slice(&f32::NAN.to_le_bytes());
+        }
+        (at, pieces) = (at + 2 + len, pieces + 1);
+    }
+    assert!(pieces > 300, "{pieces}");
+    fs::write(&path, &file).unwrap();
+    let error = Tokenizer::from_folder(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("the score of id") && error.contains("NaN"), "{error}");
+
+    let mut keys = Metadata::new();
+    tokenizer.write_metadata(&mut keys);
+    keys.remove("tokenizer.huggingface.json");
+    let mut scores = keys.f32s("tokenizer.ggml.scores").unwrap().unwrap().to_vec();
+    scores.iter_mut().step_by(2).for_each(|score| *score = f32::NAN);
+    keys.insert("tokenizer.ggml.scores", scores);
+    let error = Tokenizer::from_metadata(&keys).unwrap_err().to_string();
+    assert!(error.contains("the score of id"), "{error}");
+}
+
 fn gpt2_folder(contents: &[(&str, Value)]) -> tempfile::TempDir {
     let folder = folder(&[], contents);
     let json = golden("gpt-2")["tokenizer"].to_string();

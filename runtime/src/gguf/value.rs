@@ -190,6 +190,14 @@ impl Metadata {
         self.typed(key, "an integer of 32 bits", |value| value.as_u64()?.try_into().ok())
     }
 
+    /// A token's id. Files state -1, signed or as its 32 bits, where there is no such token.
+    pub fn token_id(&self, key: &str) -> Result<Option<u32>, GgufError> {
+        match self.get(key) {
+            Some(Value::I32(-1) | Value::I64(-1) | Value::U32(u32::MAX)) => Ok(None),
+            _ => self.u32(key),
+        }
+    }
+
     /// A floating-point number.
     pub fn f32(&self, key: &str) -> Result<Option<f32>, GgufError> {
         self.typed(key, "a number", |value| match *value {

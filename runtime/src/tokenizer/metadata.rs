@@ -63,7 +63,7 @@ fn id(
     key: &str,
     tokenizer: &Tokenizer,
 ) -> Result<Option<u32>, TokenizerError> {
-    let id = metadata.u32(key)?;
+    let id = metadata.token_id(key)?;
     match id.filter(|id| *id as usize >= tokenizer.vocab_size) {
         Some(id) => {
             let allowed = format!("below {}", tokenizer.vocab_size);

@@ -85,6 +85,11 @@ fn merges(vocab: &[(String, u32)], scores: &[f32]) -> Result<Vec<Merge>, Tokeniz
             return Err(TokenizerError::value(format!("id {id}"), found, allowed));
         }
         let score = scores.get(*id as usize).copied().unwrap_or_default();
+        // There is no order of numbers that are none, and a sort without one may panic.
+        if score.is_nan() {
+            let what = format!("the score of id {id}");
+            return Err(TokenizerError::value(what, "NaN", "a number"));
+        }
         let cuts = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
         let halves = cuts.filter_map(|(a, b)| Some(((*ids.get(a)?, *ids.get(b)?), a, b)));
         let mut halves: Vec<_> = halves.collect();

@@ -483,7 +483,7 @@ impl Family for Grouped {
             scales: self.scales_from_gguf(&k, hidden_size)?,
             post_norms: self.post_norms,
             tie_word_embeddings: tied,
-            bos_token_id: metadata.u32("tokenizer.ggml.bos_token_id")?,
+            bos_token_id: metadata.token_id("tokenizer.ggml.bos_token_id")?,
             eos_token_ids: keys::ends(metadata)?,
             sliding_rope: match self.sliding_rope {
                 true => k.sliding_rope(sliding, &rope, self.gguf_sliding_theta)?,

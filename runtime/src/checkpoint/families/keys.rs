@@ -546,7 +546,7 @@ impl MetadataReader<'_> {
 pub fn ends(metadata: &Metadata) -> Result<Vec<u32>, ConfigError> {
     let mut ends: Vec<u32> = Vec::new();
     for name in ["eos", "eot", "eom"] {
-        ends.extend(metadata.u32(&format!("tokenizer.ggml.{name}_token_id"))?);
+        ends.extend(metadata.token_id(&format!("tokenizer.ggml.{name}_token_id"))?);
     }
     ends.extend(metadata.u32s(EOS_TOKEN_IDS)?.unwrap_or_default());
     let mut seen = HashSet::new();

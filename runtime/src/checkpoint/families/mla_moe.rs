@@ -143,7 +143,7 @@ pub fn config_from_gguf(
         scales: Scales::NONE,
         post_norms: false,
         tie_word_embeddings: metadata.bool("vaquita.tie_word_embeddings")?.unwrap_or(false),
-        bos_token_id: metadata.u32("tokenizer.ggml.bos_token_id")?,
+        bos_token_id: metadata.token_id("tokenizer.ggml.bos_token_id")?,
         eos_token_ids: keys::ends(metadata)?,
         attention: AttentionConfig::Mla(MlaConfig {
             num_attention_heads: k.size("attention.head_count", [1, limits::HEADS])?,
