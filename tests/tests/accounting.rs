@@ -421,6 +421,22 @@ fn widths_of_experts_follow_where_a_file_does_not_state_them() {
 }
 
 #[test]
+fn experts_that_a_file_has_one_by_one_are_named() {
+    let mut file = gguf(&Checkpoint::golden("mixtral"));
+    let stacks = |name: &str| name.contains("_exps.");
+    let stacked: Vec<_> = file.tensors.extract_if(.., |(name, ..)| stacks(name)).collect();
+    for (name, dims, values) in stacked {
+        let (experts, matrix) = (dims[2] as usize, dims[..2].to_vec());
+        for (i, values) in values.chunks(values.len() / experts).enumerate() {
+            let name = name.replace("_exps.", &format!(".{i}."));
+            file.tensors.push((name, matrix.clone(), values.to_vec()));
+        }
+    }
+    let error = error_of_file(&file);
+    assert!(error.contains("ffn_gate.0.weight") || error.contains("ffn_down.0.weight"), "{error}");
+}
+
+#[test]
 fn queries_keys_and_values_are_cut_off() {
     let olmoe = |clip: Json| of_folder(&Checkpoint::golden("olmoe").set("clip_qkv", clip));
     let expected = olmoe(Json::Null);
