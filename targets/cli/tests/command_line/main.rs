@@ -1,7 +1,9 @@
 //! The program as scripts see it: what it prints, where, and how it ends. One file per command.
 
 mod bench;
+mod budgets;
 mod calibrating;
+mod cgroup;
 mod chat;
 mod closed_output;
 mod convert;
