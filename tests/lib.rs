@@ -18,7 +18,7 @@ use vaquita_runtime::model::Model;
 use vaquita_runtime::tokenizer::Tokenizer;
 
 /// The checkpoints in `golden`: one of every architecture.
-pub const FAMILIES: [&str; 28] = [
+pub const FAMILIES: [&str; 30] = [
     "deepseek-v2",
     "deepseek-v2-lite",
     "deepseek-v3",
@@ -33,8 +33,10 @@ pub const FAMILIES: [&str; 28] = [
     "gpt-oss",
     "granite-4",
     "granite-4-dense",
+    "kimi-linear",
     "laguna",
     "lfm2-moe",
+    "ling-3",
     "minimax-m2",
     "mixtral",
     "moonlight",

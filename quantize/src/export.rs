@@ -190,8 +190,8 @@ fn fitting(wanted: BlockType, cols: usize) -> BlockType {
     [wanted, BlockType::Q8_0].into_iter().find(fits).unwrap_or(BlockType::F16)
 }
 
-/// Dimensions in llama.cpp's convention: one for vectors, and the heads as a third for the halves
-/// of `kv_b_proj`.
+/// Dimensions in llama.cpp's convention: one for vectors, the heads as a third for the halves of
+/// `kv_b_proj`, and one between taps and channels for the convolutions of Kimi Delta Attention.
 fn dims(config: &Config, spec: &TensorSpec) -> Vec<u64> {
     let (rows, cols) = (spec.rows as u64, spec.cols as u64);
     let of_heads = ["attn_k_b.weight", "attn_v_b.weight"].iter().any(|n| spec.name.ends_with(n));
@@ -200,6 +200,7 @@ fn dims(config: &Config, spec: &TensorSpec) -> Vec<u64> {
             let heads = mla.num_attention_heads as u64;
             vec![cols, rows / heads, heads]
         }
+        _ if spec.name.contains(".ssm_conv1d_") => vec![cols, 1, rows],
         _ if rows == 1 => vec![cols],
         _ => vec![cols, rows],
     }

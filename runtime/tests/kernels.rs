@@ -9,6 +9,7 @@ use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
 use vaquita_runtime::isa::Tier;
 use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout, PAGE};
 use vaquita_runtime::kernels::cached::EntryFormat;
+use vaquita_runtime::kernels::decay::ChannelDecay;
 use vaquita_runtime::kernels::delta::DeltaRule;
 use vaquita_runtime::kernels::ssd::StateSpace;
 use vaquita_runtime::kernels::vector::{
@@ -195,6 +196,9 @@ proptest! {
             let (inputs, taps) = ([&x[..], &other], [other.clone(), x.clone()]);
             for bias in [None, Some(&x[..])] {
                 apply(&|y| tier.run(CausalConv { inputs: &inputs, taps: &taps, bias, out: y }));
+            }
+            for bound in [None, Some(-5.0)] {
+                apply(&|y| tier.run(ChannelDecay { x: y, bias: &other, rate: factor, bound }));
             }
             results
         };

@@ -25,7 +25,7 @@ TYPES = {
     "Q4_0": 2, "Q8_0": 7, "Q2_K": 10, "Q4_K": 14, "Q5_K": 16, "Q6_K": 18, "IQ4_NL": 25, "IQ4_XS": 30,
 }
 F32_LIMIT, LIMIT, STATES_LIMIT = 1e-6, 1e-3, 5e-3
-STATES = ["granite-4", "granite-4-dense", "qwen3-next", "qwen3.5", "qwen3.5-moe"]
+STATES = ["granite-4", "granite-4-dense", "kimi-linear", "ling-3", "qwen3-next", "qwen3.5", "qwen3.5-moe"]
 # Whose gelu or state is in half precision there, which sends a token to another expert in F32, too.
 F32_LIMITS = {"gemma-4-26b": 1e-4, "granite-4": 1e-5}
 

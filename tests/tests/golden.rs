@@ -96,6 +96,16 @@ fn lfm2_moe_has_the_logits_of_transformers() {
 }
 
 #[test]
+fn kimi_linear_has_the_logits_of_transformers() {
+    matches_transformers("kimi-linear");
+}
+
+#[test]
+fn ling_3_has_the_logits_of_transformers() {
+    matches_transformers("ling-3");
+}
+
+#[test]
 fn gpt_oss_has_the_logits_of_transformers() {
     matches_transformers("gpt-oss");
 }

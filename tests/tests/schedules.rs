@@ -153,6 +153,12 @@ fn qwen3_next() {
     check(Subject::golden_file("qwen3-next"));
 }
 
+/// States with a decay for each channel, beside latents.
+#[test]
+fn ling_3() {
+    check(Subject::golden_file("ling-3"));
+}
+
 /// The trained model, with its multi-token-prediction layer.
 #[test]
 fn the_reference_model() {

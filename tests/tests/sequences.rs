@@ -197,6 +197,7 @@ fn sequences_of_short_convolutions_have_the_bits_that_they_have_alone() {
     schedules(&golden("lfm2-moe"), 24, 5);
     schedules(&golden("qwen3.5-moe"), 24, 5);
     schedules(&golden("granite-4"), 24, 5);
+    schedules(&golden("kimi-linear"), 6, 3);
 }
 
 #[test]

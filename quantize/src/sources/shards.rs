@@ -135,11 +135,16 @@ impl Shards {
     /// outside of it, such as those of a tower that sees.
     pub fn use_usual_names(&mut self) -> Vec<String> {
         const USUAL: &str = "model.";
+        const EMBEDDINGS: [&str; 2] = ["embed_tokens.weight", "word_embeddings.weight"];
+        let before = |name: &str| {
+            let prefix = EMBEDDINGS.iter().find_map(|embedding| name.strip_suffix(embedding))?;
+            (prefix.is_empty() || prefix.ends_with('.')).then(|| prefix.to_string())
+        };
         let embedding = |name: &&String| {
             let layer = name.starts_with("layers.") || name.contains(".layers.");
-            !layer && (name.ends_with(".embed_tokens.weight") || *name == "embed_tokens.weight")
+            !layer && before(name).is_some()
         };
-        let prefix = |name: &String| name.trim_end_matches("embed_tokens.weight").to_string();
+        let prefix = |name: &String| before(name).unwrap_or_default();
         let mut prefixes: Vec<String> = self.tensors.keys().filter(embedding).map(prefix).collect();
         prefixes.sort_unstable();
         let prefix = match &prefixes[..] {
@@ -149,7 +154,7 @@ impl Shards {
         let usual = |name: &str| match name.strip_prefix(&prefix) {
             _ if name.ends_with(".lm_head.weight") => Some("lm_head.weight".into()),
             _ if name == "lm_head.weight" => Some(name.into()),
-            Some(rest) => Some(format!("{USUAL}{rest}")),
+            Some(rest) => Some(format!("{USUAL}{}", usual_in_layer(rest))),
             None => None,
         };
         let stored = std::mem::take(&mut self.tensors);
@@ -181,4 +186,19 @@ impl Shards {
     pub fn paths(&self) -> Vec<PathBuf> {
         self.shards.iter().map(|shard| shard.path.clone()).collect()
     }
+}
+
+/// The usual name of a tensor that has two. transformers saves the feed-forward of Kimi-Linear's
+/// layers without experts below the module of experts, and the output projections of Ling 3's
+/// recurrent layers under the name of the others.
+fn usual_in_layer(name: &str) -> String {
+    const PAIRS: [[&str; 2]; 4] = [
+        ["block_sparse_moe.gate_proj.weight", "mlp.gate_proj.weight"],
+        ["block_sparse_moe.up_proj.weight", "mlp.up_proj.weight"],
+        ["block_sparse_moe.down_proj.weight", "mlp.down_proj.weight"],
+        [".attention.o_proj.weight", ".attention.dense.weight"],
+    ];
+    let renamed =
+        |[other, usual]: &[&str; 2]| Some(format!("{}{usual}", name.strip_suffix(other)?));
+    PAIRS.iter().find_map(renamed).unwrap_or_else(|| name.into())
 }

@@ -230,6 +230,8 @@ pub enum Recurrence {
     GatedDelta(GatedDeltaConfig),
     /// Mamba-2 (arXiv 2405.21060).
     Mamba2(Mamba2Config),
+    /// Kimi Delta Attention (arXiv 2510.26692).
+    KimiDelta(KimiDeltaConfig),
 }
 
 /// Mamba-2 as in Granite 4.
@@ -259,6 +261,35 @@ impl Mamba2Config {
     pub fn conv_dim(&self) -> usize {
         self.inner_dim() + 2 * self.num_groups * self.state_dim
     }
+}
+
+/// Kimi Delta Attention: the delta rule with a decay for each key channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KimiDeltaConfig {
+    /// Number of heads, each with a state.
+    pub num_heads: usize,
+    /// Width of a head's query, key and value.
+    pub head_dim: usize,
+    /// Positions in the windows of the convolutions, including the current one.
+    pub conv_kernel_dim: usize,
+    /// Function from the gate's inputs to decays.
+    pub decay_gate: DecayGate,
+}
+
+impl KimiDeltaConfig {
+    /// Numbers of all heads: of the queries, the keys, or the values of a token.
+    pub fn inner_dim(&self) -> usize {
+        self.num_heads * self.head_dim
+    }
+}
+
+/// Decay of a key channel by its input `x` and a head's parameter `A_log`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DecayGate {
+    /// `exp(-exp(A_log) softplus(x))` (Kimi-Linear).
+    Softplus,
+    /// `exp(bound sigmoid(exp(A_log) x))` with a bound below zero (Ling 3).
+    Bounded(f32),
 }
 
 /// Gated DeltaNet as in Qwen3-Next.
@@ -328,6 +359,14 @@ pub struct MlaConfig {
     pub qk_rope_head_dim: usize,
     /// Width of a head's value.
     pub v_head_dim: usize,
+    /// Whether the rotary part is rotated; not in Kimi-Linear, whose recurrent layers tell
+    /// positions apart.
+    pub rotates: bool,
+    /// Whether the output of each head is scaled by a gate, the sigmoid of one number per head
+    /// (Ling 3).
+    pub output_gate: bool,
+    /// Token mixer of each layer; empty if all layers attend.
+    pub layer_types: Vec<LayerType>,
 }
 
 /// Rotary position embedding.
@@ -534,11 +573,11 @@ impl Config {
     /// Token mixer of a layer.
     pub fn layer_type(&self, layer: usize) -> LayerType {
         match &self.attention {
-            AttentionConfig::Mla(_) => LayerType::Full,
-            AttentionConfig::Grouped(grouped) => {
-                grouped.layer_types.get(layer).copied().unwrap_or(LayerType::Full)
-            }
+            AttentionConfig::Mla(mla) => mla.layer_types.get(layer),
+            AttentionConfig::Grouped(grouped) => grouped.layer_types.get(layer),
         }
+        .copied()
+        .unwrap_or(LayerType::Full)
     }
 
     /// The layer in whose cache the entries of a layer are.

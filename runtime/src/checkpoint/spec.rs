@@ -75,6 +75,8 @@ pub enum Axis {
 pub enum Function {
     /// `x + 1`: norms whose weights are stored around zero.
     PlusOne,
+    /// `exp(x)`: rates that are stored as logarithms.
+    Exp,
     /// `-exp(x)`: decays that are stored as logarithms.
     NegativeExp,
     /// `x`: vectors that have another shape in GGUF.
@@ -86,6 +88,7 @@ impl Function {
     pub fn of(self, x: f32) -> f32 {
         match self {
             Self::PlusOne => x + 1.0,
+            Self::Exp => libm::expf(x),
             Self::NegativeExp => -libm::expf(x),
             Self::Same => x,
         }

@@ -10,6 +10,7 @@ pub mod attention;
 pub mod cached;
 mod coded;
 mod codes;
+pub mod decay;
 pub mod delta;
 mod disjoint;
 mod ggml;

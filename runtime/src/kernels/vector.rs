@@ -30,7 +30,7 @@ fn padded(from: &[f32]) -> [f32; 8] {
 
 /// Eight values of `from` at `at`, padded with zeros beyond its end.
 #[inline(always)]
-fn lane_at(from: &[f32], at: usize) -> [f32; 8] {
+pub(super) fn lane_at(from: &[f32], at: usize) -> [f32; 8] {
     match from[at..].first_chunk() {
         Some(lane) => *lane,
         None => padded(&from[at..]),
@@ -80,7 +80,7 @@ impl Kernel for Sigmoid<'_> {
 }
 
 #[inline(always)]
-fn sigmoid<I: Isa>(isa: I, x: I::F32) -> I::F32 {
+pub(super) fn sigmoid<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     let e = exp(isa, isa.sub(isa.splat(0.0), x));
     isa.div(isa.splat(1.0), isa.add(isa.splat(1.0), e))
 }

@@ -9,17 +9,13 @@
 //! ```
 
 use super::Compute;
-use super::cache::StateShape;
+use super::delta_state::DeltaState;
 use super::gqa::sigmoids;
 use super::linear::Linear;
 use super::part::Part;
-use crate::checkpoint::config::{Config, GatedDeltaConfig, Recurrence};
+use crate::checkpoint::config::{Config, GatedDeltaConfig};
 use crate::kernels::Activations;
-use crate::kernels::delta::DeltaRule;
-use crate::kernels::vector::{CausalConv, L2Norm, SwiGlu, rms_norm, softplus};
-
-/// Added to the sum of squares of queries and keys.
-const L2_EPS: f32 = 1e-6;
+use crate::kernels::vector::{SwiGlu, rms_norm, softplus};
 
 /// The mixer of one layer.
 #[derive(Clone, Debug)]
@@ -64,18 +60,7 @@ impl GatedDeltaNet {
     ) -> Vec<f32> {
         let (width, value_dim) = (self.shape.value_head_dim, self.shape.value_dim());
         let (rows, mut gate) = self.rows(ctx, x);
-        let mut out = vec![0.0; gate.len()];
-        for part in parts {
-            let start = part.rows.start;
-            let rows = part.of(&rows, self.shape.row());
-            part.cache.state().advance(rows, &mut |state, rows, first| {
-                let tokens = self.recur(ctx, state, rows);
-                if let Some(first) = first {
-                    let at = (start + first) * value_dim;
-                    out[at..at + tokens.len()].copy_from_slice(&tokens);
-                }
-            });
-        }
+        let out = DeltaState::from(&self.shape).run(ctx, &self.taps, &rows, parts);
         let normed = rms_norm(ctx.tier, &out, &self.norm, config.rms_norm_eps);
         for (gate, up) in gate.chunks_exact_mut(width).zip(normed.chunks_exact(width)) {
             ctx.tier.run(SwiGlu { gate, up });
@@ -115,71 +100,5 @@ impl GatedDeltaNet {
             rows.extend(decays.map(|((alpha, dt), a)| libm::expf(a * softplus(alpha + dt))));
         }
         (rows, gate)
-    }
-
-    /// Updates the state by every row after the window, and returns the outputs, `[tokens,
-    /// value_dim]`.
-    fn recur(&self, ctx: &Compute, state: &mut [f32], rows: &[f32]) -> Vec<f32> {
-        let GatedDeltaConfig { num_key_heads, num_value_heads: heads, .. } = self.shape;
-        let GatedDeltaConfig { key_head_dim, value_head_dim, conv_kernel_dim, .. } = self.shape;
-        let (key_dim, conv_dim) = (self.shape.key_dim(), self.shape.conv_dim());
-        let row = self.shape.row();
-        let tokens = rows.len() / row + 1 - conv_kernel_dim;
-
-        let mut mixed = vec![0.0; tokens * conv_dim];
-        ctx.pool.run_chunks(&mut mixed, conv_dim, &|token, out| {
-            let inputs: Vec<&[f32]> = (token..token + conv_kernel_dim)
-                .map(|position| &rows[position * row..][..conv_dim])
-                .collect();
-            ctx.tier.run(CausalConv { inputs: &inputs, taps: &self.taps, bias: None, out });
-            let (queries, rest) = out.split_at_mut(key_dim);
-            for (part, factor) in
-                [(queries, 1.0 / (key_head_dim as f32).sqrt()), (&mut rest[..key_dim], 1.0)]
-            {
-                for x in part.chunks_exact_mut(key_head_dim) {
-                    ctx.tier.run(L2Norm { x, factor, eps: L2_EPS });
-                }
-            }
-        });
-        let column = |from: &[f32], stride: usize, at: usize, width: usize| -> Vec<f32> {
-            from.chunks_exact(stride).flat_map(|token| &token[at..at + width]).copied().collect()
-        };
-        let of_tokens = &rows[(conv_kernel_dim - 1) * row..];
-        let mut out = vec![0.0; tokens * self.shape.value_dim()];
-        DeltaRule {
-            heads,
-            key_heads: num_key_heads,
-            tiled: self.shape.tiled,
-            key_width: key_head_dim,
-            value_width: value_head_dim,
-            queries: &column(&mixed, conv_dim, 0, key_dim),
-            keys: &column(&mixed, conv_dim, key_dim, key_dim),
-            values: &column(&mixed, conv_dim, 2 * key_dim, self.shape.value_dim()),
-            decay: &column(of_tokens, row, conv_dim + heads, heads),
-            beta: &column(of_tokens, row, conv_dim, heads),
-        }
-        .run(ctx.tier, ctx.pool, state, &mut out);
-        out
-    }
-}
-
-impl GatedDeltaConfig {
-    /// Numbers of a token's row: inputs of the convolution, `beta` and `g`.
-    fn row(&self) -> usize {
-        self.conv_dim() + 2 * self.num_value_heads
-    }
-}
-
-impl Recurrence {
-    /// Sizes of the state.
-    pub fn state_shape(&self) -> StateShape {
-        match self {
-            Self::GatedDelta(delta) => StateShape {
-                state: delta.value_dim() * delta.key_head_dim,
-                row: delta.row(),
-                window: delta.conv_kernel_dim - 1,
-            },
-            Self::Mamba2(mamba) => mamba.state_shape(),
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::delta_net::{BetaAlpha, GatedDeltaNet};
 use super::gqa::{Gqa, KeyValue};
+use super::kimi_delta::{Gate, KimiDeltaAttention};
 use super::layer::Layer;
 use super::linear::Linear;
 use super::mamba2::Mamba2;
@@ -16,8 +17,8 @@ use super::router::Router;
 use super::short_conv::ShortConv;
 use crate::blocks::Matrix;
 use crate::checkpoint::config::{
-    AttentionConfig, GatedDeltaConfig, GroupedConfig, LayerType, Mamba2Config, MlaConfig,
-    OutputGate, QkNorm, Recurrence,
+    AttentionConfig, GatedDeltaConfig, GroupedConfig, KimiDeltaConfig, LayerType, Mamba2Config,
+    MlaConfig, OutputGate, QkNorm, Recurrence,
 };
 use crate::checkpoint::{LayerId, TensorSpec, Weights, WeightsError};
 
@@ -54,7 +55,7 @@ impl<'a> Loader<'a> {
     }
 
     /// A tensor that is decoded once and kept: all its numbers must be finite.
-    fn find_vector(&self, name: &str) -> Result<Option<Vec<f32>>, WeightsError> {
+    pub fn find_vector(&self, name: &str) -> Result<Option<Vec<f32>>, WeightsError> {
         let Some(vector) = self.find(name)?.map(|vector| vector.decode()) else { return Ok(None) };
         match vector.iter().all(|x| x.is_finite()) {
             true => Ok(Some(vector)),
@@ -160,6 +161,7 @@ impl InLayer<'_> {
                     Mixer::GatedDeltaNet(Box::new(self.gated_delta_net(shape)?))
                 }
                 Recurrence::Mamba2(shape) => Mixer::Mamba2(Box::new(self.mamba2(shape)?)),
+                Recurrence::KimiDelta(shape) => Mixer::KimiDelta(Box::new(self.kimi_delta(shape)?)),
             });
         }
         match (&config.attention, config.layer_type(self.layer)) {
@@ -187,6 +189,10 @@ impl InLayer<'_> {
             kv_a_norm: self.vector("attn_kv_a_norm.weight")?,
             k_b: self.linear("attn_k_b")?,
             v_b: self.linear("attn_v_b")?,
+            gate: match shape.output_gate {
+                true => Some(self.linear("attn_gate")?),
+                false => None,
+            },
             output: self.linear("attn_output")?,
         })
     }
@@ -271,6 +277,34 @@ impl InLayer<'_> {
             dt_bias: self.vector("ssm_dt.bias")?,
             norm: self.vector("ssm_norm.weight")?,
             output: self.linear("ssm_out")?,
+        })
+    }
+
+    fn kimi_delta(&self, shape: &KimiDeltaConfig) -> Result<KimiDeltaAttention, WeightsError> {
+        let gate = |down, up: &'static str| {
+            let name = format!("blk.{}.{up}.weight", self.layer);
+            Ok(match self.loader.specs.contains_key(&name) {
+                true => Gate::LowRank(self.linear(down)?, self.linear(up)?),
+                false => Gate::Full(self.linear(down)?),
+            })
+        };
+        let [query, key, value] =
+            ["q", "k", "v"].map(|x| self.taps(&format!("ssm_conv1d_{x}.weight")));
+        let mut taps = query?;
+        for (taps, (key, value)) in taps.iter_mut().zip(key?.into_iter().zip(value?)) {
+            taps.extend(key.into_iter().chain(value));
+        }
+        Ok(KimiDeltaAttention {
+            shape: shape.clone(),
+            qkv: [self.linear("attn_q")?, self.linear("attn_k")?, self.linear("attn_v")?],
+            beta: self.linear("ssm_beta")?,
+            decay: gate("ssm_f_a", "ssm_f_b")?,
+            gate: gate("ssm_g_a", "ssm_g_b")?,
+            taps,
+            rates: self.vector("ssm_a")?,
+            dt_bias: self.vector("ssm_dt.bias")?,
+            norm: self.vector("ssm_norm.weight")?,
+            output: self.linear("attn_output")?,
         })
     }
 

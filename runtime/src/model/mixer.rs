@@ -3,6 +3,7 @@
 use super::Compute;
 use super::delta_net::GatedDeltaNet;
 use super::gqa::Gqa;
+use super::kimi_delta::KimiDeltaAttention;
 use super::mamba2::Mamba2;
 use super::mla::Mla;
 use super::part::Part;
@@ -24,6 +25,8 @@ pub enum Mixer {
     GatedDeltaNet(Box<GatedDeltaNet>),
     /// Mamba-2.
     Mamba2(Box<Mamba2>),
+    /// Kimi Delta Attention.
+    KimiDelta(Box<KimiDeltaAttention>),
 }
 
 impl Mixer {
@@ -43,6 +46,7 @@ impl Mixer {
             Self::ShortConv(conv) => conv.forward(ctx, x, parts),
             Self::GatedDeltaNet(net) => net.forward(ctx, config, x, parts),
             Self::Mamba2(mamba) => mamba.forward(ctx, config, x, parts),
+            Self::KimiDelta(attention) => attention.forward(ctx, config, x, parts),
         }
     }
 }

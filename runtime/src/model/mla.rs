@@ -4,6 +4,7 @@
 //! `kv_lora_rank + qk_rope_head_dim` numbers.
 
 use super::Compute;
+use super::gqa::sigmoids;
 use super::linear::Linear;
 use super::part::{Part, positions};
 use super::rope::Rope;
@@ -27,6 +28,8 @@ pub struct Mla {
     pub k_b: Linear,
     /// Value half, `W_UV`: per head `[v_head_dim, kv_lora_rank]`.
     pub v_b: Linear,
+    /// Gate on the output, `[heads, hidden_size]`.
+    pub gate: Option<Linear>,
     /// `W_O`: `[hidden_size, heads * v_head_dim]`
     pub output: Linear,
 }
@@ -106,7 +109,14 @@ impl Mla {
 
         // u = W_O (W_UV o) (11, 19)
         let latents = Activations::new(ctx.tier, &latents, heads * rank);
-        let values = self.v_b.forward_per_head(ctx, heads, &latents);
+        let mut values = self.v_b.forward_per_head(ctx, heads, &latents);
+        if let Some(gate) = &self.gate {
+            let mut factors = gate.forward(ctx, x);
+            sigmoids(ctx, &mut factors);
+            for (values, factor) in values.chunks_exact_mut(v_head_dim).zip(factors) {
+                values.iter_mut().for_each(|x| *x *= factor);
+            }
+        }
         self.output.forward(ctx, &Activations::new(ctx.tier, &values, heads * v_head_dim))
     }
 
@@ -126,7 +136,9 @@ impl Mla {
             let (latent, key) = entry.split_at_mut(rank);
             let normed = rms_norm(ctx.tier, latent, &self.kv_a_norm, config.rms_norm_eps);
             latent.copy_from_slice(&normed);
-            rope.of(LayerType::Full).rotate(key, *position);
+            if self.shape.rotates {
+                rope.of(LayerType::Full).rotate(key, *position);
+            }
         }
         kv
     }
@@ -152,7 +164,9 @@ impl Mla {
         for (i, (latent, q)) in
             q_latent.chunks_exact(rank).zip(q.chunks_exact_mut(nope + pe)).enumerate()
         {
-            rope.of(LayerType::Full).rotate(&mut q[nope..], positions[i / heads]);
+            if self.shape.rotates {
+                rope.of(LayerType::Full).rotate(&mut q[nope..], positions[i / heads]);
+            }
             queries.extend_from_slice(latent);
             queries.extend_from_slice(&q[nope..]);
         }

@@ -57,7 +57,11 @@ impl Mtp {
                 bias: None,
             },
             layer: loader.layer(LayerId(layer))?,
-            norm: loader.vector(&name("shared_head_norm"))?,
+            // Ling names it after the layer.
+            norm: match loader.find_vector(&format!("blk.{layer}.layer_output_norm.weight"))? {
+                Some(norm) => norm,
+                None => loader.vector(&name("shared_head_norm"))?,
+            },
             embedding: loader.find(&name("embed_tokens"))?,
             output: loader.find(&name("shared_head_head"))?,
         }))

@@ -292,6 +292,8 @@ fn scratch_bytes(config: &Config, tokens: usize) -> u64 {
         None => 0,
         Some(Recurrence::GatedDelta(delta)) => 5 * delta.conv_dim() + 6 * delta.value_dim(),
         Some(Recurrence::Mamba2(mamba)) => 5 * mamba.conv_dim() + 6 * mamba.inner_dim(),
+        // Rows have the decays of all channels, too.
+        Some(Recurrence::KimiDelta(delta)) => 26 * delta.inner_dim(),
     };
     let attention = attention.max(recurrent);
     let moe = &config.moe;

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 TEMPLATES = {
     name: template
     for name, template in json.loads((HERE / "chats.json").read_text())["templates"].items()
-    if name.startswith(("deepseek-ai", "Qwen", "openai", "mistralai", "GLM"))
+    if name.startswith(("deepseek-ai", "Qwen", "openai", "mistralai", "GLM", "inclusionai"))
 }
 ARGUMENTS = {"city": "Algiers", "days": [1, 2.5, None, True]}
 

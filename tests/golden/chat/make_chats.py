@@ -27,6 +27,7 @@ PUBLISHED = {
     "Qwen-QwQ-32B": "Qwen, Apache-2.0",
     "Qwen-Qwen3-0.6B": "Qwen, Apache-2.0",
     "GLM-4.7-Flash": "Z.ai, MIT",
+    "inclusionai-ling-3.0-flash": "inclusionAI, MIT",
     "mistralai-Mistral-Nemo-Instruct-2407": "Mistral AI, Apache-2.0",
     "openai-gpt-oss-120b": "OpenAI, Apache-2.0",
 }

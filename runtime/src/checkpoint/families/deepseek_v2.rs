@@ -3,7 +3,8 @@
 use serde_json::Value as Json;
 
 use super::keys::ConfigReader;
-use super::{ConfigError, Family, mla_moe};
+use super::mla_moe::DEEPSEEK;
+use super::{ConfigError, Family, mla_moe, mla_tensors};
 use crate::checkpoint::config::{Config, Scoring, TopkMethod};
 use crate::checkpoint::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
 use crate::gguf::Metadata;
@@ -41,24 +42,24 @@ impl Family for DeepSeekV2 {
             }
         };
         reader.expect("scoring_func", "softmax")?;
-        mla_moe::config_from_hf(&Self, json, Scoring::Softmax, topk_method)
+        mla_moe::config_from_hf(&Self, &DEEPSEEK, json, Scoring::Softmax, topk_method)
     }
 
     fn config_from_gguf(&'static self, metadata: &Metadata) -> Result<Config, ConfigError> {
         let grouped = mla_moe::groups(metadata)? > 1;
         let method = if grouped { TopkMethod::GroupLimitedGreedy } else { TopkMethod::Greedy };
-        mla_moe::config_from_gguf(&Self, metadata, Scoring::Softmax, method)
+        mla_moe::config_from_gguf(&Self, &DEEPSEEK, metadata, Scoring::Softmax, method)
     }
 
     fn write_metadata(&self, config: &Config, metadata: &mut Metadata) {
-        mla_moe::write_metadata(config, metadata);
+        mla_moe::write_metadata(&DEEPSEEK, config, metadata);
     }
 
     fn tensors(&self, config: &Config) -> Vec<TensorSpec> {
-        mla_moe::tensors(config)
+        mla_tensors::tensors(&DEEPSEEK, config)
     }
 
     fn expert(&self, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec {
-        mla_moe::expert(config, layer, expert)
+        mla_tensors::expert(&DEEPSEEK, config, layer, expert)
     }
 }

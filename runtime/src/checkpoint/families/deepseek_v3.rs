@@ -4,7 +4,8 @@
 use serde_json::Value as Json;
 
 use super::keys::ConfigReader;
-use super::{ConfigError, Family, mla_moe};
+use super::mla_moe::DEEPSEEK;
+use super::{ConfigError, Family, mla_moe, mla_tensors};
 use crate::checkpoint::config::{Config, Scoring, TopkMethod};
 use crate::checkpoint::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
 use crate::gguf::Metadata;
@@ -34,22 +35,22 @@ impl Family for DeepSeekV3 {
         let reader = ConfigReader(json);
         reader.expect("topk_method", "noaux_tc")?;
         reader.expect("scoring_func", "sigmoid")?;
-        mla_moe::config_from_hf(&Self, json, Scoring::Sigmoid, TopkMethod::NoauxTc)
+        mla_moe::config_from_hf(&Self, &DEEPSEEK, json, Scoring::Sigmoid, TopkMethod::NoauxTc)
     }
 
     fn config_from_gguf(&'static self, metadata: &Metadata) -> Result<Config, ConfigError> {
-        mla_moe::config_from_gguf(&Self, metadata, Scoring::Sigmoid, TopkMethod::NoauxTc)
+        mla_moe::config_from_gguf(&Self, &DEEPSEEK, metadata, Scoring::Sigmoid, TopkMethod::NoauxTc)
     }
 
     fn write_metadata(&self, config: &Config, metadata: &mut Metadata) {
-        mla_moe::write_metadata(config, metadata);
+        mla_moe::write_metadata(&DEEPSEEK, config, metadata);
     }
 
     fn tensors(&self, config: &Config) -> Vec<TensorSpec> {
-        mla_moe::tensors(config)
+        mla_tensors::tensors(&DEEPSEEK, config)
     }
 
     fn expert(&self, config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec {
-        mla_moe::expert(config, layer, expert)
+        mla_tensors::expert(&DEEPSEEK, config, layer, expert)
     }
 }

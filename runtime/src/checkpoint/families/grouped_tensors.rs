@@ -29,7 +29,7 @@ pub fn tensors(family: &Grouped, config: &Config) -> Vec<TensorSpec> {
         if layer >= config.num_hidden_layers {
             specs.extend(match family.mtp {
                 Mtp::Module => mtp::module_tensors(config, layer),
-                _ => mtp::tensors(config, layer),
+                _ => mtp::tensors(config, layer, mtp::NORM),
             });
         }
     }

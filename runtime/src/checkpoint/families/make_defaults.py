@@ -14,6 +14,7 @@ import pathlib
 import sys
 
 MODEL_TYPES = [
+    "bailing_hybrid",
     "deepseek_v2",
     "deepseek_v3",
     "ernie4_5_moe",
@@ -23,6 +24,7 @@ MODEL_TYPES = [
     "glm4_moe_lite",
     "gpt_oss",
     "granitemoehybrid",
+    "kimi_linear",
     "laguna",
     "lfm2_moe",
     "llama",
@@ -85,6 +87,7 @@ COMPUTED = {
     },
     "glm4_moe": {"partial_rotary_factor": 0.5},
     "glm4_moe_lite": {"first_k_dense_replace": 1},
+    "kimi_linear": {"first_k_dense_replace": 1},
     "laguna": {
         "first_k_dense_replace": 1,
         "rope_parameters": {
@@ -96,7 +99,17 @@ COMPUTED = {
 # Another name for the number of MTP layers.
 RENAMED = {"num_mtp_layers": "num_nextn_predict_layers", "default_theta": "rope_theta"}
 # Keys that the configuration reader knows by the name that other families use.
+KIMI = {
+    "model_max_length": "max_position_embeddings",
+    "moe_renormalize": "norm_topk_prob",
+    "num_expert_group": "n_group",
+    "num_experts": "n_routed_experts",
+    "num_experts_per_token": "num_experts_per_tok",
+    "num_local_experts": "n_routed_experts",
+    "num_shared_experts": "n_shared_experts",
+}
 COMMON = {
+    "bailing_hybrid": KIMI,
     "ernie4_5_moe": {
         "moe_k": "num_experts_per_tok",
         "moe_layer_start_index": "first_k_dense_replace",
@@ -105,6 +118,7 @@ COMMON = {
     },
     "gemma4_text": {"top_k_experts": "num_experts_per_tok"},
     "granitemoehybrid": {"shared_intermediate_size": "shared_expert_intermediate_size"},
+    "kimi_linear": KIMI,
     "laguna": {"moe_routed_scaling_factor": "routed_scaling_factor"},
     "lfm2_moe": {"num_dense_layers": "first_k_dense_replace"},
 }
@@ -144,7 +158,8 @@ def defaults(models, model_type):
     for node in ast.walk(config):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             target = node.targets[0]
-            if isinstance(target, ast.Attribute) and target.attr == "rope_parameters":
+            computed = any(isinstance(part, ast.Attribute) for part in ast.walk(node.value))
+            if isinstance(target, ast.Attribute) and target.attr == "rope_parameters" and not computed:
                 found["rope_parameters"] = literal(node.value)
     found |= COMPUTED.get(model_type, {})
     common = COMMON.get(model_type, {})

@@ -1,25 +1,78 @@
-//! The common part of the families with MLA and DeepSeekMoE: config keys, GGUF keys, tensor names.
+//! The common part of the families with MLA and DeepSeekMoE: config keys and GGUF keys.
 
 use serde_json::Value as Json;
 
 use super::keys;
 use super::keys::{ConfigReader, MetadataReader, limits};
+use super::kimi_delta::KimiDelta;
 use super::{ConfigError, Family, mtp};
 use crate::checkpoint::config::{
-    Activation, AttentionConfig, Bias, Config, MlaConfig, MoeConfig, RopeScaling, Scales, Scoring,
-    TopkMethod,
-};
-use crate::checkpoint::spec::{
-    ExpertId, ExpertSpec, HfExpert, HfTensor, KvB, LayerId, Role, TensorSpec,
+    Activation, AttentionConfig, Bias, Config, LayerType, MlaConfig, MoeConfig, RopeScaling,
+    Scales, Scoring, TopkMethod,
 };
 use crate::gguf::Metadata;
 
-/// `general.architecture` of these families.
+/// `general.architecture` of DeepSeek's families.
 pub const ARCHITECTURE: &str = "deepseek2";
+
+/// What sets the families apart.
+#[derive(Debug)]
+pub struct Layout {
+    /// `general.architecture` in GGUF.
+    pub architecture: &'static str,
+    /// Whether the rotary parts of queries and keys are rotated.
+    pub rotates: bool,
+    /// Whether each head's output has a gate.
+    pub output_gate: bool,
+    /// Layers with Kimi Delta Attention.
+    pub delta: Option<KimiDelta>,
+    /// Names of tensors in checkpoints.
+    pub names: Names,
+}
+
+/// Names of tensors in checkpoints.
+#[derive(Debug)]
+pub struct Names {
+    /// The embedding.
+    pub embedding: &'static str,
+    /// Prefix of the mixer, below the layer.
+    pub mixer: &'static str,
+    /// Output projection of attention, below the mixer.
+    pub output: &'static str,
+    /// Prefix of router and experts, below the layer.
+    pub moe: &'static str,
+    /// Correction of the router's scores, below the prefix of router and experts.
+    pub correction: &'static str,
+    /// Gate, up and down of a routed expert.
+    pub experts: [&'static str; 3],
+    /// Norm before the output head of MTP layers, in GGUF and in checkpoints, both below the layer.
+    pub mtp_norm: [&'static str; 2],
+}
+
+/// DeepSeek's names, which most families use.
+pub const DEEPSEEK_NAMES: Names = Names {
+    embedding: "model.embed_tokens.weight",
+    mixer: "self_attn",
+    output: "o_proj",
+    moe: "mlp",
+    correction: "gate.e_score_correction_bias",
+    experts: ["gate_proj", "up_proj", "down_proj"],
+    mtp_norm: mtp::NORM,
+};
+
+/// The layout of V2 and V3.
+pub const DEEPSEEK: Layout = Layout {
+    architecture: ARCHITECTURE,
+    rotates: true,
+    output_gate: false,
+    delta: None,
+    names: DEEPSEEK_NAMES,
+};
 
 /// Reads the common keys of `config.json`.
 pub fn config_from_hf(
     family: &'static dyn Family,
+    layout: &Layout,
     json: &Json,
     scoring_func: Scoring,
     topk_method: TopkMethod,
@@ -58,6 +111,9 @@ pub fn config_from_hf(
             qk_nope_head_dim: r.size("qk_nope_head_dim", width)?,
             qk_rope_head_dim: r.size("qk_rope_head_dim", width)?,
             v_head_dim: r.size("v_head_dim", width)?,
+            rotates: layout.rotates,
+            output_gate: layout.output_gate,
+            layer_types: Vec::new(),
         }),
         recurrence: None,
         rope: r.rope(
@@ -91,33 +147,27 @@ pub fn config_from_hf(
     check(config)
 }
 
-fn keys(metadata: &Metadata) -> MetadataReader<'_> {
-    MetadataReader { metadata, architecture: ARCHITECTURE }
-}
-
 /// Whether experts are scored by sigmoid, as in V3. If the metadata does not state it, as in files
 /// of GLM-4.7-Flash, the presence of score correction tensors decides: V2 has none.
 pub fn has_sigmoid_scores(metadata: &Metadata, corrects: bool) -> bool {
-    keys(metadata).has_sigmoid_scores().unwrap_or(corrects)
+    let keys = MetadataReader { metadata, architecture: ARCHITECTURE };
+    keys.has_sigmoid_scores().unwrap_or(corrects)
 }
 
 /// Number of expert groups in GGUF metadata.
 pub fn groups(metadata: &Metadata) -> Result<usize, ConfigError> {
-    Ok(metadata.usize(&key("expert_group_count"))?.unwrap_or(1))
-}
-
-fn key(name: &str) -> String {
-    format!("{ARCHITECTURE}.{name}")
+    Ok(metadata.usize(&format!("{ARCHITECTURE}.expert_group_count"))?.unwrap_or(1))
 }
 
 /// Reads llama.cpp's keys.
 pub fn config_from_gguf(
     family: &'static dyn Family,
+    layout: &Layout,
     metadata: &Metadata,
     scoring_func: Scoring,
     topk_method: TopkMethod,
 ) -> Result<Config, ConfigError> {
-    let k = keys(metadata);
+    let k = MetadataReader { metadata, architecture: layout.architecture };
     k.refuse_foreign(&[])?;
     k.check_scoring(scoring_func, false)?;
     let width = [1, limits::WIDTH];
@@ -126,7 +176,7 @@ pub fn config_from_gguf(
     let qk_rope_head_dim = k.size("rope.dimension_count", width)?;
     // Files from before llama.cpp ran MLA in its absorbed form store the widths of heads under the
     // usual keys.
-    let absorbed = metadata.get(&key("attention.key_length_mla")).is_some();
+    let absorbed = metadata.get(&k.key("attention.key_length_mla")).is_some();
     let suffix = if absorbed { "_mla" } else { "" };
     let key_length = format!("attention.key_length{suffix}");
     let head_dim = k.size(&key_length, [qk_rope_head_dim + 1, limits::WIDTH])?;
@@ -155,6 +205,9 @@ pub fn config_from_gguf(
             qk_nope_head_dim: head_dim - qk_rope_head_dim,
             qk_rope_head_dim,
             v_head_dim: k.size(&format!("attention.value_length{suffix}"), width)?,
+            rotates: layout.rotates,
+            output_gate: layout.output_gate,
+            layer_types: Vec::new(),
         }),
         recurrence: None,
         rope: k.rope(qk_rope_head_dim, true, true)?,
@@ -180,7 +233,7 @@ pub fn config_from_gguf(
             n_group: k.size_or("expert_group_count", 1, [1, n_routed_experts])?,
             topk_group: k.size_or("expert_group_used_count", 1, [1, n_routed_experts])?,
             norm_topk_prob: metadata
-                .bool(&key("expert_weights_norm"))?
+                .bool(&k.key("expert_weights_norm"))?
                 .unwrap_or(scoring_func == Scoring::Sigmoid),
             routed_scaling_factor: k.number("expert_weights_scale")?.unwrap_or(1.0),
             ..MoeConfig::DENSE
@@ -191,9 +244,10 @@ pub fn config_from_gguf(
 }
 
 /// Writes llama.cpp's keys, and vaquita's own where llama.cpp has none.
-pub fn write_metadata(config: &Config, metadata: &mut Metadata) {
+pub fn write_metadata(layout: &Layout, config: &Config, metadata: &mut Metadata) {
     let Config { moe, .. } = config;
     let AttentionConfig::Mla(mla) = &config.attention else { return };
+    let key = |name: &str| format!("{}.{name}", layout.architecture);
     let mut size = |name: &str, value: usize| metadata.insert(key(name), value as u32);
     size("block_count", config.num_layers_stored());
     size("context_length", config.max_position_embeddings);
@@ -201,7 +255,6 @@ pub fn write_metadata(config: &Config, metadata: &mut Metadata) {
     size("vocab_size", config.vocab_size);
     size("feed_forward_length", config.intermediate_size);
     size("attention.head_count", mla.num_attention_heads);
-    size("attention.head_count_kv", 1);
     if let Some(rank) = mla.q_lora_rank {
         size("attention.q_lora_rank", rank);
     }
@@ -218,7 +271,16 @@ pub fn write_metadata(config: &Config, metadata: &mut Metadata) {
     size("expert_group_count", moe.n_group);
     size("expert_group_used_count", moe.topk_group);
     size("nextn_predict_layers", config.num_nextn_predict_layers);
-    keys::write_common(ARCHITECTURE, config, metadata);
+    // None in recurrent layers.
+    let heads = |layer| i32::from(config.layer_type(layer) != LayerType::Recurrent);
+    match &mla.layer_types[..] {
+        [] => metadata.insert(key("attention.head_count_kv"), 1u32),
+        _ => {
+            let heads: Vec<i32> = (0..config.num_layers_stored()).map(heads).collect();
+            metadata.insert(key("attention.head_count_kv"), heads);
+        }
+    }
+    keys::write_common(layout.architecture, config, metadata);
 }
 
 fn check(config: Config) -> Result<Config, ConfigError> {
@@ -235,138 +297,4 @@ fn check(config: Config) -> Result<Config, ConfigError> {
         }
     }
     keys::check(config)
-}
-
-/// All tensors except routed experts, in file order.
-pub fn tensors(config: &Config) -> Vec<TensorSpec> {
-    let hidden = config.hidden_size;
-    let mut specs = Specs(Vec::new());
-    let whole = |name: &str| HfTensor::Whole(name.into());
-    specs.add(
-        "token_embd.weight",
-        [config.vocab_size, hidden],
-        Role::Embedding,
-        whole("model.embed_tokens.weight"),
-    );
-    for layer in 0..config.num_layers_stored() {
-        layer_tensors(config, layer, &mut specs);
-    }
-    specs.add("output_norm.weight", [1, hidden], Role::Vector, whole("model.norm.weight"));
-    if !config.tie_word_embeddings {
-        specs.add(
-            "output.weight",
-            [config.vocab_size, hidden],
-            Role::Output,
-            whole("lm_head.weight"),
-        );
-    }
-    specs.0
-}
-
-struct Specs(Vec<TensorSpec>);
-
-impl Specs {
-    fn add(&mut self, name: &str, [rows, cols]: [usize; 2], role: Role, hf: HfTensor) {
-        self.0.push(TensorSpec { name: name.into(), rows, cols, role, hf, optional: false });
-    }
-}
-
-fn layer_tensors(config: &Config, layer: usize, specs: &mut Specs) {
-    let Config { moe, .. } = config;
-    let AttentionConfig::Mla(mla) = &config.attention else { return };
-    let hidden = config.hidden_size;
-    let heads = mla.num_attention_heads;
-    let head_dim = mla.qk_nope_head_dim + mla.qk_rope_head_dim;
-    let hf = |name: &str| format!("model.layers.{layer}.{name}");
-    let mut add = |name: &str, shape, role, from: &str| {
-        specs.add(&format!("blk.{layer}.{name}"), shape, role, HfTensor::Whole(hf(from)));
-    };
-
-    add("attn_norm.weight", [1, hidden], Role::Vector, "input_layernorm.weight");
-    match mla.q_lora_rank {
-        None => add(
-            "attn_q.weight",
-            [heads * head_dim, hidden],
-            Role::Attention,
-            "self_attn.q_proj.weight",
-        ),
-        Some(rank) => {
-            add("attn_q_a.weight", [rank, hidden], Role::Attention, "self_attn.q_a_proj.weight");
-            add("attn_q_a_norm.weight", [1, rank], Role::Vector, "self_attn.q_a_layernorm.weight");
-            add(
-                "attn_q_b.weight",
-                [heads * head_dim, rank],
-                Role::Attention,
-                "self_attn.q_b_proj.weight",
-            );
-        }
-    }
-    let kv_a_rows = mla.kv_lora_rank + mla.qk_rope_head_dim;
-    add(
-        "attn_kv_a_mqa.weight",
-        [kv_a_rows, hidden],
-        Role::Attention,
-        "self_attn.kv_a_proj_with_mqa.weight",
-    );
-    add(
-        "attn_kv_a_norm.weight",
-        [1, mla.kv_lora_rank],
-        Role::Vector,
-        "self_attn.kv_a_layernorm.weight",
-    );
-    let output = [hidden, heads * mla.v_head_dim];
-    add("attn_output.weight", output, Role::Attention, "self_attn.o_proj.weight");
-    add("ffn_norm.weight", [1, hidden], Role::Vector, "post_attention_layernorm.weight");
-    let mut mlp = |suffix: &str, width: usize, role, from: &str| {
-        for (name, hf, shape) in [
-            ("gate", "gate_proj", [width, hidden]),
-            ("up", "up_proj", [width, hidden]),
-            ("down", "down_proj", [hidden, width]),
-        ] {
-            add(&format!("ffn_{name}{suffix}.weight"), shape, role, &format!("{from}.{hf}.weight"));
-        }
-    };
-    if config.is_moe(layer) {
-        if moe.n_shared_experts > 0 {
-            mlp(
-                "_shexp",
-                moe.shared_expert_intermediate_size,
-                Role::SharedExpert,
-                "mlp.shared_experts",
-            );
-        }
-        add("ffn_gate_inp.weight", [moe.n_routed_experts, hidden], Role::Router, "mlp.gate.weight");
-        if moe.topk_method == TopkMethod::NoauxTc {
-            let bias = "mlp.gate.e_score_correction_bias";
-            add("exp_probs_b.bias", [1, moe.n_routed_experts], Role::Vector, bias);
-        }
-    } else {
-        mlp("", config.intermediate_size, Role::DenseFfn, "mlp");
-    }
-
-    let kv_b = hf("self_attn.kv_b_proj.weight");
-    let shape =
-        KvB { heads, nope: mla.qk_nope_head_dim, v: mla.v_head_dim, rank: mla.kv_lora_rank };
-    let (key, value) = (HfTensor::KvBKey(kv_b.clone(), shape), HfTensor::KvBValue(kv_b, shape));
-    let k_b = [heads * mla.kv_lora_rank, mla.qk_nope_head_dim];
-    specs.add(&format!("blk.{layer}.attn_k_b.weight"), k_b, Role::Attention, key);
-    let v_b = [heads * mla.v_head_dim, mla.kv_lora_rank];
-    specs.add(&format!("blk.{layer}.attn_v_b.weight"), v_b, Role::Attention, value);
-    if layer >= config.num_hidden_layers {
-        specs.0.extend(mtp::tensors(config, layer));
-    }
-}
-
-/// A routed expert.
-pub fn expert(config: &Config, layer: LayerId, expert: ExpertId) -> ExpertSpec {
-    let hf = |projection: &str| {
-        format!("model.layers.{}.mlp.experts.{}.{projection}_proj.weight", layer.0, expert.0)
-    };
-    ExpertSpec {
-        layer,
-        expert,
-        hidden_size: config.hidden_size,
-        intermediate_size: config.moe.moe_intermediate_size,
-        hf: HfExpert::Separate(["gate", "up", "down"].map(hf)),
-    }
 }

@@ -6,6 +6,7 @@ use super::Config;
 use super::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
 use crate::gguf::{GgufError, Metadata};
 
+mod bailing_hybrid;
 mod deepseek_v2;
 mod deepseek_v3;
 mod defaults;
@@ -20,6 +21,8 @@ mod grouped;
 mod grouped_config;
 mod grouped_tensors;
 mod keys;
+mod kimi_delta;
+mod kimi_linear;
 mod laguna;
 mod lfm2_moe;
 mod llama;
@@ -27,6 +30,7 @@ mod mamba2;
 mod minimax_m2;
 mod mixtral;
 mod mla_moe;
+mod mla_tensors;
 mod mtp;
 mod olmoe;
 mod qwen2;
@@ -35,9 +39,11 @@ mod qwen3_next;
 mod smollm3;
 
 /// All supported families.
-pub static FAMILIES: [&dyn Family; 22] = [
+pub static FAMILIES: [&dyn Family; 24] = [
     &deepseek_v2::DeepSeekV2,
     &deepseek_v3::DeepSeekV3,
+    &kimi_linear::KimiLinear,
+    &bailing_hybrid::BailingHybrid,
     &llama::LLAMA,
     &mixtral::MIXTRAL,
     &qwen2::QWEN2,

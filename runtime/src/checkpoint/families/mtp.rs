@@ -4,23 +4,26 @@
 use crate::checkpoint::config::Config;
 use crate::checkpoint::spec::{Function, HfTensor, Role, TensorSpec};
 
-/// Tensors of a multi-token-prediction layer besides its block. Embedding and head are those of the
-/// main model unless a checkpoint repeats them.
-pub fn tensors(config: &Config, layer: usize) -> Vec<TensorSpec> {
+/// Name of the norm before the head, in GGUF and in checkpoints, both below the layer.
+pub const NORM: [&str; 2] = ["nextn.shared_head_norm", "shared_head.norm"];
+
+/// Tensors of a multi-token-prediction layer besides its block, with the names of the norm before
+/// the head. Embedding and head are those of the main model unless a checkpoint repeats them.
+pub fn tensors(config: &Config, layer: usize, norm: [&str; 2]) -> Vec<TensorSpec> {
     let (hidden, vocab) = (config.hidden_size, config.vocab_size);
     let spec = |name: &str, [rows, cols]: [usize; 2], role, from: &str| {
         let hf = HfTensor::Whole(format!("model.layers.{layer}.{from}"));
         let optional = matches!(role, Role::Embedding | Role::Output);
-        TensorSpec { name: format!("blk.{layer}.nextn.{name}"), rows, cols, role, hf, optional }
+        TensorSpec { name: format!("blk.{layer}.{name}"), rows, cols, role, hf, optional }
     };
     let (vector, table) = ([1, hidden], [vocab, hidden]);
     vec![
-        spec("eh_proj.weight", [hidden, 2 * hidden], Role::Mtp, "eh_proj.weight"),
-        spec("enorm.weight", vector, Role::Vector, "enorm.weight"),
-        spec("hnorm.weight", vector, Role::Vector, "hnorm.weight"),
-        spec("shared_head_norm.weight", vector, Role::Vector, "shared_head.norm.weight"),
-        spec("embed_tokens.weight", table, Role::Embedding, "embed_tokens.weight"),
-        spec("shared_head_head.weight", table, Role::Output, "shared_head.head.weight"),
+        spec("nextn.eh_proj.weight", [hidden, 2 * hidden], Role::Mtp, "eh_proj.weight"),
+        spec("nextn.enorm.weight", vector, Role::Vector, "enorm.weight"),
+        spec("nextn.hnorm.weight", vector, Role::Vector, "hnorm.weight"),
+        spec(&format!("{}.weight", norm[0]), vector, Role::Vector, &format!("{}.weight", norm[1])),
+        spec("nextn.embed_tokens.weight", table, Role::Embedding, "embed_tokens.weight"),
+        spec("nextn.shared_head_head.weight", table, Role::Output, "shared_head.head.weight"),
     ]
 }
 
@@ -41,5 +44,5 @@ pub fn module_tensors(config: &Config, layer: usize) -> Vec<TensorSpec> {
         };
         Some(spec)
     };
-    tensors(config, layer).into_iter().filter_map(renamed).collect()
+    tensors(config, layer, NORM).into_iter().filter_map(renamed).collect()
 }
