@@ -1,7 +1,7 @@
 //! Small checkpoints as they are not: copies of the goldens with other keys and tensors, as folders
 //! and as GGUF files, and a plain reference that computes a dense one's logits in double precision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -96,6 +96,36 @@ impl Checkpoint {
     pub fn renamed(mut self, rename: impl Fn(&str) -> String) -> Self {
         let tensors = std::mem::take(&mut self.tensors).into_iter();
         self.tensors = tensors.map(|(name, tensor)| (rename(&name), tensor)).collect();
+        self
+    }
+
+    /// Puts the experts of each layer into two tensors, as transformers 5 keeps them.
+    pub fn with_fused_experts(mut self) -> Self {
+        let layer = |name: &String| Some(name.split_once(".experts.0.")?.0.to_string());
+        let layers: BTreeSet<String> = self.tensors.keys().filter_map(layer).collect();
+        for layer in layers {
+            let mut take = |expert: usize, names: [&str; 2]| {
+                let name = |end: &str| format!("{layer}.experts.{expert}.{end}.weight");
+                names.iter().find_map(|end| self.tensors.remove(&name(end)))
+            };
+            let (mut gate_up, mut down) = (Vec::new(), Vec::new());
+            let (mut experts, mut width, mut hidden) = (0, 0, 0);
+            while let Some(gate) = take(experts, ["gate_proj", "w1"]) {
+                (width, hidden) = (gate.shape[0], gate.shape[1]);
+                gate_up.extend(gate.values);
+                gate_up.extend(take(experts, ["up_proj", "w3"]).expect("an expert's up").values);
+                down.extend(take(experts, ["down_proj", "w2"]).expect("an expert's down").values);
+                experts += 1;
+            }
+            let stacks = [
+                ("gate_up_proj", vec![experts, 2 * width, hidden], gate_up),
+                ("down_proj", vec![experts, hidden, width], down),
+            ];
+            for (name, shape, values) in stacks {
+                let name = format!("{layer}.experts.{name}");
+                self.tensors.insert(name, Tensor { shape, values });
+            }
+        }
         self
     }
 

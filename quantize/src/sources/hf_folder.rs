@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::Value as Json;
-use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
+use vaquita_runtime::blocks::{BlockType, Matrix};
 use vaquita_runtime::bytes::{Bytes, file};
 use vaquita_runtime::checkpoint::accounting::account;
 use vaquita_runtime::checkpoint::families::{config_from_hf, text_config};
@@ -15,9 +15,11 @@ use vaquita_runtime::checkpoint::{
     TensorSpec, Weights, WeightsError,
 };
 
-use super::quantized::{self, Method, Quantized, check_shape, shape_error, type_error};
+use super::quantized::{self, Method, Quantized, check_shape, type_error};
 use super::shards::{Shards, Stored};
 use super::{Identity, SourceError, rearrange};
+
+mod stacks;
 
 /// Largest config.json that is read, in bytes.
 pub const CONFIG_BYTES: u64 = 16 << 20;
@@ -112,30 +114,24 @@ impl HfFolder {
         for layer in (0..config.num_layers_stored()).filter(|layer| config.is_moe(*layer)) {
             for expert in 0..config.moe.n_routed_experts {
                 let spec = config.family.expert(config, LayerId(layer), ExpertId(expert));
-                match &spec.hf {
-                    HfExpert::Separate(names) => {
-                        for (name, projection) in names.iter().zip(Projection::ALL) {
-                            let (rows, cols) = spec.shape(projection);
-                            used.extend(self.stored(name, &[rows, cols])?.names(name));
-                        }
-                    }
+                let names = match &spec.hf {
+                    HfExpert::Separate(names) => names,
                     HfExpert::Joined(names) => {
-                        for (name, [rows, cols]) in names.iter().zip(stack_shapes(&spec)) {
-                            self.joined(name, [rows, cols])?;
-                            used.insert(name.clone());
-                        }
+                        used.extend(self.checked_joined(names, &spec)?);
+                        continue;
                     }
                     HfExpert::Stacked(prefix) => {
-                        for (name, shape) in stacks(prefix, &spec) {
-                            match self.stack(&name, shape)? {
-                                Stack::Plain(..) => used.insert(name),
-                                Stack::Mxfp4 { .. } => {
-                                    used.insert(format!("{name}_blocks"));
-                                    used.insert(format!("{name}_scales"))
-                                }
-                            };
-                        }
+                        used.extend(self.names_of_stacks(prefix, &spec)?);
+                        continue;
                     }
+                };
+                if let Some(joined) = self.joined_instead(names, spec.expert) {
+                    used.extend(self.checked_joined(&joined, &spec)?);
+                    continue;
+                }
+                for (name, projection) in names.iter().zip(Projection::ALL) {
+                    let (rows, cols) = spec.shape(projection);
+                    used.extend(self.stored(name, &[rows, cols])?.names(name));
                 }
             }
         }
@@ -221,111 +217,6 @@ impl HfFolder {
         })
     }
 
-    /// The stacked experts of a layer, outputs before inputs, each with `rows` and `cols`.
-    fn joined(
-        &self,
-        name: &str,
-        [rows, cols]: [usize; 2],
-    ) -> Result<(Stored<'_>, BlockType), WeightsError> {
-        let stored = self.shards.get(name).ok_or_else(|| self.missing(name))?;
-        check_shape(&stored, name, &[self.config.moe.n_routed_experts, rows, cols])?;
-        match block_type(stored.dtype) {
-            Some(ty) => Ok((stored, ty)),
-            None => Err(type_error(&stored, name, "F32, F16 and BF16, for stacked experts")),
-        }
-    }
-
-    /// One expert of two joined stacks.
-    fn joined_expert(
-        &self,
-        names: &[String; 2],
-        spec: &ExpertSpec,
-    ) -> Result<Expert, WeightsError> {
-        let of_stack = |i: usize, half: usize| {
-            let (name, [rows, cols]) = (&names[i], stack_shapes(spec)[i]);
-            let (stored, ty) = self.joined(name, [rows, cols])?;
-            let len = stored.bytes.len() / self.config.moe.n_routed_experts;
-            let halves = if i == 0 { 2 } else { 1 };
-            let at = spec.expert.0 * len + half * len / halves;
-            let bytes = stored.bytes.slice(at..at + len / halves);
-            let bytes = bytes.unwrap_or_else(|| Vec::new().into());
-            self.matrix(name, ty, [rows / halves, cols], bytes)
-        };
-        Ok(Expert { gate: of_stack(0, 0)?, up: of_stack(0, 1)?, down: of_stack(1, 0)? })
-    }
-
-    /// The stacked experts of a layer, each with `outputs` and `inputs`.
-    fn stack(&self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Stack<'_>, WeightsError> {
-        let experts = self.config.moe.n_routed_experts;
-        let blocks_name = format!("{name}_blocks");
-        let Some(blocks) = self.shards.get(&blocks_name) else {
-            let stored = self.shards.get(name).ok_or_else(|| self.missing(name))?;
-            check_shape(&stored, name, &[experts, inputs, outputs])?;
-            return match block_type(stored.dtype) {
-                Some(ty) => Ok(Stack::Plain(stored, ty)),
-                None => Err(type_error(&stored, name, "F32, F16 and BF16, for stacked experts")),
-            };
-        };
-        let scales_name = format!("{name}_scales");
-        let scales = self.shards.get(&scales_name).ok_or_else(|| self.missing(&scales_name))?;
-        let groups = inputs / GROUP;
-        if !inputs.is_multiple_of(GROUP) {
-            return Err(shape_error(&blocks, &blocks_name, &[experts, outputs, inputs]));
-        }
-        check_shape(&blocks, &blocks_name, &[experts, outputs, groups, GROUP / 2])?;
-        check_shape(&scales, &scales_name, &[experts, outputs, groups])?;
-        for (stored, name) in [(&blocks, &blocks_name), (&scales, &scales_name)] {
-            if stored.dtype != Dtype::U8 {
-                return Err(type_error(stored, name, "U8"));
-            }
-        }
-        Ok(Stack::Mxfp4 { blocks, scales })
-    }
-
-    /// One expert of a stack, as rows of outputs by inputs.
-    fn of_stack(
-        &self,
-        name: &str,
-        [outputs, inputs]: [usize; 2],
-        expert: ExpertId,
-    ) -> Result<(BlockType, Vec<u8>), WeightsError> {
-        // Derived bytes are a copy, so that the mapped pages can be released.
-        let part = |stored: &Stored, copy: &dyn Fn(&[u8]) -> Vec<u8>| {
-            let len = stored.bytes.len() / self.config.moe.n_routed_experts;
-            let part = stored.bytes.slice(expert.0 * len..(expert.0 + 1) * len);
-            let part = part.unwrap_or_else(|| Vec::new().into());
-            let copied = copy(&part);
-            part.release();
-            copied
-        };
-        Ok(match self.stack(name, [outputs, inputs])? {
-            Stack::Plain(stored, ty) => {
-                let copy = |bytes: &[u8]| {
-                    let width = bytes.len() / (outputs * inputs);
-                    rearrange::transposed(bytes, [inputs, outputs], width)
-                };
-                (ty, part(&stored, &copy))
-            }
-            Stack::Mxfp4 { blocks, scales } => {
-                let scales = part(&scales, &|bytes| bytes.to_vec());
-                (BlockType::Mxfp4, part(&blocks, &|bytes| rearrange::mxfp4(bytes, &scales)))
-            }
-        })
-    }
-
-    fn stacked_expert(&self, prefix: &str, spec: &ExpertSpec) -> Result<Expert, WeightsError> {
-        let [(gate_up, gate_up_shape), (down, down_shape)] = stacks(prefix, spec);
-        let (ty, rows) = self.of_stack(&gate_up, gate_up_shape, spec.expert)?;
-        let row_bytes = rows.len() / gate_up_shape[0];
-        let half = |first: usize| {
-            let rows = rearrange::every_second(&rows, first, row_bytes);
-            self.matrix(&gate_up, ty, [spec.intermediate_size, spec.hidden_size], rows.into())
-        };
-        let (gate, up) = (half(0)?, half(1)?);
-        let (ty, rows) = self.of_stack(&down, down_shape, spec.expert)?;
-        Ok(Expert { gate, up, down: self.matrix(&down, ty, down_shape, rows.into())? })
-    }
-
     fn matrix(
         &self,
         name: &str,
@@ -395,6 +286,9 @@ impl Weights for HfFolder {
             HfExpert::Stacked(prefix) => return self.stacked_expert(prefix, spec),
             HfExpert::Joined(names) => return self.joined_expert(names, spec),
         };
+        if let Some(joined) = self.joined_instead(names, spec.expert) {
+            return self.joined_expert(&joined, spec);
+        }
         let projection = |projection| {
             let (rows, cols) = spec.shape(projection);
             let name = &names[projection as usize];
@@ -429,26 +323,6 @@ impl Found<'_> {
             Self::Quantized(found) => found.names,
         }
     }
-}
-
-/// All experts of a layer in one tensor.
-enum Stack<'a> {
-    /// Floating-point weights, inputs before outputs.
-    Plain(Stored<'a>, BlockType),
-    /// Codes and scales, outputs before inputs.
-    Mxfp4 { blocks: Stored<'a>, scales: Stored<'a> },
-}
-
-/// Names of the stacks below a prefix, with the outputs and inputs of one expert in each.
-fn stacks(prefix: &str, spec: &ExpertSpec) -> [(String, [usize; 2]); 2] {
-    let [gate_up, down] = stack_shapes(spec);
-    [(format!("{prefix}.gate_up_proj"), gate_up), (format!("{prefix}.down_proj"), down)]
-}
-
-/// Outputs and inputs of one expert in the stacks of gates and ups, and of downs.
-fn stack_shapes(spec: &ExpertSpec) -> [[usize; 2]; 2] {
-    let (width, hidden) = (spec.intermediate_size, spec.hidden_size);
-    [[2 * width, hidden], [hidden, width]]
 }
 
 /// Name and shape in the checkpoint of the tensor that `spec` is derived from; `None` if it is not
