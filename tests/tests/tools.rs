@@ -104,6 +104,16 @@ fn render(format: Format, calls: &[Meant]) -> String {
             };
             each(&one, "\n")
         }
+        Format::MiniMax => {
+            let one = |_, c: &Meant| {
+                let parameter = |(key, value): (&String, &Value)| {
+                    format!("<parameter name=\"{key}\">{}</parameter>\n", untagged(value))
+                };
+                let all: String = c.arguments.iter().map(parameter).collect();
+                format!("<invoke name=\"{}\">\n{all}</invoke>\n", c.name)
+            };
+            format!("<minimax:tool_call>\n{}</minimax:tool_call>", each(&one, ""))
+        }
         Format::Kimi => {
             let one = |i, c: &Meant| {
                 let name = &c.name;
@@ -381,6 +391,10 @@ fn a_malformed_call_becomes_text_and_nothing_is_lost() {
         ),
         (Format::Glm, "<tool_call>f\n<arg_key>a</arg_key>\n<arg_key>b</arg_key></tool_call>"),
         (Format::QwenCoder, "<tool_call>\n<function=f>\nhello\n</function>\n</tool_call>"),
+        (
+            Format::MiniMax,
+            "<minimax:tool_call>\n<invoke name=\"f\">\ntext</invoke>\n</minimax:tool_call>",
+        ),
         (Format::Lfm2, "<|tool_call_start|>[f(1, 2)]<|tool_call_end|>"),
         (Format::Llama3, "{\"name\": \"unheard_of\", \"parameters\": {}}"),
         (Format::Llama3, "{\"city\": \"Paris\"}"),
@@ -545,6 +559,7 @@ fn a_format_is_known_by_its_template() {
         ("<tool_call>\n{\"name\": ...}", Format::Hermes),
         ("<tool_call>\n<function=name>\n<parameter=p>", Format::QwenCoder),
         ("<tool_call>{name}<arg_key>", Format::Glm),
+        ("<minimax:tool_call>\n<invoke name=\"name\">", Format::MiniMax),
         ("<|tool_calls_section_begin|><|tool_call_begin|>", Format::Kimi),
         ("<|start|>assistant<|channel|>commentary to=", Format::Harmony),
         ("<|tool_call_start|>", Format::Lfm2),

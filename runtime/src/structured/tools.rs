@@ -103,6 +103,7 @@ impl Writer<'_> {
             Format::DeepSeekV31 => ("<｜tool▁calls▁begin｜>", "", "<｜tool▁calls▁end｜>"),
             Format::DeepSeekV32 => ("<｜DSML｜function_calls>\n", "", "</｜DSML｜function_calls>"),
             Format::DeepSeekV4 => ("<｜DSML｜tool_calls>\n", "", "</｜DSML｜tool_calls>"),
+            Format::MiniMax => ("<minimax:tool_call>\n", "", "</minimax:tool_call>"),
             Format::Kimi => ("<|tool_calls_section_begin|>", "", "<|tool_calls_section_end|>"),
             Format::Lfm2 => ("<|tool_call_start|>[", ", ", "]<|tool_call_end|>"),
             Format::MistralNemo => ("[TOOL_CALLS][", ", ", "]"),
@@ -157,6 +158,11 @@ impl Writer<'_> {
                 let parameters = self.parameters(number, tool)?;
                 let parameters = if parameters.is_empty() { "\"\\n\"?".into() } else { parameters };
                 return Ok(format!("{before} {parameters} {after}"));
+            }
+            Format::MiniMax => {
+                let before = self.lit(&format!("<invoke name=\"{name}\">\n"));
+                let after = self.lit("</invoke>\n");
+                return Ok(format!("{before} {} {after}", self.parameters(number, tool)?));
             }
             Format::QwenCoder => {
                 let before = self.lit(&format!("<tool_call>\n<function={name}>\n"));
@@ -236,6 +242,7 @@ impl Writer<'_> {
     ) -> Result<String, StructuredError> {
         let (before, after) = match self.format {
             Format::QwenCoder => (format!("<parameter={key}>\n"), "\n</parameter>\n"),
+            Format::MiniMax => (format!("<parameter name=\"{key}\">"), "</parameter>\n"),
             Format::Glm => (format!("<arg_key>{key}</arg_key>\n<arg_value>"), "</arg_value>\n"),
             Format::Lfm2 => (format!("{key}="), ""),
             _ => (

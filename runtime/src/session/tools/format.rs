@@ -21,6 +21,8 @@ pub enum Format {
     QwenCoder,
     /// GLM-4.5 and later: `<arg_key>` and `<arg_value>`.
     Glm,
+    /// MiniMax-M2: `<invoke name="...">` with `<parameter name="...">`.
+    MiniMax,
     /// Kimi K2: an object after an identifier that numbers the calls.
     Kimi,
     /// gpt-oss: a message to `functions.NAME`.
@@ -39,7 +41,7 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::DeepSeekV3,
         Self::DeepSeekV31,
         Self::DeepSeekV32,
@@ -47,6 +49,7 @@ impl Format {
         Self::Hermes,
         Self::QwenCoder,
         Self::Glm,
+        Self::MiniMax,
         Self::Kimi,
         Self::Harmony,
         Self::Lfm2,
@@ -70,6 +73,7 @@ impl Format {
             _ if has("<|tool_call_begin|>") => Self::Kimi,
             _ if has("<|channel|>") => Self::Harmony,
             _ if has("<|tool_call_start|>") => Self::Lfm2,
+            _ if has("<minimax:tool_call>") => Self::MiniMax,
             _ if has("<arg_key>") => Self::Glm,
             _ if has("<function=") && has("<parameter=") => Self::QwenCoder,
             _ if has("<tool_call>") => Self::Hermes,
@@ -106,6 +110,7 @@ impl Format {
                 "<arg_value>",
                 "</arg_value>",
             ],
+            Self::MiniMax => &["<minimax:tool_call>", "</minimax:tool_call>"],
             Self::Kimi => &[
                 "<|tool_calls_section_begin|>",
                 "<|tool_calls_section_end|>",
@@ -130,6 +135,7 @@ impl Format {
             Self::DeepSeekV32 => &["<｜DSML｜function_calls>"],
             Self::DeepSeekV4 => &["<｜DSML｜tool_calls>"],
             Self::Hermes | Self::QwenCoder | Self::Glm => &["<tool_call>"],
+            Self::MiniMax => &["<minimax:tool_call>"],
             Self::Kimi => &["<|tool_calls_section_begin|>", "<|tool_call_begin|>"],
             Self::Harmony => &["<|start|>assistant", "<|channel|>commentary"],
             Self::Lfm2 => &["<|tool_call_start|>"],

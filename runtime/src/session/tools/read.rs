@@ -62,6 +62,7 @@ impl Reader {
             Format::Hermes => self.hermes(text, block, call),
             Format::QwenCoder => self.qwen_coder(text, block, tools, call),
             Format::Glm => self.glm(text, block, tools, call),
+            Format::MiniMax => self.minimax(text, block, tools, call),
             Format::Kimi => self.kimi(text, block, call),
             Format::Harmony => self.harmony(text, block, call),
             Format::Lfm2 => self.lfm2(text, block, call),
@@ -256,6 +257,44 @@ impl Reader {
                 Ok(text.take(&key_mark)? || text.take(&end_mark)?)
             };
             value::read(text, key.trim(), &kind, (&end, false), follows, &mut call.arguments)?;
+        }
+    }
+
+    /// `<minimax:tool_call>`, calls as `<invoke name="F">` with
+    /// `<parameter name="P">value</parameter>`, `</minimax:tool_call>`.
+    fn minimax(
+        &self,
+        text: &mut Cursor,
+        block: &mut Block,
+        tools: &Tools,
+        call: &mut Partial,
+    ) -> Read<Item> {
+        const PARAMETER: &str = "<parameter name=\"";
+        if !block.opened {
+            text.expect(&self.lit("<minimax:tool_call>"), "no calls begin here")?;
+            block.opened = true;
+        }
+        text.space();
+        if block.calls > 0 && text.take(&self.lit("</minimax:tool_call>"))? {
+            return Ok(Item::End);
+        }
+        text.expect("<invoke name=\"", "a call does not begin with its marker")?;
+        let name = name(text.until(&["\">"], MAX_NAME, "a call's name has no end")?)?;
+        call.name = Some(name.clone());
+        loop {
+            text.space();
+            if text.take("</invoke>")? {
+                value::close(&mut call.arguments);
+                return Ok(Item::Call);
+            }
+            text.expect(PARAMETER, "a parameter does not begin")?;
+            let key = text.until(&["\">"], MAX_NAME, "a parameter's name has no end")?;
+            let kind = value::Kind::of(tools.argument(&name, key));
+            let follows = |text: &mut Cursor| {
+                text.space();
+                Ok(text.take(PARAMETER)? || text.take("</invoke>")?)
+            };
+            value::read(text, key, &kind, ("</parameter>", false), follows, &mut call.arguments)?;
         }
     }
 
