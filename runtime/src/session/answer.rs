@@ -122,9 +122,7 @@ impl Answer {
         if self.is_full() {
             return Ok(Next::End(StopReason::Length));
         }
-        let model_logits = self.options.logprobs.map(|top| (top, logits.clone()));
-        let constraint = self.constraint.as_deref_mut();
-        let token = self.sampler.sample_with(&mut logits, &self.tokens, constraint)?;
+        let (token, logprobs) = self.pick(&mut logits)?;
         if self.ends.contains(&token) {
             return Ok(Next::End(StopReason::EndOfSentence));
         }
@@ -134,7 +132,6 @@ impl Answer {
         }
         let fed = self.tokens.len();
         self.tokens.push(token);
-        let logprobs = model_logits.map(|(top, logits)| Logprobs::new(&logits, token, top));
         let flow = self.text.push(token, logprobs.as_ref(), &self.tokenizer, on_event);
         self.logprobs.extend(logprobs);
         Ok(match flow {
@@ -142,6 +139,21 @@ impl Answer {
             ControlFlow::Continue(()) if fed >= self.limit => Next::End(StopReason::ContextFull),
             ControlFlow::Continue(()) => Next::Feed(token),
         })
+    }
+
+    /// Picks a token, with log probabilities if they are asked for.
+    fn pick(&mut self, logits: &mut [f32]) -> Result<(u32, Option<Logprobs>), GenerateError> {
+        let (sampler, constraint) = (&mut self.sampler, self.constraint.as_deref_mut());
+        let Some(top) = self.options.logprobs else {
+            return Ok((sampler.sample_with(logits, &self.tokens, constraint)?, None));
+        };
+        if self.options.odds {
+            let (token, odds) = sampler.sample_with_odds(logits, &self.tokens, constraint, top)?;
+            return Ok((token, Some(odds)));
+        }
+        let of_model = logits.to_vec();
+        let token = sampler.sample_with(logits, &self.tokens, constraint)?;
+        Ok((token, Some(Logprobs::new(&of_model, token, top))))
     }
 
     /// Ends the answer for the reason of [`Next::End`], or at any time for another. Emits the text

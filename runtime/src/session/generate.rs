@@ -39,6 +39,9 @@ pub struct GenerationOptions {
     /// Number of most likely tokens to report with log probabilities; `None` reports no log
     /// probabilities.
     pub logprobs: Option<usize>,
+    /// Whether these are the probabilities of the draw, after bias, penalties, grammar and filters,
+    /// instead of the model's own.
+    pub odds: bool,
 }
 
 /// Options for parsing calls from an answer.

@@ -185,6 +185,18 @@ impl Prompter {
         variables: &serde_json::Map<String, serde_json::Value>,
         replay: &Replay,
     ) -> Result<String, PromptError> {
+        self.render_turns(messages, tools, variables, replay, true)
+    }
+
+    /// Like [`Self::render`]; without `opens`, the assistant's turn is not begun.
+    pub fn render_turns(
+        &self,
+        messages: &[Message],
+        tools: Option<&serde_json::Value>,
+        variables: &serde_json::Map<String, serde_json::Value>,
+        replay: &Replay,
+        opens: bool,
+    ) -> Result<String, PromptError> {
         let template = self.template.as_ref().ok_or(PromptError::NoTemplate)?;
         let text_of = |token: Option<u32>| {
             let bytes = token.and_then(|token| self.tokenizer.piece(token)).unwrap_or_default();
@@ -192,7 +204,7 @@ impl Prompter {
         };
         let (bos, eos) = (text_of(self.tokenizer.bos()), text_of(self.tokenizer.eos()));
         let options = ChatOptions {
-            add_generation_prompt: true,
+            add_generation_prompt: opens,
             bos: &bos,
             eos: &eos,
             tools,

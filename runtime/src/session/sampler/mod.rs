@@ -15,6 +15,8 @@ mod penalties;
 
 use super::constraint::{Constraint, ConstraintError};
 use super::random::Xoshiro256;
+use filters::Candidate;
+use logprobs::{Logprob, Logprobs};
 pub use options::{MAX_BIASES, SamplingOptions};
 
 /// Reason why tokens cannot be picked.
@@ -89,6 +91,36 @@ impl Sampler {
         history: &[u32],
         constraint: Option<&mut (dyn Constraint + '_)>,
     ) -> Result<u32, SamplerError> {
+        self.draw(logits, history, constraint).map(|(token, _)| token)
+    }
+
+    /// Like [`Self::sample_with`], with the log probabilities of the draw: of the picked token and
+    /// of the `top` most likely ones among those that bias, penalties, constraint and filters left.
+    pub fn sample_with_odds(
+        &mut self,
+        logits: &mut [f32],
+        history: &[u32],
+        constraint: Option<&mut (dyn Constraint + '_)>,
+        top: usize,
+    ) -> Result<(u32, Logprobs), SamplerError> {
+        let (token, kept) = self.draw(logits, history, constraint)?;
+        let total: f64 = kept.iter().map(|candidate| f64::from(candidate.weight)).sum();
+        let of = |candidate: &Candidate| Logprob {
+            token: candidate.token as u32,
+            logprob: libm::log(f64::from(candidate.weight) / total).min(0.0) as f32,
+        };
+        let picked = kept.iter().find(|candidate| candidate.token == token as usize).map(of);
+        let picked = picked.unwrap_or(Logprob { token, logprob: 0.0 });
+        Ok((token, Logprobs { picked, top: kept.iter().take(top).map(of).collect() }))
+    }
+
+    /// Picks a token, and returns it with those that it was drawn from, the most likely first.
+    fn draw(
+        &mut self,
+        logits: &mut [f32],
+        history: &[u32],
+        constraint: Option<&mut (dyn Constraint + '_)>,
+    ) -> Result<(u32, Vec<Candidate>), SamplerError> {
         let bad = logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY);
         if let Some(token) = bad {
             return Err(SamplerError::NotFinite { token, value: logits[token] });
@@ -107,7 +139,8 @@ impl Sampler {
             return Err(ConstraintError::Exhausted.into());
         }
         if self.options.temperature == 0.0 || best == f32::NEG_INFINITY {
-            return Ok(best_token as u32);
+            let only = Candidate { token: best_token, logit: 0.0, weight: 1.0 };
+            return Ok((best_token as u32, vec![only]));
         }
         let candidates = filters::weigh(logits, best, self.options.temperature);
         let kept = filters::filter(candidates, &self.options, &mut self.random);
@@ -117,7 +150,8 @@ impl Sampler {
             left -= f64::from(candidate.weight);
             left < 0.0
         });
-        Ok(drawn.or(kept.last()).map_or(best_token, |candidate| candidate.token) as u32)
+        let token = drawn.or(kept.last()).map_or(best_token, |candidate| candidate.token);
+        Ok((token as u32, kept))
     }
 }
 
@@ -174,6 +208,25 @@ mod tests {
         assert_eq!(kept(SamplingOptions { min_p: 0.5, ..plain() }), 2);
         assert_eq!(kept(SamplingOptions { min_p: 1.0, ..plain() }), 1);
         assert_eq!(kept(plain()), 4);
+    }
+
+    #[test]
+    fn odds_are_those_of_the_draw() {
+        let odds = |options| {
+            let mut sampler = Sampler::new(options).unwrap();
+            let (token, odds) = sampler.sample_with_odds(&mut halves(), &[], None, 3).unwrap();
+            assert_eq!(odds.picked.token, token);
+            odds.top.iter().map(|one| (one.token, one.logprob.exp())).collect::<Vec<_>>()
+        };
+        let near = |found: Vec<(u32, f32)>, expected: &[f32]| {
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            for ((token, p), (at, expected)) in found.iter().zip((0u32..).zip(expected)) {
+                assert!(*token == at && (p - expected).abs() < 1e-6, "{found:?}");
+            }
+        };
+        near(odds(plain()), &[0.5, 0.25, 0.125]);
+        near(odds(SamplingOptions { top_k: 2, ..plain() }), &[2.0 / 3.0, 1.0 / 3.0]);
+        near(odds(SamplingOptions::greedy()), &[1.0]);
     }
 
     #[test]
