@@ -17,6 +17,9 @@ use vaquita_runtime::structured::{CallRule, Rule};
 use crate::error::{ApiError, Result};
 use crate::served::Served;
 
+/// Longest text in bytes that is counted where it is too long for the context.
+const COUNTED: usize = 256 << 10;
+
 /// How an answer is sampled and when it ends.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
@@ -24,6 +27,8 @@ pub(crate) struct Settings {
     pub max_tokens: Option<usize>,
     pub stop: Vec<String>,
     pub logprobs: Option<usize>,
+    /// Whether log probabilities are those of the draw.
+    pub odds: bool,
     /// Number of answers.
     pub n: usize,
 }
@@ -44,6 +49,8 @@ pub(crate) struct ChatRequest {
     pub variables: Map<String, Value>,
     /// Whether the model continues the last message, which is an assistant's.
     pub continues: bool,
+    /// Whether the prompt ends without the beginning of the assistant's turn.
+    pub stays_closed: bool,
     pub settings: Settings,
     /// The client's name of its user, for fairness and separate caches.
     pub user: String,
@@ -66,7 +73,7 @@ type Constraints = (Option<Arc<dyn Grammar>>, Option<Arc<Calls>>);
 impl ChatRequest {
     /// Variables of the template, and what it cannot express.
     fn variables(&self, model: &Served, warnings: &mut Vec<String>) -> Map<String, Value> {
-        let mut variables = Map::new();
+        let mut variables = model.info.defaults.variables.clone();
         if let (Some(think), Some(template)) = (self.think, model.prompter().template()) {
             let any = think.variables(template).or_else(|error| match think {
                 // An amount that the template does not know is still a wish to think.
@@ -102,7 +109,8 @@ impl ChatRequest {
                     .into(),
             );
         }
-        Ok(model.prompter().render(&messages, tools, &variables, &model.replay())?)
+        let (prompter, opens) = (model.prompter(), !self.stays_closed);
+        Ok(prompter.render_turns(&messages, tools, &variables, &model.replay(), opens)?)
     }
 
     /// Makes the prompt and compiles grammars.
@@ -115,7 +123,7 @@ impl ChatRequest {
             Some(begun) => prompter.continued(&text, begun),
             None => prompter.rendered(&text),
         };
-        let prompt = prompt?;
+        let prompt = prompt.map_err(|error| refusal(model, &text, error))?;
         let options = self.settings.options(&prompt, grammar, calls);
         Ok(Prepared { prompt, options, n: self.settings.n, user: self.user, warnings })
     }
@@ -172,6 +180,7 @@ impl Settings {
             grammar,
             calls,
             logprobs: self.logprobs,
+            odds: self.odds,
         }
     }
 }
@@ -186,6 +195,15 @@ fn tell_of_tools(messages: &mut Vec<Message>, tools: &Value) {
         Some(system) => system.content = format!("{}\n\n{list}", system.content),
         None => messages.insert(0, Message::new("system", list)),
     }
+}
+
+/// The error of a prompt that cannot be made of a text. One that is too long tells its length, unless
+/// it takes long to count.
+pub(crate) fn refusal(model: &Served, text: &str, error: PromptError) -> ApiError {
+    let PromptError::TooLong { most } = error else { return error.into() };
+    let counts = text.len() <= COUNTED;
+    let tokens = counts.then(|| model.prompter().tokenizer().encode(text, true).ok()).flatten();
+    ApiError::too_long(tokens.map(|tokens| tokens.len()), most)
 }
 
 /// Checks a prompt of tokens that a client has made itself.

@@ -12,6 +12,8 @@ use vaquita_runtime::session::prompt::PromptError;
 use vaquita_runtime::session::tools::offer::OfferError;
 use vaquita_runtime::structured::StructuredError;
 
+use crate::options::Part;
+
 /// Reason why a request is refused or an answer ended early.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
@@ -65,6 +67,16 @@ impl ApiError {
     /// The model or this server cannot do it: 501.
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, "not_supported_error", message)
+    }
+
+    /// The operator left a part of the server out: 501.
+    pub fn left_out(part: Part) -> Self {
+        let name = match part {
+            Part::Page => "page",
+            Part::Slots => "slots",
+            Part::Metrics => "metrics",
+        };
+        Self::unsupported(format!("this server was started with --without {name}"))
     }
 
     /// The server cannot answer now: 503.

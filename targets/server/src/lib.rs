@@ -14,6 +14,7 @@ mod error;
 mod fim;
 mod health;
 mod http;
+mod llama;
 mod ollama;
 mod openai;
 mod options;
@@ -32,6 +33,6 @@ mod tokens;
 
 pub use http::keys::{KeyError, Keys};
 pub use http::listen::Address;
-pub use options::{Limits, ServerOptions};
-pub use served::{ModelInfo, Served};
+pub use options::{Limits, Part, ServerOptions};
+pub use served::{Defaults, ModelInfo, Served};
 pub use server::{Handle, RunError, ServeError, Server};

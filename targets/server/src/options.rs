@@ -1,8 +1,33 @@
 //! Options of a server.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::http::keys::Keys;
+
+/// A part of the server that can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The page at `/`.
+    Page,
+    /// `GET /slots`.
+    Slots,
+    /// `GET /metrics`.
+    Metrics,
+}
+
+impl FromStr for Part {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "page" => Ok(Self::Page),
+            "slots" => Ok(Self::Slots),
+            "metrics" => Ok(Self::Metrics),
+            _ => Err("allowed: page, slots, metrics"),
+        }
+    }
+}
 
 /// How a server listens, whom it serves, and within which limits.
 #[derive(Clone, Debug)]
@@ -13,8 +38,13 @@ pub struct ServerOptions {
     pub insecure_no_key: bool,
     /// Names besides those of this machine under which clients address the server.
     pub allowed_hosts: Vec<String>,
-    /// Origins whose pages may use the server, such as `https://chat.example`.
+    /// Origins whose pages may use the server, such as `https://chat.example`; `localhost` stands
+    /// for all of this machine, `*` for all.
     pub cors_origins: Vec<String>,
+    /// Parts that are left out.
+    pub without: Vec<Part>,
+    /// Whether answers tell their prompt (`__verbose`) where a request does not say.
+    pub verbose: bool,
     /// Limits.
     pub limits: Limits,
     /// Time that running answers get when the server ends.
@@ -28,6 +58,8 @@ impl Default for ServerOptions {
             insecure_no_key: false,
             allowed_hosts: Vec::new(),
             cors_origins: Vec::new(),
+            without: Vec::new(),
+            verbose: false,
             limits: Limits::default(),
             grace: Duration::from_secs(30),
         }

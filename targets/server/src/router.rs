@@ -20,20 +20,27 @@ use crate::http::guard::check_body;
 use crate::http::io::Busy;
 use crate::http::record::{self, Record};
 use crate::openai::{chat, completions, control, models};
+use crate::options::Part;
 use crate::state::State;
-use crate::{anthropic, ollama, page, responses, resume, status, tokens};
+use crate::{anthropic, llama, ollama, page, responses, resume, status, tokens};
 
 /// Header with the identifier of a request.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// All routes.
 pub(crate) fn router(state: State) -> Router {
-    let open = page::routes().route("/health", get(health)).route("/v1/health", get(health));
+    let page = match state.options.without.contains(&Part::Page) {
+        true => Router::new(),
+        false => page::routes(),
+    };
+    let open = page.route("/health", get(health)).route("/v1/health", get(health));
     let keyed = Router::new()
         .route("/v1/chat/completions", post(chat::complete))
         .route("/chat/completions", post(chat::complete))
         .route("/v1/completions", post(completions::complete))
-        .route("/completions", post(completions::complete))
+        .route("/completion", post(llama::completion::complete))
+        .route("/completions", post(llama::completion::complete))
+        .route("/infill", post(llama::infill::complete))
         .route("/beta/completions", post(completions::complete))
         .route("/beta/chat/completions", post(chat::complete))
         .route("/v1/messages", post(anthropic::messages))
@@ -59,8 +66,16 @@ pub(crate) fn router(state: State) -> Router {
         .route("/detokenize", post(tokens::detokenize))
         .route("/apply-template", post(tokens::apply_template))
         .route("/metrics", get(status::metrics))
-        .route("/props", get(status::props))
-        .route("/slots", get(status::slots))
+        .route("/props", get(llama::props::props))
+        .route("/slots", get(llama::slots::slots))
+        .route("/slots/{id}", post(llama::slots::action))
+        .route("/embedding", post(llama::pooling))
+        .route("/embeddings", post(llama::pooling))
+        .route("/v1/embeddings", post(llama::pooling))
+        .route("/rerank", post(llama::pooling))
+        .route("/reranking", post(llama::pooling))
+        .route("/v1/rerank", post(llama::pooling))
+        .route("/v1/reranking", post(llama::pooling))
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(check_key));
@@ -131,14 +146,14 @@ async fn every(Shared(state): Shared<State>, mut request: Request, next: Next) -
 /// Answer to a browser that asks whether a page may send a request.
 fn preflight() -> Response {
     let headers = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS"),
         (
             header::ACCESS_CONTROL_ALLOW_HEADERS,
             "authorization, content-type, x-api-key, x-request-id, x-conversation-id",
         ),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ];
-    (StatusCode::NO_CONTENT, headers).into_response()
+    (StatusCode::OK, headers).into_response()
 }
 
 /// A body that ends the record of its request when it ends.

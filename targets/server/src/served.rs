@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 use vaquita_runtime::app::{AppError, AppModel};
 use vaquita_runtime::checkpoint::suggested::SuggestedSampling;
@@ -14,6 +15,17 @@ use vaquita_runtime::session::thinking::Think;
 use vaquita_runtime::session::tools::{Format, Replay};
 use vaquita_runtime::structured::{Compiler, StructuredError};
 
+/// Values for requests that do not have them.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    /// Seed; `None` is a random one.
+    pub seed: Option<u64>,
+    /// Maximum number of tokens of an answer; `None` is what fits.
+    pub max_tokens: Option<usize>,
+    /// Variables of the chat template.
+    pub variables: Map<String, Value>,
+}
+
 /// How a model is served.
 #[derive(Clone, Debug)]
 pub struct ModelInfo {
@@ -21,10 +33,16 @@ pub struct ModelInfo {
     pub id: String,
     /// Further names of the model.
     pub aliases: Vec<String>,
+    /// Name of the file, without its folder.
+    pub file: String,
     /// Fingerprint of the file, which tells clients when the model changes.
     pub fingerprint: Option<u64>,
-    /// Sampling that the model's authors suggest: the defaults of requests.
+    /// Tags of the model, for clients that sort models by them.
+    pub tags: Vec<String>,
+    /// Sampling that the model's authors or the operator suggest: the defaults of requests.
     pub sampling: SuggestedSampling,
+    /// Further defaults of requests.
+    pub defaults: Defaults,
     /// Size of the file in bytes.
     pub bytes: u64,
     /// Name of the energy meter; `None` if energy is not measured.
@@ -42,6 +60,8 @@ pub struct Served {
     /// Calls as the model wrote them, for clients that send them back.
     pub(crate) replay: Mutex<Replay>,
     pub(crate) format: Format,
+    /// Tokens that end an answer.
+    pub(crate) ends: Vec<u32>,
     /// Whether the template has a switch for thinking.
     pub(crate) can_think: bool,
     /// Whether the template lists tools.
@@ -67,9 +87,12 @@ impl Served {
         let can_think = template.is_some_and(|template| Think::Off.variables(template).is_ok());
         let variables = template.map(|template| template.variables()).transpose()?;
         let lists_tools = variables.is_some_and(|variables| variables.contains("tools"));
+        let ends = &app.loaded().model.config().eos_token_ids;
+        let ends = end_tokens(app.prompter().tokenizer(), ends);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Self {
             format: app.prompter().call_format(),
+            ends,
             app,
             engine,
             info,
@@ -119,8 +142,7 @@ impl Served {
     pub(crate) fn compiler(&self) -> std::result::Result<&Compiler, StructuredError> {
         let made = self.compiler.get_or_init(|| {
             let tokenizer = self.prompter().tokenizer();
-            let ends = &self.app.loaded().model.config().eos_token_ids;
-            Compiler::new(tokenizer, &end_tokens(tokenizer, ends))
+            Compiler::new(tokenizer, &self.ends)
         });
         made.as_ref().map_err(Clone::clone)
     }

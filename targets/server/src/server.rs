@@ -66,18 +66,13 @@ impl Handle {
 }
 
 impl Server {
-    /// Listens on an address.
-    pub fn listen(address: &Address, options: ServerOptions) -> Result<Self, ServeError> {
+    /// Listens on one or several addresses.
+    pub fn listen(addresses: &[Address], options: ServerOptions) -> Result<Self, ServeError> {
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(ServeError::Start)?;
         let guard = runtime.enter();
-        let listeners = Listener::open(address).map_err(|source| {
-            let address = match address {
-                Address::Tcp(text) => text.clone(),
-                Address::Unix(path) => format!("unix:{}", path.display()),
-            };
-            ServeError::Listen { address, source }
-        })?;
+        let listeners = Listener::open_all(addresses)
+            .map_err(|(address, source)| ServeError::Listen { address, source })?;
         drop(guard);
         let open = listeners.iter().find(|listener| !listener.is_local());
         if let Some(open) = open.filter(|_| options.keys.is_empty() && !options.insecure_no_key) {

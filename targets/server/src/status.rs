@@ -1,27 +1,34 @@
-//! `GET /metrics`, `/props` and `/slots`: figures of the server, never texts of its clients.
+//! `GET /metrics`: figures of the server, never texts of its clients.
 
-use axum::Json;
 use axum::extract::State as Shared;
-use axum::http::header;
+use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
 use vaquita_runtime::engine::{Counters, Status};
 use vaquita_runtime::session::draft::MOST_DRAFTS;
 
-use crate::error::Result;
+use crate::error::{ApiError, Result};
 use crate::http::metrics::Text;
+use crate::options::Part;
 use crate::served::Served;
 use crate::state::State;
 
 /// Figures in Prometheus' text format.
 pub(crate) async fn metrics(Shared(state): Shared<State>) -> Result<Response> {
+    if state.options.without.contains(&Part::Metrics) {
+        return Err(ApiError::left_out(Part::Metrics));
+    }
     let mut text = Text::default();
     state.metrics.write(&mut text);
     if let Ok(model) = state.model() {
         engine(&mut text, &model.engine.status());
         model_figures(&mut text, model);
     }
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text.0).into_response())
+    let started = state.metrics.started().to_string();
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; version=0.0.4"),
+        (HeaderName::from_static("process-start-time-unix"), &started),
+    ];
+    Ok((headers, text.0).into_response())
 }
 
 fn engine(text: &mut Text, status: &Status) {
@@ -34,15 +41,13 @@ fn engine(text: &mut Text, status: &Status) {
         status.cache_tokens_used,
     );
     text.gauge("vaquita_cache_tokens", "Positions of cache.", status.cache_tokens);
-    text.gauge("llamacpp:requests_processing", "Answers that are generated.", status.running);
-    text.gauge("llamacpp:requests_deferred", "Requests that wait.", status.queued);
     let Counters { cancelled, late, failed, refused, passes, drafted, accepted_drafts, .. } =
         status.counters;
     text.counter("vaquita_cancelled_total", "Answers that were cancelled.", cancelled);
     text.counter("vaquita_late_total", "Answers that came after their deadline.", late);
     text.counter("vaquita_failed_total", "Answers that failed.", failed);
     text.counter("vaquita_passes_total", "Passes of the model.", passes);
-    text.counter("llamacpp:n_decode_total", "Passes of the model.", passes);
+    llamacpp(text, status);
     let places =
         |counts: [u64; MOST_DRAFTS]| (1..).map(|place: usize| place.to_string()).zip(counts);
     text.labelled(
@@ -69,6 +74,22 @@ fn engine(text: &mut Text, status: &Status) {
     );
 }
 
+/// Figures under the names of llama.cpp's dashboards.
+fn llamacpp(text: &mut Text, status: &Status) {
+    text.gauge("llamacpp:requests_processing", "Answers that are generated.", status.running);
+    text.gauge("llamacpp:requests_deferred", "Requests that wait.", status.queued);
+    let Counters { passes, tokens, drafted, accepted_drafts, .. } = status.counters;
+    text.counter("llamacpp:n_decode_total", "Passes of the model.", passes);
+    let busy = if passes > 0 { tokens as f64 / passes as f64 } else { 0.0 };
+    text.gauge("llamacpp:n_busy_slots_per_decode", "Tokens generated per pass.", busy);
+    let drafts = |name: &str| format!("llamacpp:spec_decode_num_{name}_total");
+    text.counter(&drafts("draft_tokens"), "Drafted tokens.", drafted.iter().sum::<u64>());
+    let accepted = accepted_drafts.iter().sum::<u64>();
+    text.counter(&drafts("accepted_tokens"), "Accepted drafts.", accepted);
+    // Every step that drafts has a draft in the first place.
+    text.counter(&drafts("drafts"), "Steps with drafts.", drafted[0]);
+}
+
 fn model_figures(text: &mut Text, model: &Served) {
     if let Some(stats) = model.app.streaming() {
         let reads = stats.uses.saturating_sub(stats.hits);
@@ -90,44 +111,4 @@ fn model_figures(text: &mut Text, model: &Served) {
     if let Some(budget) = memory.budget {
         text.gauge("vaquita_memory_budget_bytes", "Memory budget in bytes.", budget);
     }
-}
-
-/// The model and its defaults, in llama.cpp's form.
-pub(crate) async fn props(Shared(state): Shared<State>) -> Result<Json<Value>> {
-    let model = state.model()?;
-    let prompter = model.prompter();
-    let tokenizer = prompter.tokenizer();
-    let text = |token: Option<u32>| token.map(|token| tokenizer.decode(&[token]));
-    let defaults = model.defaults();
-    Ok(Json(json!({
-        "default_generation_settings": {
-            "n_ctx": model.context(),
-            "params": {
-                "temperature": defaults.temperature,
-                "top_k": defaults.top_k,
-                "top_p": defaults.top_p,
-                "min_p": defaults.min_p,
-                "repeat_penalty": defaults.repetition_penalty,
-                "repeat_last_n": defaults.repetition_window,
-            },
-        },
-        "n_ctx": model.context(),
-        "total_slots": model.slots,
-        "model_alias": model.info.id,
-        "chat_template": prompter.template().map(|template| template.source()),
-        "bos_token": text(tokenizer.bos()),
-        "eos_token": text(tokenizer.eos()),
-        "thinking": model.can_think,
-        "modalities": {"vision": false, "audio": false},
-        "build_info": concat!("vaquita ", env!("CARGO_PKG_VERSION")),
-    })))
-}
-
-/// What runs, without whose it is.
-pub(crate) async fn slots(Shared(state): Shared<State>) -> Result<Json<Value>> {
-    let model = state.model()?;
-    let running = model.engine.status().running;
-    let slot =
-        |id: usize| json!({"id": id, "n_ctx": model.context(), "is_processing": id < running});
-    Ok(Json((0..model.slots).map(slot).collect()))
 }

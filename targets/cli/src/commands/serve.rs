@@ -13,7 +13,9 @@ use vaquita_runtime::engine::{EngineOptions, PromptCacheOptions};
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::host::Host;
 use vaquita_runtime::measure::meter::Meters;
-use vaquita_server::{Address, Keys, Limits, ModelInfo, RunError, Served, Server, ServerOptions};
+use vaquita_server::{
+    Address, Defaults, Keys, Limits, ModelInfo, Part, RunError, Served, Server, ServerOptions,
+};
 
 use crate::bundle::Bundle;
 use crate::cache_folder::CacheFolder;
@@ -21,6 +23,7 @@ use crate::compute::Compute;
 use crate::failure::{Failure, Result};
 use crate::hub::Fetch;
 use crate::model_argument::ModelArgument;
+use crate::template::Template;
 use crate::{size, slips};
 
 /// Arguments of `serve`.
@@ -30,12 +33,16 @@ pub struct Args {
     model: ModelArgument,
     #[command(flatten)]
     fetch: Fetch,
-    /// Address to listen on: HOST:PORT, or unix:PATH. Sockets passed by systemd replace it
+    /// Address to listen on: HOST:PORT, or unix:PATH; repeatable. Sockets passed by systemd replace
+    /// it
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    listen: Address,
+    listen: Vec<Address>,
     /// Name of the model for clients [default: the file's name]; repeat it for further names
     #[arg(long, value_name = "NAME")]
     alias: Vec<String>,
+    /// Tag of the model, for clients that sort models by them; repeatable
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
     /// Number of answers that are generated at the same time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     slots: u16,
@@ -54,7 +61,8 @@ pub struct Args {
     /// Further name under which clients address this machine; repeatable
     #[arg(long, value_name = "NAME")]
     allowed_host: Vec<String>,
-    /// Origin of pages that may use the server, such as `https://chat.example`; repeatable
+    /// Origin of pages that may use the server, such as `https://chat.example`, `localhost` for all
+    /// of this machine, or `*` for all; repeatable
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,
     /// Seconds that running answers get when the server ends
@@ -64,13 +72,44 @@ pub struct Args {
     /// `logprobs`)
     #[arg(long)]
     score: bool,
+    /// Part of the server to leave out: page, slots, or metrics; repeatable
+    #[arg(long, value_name = "PART")]
+    without: Vec<Part>,
+    /// Tell clients the prompt that their conversation became (`__verbose`), also where they do not
+    /// ask for it
+    #[arg(long)]
+    verbose_answers: bool,
     /// Open the page in the browser
     #[arg(long)]
     open: bool,
     #[command(flatten)]
+    requests: RequestArgs,
+    #[command(flatten)]
     prompts: PromptArgs,
     #[command(flatten)]
     limits: LimitArgs,
+}
+
+/// Values for requests that do not have them.
+#[derive(ClapArgs)]
+#[command(next_help_heading = "Defaults of requests")]
+struct RequestArgs {
+    /// Sampling temperature [default: the model's]
+    #[arg(long, value_name = "T", value_parser = temperature)]
+    temperature: Option<f32>,
+    /// Seed [default: a random one for each request]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Maximum number of tokens of an answer [default: what fits]
+    #[arg(short = 'n', long, value_name = "N")]
+    max_tokens: Option<usize>,
+    #[command(flatten)]
+    template: Template,
+}
+
+fn temperature(text: &str) -> std::result::Result<f32, String> {
+    let temperature = text.parse::<f32>().ok().filter(|t| (0.0..=100.0).contains(t));
+    temperature.ok_or_else(|| "0 to 100".into())
 }
 
 /// Arguments of the prompt cache.
@@ -178,6 +217,8 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         insecure_no_key: args.insecure_no_key,
         allowed_hosts: args.allowed_host,
         cors_origins: args.cors_origin,
+        without: args.without,
+        verbose: args.verbose_answers,
         limits: args.limits.into(),
         grace: Duration::from_secs(args.grace.into()),
     };
@@ -190,11 +231,12 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     let client_share = (!has_keys).then_some(queue);
     let prompts = args.prompts.into();
     let engine = EngineOptions { slots, queue, client_share, prompts, ..EngineOptions::default() };
-    let (compute, alias, score) = (compute.clone(), args.alias, args.score);
+    let (compute, names, score) = (compute.clone(), (args.alias, args.tag), args.score);
+    let requests = args.requests;
     let load = move || -> Result<Served> {
         let sequences = slots + usize::from(score);
         let bundle = Bundle::open_for_sequences(&compute, &path, sequences)?;
-        let info = info(&path, alias, *bundle.suggested());
+        let info = info(&path, names, requests, &bundle)?;
         let served = Served::new(bundle.into_app(), engine, info)?;
         for url in &urls {
             eprintln!("{} is served at {url}", path.display());
@@ -225,7 +267,12 @@ fn open(urls: &[String]) {
 }
 
 /// Description of the model for clients.
-fn info(path: &Path, mut names: Vec<String>, sampling: SuggestedSampling) -> ModelInfo {
+fn info(
+    path: &Path,
+    (mut names, tags): (Vec<String>, Vec<String>),
+    requests: RequestArgs,
+    bundle: &Bundle,
+) -> Result<ModelInfo> {
     let stem = match path.is_dir() {
         true => path.file_name(),
         false => path.file_stem(),
@@ -237,5 +284,22 @@ fn info(path: &Path, mut names: Vec<String>, sampling: SuggestedSampling) -> Mod
     let meter = Meters::find(&Arc::new(Host::live())).into_best().ok();
     let meter = meter.map(|meter| meter.name().to_string());
     let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
-    ModelInfo { id, aliases: names, fingerprint, sampling, bytes, meter }
+    let suggested = *bundle.suggested();
+    let temperature = requests.temperature.or(suggested.temperature);
+    let defaults = Defaults {
+        seed: requests.seed,
+        max_tokens: requests.max_tokens,
+        variables: requests.template.variables(bundle.prompter())?,
+    };
+    Ok(ModelInfo {
+        id,
+        aliases: names,
+        tags,
+        file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        fingerprint,
+        sampling: SuggestedSampling { temperature, ..suggested },
+        defaults,
+        bytes,
+        meter,
+    })
 }

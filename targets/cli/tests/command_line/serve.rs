@@ -136,6 +136,33 @@ fn a_unix_socket_and_systemd_are_served() {
 }
 
 #[test]
+fn requests_have_defaults_and_there_may_be_several_addresses() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("v.sock");
+    let mut command =
+        vaquita(["serve", "--seed", "42", "--max-tokens", "3", "--temperature", "0.5"]);
+    command.args(["--listen", "127.0.0.1:0", "--without", "metrics", "--listen"]);
+    let (serving, url) = Serving::start(command.arg(format!("unix:{}", socket.display())));
+    let address = url.strip_prefix("http://").unwrap();
+    let ask = |request: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    completion(&url, "x");
+    let props = ask("/props");
+    for default in ["\"seed\":42", "\"n_predict\":3", "\"temperature\":0.5"] {
+        assert!(props.contains(default), "{props}");
+    }
+    assert!(ask("/metrics").starts_with("HTTP/1.1 501"));
+    assert_eq!(health(UnixStream::connect(&socket).unwrap()), "HTTP/1.1 200 OK");
+    assert_eq!(serving.terminate(), Some(0));
+}
+
+#[test]
 fn other_machines_need_a_key_that_others_cannot_read() {
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys");

@@ -1,8 +1,10 @@
 //! Answers in progress: the engine's notices, turned into what APIs send.
 
+mod clock;
 mod ending;
 mod outcome;
 
+pub(crate) use clock::{Clock, of_generation};
 pub(crate) use outcome::{Outcome, Piece, Progress};
 
 use std::collections::VecDeque;
@@ -201,10 +203,10 @@ impl Answering {
                 let time = self.started.unwrap_or(self.began).elapsed();
                 Piece::Prompt(Progress { done, cached, total, time })
             }
-            Notice::Token(_) => {
+            Notice::Token(token) => {
                 tally.tokens += 1;
                 tally.pending += 1;
-                return Ok(());
+                Piece::Token(token)
             }
             Notice::Logprobs(logprobs) => Piece::Logprobs(logprobs),
             Notice::Reasoning(text) => {
@@ -266,8 +268,9 @@ impl Answering {
         if !generation.calls.is_empty() {
             self.remember(generation);
         }
-        let (prefill, decode) = (generation.prefill, generation.decode);
-        self.state.metrics.answered(finished.queued, prefill, decode, generation.tokens.len());
+        let times = (generation.prefill, generation.decode);
+        let tokens = (generation.prompt_tokens, generation.tokens.len());
+        self.state.metrics.answered(finished.queued, times, tokens);
         self.record.add(&Cost {
             prompt_tokens: generation.prompt_tokens,
             cached_tokens: generation.cached_tokens,

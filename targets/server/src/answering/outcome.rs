@@ -16,6 +16,8 @@ pub(crate) enum Piece {
     Queued { ahead: usize, wait: Duration },
     /// Progress in reading the prompt.
     Prompt(Progress),
+    /// A token was picked; its text follows now or with a later one.
+    Token(u32),
     /// Text of the reasoning.
     Reasoning(String),
     /// Text of the answer.
@@ -29,7 +31,7 @@ pub(crate) enum Piece {
 }
 
 /// Progress in reading a prompt, in tokens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
     pub done: usize,
     pub cached: usize,
@@ -46,6 +48,18 @@ pub(crate) struct Outcome {
     pub timings: Value,
     /// What could not be done as requested.
     pub warnings: Vec<String>,
+}
+
+impl Progress {
+    /// The progress in llama.cpp's form.
+    pub fn to_json(self) -> Value {
+        json!({
+            "total": self.total,
+            "cache": self.cached,
+            "processed": self.done,
+            "time_ms": self.time.as_millis() as u64,
+        })
+    }
 }
 
 impl Outcome {

@@ -47,8 +47,19 @@ impl Json {
         state: &State,
     ) -> Result<(A, B)> {
         let (a, b) = (json::parse::<A>(&self.bytes)?, json::parse::<B>(&self.bytes)?);
-        state.metrics.unknown_fields(a.unknown.intersection(&b.unknown).cloned().collect());
+        state.metrics.unknown_fields(&a.unknown & &b.unknown);
         Ok((a.body, b.body))
+    }
+
+    /// Like [`Self::read_both`], with three types.
+    pub fn read_three<A: DeserializeOwned, B: DeserializeOwned, C: DeserializeOwned>(
+        &self,
+        state: &State,
+    ) -> Result<(A, B, C)> {
+        let (a, b) = (json::parse::<A>(&self.bytes)?, json::parse::<B>(&self.bytes)?);
+        let c = json::parse::<C>(&self.bytes)?;
+        state.metrics.unknown_fields(&(&a.unknown & &b.unknown) & &c.unknown);
+        Ok((a.body, b.body, c.body))
     }
 }
 

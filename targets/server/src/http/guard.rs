@@ -48,7 +48,12 @@ impl Guard {
 
     /// Whether an origin was allowed by the options.
     pub fn allows(&self, origin: &str) -> bool {
-        self.options.cors_origins.iter().any(|one| one.eq_ignore_ascii_case(origin))
+        let mut allowed = self.options.cors_origins.iter();
+        allowed.any(|one| match one.as_str() {
+            "*" => true,
+            "localhost" => is_this_machine(origin),
+            one => one.eq_ignore_ascii_case(origin),
+        })
     }
 
     fn is_ours(&self, name: &str) -> bool {
@@ -118,6 +123,14 @@ fn is_same(origin: &str, host: &str) -> bool {
     !host.is_empty() && authority.is_some_and(|one| one.eq_ignore_ascii_case(host))
 }
 
+/// Whether an origin is of a page that this machine serves, on any port.
+fn is_this_machine(origin: &str) -> bool {
+    let authority = origin.strip_prefix("http://").or(origin.strip_prefix("https://"));
+    let name = authority.map(name_of).unwrap_or_default().to_lowercase();
+    let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+    name == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +171,26 @@ mod tests {
         assert!(from("https://a.example").is_ok());
         for bad in ["http://localhost:9090", "null", "https://evil.example", "http://localhost"] {
             assert!(from(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pages_of_this_machine_or_of_all_can_be_allowed() {
+        let guard = |allowed: &str| {
+            let cors_origins = vec![allowed.to_string()];
+            Guard::new(ServerOptions { cors_origins, ..ServerOptions::default() }, true)
+        };
+        let local = guard("localhost");
+        for good in
+            ["http://localhost", "http://LOCALHOST:3000", "http://127.0.0.1:1", "http://[::1]"]
+        {
+            assert!(local.allows(good), "{good}");
+        }
+        for bad in
+            ["http://notlocalhost", "http://localhost.evil.com", "http://evil.com", "null", ""]
+        {
+            assert!(!local.allows(bad), "{bad}");
+            assert!(guard("*").allows(bad));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Addresses to listen on: TCP, a UNIX socket, or a socket that systemd has opened.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -32,6 +33,15 @@ impl FromStr for Address {
     }
 }
 
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(text) => f.write_str(text),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// An open socket that accepts connections.
 pub(crate) enum Listener {
     Tcp(TcpListener, SocketAddr),
@@ -45,12 +55,21 @@ pub(crate) enum Stream {
 }
 
 impl Listener {
-    /// Opens the sockets of an address. If systemd passes sockets (`LISTEN_FDS`), they replace it.
-    pub fn open(address: &Address) -> io::Result<Vec<Self>> {
-        let passed = Self::from_systemd()?;
+    /// Opens the sockets of several addresses. If systemd passes sockets (`LISTEN_FDS`), they
+    /// replace all. An error comes with its address.
+    pub fn open_all(addresses: &[Address]) -> Result<Vec<Self>, (String, io::Error)> {
+        let passed = Self::from_systemd().map_err(|error| ("a socket of systemd".into(), error))?;
         if !passed.is_empty() {
             return Ok(passed);
         }
+        let mut all = Vec::new();
+        for address in addresses {
+            all.extend(Self::open(address).map_err(|error| (address.to_string(), error))?);
+        }
+        Ok(all)
+    }
+
+    fn open(address: &Address) -> io::Result<Vec<Self>> {
         match address {
             Address::Tcp(text) => {
                 let mut all = Vec::new();

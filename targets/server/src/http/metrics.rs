@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::record::Cost;
 
@@ -16,9 +16,18 @@ const LONG: [f64; 14] =
 const SHORT: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0];
 
 /// Counters of a server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Metrics {
+    /// When the server started, in seconds since 1970.
+    started: u64,
     inner: Mutex<Inner>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { started: now.as_secs(), inner: Mutex::default() }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +45,10 @@ struct Inner {
     between_tokens: Histogram<13>,
     prompt_seconds: f64,
     answer_seconds: f64,
+    /// Tokens after the first of their answer, which take a decode step each.
+    steps: u64,
+    /// Tokens of the longest prompt with its answer.
+    longest: usize,
 }
 
 /// Counts of values by bucket.
@@ -120,6 +133,11 @@ impl Metrics {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// When the server started, in seconds since 1970.
+    pub fn started(&self) -> u64 {
+        self.started
+    }
+
     /// Counts a request that has ended.
     pub fn finished(&self, route: &str, status: u16, cost: &Cost) {
         let mut inner = self.inner();
@@ -144,15 +162,16 @@ impl Metrics {
         }
     }
 
-    /// Records the times of an answer.
+    /// Records the times and tokens of an answer.
     pub fn answered(
         &self,
         queued: Duration,
-        first_token: Duration,
-        decode: Duration,
-        tokens: usize,
+        (first_token, decode): (Duration, Duration),
+        (prompt, tokens): (usize, usize),
     ) {
         let mut inner = self.inner();
+        inner.steps += tokens.saturating_sub(1) as u64;
+        inner.longest = inner.longest.max(prompt + tokens);
         inner.queue.add(&LONG, queued.as_secs_f64());
         inner.first_token.add(&LONG, (queued + first_token).as_secs_f64());
         inner.prompt_seconds += first_token.as_secs_f64();
@@ -206,7 +225,11 @@ impl Metrics {
             true => tokens as f64 / seconds,
             false => 0.0,
         };
-        let rates = (rate(inner.prompt_tokens, prompt), rate(inner.answer_tokens, answer));
+        let cached = inner.cached_tokens;
+        out.counter("llamacpp:prompt_tokens_cached_total", "Prompt tokens from the cache.", cached);
+        let help = "Tokens of the longest prompt with its answer.";
+        out.counter("llamacpp:n_tokens_max", help, inner.longest);
+        let rates = (rate(inner.prompt_tokens, prompt), rate(inner.steps, answer));
         out.gauge("llamacpp:prompt_tokens_seconds", "Prompt tokens per second.", rates.0);
         out.gauge("llamacpp:predicted_tokens_seconds", "Generated tokens per second.", rates.1);
     }
@@ -220,7 +243,8 @@ mod tests {
     fn buckets_are_cumulative_and_labels_escaped() {
         let metrics = Metrics::default();
         metrics.finished("GET /\"x\"", 200, &Cost::default());
-        metrics.answered(Duration::ZERO, Duration::from_millis(30), Duration::from_secs(1), 11);
+        let times = (Duration::from_millis(30), Duration::from_secs(1));
+        metrics.answered(Duration::ZERO, times, (5, 11));
         let mut text = Text::default();
         metrics.write(&mut text);
         let has = |line: &str| assert!(text.0.lines().any(|one| one == line), "{line}\n{}", text.0);
@@ -228,5 +252,7 @@ mod tests {
         has(r#"vaquita_time_to_first_token_seconds_bucket{le="0.01"} 0"#);
         has(r#"vaquita_time_to_first_token_seconds_bucket{le="0.05"} 1"#);
         has(r#"vaquita_inter_token_seconds_bucket{le="+Inf"} 1"#);
+        has("llamacpp:n_tokens_max 16");
+        has("llamacpp:predicted_tokens_seconds 10");
     }
 }

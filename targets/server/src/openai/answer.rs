@@ -16,13 +16,15 @@ pub(crate) struct Envelope {
     pub model: Arc<Served>,
     pub id: String,
     pub created: u64,
+    /// The prompt, for clients that ask for it.
+    pub prompt: Option<String>,
 }
 
 impl Envelope {
     /// The envelope of a new answer.
     pub fn new(model: &Arc<Served>, prefix: &str) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { model: model.clone(), id: random(prefix), created: now.as_secs() }
+        Self { model: model.clone(), id: random(prefix), created: now.as_secs(), prompt: None }
     }
 
     /// An object with these choices.
@@ -81,8 +83,11 @@ pub(crate) fn usage(outcomes: &[Outcome]) -> Value {
 }
 
 /// Adds timings and warnings.
-pub(crate) fn close(json: &mut Value, outcomes: &[Outcome]) {
+pub(crate) fn close(json: &mut Value, envelope: &Envelope, outcomes: &[Outcome]) {
     let Some(last) = outcomes.last() else { return };
+    if let Some(prompt) = &envelope.prompt {
+        json["__verbose"] = json!({ "prompt": prompt });
+    }
     json["timings"] = last.timings.clone();
     let mut warnings: Vec<&String> = outcomes.iter().flat_map(|one| &one.warnings).collect();
     warnings.dedup();
@@ -123,6 +128,6 @@ pub(crate) fn whole(envelope: &Envelope, outcomes: Vec<Outcome>) -> Value {
     let choices = outcomes.iter().enumerate().map(choice).collect();
     let mut json = envelope.wrap("chat.completion", choices);
     json["usage"] = usage(&outcomes);
-    close(&mut json, &outcomes);
+    close(&mut json, envelope, &outcomes);
     json
 }

@@ -67,6 +67,8 @@ pub(crate) struct ChatBody {
     user_id: Option<String>,
     return_progress: Option<bool>,
     timings_per_token: Option<bool>,
+    /// llama.cpp: tells the prompt.
+    verbose: Option<bool>,
 }
 
 impl ChatBody {
@@ -88,6 +90,11 @@ impl ChatBody {
         // llama.cpp: the model continues an assistant's message at the end, unless it has calls.
         let has_calls = messages.last().is_some_and(|message| message.tool_calls.is_some());
         let continues = prefix || asked || (ends_open && !has_calls);
+        if continues && messages.iter().rev().nth(1).is_some_and(|one| one.role == "assistant") {
+            let message =
+                "messages: the last two are the assistant's, and only one can be continued";
+            return Err(ApiError::field("messages", message));
+        }
         let tools = functions(self.tools)?;
         let choice = self.tool_choice.filter(|choice| !choice.is_null());
         let choice = choice.map_or(Ok(ToolChoice::Auto), |choice| ToolChoice::from_json(&choice));
@@ -106,6 +113,7 @@ impl ChatBody {
             think: thinking::think(self.thinking.as_ref(), self.reasoning_effort.as_deref())?,
             variables: thinking::variables(self.chat_template_kwargs)?,
             continues,
+            stays_closed: !continues && self.add_generation_prompt == Some(false),
             settings,
             user,
         })
@@ -150,11 +158,14 @@ pub(crate) async fn complete(
     let (progress, each) =
         (body.return_progress.unwrap_or(false), body.timings_per_token.unwrap_or(false));
     let (of_text, has_logprobs) = (model.clone(), body.top()?.is_some());
+    let verbose = body.verbose.unwrap_or(state.options.verbose);
     let prepare = move || body.request(settings, &of_text)?.prepare(&of_text);
     let prepared = state.text.run(prepare).await?;
+    let tokenizer = model.prompter().tokenizer();
+    let prompt = verbose.then(|| tokenizer.decode(&prepared.prompt.tokens));
     let client = record.client.clone();
     let answering = Answering::submit(&state, record, prepared)?;
-    let envelope = Envelope::new(&model, "chatcmpl-");
+    let envelope = Envelope { prompt, ..Envelope::new(&model, "chatcmpl-") };
     if stream {
         answering.control_as(&envelope.id);
         let chunks =

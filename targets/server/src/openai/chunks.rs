@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use vaquita_runtime::session::tools::ToolEvent;
 
 use super::answer::{Envelope, close, usage};
-use crate::answering::{Outcome, Piece};
+use crate::answering::{Clock, Outcome, Piece};
 use crate::error::ApiError;
 use crate::http::sse::{Protocol, data, queued};
 
@@ -27,7 +27,7 @@ struct Choice {
     begun: bool,
     /// Log probabilities whose text has not been sent.
     logprobs: Vec<Value>,
-    tokens: usize,
+    clock: Clock,
 }
 
 impl Chunks {
@@ -60,7 +60,7 @@ impl Chunks {
             list if list.is_empty() => Value::Null,
             list => json!({"content": list, "refusal": null}),
         };
-        let tokens = choice.tokens;
+        let timings = self.each.then(|| choice.clock.timings());
         if first {
             let role = json!([{
                 "index": index,
@@ -76,11 +76,11 @@ impl Chunks {
             "logprobs": logprobs,
             "finish_reason": finish,
         }]));
-        if self.each {
-            chunk["timings"] = json!({"predicted_n": tokens});
+        if let Some(timings) = timings {
+            chunk["timings"] = timings;
         }
         if finish.is_some() && !self.include_usage && self.outcomes.len() == self.choices.len() {
-            close(&mut chunk, &self.outcomes);
+            close(&mut chunk, &self.envelope, &self.outcomes);
         }
         data(out, &chunk);
     }
@@ -108,19 +108,15 @@ impl Protocol for Chunks {
         match piece {
             Piece::Queued { ahead, wait } => queued(out, ahead, wait),
             Piece::Prompt(progress) => {
+                self.choices[choice].clock.progress(progress);
                 if self.progress && choice == 0 {
                     let mut chunk = self.chunk(json!([]));
-                    chunk["prompt_progress"] = json!({
-                        "total": progress.total,
-                        "cache": progress.cached,
-                        "processed": progress.done,
-                        "time_ms": progress.time.as_millis() as u64,
-                    });
+                    chunk["prompt_progress"] = progress.to_json();
                     data(out, &chunk);
                 }
             }
+            Piece::Token(_) => self.choices[choice].clock.token(),
             Piece::Logprobs(at) => {
-                self.choices[choice].tokens += 1;
                 if self.logprobs {
                     let json = self.envelope.logprob(&at);
                     self.choices[choice].logprobs.push(json);
@@ -145,7 +141,7 @@ impl Protocol for Chunks {
         if self.include_usage {
             let mut chunk = self.chunk(json!([]));
             chunk["usage"] = usage(&self.outcomes);
-            close(&mut chunk, &self.outcomes);
+            close(&mut chunk, &self.envelope, &self.outcomes);
             data(out, &chunk);
         }
         out.push_str("data: [DONE]\n\n");

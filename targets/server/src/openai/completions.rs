@@ -16,7 +16,7 @@ use super::settings::{SettingsBody, whole};
 use super::structure;
 use super::texts::TextChunks;
 use crate::answering::{Answering, Outcome};
-use crate::chat::{Prepared, Settings, token_prompt};
+use crate::chat::{Prepared, Settings, refusal, token_prompt};
 use crate::error::{ApiError, Dialect, Result};
 use crate::fim;
 use crate::http::body::Json;
@@ -93,12 +93,12 @@ impl CompletionBody {
     fn read(&mut self, model: &Served) -> Result<Vec<Read>> {
         let prompter = model.prompter();
         let of_text = |text: String, suffix: Option<&String>| {
-            let prompt = match suffix.filter(|suffix| !suffix.is_empty()) {
-                None => prompter.raw(&text),
-                Some(suffix) => prompter.raw(&fim::text(model, &text, suffix)?),
+            let whole = match suffix.filter(|suffix| !suffix.is_empty()) {
+                None => &text,
+                Some(suffix) => &fim::text(model, &text, suffix)?,
             };
-            let prompt =
-                prompt.map_err(|e| ApiError { param: Some("prompt".into()), ..e.into() })?;
+            let named = |error: ApiError| ApiError { param: Some("prompt".into()), ..error };
+            let prompt = prompter.raw(whole).map_err(|e| named(refusal(model, whole, e)))?;
             Ok(Read { prompt: Prompt { reasoning_open: false, ..prompt }, text })
         };
         let of_tokens = |tokens: Vec<u32>| {
@@ -210,7 +210,7 @@ fn render(envelope: &Envelope, echoes: &[Echo], outcomes: Vec<Outcome>) -> Value
     let choices = outcomes.iter().zip(echoes).enumerate().map(choice).collect();
     let mut json = envelope.wrap("text_completion", choices);
     json["usage"] = usage(&outcomes);
-    close(&mut json, &outcomes);
+    close(&mut json, envelope, &outcomes);
     json
 }
 

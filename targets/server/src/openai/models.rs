@@ -10,12 +10,14 @@ use crate::state::State;
 
 fn entry(model: &Served, id: &str) -> Value {
     let config = model.app.loaded().model.config();
+    let names: Vec<&String> = [&model.info.id].into_iter().chain(&model.info.aliases).collect();
     json!({
         "id": id,
         "object": "model",
         "created": model.created,
         "owned_by": "vaquita",
-        "aliases": model.info.aliases,
+        "aliases": names,
+        "tags": model.info.tags,
         "meta": {
             "n_ctx": model.context(),
             "n_ctx_train": config.max_position_embeddings,

@@ -54,6 +54,8 @@ pub(crate) struct SettingsBody {
     stop: Option<Texts>,
     n: Option<i64>,
     logit_bias: Option<Value>,
+    /// llama.cpp: the model does not end the answer.
+    ignore_eos: Option<bool>,
 }
 
 /// Checks that a number is within a range.
@@ -91,13 +93,17 @@ pub(crate) fn whole(
 impl SettingsBody {
     /// Checks the fields.
     pub fn settings(self, model: &Served) -> Result<Settings> {
-        let max_tokens = self.max_tokens()?;
+        let max_tokens = self.max_tokens()?.or(model.info.defaults.max_tokens);
         let n = whole("n", self.n, 1..=model.slots.min(128) as i64)?.unwrap_or(1);
         let stop = stops(self.stop)?;
         let defaults = model.defaults();
         let penalty = self.repeat_penalty.or(self.repetition_penalty);
-        let logit_bias =
+        let mut logit_bias =
             self.logit_bias.as_ref().map_or(Ok(Vec::new()), |json| bias(json, model))?;
+        if self.ignore_eos == Some(true) {
+            logit_bias.retain(|(token, _)| !model.ends.contains(token));
+            logit_bias.extend(model.ends.iter().map(|end| (*end, f32::NEG_INFINITY)));
+        }
         let dry = DryOptions::default();
         let multiplier = within("dry_multiplier", self.dry_multiplier, 0.0..=100.0)?;
         let breakers = match multiplier.is_some_and(|multiplier| multiplier > 0.0) {
@@ -146,9 +152,11 @@ impl SettingsBody {
             seed: self
                 .seed
                 .filter(|seed| *seed != -1)
-                .map_or_else(random_number, |seed| seed as u64),
+                .map(|seed| seed as u64)
+                .or(model.info.defaults.seed)
+                .unwrap_or_else(random_number),
         };
-        Ok(Settings { sampling, max_tokens, stop, logprobs: None, n })
+        Ok(Settings { sampling, max_tokens, stop, logprobs: None, odds: false, n })
     }
 
     fn max_tokens(&self) -> Result<Option<usize>> {
@@ -186,7 +194,8 @@ fn stops(stop: Option<Texts>) -> Result<Vec<String>> {
     Ok(stop.into_iter().filter(|text| !text.is_empty()).collect())
 }
 
-/// Biases in OpenAI's form (`{"42": -1}`) and in llama.cpp's (`[[42, -1], ["text", false]]`).
+/// Biases in OpenAI's form (`{"42": -1}`) and in llama.cpp's (`[[42, -1], ["text", false]]`); both
+/// have texts, too.
 fn bias(json: &Value, model: &Served) -> Result<Vec<(u32, f32)>> {
     let wrong = || {
         let message = "logit_bias: an object of token numbers and biases from -100 to 100, or a list of \
@@ -224,7 +233,7 @@ fn bias(json: &Value, model: &Served) -> Result<Vec<(u32, f32)>> {
         let number = token.as_u64().or_else(|| token.as_str()?.parse().ok());
         let tokens = match (number, &token) {
             (Some(number), _) => vec![u32::try_from(number).map_err(|_| wrong())?],
-            (None, Value::String(text)) if json.is_array() => {
+            (None, Value::String(text)) => {
                 let encoded = model.prompter().tokenizer().encode_within(text, false, BIASES);
                 encoded.map_err(|error| ApiError::field("logit_bias", error.to_string()))?
             }

@@ -76,7 +76,7 @@ impl Protocol for TextChunks {
         if self.include_usage {
             chunk["usage"] = usage(&self.outcomes);
         }
-        close(&mut chunk, &self.outcomes);
+        close(&mut chunk, &self.envelope, &self.outcomes);
         if self.include_usage {
             data(out, &chunk);
         }

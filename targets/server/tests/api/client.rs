@@ -12,7 +12,7 @@ use vaquita_runtime::app::{AppModel, LoadedModel, ModelOptions};
 use vaquita_runtime::checkpoint::suggested::SuggestedSampling;
 use vaquita_runtime::engine::EngineOptions;
 use vaquita_runtime::tokenizer::Tokenizer;
-use vaquita_server::{Address, Handle, ModelInfo, Served, Server, ServerOptions};
+use vaquita_server::{Address, Defaults, Handle, ModelInfo, Served, Server, ServerOptions};
 use vaquita_tests::{open_folder, reference};
 
 /// The reference model, once for all servers.
@@ -42,14 +42,17 @@ impl TestServer {
 
     /// Like [`Self::new`], with options of the engine.
     pub fn with(options: ServerOptions, engine: EngineOptions) -> Self {
-        let server = Server::listen(&Address::Tcp("127.0.0.1:0".into()), options).unwrap();
+        let server = Server::listen(&[Address::Tcp("127.0.0.1:0".into())], options).unwrap();
         let address = server.urls()[0].strip_prefix("http://").unwrap().to_string();
         let handle = server.handle();
         let info = ModelInfo {
             id: "reference".into(),
             aliases: vec!["deepseek-chat".into()],
+            tags: vec!["small".into()],
+            file: "reference".into(),
             fingerprint: Some(7),
             sampling: SuggestedSampling::default(),
+            defaults: Defaults::default(),
             bytes: 1,
             meter: None,
         };

@@ -1,10 +1,12 @@
 //! A server on loopback with the reference model, and clients that behave or do not.
 
+mod advisories;
 mod anthropic;
 mod chat;
 mod client;
 mod completions;
 mod hostile;
+mod llama;
 mod ollama;
 mod pages;
 mod responses;
