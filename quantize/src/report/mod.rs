@@ -77,7 +77,7 @@ pub struct TensorReport {
 }
 
 impl LayerReport {
-    /// What the layer is called: its number, or what has none.
+    /// Name of the layer: its number, or the name of a part that has no number.
     pub fn name(&self) -> String {
         match self.layer {
             Some(layer) if self.drafts => format!("{layer} (drafts)"),

@@ -91,8 +91,8 @@ impl KimiDeltaAttention {
         self.output.forward(ctx, &out)
     }
 
-    /// What the state needs of each token: inputs of the convolutions, strength and decays; and the
-    /// inputs of the gate on the output.
+    /// Rows of the recurrence (inputs of the convolutions, strengths and decays of each token), and
+    /// the inputs of the gate on the output.
     fn rows(&self, ctx: &Compute, x: &Activations) -> (Vec<f32>, Vec<f32>) {
         let (heads, inner) = (self.shape.num_heads, self.shape.inner_dim());
         let [query, key, value] = &self.qkv;

@@ -175,7 +175,7 @@ struct To<'a> {
     purposes: &'a [Purpose],
 }
 
-/// What router, routed and shared experts see of the tokens, `[tokens, hidden_size]` each.
+/// Inputs of the router, the routed and the shared experts, `[tokens, hidden_size]` each.
 #[derive(Clone, Copy)]
 struct Inputs<'a> {
     router: &'a Activations<'a>,

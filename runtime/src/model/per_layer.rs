@@ -17,7 +17,7 @@ use crate::checkpoint::{Config, WeightsError};
 use crate::kernels::Activations;
 use crate::kernels::vector::{AddScaled, GeGlu, rms_norm};
 
-/// What all layers share.
+/// Weights that all layers share: the table, and the projection of the embedding.
 #[derive(Clone, Debug)]
 pub(super) struct PerLayer {
     /// `[vocab_size, layers * width]`
@@ -64,7 +64,7 @@ impl PerLayer {
     }
 }
 
-/// What a layer adds.
+/// Weights by which one layer adds its embedding to the residual stream.
 #[derive(Clone, Debug)]
 pub(super) struct LayerEmbedding {
     /// `W_gate`: `[width, hidden_size]`

@@ -28,7 +28,7 @@ pub(super) struct Keys {
     pub prefix_space: bool,
 }
 
-/// What says which tokens are formed first.
+/// Order in which tokens are formed.
 pub(super) enum Ranking {
     /// Scores, one per id.
     Scores(Vec<f32>),

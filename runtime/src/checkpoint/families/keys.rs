@@ -37,7 +37,7 @@ const FOREIGN: [(&str, &[f32]); 13] = [
     ("use_parallel_residual", &[]),
 ];
 
-/// Those of them that Granite computes with.
+/// Keys of constant multipliers, with which Granite computes.
 pub const MULTIPLIERS: [&str; 4] =
     ["attention.scale", "embedding_scale", "logit_scale", "residual_scale"];
 

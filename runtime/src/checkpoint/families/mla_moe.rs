@@ -15,7 +15,7 @@ use crate::gguf::Metadata;
 /// `general.architecture` of DeepSeek's families.
 pub const ARCHITECTURE: &str = "deepseek2";
 
-/// What sets the families apart.
+/// Differences between the families: names, rotation, gates and the recurrent mixer.
 #[derive(Debug)]
 pub struct Layout {
     /// `general.architecture` in GGUF.
