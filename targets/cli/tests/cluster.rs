@@ -144,7 +144,7 @@ fn manifests_are_written_to_standard_output() {
         let mut command = vaquita();
         command.args(["cluster", "kubernetes", "quantize", "--tasks", "3", "--storage", "1GiB"]);
         command.arg("--mount").arg(reference().parent().unwrap());
-        command.arg(reference()).arg("-o").arg(out);
+        command.arg("-m").arg(reference()).arg("-o").arg(out);
         command
     };
     let out = reference().with_file_name("model.gguf");

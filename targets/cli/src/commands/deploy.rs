@@ -18,7 +18,11 @@ pub struct Args {
     /// ssh destination: pi@raspberrypi.local
     host: String,
     /// GGUF files to copy
+    #[arg(value_name = "MODEL")]
     models: Vec<PathBuf>,
+    /// The same as MODEL; can be repeated
+    #[arg(short = 'm', long = "model", value_name = "MODEL")]
+    models_by_option: Vec<PathBuf>,
     /// Folder on the board, relative to the home folder
     #[arg(long, value_name = "FOLDER", default_value = "vaquita")]
     to: String,
@@ -35,7 +39,8 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result {
-    let names: Vec<String> = args.models.iter().map(|model| name(model)).collect::<Result<_>>()?;
+    let models = [args.models, args.models_by_option].concat();
+    let names: Vec<String> = models.iter().map(|model| name(model)).collect::<Result<_>>()?;
     let remote = Remote::new(&args.ssh, &args.host)?;
     let target = remote.target()?;
     let program = match args.binary {
@@ -52,7 +57,7 @@ pub fn run(args: Args) -> Result {
     let folder = &args.to;
     remote.output(&format!("mkdir -p -- {}", quote(folder)))?;
     copy(&remote, &program, folder, "vaquita")?;
-    for (model, name) in args.models.iter().zip(&names) {
+    for (model, name) in models.iter().zip(&names) {
         copy(&remote, model, folder, name)?;
     }
     let doctor = format!("cd -- {} && ./vaquita doctor", quote(folder));

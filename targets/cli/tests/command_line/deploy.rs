@@ -32,6 +32,8 @@ fn a_deployment_brings_program_and_model_and_runs_the_doctor_there() {
 
     let error = failure(&mut deploy("-oProxyCommand=true", &[]), 1);
     assert!(error.contains("is not a host"), "{error}");
-    let error = failure(vaquita(["deploy", "pi@board", "no-such.gguf"]).current_dir(&folder), 2);
-    assert!(error.contains("is not a model file"), "{error}");
+    for given in [&["no-such.gguf"][..], &["-m", "no-such.gguf"]] {
+        let error = failure(vaquita(["deploy", "pi@board"]).args(given).current_dir(&folder), 2);
+        assert!(error.contains("no-such.gguf is not a model file"), "{error}");
+    }
 }

@@ -13,6 +13,7 @@ use vaquita_runtime::blocks::BlockType;
 use super::calibrate::{Collected, DEFAULT_PRODUCTS};
 use super::quantize::{DenseArgs, PlanKind, TargetArgs, check_types, expert_type};
 use crate::failure::{Failure, Result};
+use crate::model_argument::ModelArgument;
 use crate::size;
 use crate::terminal::table;
 
@@ -36,12 +37,12 @@ enum Scheduler {
     Kubernetes(kubernetes::Work),
 }
 
-/// Model, quantization options and number of tasks.
+/// Model, quantization options and number of tasks. All nodes see the model's folder and the output's.
 #[derive(clap::Args)]
 struct Quantize {
-    /// A Hugging Face folder or a GGUF file, where all nodes see it
-    model: PathBuf,
-    /// The file to write, where all nodes see it; parts, scripts and logs go to a folder beside it
+    #[command(flatten)]
+    model: ModelArgument,
+    /// The file to write; all nodes must see it and the model; parts, scripts and logs go to a folder beside it
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
     /// Parts, each a task of its own
@@ -105,7 +106,7 @@ impl Quantize {
             (_, Some(text)) => Weighing::Text(absolute(text)?, self.collected.words()),
             _ => Weighing::None,
         };
-        let (model, out) = (absolute(&self.model)?, absolute(&self.out)?);
+        let (model, out) = (absolute(&self.model.clone().path()?)?, absolute(&self.out)?);
         let (tasks, cpus) = (self.tasks, self.cpus.max(1));
         let program = self.program.clone().unwrap_or(program);
         let workflow = Workflow { program, model, out, tasks, cpus, options, weighing };
@@ -114,13 +115,13 @@ impl Quantize {
     }
 
     fn steps(&self, workflow: &Workflow) -> Result<Vec<Step>> {
-        let config = estimate::config(&self.model)?;
+        let config = estimate::config(&workflow.model)?;
         let tokens = self.calibrate.as_deref().map_or(0, bytes_of) / BYTES_PER_TOKEN;
         let products = match workflow.weighing {
             Weighing::None => 0,
             _ => self.collected.products.unwrap_or(DEFAULT_PRODUCTS),
         };
-        let model_bytes = bytes_of(&self.model);
+        let model_bytes = bytes_of(&workflow.model);
         let (tasks, cpus) = (workflow.tasks, workflow.cpus);
         let amounts = Amounts { model_bytes, tokens, products, tasks, cpus };
         Ok(workflow.steps(&Estimate::new(&config, &amounts)))
