@@ -218,6 +218,12 @@ pub trait Isa: TileSimd {
     fn load_halves(self, rows: [&[u8; 2]; 8]) -> Self::F32;
     /// Byte `AT` of each row's four, as an integer.
     fn byte<const AT: i32>(self, a: Self::U8) -> Self::I32;
+    /// The `count` bits from bit `at` of each row's 32, as an integer.
+    fn bits(self, a: Self::U8, at: u32, count: u32) -> Self::I32;
+    /// `low + (high << by)` in each lane.
+    fn join(self, low: Self::I32, high: Self::I32, by: u32) -> Self::I32;
+    /// The lanes.
+    fn lanes(self, a: Self::I32) -> [i32; 8];
     /// Expands four of each row's 32 bits to bytes: byte `b` is 255 if bit `AT + b` is set, else 0.
     /// `AT` is a multiple of 4.
     fn spread<const AT: i32>(self, a: Self::U8) -> Self::U8;
@@ -239,6 +245,30 @@ pub trait Isa: TileSimd {
     fn negate_where(self, a: Self::U8, mask: Self::U8) -> Self::U8;
     /// In each byte 255 where `a >= least`, else 0.
     fn at_least(self, a: Self::U8, least: u8) -> Self::U8;
+
+    /// `a >> at & mask` in each byte, for a mask below `2^(8 - at)`.
+    fn field(self, a: Self::U8, at: u32, mask: u8) -> Self::U8;
+    /// `low | high << SHIFT` in each byte, for `low` below `2^SHIFT` and a result below 256.
+    fn append<const SHIFT: i32>(self, low: Self::U8, high: Self::U8) -> Self::U8;
+    /// The low nibbles of sixteen bytes, then the high ones.
+    fn nibbles(self, from: &[u8; 16]) -> Self::U8;
+    /// 32 bits as bytes: 1 where a bit is set, else 0.
+    fn expand(self, bits: &[u8; 4]) -> Self::U8;
+    /// For each of eight rows, the dot products of its first sixteen and its last sixteen codes
+    /// with those of `a`. Codes are from 0 to 63, or if `SIGNED` from -127 to 127; activations are
+    /// between -127 and 127.
+    fn dot_row_halves<const SIGNED: bool>(
+        self,
+        rows: [Self::U8; 8],
+        a: &[[i8; 4]; 8],
+    ) -> [Self::I32; 2];
+
+    /// The sum of both [halves](Self::dot_row_halves).
+    #[inline(always)]
+    fn dot_rows<const SIGNED: bool>(self, rows: [Self::U8; 8], a: &[[i8; 4]; 8]) -> Self::I32 {
+        let [first, second] = self.dot_row_halves::<SIGNED>(rows, a);
+        self.join(first, second, 0)
+    }
 }
 
 /// CPU features that a kernel benefits from.

@@ -202,6 +202,21 @@ impl Isa for Scalar {
     }
 
     #[inline(never)]
+    fn bits(self, a: [u8; 32], at: u32, count: u32) -> [i32; 8] {
+        let rows = a.as_chunks::<4>().0;
+        std::array::from_fn(|i| (u32::from_le_bytes(rows[i]) >> at & ((1 << count) - 1)) as i32)
+    }
+
+    #[inline(never)]
+    fn join(self, low: [i32; 8], high: [i32; 8], by: u32) -> [i32; 8] {
+        std::array::from_fn(|row| low[row].wrapping_add(high[row] << by))
+    }
+
+    fn lanes(self, a: [i32; 8]) -> [i32; 8] {
+        a
+    }
+
+    #[inline(never)]
     fn spread<const AT: i32>(self, a: [u8; 32]) -> [u8; 32] {
         std::array::from_fn(|i| {
             let bit = AT as usize + i % 4;
@@ -253,5 +268,40 @@ impl Isa for Scalar {
     #[inline(never)]
     fn at_least(self, a: [u8; 32], least: u8) -> [u8; 32] {
         a.map(|byte| if byte >= least { 255 } else { 0 })
+    }
+
+    #[inline(never)]
+    fn field(self, a: [u8; 32], at: u32, mask: u8) -> [u8; 32] {
+        a.map(|a| a >> at & mask)
+    }
+
+    #[inline(never)]
+    fn append<const SHIFT: i32>(self, low: [u8; 32], high: [u8; 32]) -> [u8; 32] {
+        std::array::from_fn(|i| low[i] | high[i] << SHIFT)
+    }
+
+    #[inline(never)]
+    fn nibbles(self, from: &[u8; 16]) -> [u8; 32] {
+        std::array::from_fn(|i| from[i % 16] >> (i / 16 * 4) & 15)
+    }
+
+    #[inline(never)]
+    fn expand(self, bits: &[u8; 4]) -> [u8; 32] {
+        std::array::from_fn(|i| bits[i / 8] >> (i % 8) & 1)
+    }
+
+    #[inline(never)]
+    fn dot_row_halves<const SIGNED: bool>(
+        self,
+        rows: [[u8; 32]; 8],
+        a: &[[i8; 4]; 8],
+    ) -> [[i32; 8]; 2] {
+        let a: &[[i8; 16]] = a.as_flattened().as_chunks().0;
+        std::array::from_fn(|half| {
+            rows.map(|row| {
+                let codes = row.as_chunks::<16>().0[half].iter().zip(a[half]);
+                codes.map(|(code, a)| i32::from(*code as i8) * i32::from(a)).sum()
+            })
+        })
     }
 }

@@ -15,8 +15,11 @@ use std::iter::zip;
 use std::ops::Range;
 
 use super::activations::{BLOCK, HALF, Halves};
+use super::ggml_row::OneToken;
 use super::matmul::{Inputs, Tiles, subarray};
-use crate::blocks::ggml::{Block, BlockBytes, CodeRange, TileGroup, WithBlock, with_block};
+use crate::blocks::ggml::{
+    Block, BlockBytes, CodeRange, TileGroup, WithBlock, is_by_row, with_block,
+};
 use crate::blocks::{GROUP, TILE_ROWS};
 use crate::isa::MOST_TILES;
 use crate::isa::{Features, Isa, Kernel, Tier, TileSimd};
@@ -33,6 +36,10 @@ type Sums = [[[f32; TILE_ROWS]; MOST_TILES]; TOKENS];
 /// Multiplies a range of tiles with all tokens.
 pub(super) fn multiply(tier: Tier, all: &Tiles) {
     let tokens = all.x.tokens();
+    // The scalar tier stays with the definition.
+    if tokens == 1 && is_by_row(all.weights.block_type()) && !matches!(tier, Tier::Scalar(_)) {
+        return tier.run(OneToken(all));
+    }
     let columns = all.weights.cols() / GROUP;
     let mut groups = [[TileGroup::EMPTY; GROUPS]; MOST_TILES];
     let mut sums = [[[0.0; TILE_ROWS]; MOST_TILES]; TOKENS];

@@ -2,7 +2,7 @@
 //! 256. 1.75 bits.
 
 use super::grids::IQ1;
-use super::tile::{eight, eighths, numbers, subarray};
+use super::tile::{Indices, eight, eighths, eights, four, numbers, sixteen, subarray};
 use super::{Block, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
@@ -22,6 +22,24 @@ fn entry(grid: &[[u8; 8]; 2048], low: u8, high: u8, j: usize) -> &[u8; 8] {
 fn scale_of_scales(block: &[u8; 56]) -> [u8; 2] {
     let four = |at: usize| block[at] >> 4;
     [four(49) | four(51) << 4, four(53) | four(55) << 4]
+}
+
+/// The indices of a block's entries.
+#[inline(always)]
+fn indices<I: Isa>(isa: I, rows: [&[u8; 56]; TILE_ROWS]) -> Indices<4> {
+    let mut all = Indices::default();
+    let low = [sixteen(isa, rows, 0), sixteen(isa, rows, 16)];
+    let high = sixteen(isa, rows, 32);
+    let pairs = all.as_chunks_mut::<2>().0.iter_mut();
+    for ((pair, low), high) in pairs.zip(low.as_flattened().as_chunks::<2>().0).zip(high) {
+        for (i, (group, low)) in pair.iter_mut().zip(low).enumerate() {
+            for (j, (indices, low)) in group.iter_mut().zip(four(isa, *low)).enumerate() {
+                let high = isa.bits(high, (16 * i + 4 * j) as u32, 3);
+                *indices = isa.lanes(isa.join(low, high, 8));
+            }
+        }
+    }
+    all
 }
 
 impl Block for Iq1M {
@@ -49,6 +67,7 @@ impl Block for Iq1M {
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 56]; TILE_ROWS], groups: &mut [TileGroup]) {
         let (groups, grid) = (eight(groups), &*IQ1);
+        let indices = indices(isa, rows);
         let mut parts = [[0; 2]; TILE_ROWS];
         for (parts, row) in parts.iter_mut().zip(rows) {
             *parts = scale_of_scales(row);
@@ -57,15 +76,14 @@ impl Block for Iq1M {
         let d = isa.mul(isa.load_halves([a, b, c, d, e, f, g, h]), isa.splat(0.125));
         // 32 bits per four groups: two words of four scales, at bits 0, 3, 6 and 9.
         let words = isa.transpose_eights(subarray::<8, 56>(rows, 48));
-        for (four, (groups, words)) in
-            groups.as_chunks_mut::<4>().0.iter_mut().zip(words).enumerate()
+        for (at, (groups, words)) in groups.as_chunks_mut::<4>().0.iter_mut().zip(words).enumerate()
         {
             let first = numbers(isa, isa.shift_and::<0>(words, 7));
             let second = numbers(isa, isa.shift_and::<3>(words, 7));
             let third = numbers(isa, isa.shift_and::<6>(words, 3));
             let third_above = numbers(isa, isa.shift_and::<0>(words, 1));
             let fourth = numbers(isa, isa.shift_and::<1>(words, 7));
-            let high = isa.transpose_eights(subarray::<8, 56>(rows, 32 + 8 * four));
+            let high = isa.transpose_eights(subarray::<8, 56>(rows, 32 + 8 * at));
             for (i, group) in groups.iter_mut().enumerate() {
                 // The bytes of the word.
                 let (low, upper) = (i / 2 * 2, i / 2 * 2 + 1);
@@ -93,14 +111,8 @@ impl Block for Iq1M {
                         isa.repeat::<3>(also),
                     ],
                 };
-                let low = subarray::<4, 56>(rows, 16 * four + 4 * i);
-                let high = subarray::<2, 56>(rows, 32 + 8 * four + 2 * i);
-                for j in 0..4 {
-                    let mut entries = [&grid[0]; TILE_ROWS];
-                    for (place, (low, high)) in entries.iter_mut().zip(low.iter().zip(high)) {
-                        *place = entry(grid, low[j], high[j / 2], j % 2);
-                    }
-                    let codes = isa.transpose_eights(entries);
+                for (j, indices) in indices[4 * at + i].iter().enumerate() {
+                    let codes = eights(isa, grid, indices);
                     group.set_moved(isa, j, codes, eighths(isa, less[j]));
                 }
             }

@@ -2,7 +2,7 @@
 //! 256. 1.5625 bits.
 
 use super::grids::IQ1;
-use super::tile::{eight, eighths, halves, sixteen, subarray};
+use super::tile::{Indices, eight, eighths, eights, four, halves, sixteen};
 use super::{Block, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
@@ -15,6 +15,24 @@ pub struct Iq1S;
 fn entry(grid: &[[u8; 8]; 2048], low: u8, word: [u8; 2], j: usize) -> &[u8; 8] {
     let high = usize::from(u16::from_le_bytes(word)) >> (3 * j) & 7;
     &grid[usize::from(low) | high << 8]
+}
+
+/// The indices of a block's entries.
+#[inline(always)]
+fn indices<I: Isa>(isa: I, rows: [&[u8; 50]; TILE_ROWS]) -> Indices<4> {
+    let mut all = Indices::default();
+    let low = [sixteen(isa, rows, 2), sixteen(isa, rows, 18)];
+    let words = sixteen(isa, rows, 34);
+    let pairs = all.as_chunks_mut::<2>().0.iter_mut();
+    for ((pair, low), words) in pairs.zip(low.as_flattened().as_chunks::<2>().0).zip(words) {
+        for (i, (group, low)) in pair.iter_mut().zip(low).enumerate() {
+            for (j, (indices, low)) in group.iter_mut().zip(four(isa, *low)).enumerate() {
+                let high = isa.bits(words, (16 * i + 3 * j) as u32, 3);
+                *indices = isa.lanes(isa.join(low, high, 8));
+            }
+        }
+    }
+    all
 }
 
 impl Block for Iq1S {
@@ -39,6 +57,7 @@ impl Block for Iq1S {
         let (groups, grid) = (eight(groups), &*IQ1);
         let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
         let words = sixteen(isa, rows, 34);
+        let indices = indices(isa, rows);
         for (two, (pair, words)) in groups.as_chunks_mut::<2>().0.iter_mut().zip(words).enumerate()
         {
             let upper = isa.shift_and::<4>(words, 7);
@@ -46,15 +65,9 @@ impl Block for Iq1S {
             let less = isa.shift_and::<7>(words, 1);
             let less = [isa.repeat::<1>(less), isa.repeat::<3>(less)];
             for (i, group) in pair.iter_mut().enumerate() {
-                let low = subarray::<4, 50>(rows, 2 + 8 * two + 4 * i);
-                let words = subarray::<2, 50>(rows, 34 + 4 * two + 2 * i);
                 let eighth = eighths(isa, less[i]);
-                for j in 0..4 {
-                    let mut entries = [&grid[0]; TILE_ROWS];
-                    for (place, (low, word)) in entries.iter_mut().zip(low.iter().zip(words)) {
-                        *place = entry(grid, low[j], *word, j);
-                    }
-                    group.set_moved(isa, j, isa.transpose_eights(entries), eighth);
+                for (j, indices) in indices[2 * two + i].iter().enumerate() {
+                    group.set_moved(isa, j, eights(isa, grid, indices), eighth);
                 }
                 let scale = isa.fma(isa.to_f32(upper[i]), isa.splat(2.0), isa.splat(1.0));
                 group.set_factors(isa, 0, isa.mul(d, scale), isa.splat(0.0));

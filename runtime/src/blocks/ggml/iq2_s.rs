@@ -2,7 +2,7 @@
 //! bits.
 
 use super::grids::{IQ2_S, signed};
-use super::tile::{eight, halves, odd_numbers, sixteen, subarray};
+use super::tile::{Indices, eight, eights, four, halves, odd_numbers, sixteen, subarray};
 use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
@@ -14,6 +14,23 @@ pub struct Iq2S;
 #[inline(always)]
 fn entry(grid: &[[u8; 8]; 1024], low: u8, high: u8, j: usize) -> &[u8; 8] {
     &grid[usize::from(low) | usize::from(high) << (8 - 2 * j) & 0x300]
+}
+
+/// The indices of a block's entries.
+#[inline(always)]
+fn indices<I: Isa>(isa: I, rows: [&[u8; 82]; TILE_ROWS]) -> Indices<4> {
+    let mut all = Indices::default();
+    let low = [sixteen(isa, rows, 2), sixteen(isa, rows, 18)];
+    let high = isa.transpose_eights(subarray(rows, 66));
+    for ((fours, low), high) in all.as_chunks_mut::<4>().0.iter_mut().zip(low).zip(high) {
+        for (i, (group, low)) in fours.iter_mut().zip(low).enumerate() {
+            for (j, (indices, low)) in group.iter_mut().zip(four(isa, low)).enumerate() {
+                let high = isa.bits(high, (8 * i + 2 * j) as u32, 2);
+                *indices = isa.lanes(isa.join(low, high, 8));
+            }
+        }
+    }
+    all
 }
 
 impl Block for Iq2S {
@@ -37,21 +54,15 @@ impl Block for Iq2S {
     fn tile<I: Isa>(isa: I, rows: [&[u8; 82]; TILE_ROWS], groups: &mut [TileGroup]) {
         let (groups, grid) = (eight(groups), &*IQ2_S);
         let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
-        let [.., low, high] = sixteen(isa, rows, 66);
-        for (four, (groups, both)) in
+        let (indices, [.., low, high]) = (indices(isa, rows), sixteen(isa, rows, 66));
+        for (at, (groups, both)) in
             groups.as_chunks_mut::<4>().0.iter_mut().zip([low, high]).enumerate()
         {
-            let (scales, signs) = (odd_numbers(isa, both), sixteen(isa, rows, 34 + 16 * four));
-            let high = subarray::<4, 82>(rows, 66 + 4 * four);
+            let (scales, signs) = (odd_numbers(isa, both), sixteen(isa, rows, 34 + 16 * at));
             for (i, (group, signs)) in groups.iter_mut().zip(signs).enumerate() {
-                let low = subarray::<4, 82>(rows, 2 + 16 * four + 4 * i);
                 let mut codes = [[signs; 2]; 4];
-                for (j, codes) in codes.iter_mut().enumerate() {
-                    let mut entries = [&grid[0]; TILE_ROWS];
-                    for (place, (low, high)) in entries.iter_mut().zip(low.iter().zip(high)) {
-                        *place = entry(grid, low[j], high[i], j);
-                    }
-                    *codes = isa.transpose_eights(entries);
+                for (codes, indices) in codes.iter_mut().zip(&indices[4 * at + i]) {
+                    *codes = eights(isa, grid, indices);
                 }
                 group.set_signed(isa, codes, signs);
                 for (half, scales) in scales.iter().enumerate() {

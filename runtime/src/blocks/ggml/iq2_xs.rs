@@ -2,12 +2,26 @@
 //! bits.
 
 use super::grids::{IQ2_XS, even, signed};
-use super::tile::{eight, even_signs, halves, odd_numbers, sixteen, subarray};
+use super::tile::{Indices, eight, eights, even_signs, halves, odd_numbers, sixteen, subarray};
 use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, 32 times an index of nine bits and seven signs, 16 scales.
 pub struct Iq2Xs;
+
+/// The indices of a block's entries.
+#[inline(always)]
+fn indices<I: Isa>(isa: I, rows: [&[u8; 74]; TILE_ROWS]) -> Indices<4> {
+    let mut all = Indices::default();
+    for (pair, at) in all.as_chunks_mut::<2>().0.iter_mut().zip([2, 18, 34, 50]) {
+        let words = sixteen(isa, rows, at);
+        for (indices, words) in pair.as_flattened_mut().as_chunks_mut::<2>().0.iter_mut().zip(words)
+        {
+            *indices = [isa.lanes(isa.bits(words, 0, 9)), isa.lanes(isa.bits(words, 16, 9))];
+        }
+    }
+    all
+}
 
 impl Block for Iq2Xs {
     type Bytes = [u8; 74];
@@ -32,27 +46,21 @@ impl Block for Iq2Xs {
     fn tile<I: Isa>(isa: I, rows: [&[u8; 74]; TILE_ROWS], groups: &mut [TileGroup]) {
         let (groups, grid) = (eight(groups), &*IQ2_XS);
         let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
-        let [.., low, high] = sixteen(isa, rows, 58);
+        let (indices, [.., low, high]) = (indices(isa, rows), sixteen(isa, rows, 58));
         for (four, (groups, both)) in
             groups.as_chunks_mut::<4>().0.iter_mut().zip([low, high]).enumerate()
         {
             let scales = odd_numbers(isa, both);
             for (i, group) in groups.iter_mut().enumerate() {
                 let at = 2 + 32 * four + 8 * i;
-                let words = subarray::<8, 74>(rows, at);
-                let [first, second] = isa.transpose_eights(words);
+                let [first, second] = isa.transpose_eights(subarray(rows, at));
+                let mut codes = [[first; 2]; 4];
+                for (codes, indices) in codes.iter_mut().zip(&indices[4 * four + i]) {
+                    *codes = eights(isa, grid, indices);
+                }
                 // The sevens are the upper bits of odd bytes.
                 let first = even_signs(isa, isa.shift_and::<1>(first, 127));
                 let second = even_signs(isa, isa.shift_and::<1>(second, 127));
-                let mut codes = [[first; 2]; 4];
-                for (j, codes) in codes.iter_mut().enumerate() {
-                    let mut entries = [&grid[0]; TILE_ROWS];
-                    for (entry, words) in entries.iter_mut().zip(words) {
-                        let word = u16::from_le_bytes([words[2 * j], words[2 * j + 1]]);
-                        *entry = &grid[usize::from(word & 511)];
-                    }
-                    *codes = isa.transpose_eights(entries);
-                }
                 let masks = [
                     [isa.spread::<8>(first), isa.spread::<12>(first)],
                     [isa.spread::<24>(first), isa.spread::<28>(first)],

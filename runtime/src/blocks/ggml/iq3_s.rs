@@ -1,7 +1,7 @@
 //! IQ3_S: entries of a grid of 512, a sign each, a 4-bit scale per 32, an f16 per 256. 3.4375 bits.
 
 use super::grids::{IQ3_S, signed};
-use super::tile::{eight, halves, odd_numbers, sixteen, subarray};
+use super::tile::{Indices, eight, four, fours, halves, odd_numbers, sixteen, subarray};
 use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
@@ -13,6 +13,24 @@ pub struct Iq3S;
 #[inline(always)]
 fn entry(grid: &[[u8; 4]; 512], low: u8, high: u8, j: usize) -> &[u8; 4] {
     &grid[usize::from(low) | usize::from(high) << (8 - j) & 0x100]
+}
+
+/// The indices of a block's entries.
+#[inline(always)]
+fn indices<I: Isa>(isa: I, rows: [&[u8; 110]; TILE_ROWS]) -> Indices<8> {
+    let mut all = Indices::default();
+    let high = isa.transpose_eights(subarray(rows, 66));
+    for (at, (fours, high)) in all.as_chunks_mut::<4>().0.iter_mut().zip(high).enumerate() {
+        let low = [sixteen(isa, rows, 2 + 32 * at), sixteen(isa, rows, 18 + 32 * at)];
+        let halves = fours.as_flattened_mut().as_chunks_mut::<4>().0;
+        for (i, (half, low)) in halves.iter_mut().zip(low.as_flattened()).enumerate() {
+            for (j, (indices, low)) in half.iter_mut().zip(four(isa, *low)).enumerate() {
+                let high = isa.bits(high, (4 * i + j) as u32, 1);
+                *indices = isa.lanes(isa.join(low, high, 8));
+            }
+        }
+    }
+    all
 }
 
 impl Block for Iq3S {
@@ -36,21 +54,17 @@ impl Block for Iq3S {
         let d = halves(isa, rows, 0);
         let [.., scales] = sixteen(isa, rows, 94);
         let scales = odd_numbers(isa, scales);
-        for (four, groups) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            let (high, signs) =
-                (subarray::<4, 110>(rows, 66 + 4 * four), sixteen(isa, rows, 74 + 16 * four));
+        let indices = indices(isa, rows);
+        for (at, groups) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let signs = sixteen(isa, rows, 74 + 16 * at);
             for (i, (group, signs)) in groups.iter_mut().zip(signs).enumerate() {
-                let low = subarray::<8, 110>(rows, 2 + 32 * four + 8 * i);
                 let mut codes = [[signs; 2]; 4];
-                for (j, codes) in codes.as_flattened_mut().iter_mut().enumerate() {
-                    let mut entries = [&grid[0]; TILE_ROWS];
-                    for (place, (low, high)) in entries.iter_mut().zip(low.iter().zip(high)) {
-                        *place = entry(grid, low[j], high[i], j);
-                    }
-                    *codes = isa.load_fours(entries);
+                let indices = &indices[4 * at + i];
+                for (codes, indices) in codes.as_flattened_mut().iter_mut().zip(indices) {
+                    *codes = fours(isa, grid, indices);
                 }
                 group.set_signed(isa, codes, signs);
-                let scale = isa.mul(d, scales[i % 2][2 * four + i / 2]);
+                let scale = isa.mul(d, scales[i % 2][2 * at + i / 2]);
                 group.set_factors(isa, 0, scale, isa.splat(0.0));
             }
         }

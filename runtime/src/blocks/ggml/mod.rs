@@ -9,6 +9,7 @@
 use super::{BlockType, GROUP, Matrix, TILE_ROWS, plain};
 use crate::isa::Isa;
 
+mod by_row;
 mod grids;
 mod iq1_m;
 mod iq1_s;
@@ -38,6 +39,7 @@ mod tile;
 mod tq1_0;
 mod tq2_0;
 
+pub use by_row::{ByRow, WithByRow, is_by_row, with_by_row};
 pub use iq1_m::Iq1M;
 pub use iq1_s::Iq1S;
 pub use iq2_s::Iq2S;

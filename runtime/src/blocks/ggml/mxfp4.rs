@@ -1,7 +1,7 @@
 //! MXFP4: the OCP microscaling format, 4-bit floats with a power of two per 32. 4.25 bits.
 
-use super::tile::{bits, sixteen, small};
-use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, nibbles};
+use super::tile::{bits, part, row_looked_up, sixteen, small};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, nibbles};
 use crate::isa::Isa;
 
 /// The values of e2m1, doubled.
@@ -28,9 +28,16 @@ impl Block for Mxfp4 {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 17]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         let codes = sixteen(isa, rows, 1);
         groups[0].set_codes(isa, 0, small(isa, &TABLE, bits::<I, 0>(isa, codes, 15)));
         groups[0].set_codes(isa, 1, small(isa, &TABLE, bits::<I, 4>(isa, codes, 15)));
+    }
+}
+
+impl ByRow for Mxfp4 {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 17]; TILE_ROWS], groups: &mut [TileGroup]) {
         // 2^(e - 128) as a product of two powers, since it may be below the range of an exponent.
         let [exponent, ..] = sixteen(isa, rows, 0);
         let half = isa.to_f32(isa.byte::<0>(isa.shift_and::<1>(exponent, 127)));
@@ -39,5 +46,10 @@ impl Block for Mxfp4 {
         let half = isa.exp2i(isa.round(isa.sub(half, center)));
         let rest = isa.exp2i(isa.round(isa.sub(rest, center)));
         groups[0].set_factors(isa, 0, isa.mul(half, rest), isa.splat(0.0));
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 17], _: usize) -> I::U8 {
+        row_looked_up(isa, &TABLE, isa.nibbles(part(block, 1)))
     }
 }

@@ -1,7 +1,7 @@
 //! Q2_K: 2-bit integers, a 4-bit scale and minimum per 16, two f16 per 256. 2.625 bits.
 
-use super::tile::{bits, eight, halves, numbers, sixteen};
-use super::{Block, Group, TILE_ROWS, TileGroup, field, half_at};
+use super::tile::{bits, eight, halves, numbers, part, sixteen};
+use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
 /// 16 bytes of scales and minima, 64 bytes of codes, f16 scale of scales and of minima.
@@ -26,6 +26,23 @@ impl Block for Q2K {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 84]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
+        let groups = eight(groups);
+        for (i, four) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            for half in 0..2 {
+                let codes = sixteen(isa, rows, 16 + 32 * i + 16 * half);
+                four[0].set_codes(isa, half, bits::<I, 0>(isa, codes, 3));
+                four[1].set_codes(isa, half, bits::<I, 2>(isa, codes, 3));
+                four[2].set_codes(isa, half, bits::<I, 4>(isa, codes, 3));
+                four[3].set_codes(isa, half, bits::<I, 6>(isa, codes, 3));
+            }
+        }
+    }
+}
+
+impl ByRow for Q2K {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 84]; TILE_ROWS], groups: &mut [TileGroup]) {
         let groups = eight(groups);
         let (d, min) = (halves(isa, rows, 80), isa.sub(isa.splat(0.0), halves(isa, rows, 82)));
         for (pair, both) in groups.as_chunks_mut::<2>().0.iter_mut().zip(sixteen(isa, rows, 0)) {
@@ -38,14 +55,11 @@ impl Block for Q2K {
                 }
             }
         }
-        for (i, four) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            for half in 0..2 {
-                let codes = sixteen(isa, rows, 16 + 32 * i + 16 * half);
-                four[0].set_codes(isa, half, bits::<I, 0>(isa, codes, 3));
-                four[1].set_codes(isa, half, bits::<I, 2>(isa, codes, 3));
-                four[2].set_codes(isa, half, bits::<I, 4>(isa, codes, 3));
-                four[3].set_codes(isa, half, bits::<I, 6>(isa, codes, 3));
-            }
-        }
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 84], index: usize) -> I::U8 {
+        let bytes = isa.load_bytes(part(block, 16 + 32 * (index / 4)));
+        isa.field(bytes, 2 * (index % 4) as u32, 3)
     }
 }

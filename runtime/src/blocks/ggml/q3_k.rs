@@ -1,7 +1,7 @@
 //! Q3_K: 3-bit integers less 4, a 6-bit scale per 16, an f16 per 256. 3.4375 bits.
 
-use super::tile::{bits, eight, halves, insert, numbers, sixteen};
-use super::{Block, Group, TILE_ROWS, TileGroup, field, half_at};
+use super::tile::{bits, eight, halves, insert, numbers, part, sixteen};
+use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
 /// 32 bytes of third bits, 64 bytes of the low two, 12 bytes of scales, f16 scale of scales.
@@ -33,25 +33,8 @@ impl Block for Q3K {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 110]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         let groups = eight(groups);
-        let d = halves(isa, rows, 108);
-        // The end of the codes, eight bytes of low bits, four of high ones.
-        let [_, first, second, high] = sixteen(isa, rows, 92);
-        let scales = [
-            isa.insert::<4>(isa.shift_and::<0>(first, 15), high, 0x30),
-            isa.insert::<2>(isa.shift_and::<0>(second, 15), high, 0x30),
-            isa.insert::<0>(isa.shift_and::<4>(first, 15), high, 0x30),
-            isa.insert::<-2>(isa.shift_and::<4>(second, 15), high, 0x30),
-        ];
-        for (pair, scales) in groups.as_chunks_mut::<2>().0.iter_mut().zip(scales) {
-            let scales = numbers(isa, scales);
-            for (i, group) in pair.iter_mut().enumerate() {
-                for half in 0..2 {
-                    let scale = isa.mul(d, isa.sub(scales[2 * i + half], isa.splat(32.0)));
-                    group.set_factors(isa, half, scale, isa.mul(scale, isa.splat(-4.0)));
-                }
-            }
-        }
         for half in 0..2 {
             let high = sixteen(isa, rows, 16 * half);
             let low = sixteen(isa, rows, 32 + 16 * half);
@@ -73,5 +56,37 @@ impl Block for Q3K {
             let code = insert::<I, -5>(isa, bits::<I, 6>(isa, low, 3), high, 4);
             groups[7].set_codes(isa, half, code);
         }
+    }
+}
+
+impl ByRow for Q3K {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 110]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let groups = eight(groups);
+        let d = halves(isa, rows, 108);
+        // The end of the codes, eight bytes of low bits, four of high ones.
+        let [_, first, second, high] = sixteen(isa, rows, 92);
+        let scales = [
+            isa.insert::<4>(isa.shift_and::<0>(first, 15), high, 0x30),
+            isa.insert::<2>(isa.shift_and::<0>(second, 15), high, 0x30),
+            isa.insert::<0>(isa.shift_and::<4>(first, 15), high, 0x30),
+            isa.insert::<-2>(isa.shift_and::<4>(second, 15), high, 0x30),
+        ];
+        for (pair, scales) in groups.as_chunks_mut::<2>().0.iter_mut().zip(scales) {
+            let scales = numbers(isa, scales);
+            for (i, group) in pair.iter_mut().enumerate() {
+                for half in 0..2 {
+                    let scale = isa.mul(d, isa.sub(scales[2 * i + half], isa.splat(32.0)));
+                    group.set_factors(isa, half, scale, isa.mul(scale, isa.splat(-4.0)));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 110], index: usize) -> I::U8 {
+        let low = isa.load_bytes(part(block, 32 + 32 * (index / 4)));
+        let high = isa.field(isa.load_bytes(part(block, 0)), index as u32, 1);
+        isa.append::<2>(isa.field(low, 2 * (index % 4) as u32, 3), high)
     }
 }

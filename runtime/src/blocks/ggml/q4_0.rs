@@ -1,7 +1,7 @@
 //! Q4_0: 4-bit integers less 8, a scale per 32. 4.5 bits.
 
-use super::tile::{halves, sixteen};
-use super::{Block, Group, TILE_ROWS, TileGroup, half_at, nibbles};
+use super::tile::{halves, part, sixteen};
+use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, half_at, nibbles};
 use crate::isa::Isa;
 
 /// f16 scale, 16 bytes of codes: the low halves are the first 16 weights.
@@ -19,8 +19,20 @@ impl Block for Q4_0 {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 18]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let scale = halves(isa, rows, 0);
+        Self::factors(isa, rows, groups);
         groups[0].set_nibbles(isa, sixteen(isa, rows, 2));
+    }
+}
+
+impl ByRow for Q4_0 {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 18]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let scale = halves(isa, rows, 0);
         groups[0].set_factors(isa, 0, scale, isa.mul(scale, isa.splat(-8.0)));
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 18], _: usize) -> I::U8 {
+        isa.nibbles(part(block, 2))
     }
 }

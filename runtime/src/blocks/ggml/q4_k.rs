@@ -1,8 +1,8 @@
 //! Q4_K: 4-bit integers, a 6-bit scale and minimum per 32, two f16 per 256. 4.5 bits.
 
 use super::k_scales::{scale_and_min, set_scales};
-use super::tile::{bits, eight, sixteen};
-use super::{Block, Group, TILE_ROWS, TileGroup, field, half_at};
+use super::tile::{bits, eight, part, sixteen};
+use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
 /// f16 scale of scales and of minima, 12 bytes of both, 128 bytes of codes: the low halves of 32
@@ -26,8 +26,8 @@ impl Block for Q4K {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 144]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         let groups = eight(groups);
-        set_scales(isa, rows, groups);
         for (i, [first, second]) in groups.as_chunks_mut::<2>().0.iter_mut().enumerate() {
             for half in 0..2 {
                 let codes = sixteen(isa, rows, 16 + 32 * i + 16 * half);
@@ -35,5 +35,18 @@ impl Block for Q4K {
                 second.set_codes(isa, half, bits::<I, 4>(isa, codes, 15));
             }
         }
+    }
+}
+
+impl ByRow for Q4K {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 144]; TILE_ROWS], groups: &mut [TileGroup]) {
+        set_scales(isa, rows, eight(groups));
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 144], index: usize) -> I::U8 {
+        let bytes = isa.load_bytes(part(block, 16 + 32 * (index / 2)));
+        isa.field(bytes, 4 * (index % 2) as u32, 15)
     }
 }

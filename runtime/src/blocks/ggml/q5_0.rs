@@ -1,7 +1,7 @@
 //! Q5_0: 5-bit integers less 16, a scale per 32. 5.5 bits.
 
-use super::tile::{Sixteen, bits, halves, insert, sixteen};
-use super::{Block, Group, TILE_ROWS, TileGroup, half_at, nibbles};
+use super::tile::{Sixteen, bits, halves, insert, part, sixteen};
+use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, half_at, nibbles};
 use crate::isa::Isa;
 
 /// f16 scale, a bit map of the fifth bits, 16 bytes of the low four.
@@ -21,12 +21,11 @@ impl Block for Q5_0 {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 22]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let scale = halves(isa, rows, 0);
+        Self::factors(isa, rows, groups);
         let [map, ..] = sixteen(isa, rows, 2);
         let (codes, [first, second]) = (sixteen(isa, rows, 6), fifth_bits(isa, map));
         groups[0].set_codes(isa, 0, insert::<I, 0>(isa, bits::<I, 0>(isa, codes, 15), first, 16));
         groups[0].set_codes(isa, 1, insert::<I, 0>(isa, bits::<I, 4>(isa, codes, 15), second, 16));
-        groups[0].set_factors(isa, 0, scale, isa.mul(scale, isa.splat(-16.0)));
     }
 }
 
@@ -42,4 +41,17 @@ pub(super) fn fifth_bits<I: Isa>(isa: I, map: I::U8) -> [Sixteen<I>; 2] {
             isa.spread::<28>(map),
         ],
     ]
+}
+
+impl ByRow for Q5_0 {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 22]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let scale = halves(isa, rows, 0);
+        groups[0].set_factors(isa, 0, scale, isa.mul(scale, isa.splat(-16.0)));
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 22], _: usize) -> I::U8 {
+        isa.append::<4>(isa.nibbles(part(block, 6)), isa.expand(part(block, 2)))
+    }
 }

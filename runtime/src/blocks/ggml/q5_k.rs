@@ -1,8 +1,8 @@
 //! Q5_K: Q4_K with a fifth bit. 5.5 bits.
 
 use super::k_scales::{scale_and_min, set_scales};
-use super::tile::{bits, eight, insert, sixteen};
-use super::{Block, Group, TILE_ROWS, TileGroup, field, half_at};
+use super::tile::{bits, eight, insert, part, sixteen};
+use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
 /// As Q4_K, with 32 bytes before the codes that hold the fifth bits of a group in each bit.
@@ -26,8 +26,8 @@ impl Block for Q5K {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 176]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         let groups = eight(groups);
-        set_scales(isa, rows, groups);
         for half in 0..2 {
             let high = sixteen(isa, rows, 16 + 16 * half);
             let low = sixteen(isa, rows, 48 + 16 * half);
@@ -51,5 +51,19 @@ impl Block for Q5K {
             let code = insert::<I, -3>(isa, bits::<I, 4>(isa, low, 15), high, 16);
             groups[7].set_codes(isa, half, code);
         }
+    }
+}
+
+impl ByRow for Q5K {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 176]; TILE_ROWS], groups: &mut [TileGroup]) {
+        set_scales(isa, rows, eight(groups));
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 176], index: usize) -> I::U8 {
+        let low = isa.load_bytes(part(block, 48 + 32 * (index / 2)));
+        let high = isa.field(isa.load_bytes(part(block, 16)), index as u32, 1);
+        isa.append::<4>(isa.field(low, 4 * (index % 2) as u32, 15), high)
     }
 }

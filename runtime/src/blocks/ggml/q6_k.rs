@@ -1,7 +1,7 @@
 //! Q6_K: 6-bit integers less 32, an 8-bit scale per 16, an f16 per 256. 6.5625 bits.
 
-use super::tile::{bits, eight, halves, insert, numbers, sixteen};
-use super::{Block, Group, TILE_ROWS, TileGroup, field, half_at};
+use super::tile::{bits, eight, halves, insert, numbers, part, sixteen};
+use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
 /// 128 bytes of the low four bits, 64 bytes of the high two, 16 scales, f16 scale of scales.
@@ -29,21 +29,8 @@ impl Block for Q6K {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 210]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         let groups = eight(groups);
-        let d = halves(isa, rows, 208);
-        let pairs = groups.as_chunks_mut::<2>().0.iter_mut();
-        for (pair, bytes) in pairs.zip(sixteen(isa, rows, 192)) {
-            let scales = numbers(isa, bytes);
-            let signs = numbers(isa, isa.shift_and::<0>(bytes, 128));
-            for (i, group) in pair.iter_mut().enumerate() {
-                for half in 0..2 {
-                    let at = 2 * i + half;
-                    let scale = isa.fma(signs[at], isa.splat(-2.0), scales[at]);
-                    let scale = isa.mul(d, scale);
-                    group.set_factors(isa, half, scale, isa.mul(scale, isa.splat(-32.0)));
-                }
-            }
-        }
         for (i, four) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             for half in 0..2 {
                 let high = sixteen(isa, rows, 128 + 32 * i + 16 * half);
@@ -59,5 +46,35 @@ impl Block for Q6K {
                 four[3].set_codes(isa, half, code);
             }
         }
+    }
+}
+
+impl ByRow for Q6K {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 210]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let groups = eight(groups);
+        let d = halves(isa, rows, 208);
+        let pairs = groups.as_chunks_mut::<2>().0.iter_mut();
+        for (pair, bytes) in pairs.zip(sixteen(isa, rows, 192)) {
+            let scales = numbers(isa, bytes);
+            let signs = numbers(isa, isa.shift_and::<0>(bytes, 128));
+            for (i, group) in pair.iter_mut().enumerate() {
+                for half in 0..2 {
+                    let at = 2 * i + half;
+                    let scale = isa.fma(signs[at], isa.splat(-2.0), scales[at]);
+                    let scale = isa.mul(d, scale);
+                    group.set_factors(isa, half, scale, isa.mul(scale, isa.splat(-32.0)));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 210], index: usize) -> I::U8 {
+        let (half, place) = (index / 4, index % 4);
+        let low = isa.load_bytes(part(block, 64 * half + 32 * (place % 2)));
+        let high = isa.load_bytes(part(block, 128 + 32 * half));
+        let high = isa.field(high, 2 * place as u32, 3);
+        isa.append::<4>(isa.field(low, 4 * (place / 2) as u32, 15), high)
     }
 }

@@ -120,6 +120,58 @@ pub(super) fn odd_numbers<I: Isa>(isa: I, bytes: I::U8) -> [[I::F32; 4]; 2] {
     both
 }
 
+/// Indices of a block's grid entries by group, entry and row. All are computed before the first
+/// entry is loaded, so that they pass through memory: taken from vectors lane by lane, or computed
+/// row by row, they cost more than the entries.
+pub(super) type Indices<const E: usize> = [[[i32; TILE_ROWS]; E]; 8];
+
+/// The entries of eight weights that each row's index selects.
+#[inline(always)]
+pub(super) fn eights<I: Isa, const N: usize>(
+    isa: I,
+    grid: &[[u8; 8]; N],
+    indices: &[i32; TILE_ROWS],
+) -> [I::U8; 2] {
+    let mut entries = [&grid[0]; TILE_ROWS];
+    for (entry, index) in entries.iter_mut().zip(indices) {
+        *entry = &grid[*index as usize % N];
+    }
+    isa.transpose_eights(entries)
+}
+
+/// The entries of four weights that each row's index selects.
+#[inline(always)]
+pub(super) fn fours<I: Isa, const N: usize>(
+    isa: I,
+    grid: &[[u8; 4]; N],
+    indices: &[i32; TILE_ROWS],
+) -> I::U8 {
+    let mut entries = [&grid[0]; TILE_ROWS];
+    for (entry, index) in entries.iter_mut().zip(indices) {
+        *entry = &grid[*index as usize % N];
+    }
+    isa.load_fours(entries)
+}
+
+/// The `N` bytes of a block from offset `at`.
+#[inline(always)]
+pub(super) fn part<const N: usize, const B: usize>(block: &[u8; B], at: usize) -> &[u8; N] {
+    block[at..].first_chunk().expect("blocks are longer")
+}
+
+/// Table lookup of the signed values of one row's codes below 16.
+#[inline(always)]
+pub(super) fn row_looked_up<I: Isa>(isa: I, table: &[i8; 16], codes: I::U8) -> I::U8 {
+    let [values, ..] = looked_up(isa, table, [codes; 4]);
+    values
+}
+
+/// Each row's four bytes as numbers.
+#[inline(always)]
+pub(super) fn four<I: Isa>(isa: I, bytes: I::U8) -> [I::I32; 4] {
+    [isa.byte::<0>(bytes), isa.byte::<1>(bytes), isa.byte::<2>(bytes), isa.byte::<3>(bytes)]
+}
+
 /// Sign bits of eight weights per byte, an even number of which are set, from the first seven.
 #[inline(always)]
 pub(super) fn even_signs<I: Isa>(isa: I, sevens: I::U8) -> I::U8 {

@@ -3,7 +3,7 @@
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
-use super::neon::{F32x8, I32x8, Neon, U8x32, firsts, neon, seconds};
+use super::neon::{F32x8, I32x8, Neon, U8x32, firsts, halves_of, neon, row_sums, seconds};
 use crate::isa::forward::forward;
 use crate::isa::{Features, Isa, Kernel, MOST_TILES, TileSimd};
 
@@ -180,6 +180,9 @@ impl Isa for Dotprod {
         fn transpose(rows: [&[u8; 16]; 8]) -> [U8x32; 4];
         fn load_halves(rows: [&[u8; 2]; 8]) -> F32x8;
         fn byte<const AT: i32>(a: U8x32) -> I32x8;
+        fn bits(a: U8x32, at: u32, count: u32) -> I32x8;
+        fn join(low: I32x8, high: I32x8, by: u32) -> I32x8;
+        fn lanes(a: I32x8) -> [i32; 8];
         fn spread<const AT: i32>(a: U8x32) -> U8x32;
         fn transpose_eights(rows: [&[u8; 8]; 8]) -> [U8x32; 2];
         fn load_fours(rows: [&[u8; 4]; 8]) -> U8x32;
@@ -190,5 +193,32 @@ impl Isa for Dotprod {
         fn add_bytes(a: U8x32, b: U8x32) -> U8x32;
         fn negate_where(a: U8x32, mask: U8x32) -> U8x32;
         fn at_least(a: U8x32, least: u8) -> U8x32;
+        fn field(a: U8x32, at: u32, mask: u8) -> U8x32;
+        fn append<const SHIFT: i32>(low: U8x32, high: U8x32) -> U8x32;
+        fn nibbles(from: &[u8; 16]) -> U8x32;
+        fn expand(bits: &[u8; 4]) -> U8x32;
+    }
+
+    #[inline(always)]
+    fn dot_row_halves<const SIGNED: bool>(self, rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> [I32x8; 2] {
+        let [first, second] = halves_of(a);
+        let mut products = [[neon!(vdupq_n_s32(0)); 8]; 2];
+        let [lower, upper] = &mut products;
+        for (row, (lower, upper)) in rows.iter().zip(lower.iter_mut().zip(upper)) {
+            *lower = neon!(sdot(*lower, vreinterpretq_s8_u8(row.0), first));
+            *upper = neon!(sdot(*upper, vreinterpretq_s8_u8(row.1), second));
+        }
+        products.map(row_sums)
+    }
+
+    #[inline(always)]
+    fn dot_rows<const SIGNED: bool>(self, rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
+        let [first, second] = halves_of(a);
+        let mut products = [neon!(vdupq_n_s32(0)); 8];
+        for (product, row) in products.iter_mut().zip(rows) {
+            *product = neon!(sdot(*product, vreinterpretq_s8_u8(row.0), first));
+            *product = neon!(sdot(*product, vreinterpretq_s8_u8(row.1), second));
+        }
+        row_sums(products)
     }
 }

@@ -169,6 +169,9 @@ impl Isa for I8mm {
         fn transpose(rows: [&[u8; 16]; 8]) -> [U8x32; 4];
         fn load_halves(rows: [&[u8; 2]; 8]) -> F32x8;
         fn byte<const AT: i32>(a: U8x32) -> I32x8;
+        fn bits(a: U8x32, at: u32, count: u32) -> I32x8;
+        fn join(low: I32x8, high: I32x8, by: u32) -> I32x8;
+        fn lanes(a: I32x8) -> [i32; 8];
         fn spread<const AT: i32>(a: U8x32) -> U8x32;
         fn transpose_eights(rows: [&[u8; 8]; 8]) -> [U8x32; 2];
         fn load_fours(rows: [&[u8; 4]; 8]) -> U8x32;
@@ -179,5 +182,11 @@ impl Isa for I8mm {
         fn add_bytes(a: U8x32, b: U8x32) -> U8x32;
         fn negate_where(a: U8x32, mask: U8x32) -> U8x32;
         fn at_least(a: U8x32, least: u8) -> U8x32;
+        fn field(a: U8x32, at: u32, mask: u8) -> U8x32;
+        fn append<const SHIFT: i32>(low: U8x32, high: U8x32) -> U8x32;
+        fn nibbles(from: &[u8; 16]) -> U8x32;
+        fn expand(bits: &[u8; 4]) -> U8x32;
+        fn dot_row_halves<const SIGNED: bool>(rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> [I32x8; 2];
+        fn dot_rows<const SIGNED: bool>(rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8;
     }
 }

@@ -137,6 +137,33 @@ fn sevens(a: uint8x16_t) -> uint8x16_t {
     })
 }
 
+/// The first and the second half of a group's activations.
+#[inline(always)]
+pub(super) fn halves_of(a: &[[i8; 4]; 8]) -> [int8x16_t; 2] {
+    let a = a.as_flattened();
+    neon!([vld1q_s8(a[..16].as_ptr()), vld1q_s8(a[16..].as_ptr())])
+}
+
+/// Products of sixteen codes with activations, codes `i` and `i + 8` added: at most 2 * 127 * 127
+/// in 16 bits.
+#[inline(always)]
+fn pairs(codes: uint8x16_t, a: int8x16_t) -> int16x8_t {
+    neon!({
+        let codes = vreinterpretq_s8_u8(codes);
+        let low = vmull_s8(vget_low_s8(codes), vget_low_s8(a));
+        vmlal_s8(low, vget_high_s8(codes), vget_high_s8(a))
+    })
+}
+
+/// The sum of each row's lanes, a lane per row.
+#[inline(always)]
+pub(super) fn row_sums([a, b, c, d, e, f, g, h]: [int32x4_t; 8]) -> I32x8 {
+    neon!({
+        let low = vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d));
+        (low, vpaddq_s32(vpaddq_s32(e, f), vpaddq_s32(g, h)))
+    })
+}
+
 /// Loads a half-precision number of each of four rows.
 #[inline(always)]
 fn halves([a, b, c, d]: [&[u8; 2]; 4]) -> float32x4_t {
@@ -575,6 +602,34 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
+    fn bits(self, a: U8x32, at: u32, count: u32) -> I32x8 {
+        let (by, mask) = neon!((vdupq_n_s32(-(at as i32)), vdupq_n_u32((1 << count) - 1)));
+        let (by, mask) = ((by, by), (mask, mask));
+        let a = both!(vreinterpretq_u32_u8(a));
+        let shifted = both!(vshlq_u32(a, by));
+        let bits = both!(vandq_u32(shifted, mask));
+        both!(vreinterpretq_s32_u32(bits))
+    }
+
+    #[inline(always)]
+    fn join(self, low: I32x8, high: I32x8, by: u32) -> I32x8 {
+        let by = neon!(vdupq_n_s32(by as i32));
+        let by = (by, by);
+        let high = both!(vshlq_s32(high, by));
+        both!(vaddq_s32(low, high))
+    }
+
+    #[inline(always)]
+    fn lanes(self, a: I32x8) -> [i32; 8] {
+        let mut lanes = [0; 8];
+        neon!({
+            vst1q_s32(lanes.as_mut_ptr(), a.0);
+            vst1q_s32(lanes.as_mut_ptr().add(4), a.1);
+        });
+        lanes
+    }
+
+    #[inline(always)]
     fn spread<const AT: i32>(self, a: U8x32) -> U8x32 {
         neon!({
             // The byte that contains the bits, repeated four times; then one bit of each.
@@ -636,6 +691,62 @@ impl Isa for Neon {
     fn at_least(self, a: U8x32, least: u8) -> U8x32 {
         let least = self.splat_bytes(least);
         both!(vcgeq_u8(a, least))
+    }
+
+    #[inline(always)]
+    fn field(self, a: U8x32, at: u32, mask: u8) -> U8x32 {
+        let (by, mask) = neon!((vdupq_n_s8(-(at as i8)), vdupq_n_u8(mask)));
+        let (by, mask) = ((by, by), (mask, mask));
+        let shifted = both!(vshlq_u8(a, by));
+        both!(vandq_u8(shifted, mask))
+    }
+
+    #[inline(always)]
+    fn append<const SHIFT: i32>(self, low: U8x32, high: U8x32) -> U8x32 {
+        neon!((vsliq_n_u8::<SHIFT>(low.0, high.0), vsliq_n_u8::<SHIFT>(low.1, high.1)))
+    }
+
+    #[inline(always)]
+    fn nibbles(self, from: &[u8; 16]) -> U8x32 {
+        neon!({
+            let bytes = vld1q_u8(from.as_ptr());
+            (vandq_u8(bytes, vdupq_n_u8(15)), vshrq_n_u8::<4>(bytes))
+        })
+    }
+
+    #[inline(always)]
+    fn expand(self, bits: &[u8; 4]) -> U8x32 {
+        neon!({
+            let bits = vreinterpretq_u8_u32(vdupq_n_u32(u32::from_le_bytes(*bits)));
+            let single = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
+            let places = vcombine_u8(vdup_n_u8(0), vdup_n_u8(1));
+            let first = vtstq_u8(vqtbl1q_u8(bits, places), single);
+            let places = vcombine_u8(vdup_n_u8(2), vdup_n_u8(3));
+            let second = vtstq_u8(vqtbl1q_u8(bits, places), single);
+            (vshrq_n_u8::<7>(first), vshrq_n_u8::<7>(second))
+        })
+    }
+
+    #[inline(always)]
+    fn dot_row_halves<const SIGNED: bool>(self, rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> [I32x8; 2] {
+        let [first, second] = halves_of(a);
+        let mut products = [[neon!(vdupq_n_s32(0)); 8]; 2];
+        let [lower, upper] = &mut products;
+        for (row, (lower, upper)) in rows.iter().zip(lower.iter_mut().zip(upper)) {
+            *lower = neon!(vpaddlq_s16(pairs(row.0, first)));
+            *upper = neon!(vpaddlq_s16(pairs(row.1, second)));
+        }
+        products.map(row_sums)
+    }
+
+    #[inline(always)]
+    fn dot_rows<const SIGNED: bool>(self, rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
+        let [first, second] = halves_of(a);
+        let mut products = [neon!(vdupq_n_s32(0)); 8];
+        for (product, row) in products.iter_mut().zip(rows) {
+            *product = neon!(vpadalq_s16(vpaddlq_s16(pairs(row.0, first)), pairs(row.1, second)));
+        }
+        row_sums(products)
     }
 }
 

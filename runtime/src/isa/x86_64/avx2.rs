@@ -59,6 +59,25 @@ unsafe fn two(low: &[u8; 16], high: &[u8; 16]) -> __m256i {
     })
 }
 
+/// The sums of each row's lower and of its upper four lanes, a lane per row.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn half_sums(rows: [__m256i; 8]) -> [__m256i; 2] {
+    avx2!({
+        let [a, b, c, d, e, f, g, h] = rows;
+        // Lanes 0 + 2 and 1 + 3 of each half, of two rows side by side.
+        let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+        let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+        let ef = _mm256_add_epi32(_mm256_unpacklo_epi32(e, f), _mm256_unpackhi_epi32(e, f));
+        let gh = _mm256_add_epi32(_mm256_unpacklo_epi32(g, h), _mm256_unpackhi_epi32(g, h));
+        let low = _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+        let high = _mm256_add_epi32(_mm256_unpacklo_epi64(ef, gh), _mm256_unpackhi_epi64(ef, gh));
+        [_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high)]
+    })
+}
+
 impl TileSimd for Avx2 {
     const TILES: usize = 1;
     type F32 = __m256;
@@ -359,6 +378,30 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn bits(self, a: __m256i, at: u32, count: u32) -> __m256i {
+        avx2!({
+            // Counts are constants, which the compiler turns into shifts by immediates.
+            let shifted = _mm256_srl_epi32(a, _mm_cvtsi32_si128(at as i32));
+            _mm256_and_si256(shifted, _mm256_set1_epi32((1 << count) - 1))
+        })
+    }
+
+    #[inline(always)]
+    fn join(self, low: __m256i, high: __m256i, by: u32) -> __m256i {
+        avx2!({
+            let high = _mm256_sll_epi32(high, _mm_cvtsi32_si128(by as i32));
+            _mm256_add_epi32(low, high)
+        })
+    }
+
+    #[inline(always)]
+    fn lanes(self, a: __m256i) -> [i32; 8] {
+        let mut lanes = [0i32; 8];
+        avx2!(_mm256_storeu_si256(lanes.as_mut_ptr().cast(), a));
+        lanes
+    }
+
+    #[inline(always)]
     fn spread<const AT: i32>(self, a: __m256i) -> __m256i {
         avx2!({
             // The byte that contains the bits, repeated four times; then one bit of each.
@@ -445,5 +488,62 @@ impl Isa for Avx2 {
     #[inline(always)]
     fn at_least(self, a: __m256i, least: u8) -> __m256i {
         avx2!(_mm256_cmpeq_epi8(_mm256_max_epu8(a, _mm256_set1_epi8(least as i8)), a))
+    }
+
+    #[inline(always)]
+    fn field(self, a: __m256i, at: u32, mask: u8) -> __m256i {
+        avx2!({
+            let shifted = _mm256_srl_epi16(a, _mm_cvtsi32_si128(at as i32));
+            _mm256_and_si256(shifted, _mm256_set1_epi8(mask as i8))
+        })
+    }
+
+    #[inline(always)]
+    fn append<const SHIFT: i32>(self, low: __m256i, high: __m256i) -> __m256i {
+        avx2!(_mm256_or_si256(low, _mm256_slli_epi16::<SHIFT>(high)))
+    }
+
+    #[inline(always)]
+    fn nibbles(self, from: &[u8; 16]) -> __m256i {
+        avx2!({
+            let bytes = _mm_loadu_si128(from.as_ptr().cast());
+            let both = _mm256_set_m128i(_mm_srli_epi16::<4>(bytes), bytes);
+            _mm256_and_si256(both, _mm256_set1_epi8(15))
+        })
+    }
+
+    #[inline(always)]
+    fn expand(self, bits: &[u8; 4]) -> __m256i {
+        avx2!({
+            // Each byte eight times; then one bit of each.
+            let (first, second) = (0, 0x0101_0101_0101_0101);
+            let places = _mm256_setr_epi64x(first, second, 2 * second, 3 * second);
+            let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(i32::from_le_bytes(*bits)), places);
+            let bits = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+            let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits);
+            _mm256_and_si256(set, _mm256_set1_epi8(1))
+        })
+    }
+
+    #[inline(always)]
+    fn dot_row_halves<const SIGNED: bool>(
+        self,
+        rows: [__m256i; 8],
+        a: &[[i8; 4]; 8],
+    ) -> [__m256i; 2] {
+        avx2!({
+            let a = _mm256_loadu_si256(a.as_ptr().cast());
+            let mut products = rows;
+            for row in &mut products {
+                // At most 2 * 127 * 127 in 16 bits, so nothing saturates.
+                let pairs = if SIGNED {
+                    _mm256_maddubs_epi16(_mm256_abs_epi8(*row), _mm256_sign_epi8(a, *row))
+                } else {
+                    _mm256_maddubs_epi16(*row, a)
+                };
+                *row = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+            }
+            half_sums(products)
+        })
     }
 }

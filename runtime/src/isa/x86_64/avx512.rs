@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{Avx2, four};
+use super::avx2::{Avx2, four, half_sums};
 use super::vnni::vnni;
 use crate::isa::forward::forward;
 use crate::isa::{Isa, Kernel, MOST_TILES, TileSimd};

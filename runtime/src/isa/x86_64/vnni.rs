@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{Avx2, four};
+use super::avx2::{Avx2, four, half_sums};
 use crate::isa::forward::forward;
 use crate::isa::{Isa, Kernel, MOST_TILES, TileSimd};
 
@@ -114,6 +114,9 @@ macro_rules! vnni {
                 fn transpose(rows: [&[u8; 16]; 8]) -> [__m256i; 4];
                 fn load_halves(rows: [&[u8; 2]; 8]) -> __m256;
                 fn byte<const AT: i32>(a: __m256i) -> __m256i;
+                fn bits(a: __m256i, at: u32, count: u32) -> __m256i;
+                fn join(low: __m256i, high: __m256i, by: u32) -> __m256i;
+                fn lanes(a: __m256i) -> [i32; 8];
                 fn spread<const AT: i32>(a: __m256i) -> __m256i;
                 fn transpose_eights(rows: [&[u8; 8]; 8]) -> [__m256i; 2];
                 fn load_fours(rows: [&[u8; 4]; 8]) -> __m256i;
@@ -124,6 +127,33 @@ macro_rules! vnni {
                 fn add_bytes(a: __m256i, b: __m256i) -> __m256i;
                 fn negate_where(a: __m256i, mask: __m256i) -> __m256i;
                 fn at_least(a: __m256i, least: u8) -> __m256i;
+                fn field(a: __m256i, at: u32, mask: u8) -> __m256i;
+                fn append<const SHIFT: i32>(low: __m256i, high: __m256i) -> __m256i;
+                fn nibbles(from: &[u8; 16]) -> __m256i;
+                fn expand(bits: &[u8; 4]) -> __m256i;
+            }
+
+            #[inline(always)]
+            fn dot_row_halves<const SIGNED: bool>(
+                self,
+                rows: [__m256i; 8],
+                a: &[[i8; 4]; 8],
+            ) -> [__m256i; 2] {
+                // SAFETY: the receiver is proof that the CPU has these instructions, and what is
+                // loaded is behind a reference.
+                unsafe {
+                    let a = _mm256_loadu_si256(a.as_ptr().cast());
+                    let mut products = rows;
+                    for row in &mut products {
+                        let (codes, a) = if SIGNED {
+                            (_mm256_abs_epi8(*row), _mm256_sign_epi8(a, *row))
+                        } else {
+                            (*row, a)
+                        };
+                        *row = $dpbusd(_mm256_setzero_si256(), codes, a);
+                    }
+                    half_sums(products)
+                }
             }
         }
     };

@@ -1,0 +1,58 @@
+//! Types whose codes are unpacked in the order of columns with a few operations per row.
+//!
+//! A single token needs no transposition then: each row is multiplied with the activations, and
+//! the sums of eight rows are brought into the lanes of one register.
+
+use super::{Block, TILE_ROWS, TileGroup};
+use super::{Iq4Nl, Iq4Xs, Mxfp4, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use crate::blocks::BlockType;
+use crate::isa::Isa;
+
+/// A type that is unpacked row by row.
+pub trait ByRow: Block {
+    /// Sets scales and offsets of a block of each of eight rows, as [`Block::tile`] does.
+    fn factors<I: Isa>(isa: I, rows: [&Self::Bytes; TILE_ROWS], groups: &mut [TileGroup]);
+
+    /// The 32 codes of a group of one row: from 0 to 63, or of either sign where [`Block::CODES`]
+    /// are not unsigned.
+    fn codes<I: Isa>(isa: I, block: &Self::Bytes, index: usize) -> I::U8;
+}
+
+/// An operation on a type that is unpacked row by row.
+pub trait WithByRow {
+    /// Result.
+    type Output;
+    /// Performs the operation.
+    fn with<B: ByRow>(self) -> Self::Output;
+}
+
+/// Whether a type is unpacked row by row.
+pub fn is_by_row(ty: BlockType) -> bool {
+    struct Known;
+    impl WithByRow for Known {
+        type Output = ();
+        fn with<B: ByRow>(self) {}
+    }
+    with_by_row(ty, Known).is_some()
+}
+
+/// Performs an operation for a type that is unpacked row by row; `None` for other types.
+#[inline(always)]
+pub fn with_by_row<W: WithByRow>(ty: BlockType, work: W) -> Option<W::Output> {
+    Some(match ty {
+        BlockType::Q4_0 => work.with::<Q4_0>(),
+        BlockType::Q4_1 => work.with::<Q4_1>(),
+        BlockType::Q5_0 => work.with::<Q5_0>(),
+        BlockType::Q5_1 => work.with::<Q5_1>(),
+        BlockType::Q8_0 => work.with::<Q8_0>(),
+        BlockType::Q2K => work.with::<Q2K>(),
+        BlockType::Q3K => work.with::<Q3K>(),
+        BlockType::Q4K => work.with::<Q4K>(),
+        BlockType::Q5K => work.with::<Q5K>(),
+        BlockType::Q6K => work.with::<Q6K>(),
+        BlockType::Iq4Nl => work.with::<Iq4Nl>(),
+        BlockType::Iq4Xs => work.with::<Iq4Xs>(),
+        BlockType::Mxfp4 => work.with::<Mxfp4>(),
+        _ => return None,
+    })
+}
