@@ -192,6 +192,21 @@ impl ChatTemplate {
         jinja::variables(&self.source).map_err(failed)
     }
 
+    /// Whether the template writes the list of tools.
+    pub fn lists_tools(&self) -> Result<bool, ChatError> {
+        let variables = self.variables()?;
+        Ok(variables.contains("tools") || variables.contains("functions"))
+    }
+
+    /// Whether the template reads the tools as the text `functions`, as firefunction's does.
+    fn reads_functions(&self) -> Result<bool, ChatError> {
+        if !self.source.contains("functions") {
+            return Ok(false);
+        }
+        let variables = self.variables()?;
+        Ok(variables.contains("functions") && !variables.contains("tools"))
+    }
+
     /// Renders a conversation as text.
     pub fn render(&self, messages: &[Message], options: &ChatOptions) -> Result<String, ChatError> {
         let given = |empty_is_none: bool| -> Vec<Json> {
@@ -247,6 +262,10 @@ impl ChatTemplate {
         let since_1970 = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = options.now.unwrap_or_else(|| since_1970().as_secs());
         let mut variables = options.extra.cloned().unwrap_or_default();
+        if self.reads_functions()? && !variables.contains_key("functions") {
+            let text = options.tools.map_or_else(String::new, Json::to_string);
+            variables.insert("functions".into(), text.into());
+        }
         let known = serde_json::json!({
             "messages": messages,
             "add_generation_prompt": options.add_generation_prompt,
@@ -365,6 +384,21 @@ mod tests {
         assert_eq!(render(r#"{"a":"b"}"#.into(), &as_text), r#"<{"a":"b"}>"#);
         let none = "{{ 'call' if messages[0].content is none else 'text' }}";
         assert_eq!(render("".into(), none), "call");
+    }
+
+    #[test]
+    fn tools_are_text_for_a_template_that_reads_functions() {
+        let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+        let template = ChatTemplate::new("{{ '<' + functions + '>' }}").unwrap();
+        assert!(template.lists_tools().unwrap());
+        let render = |tools, extra| {
+            let options = ChatOptions { tools, extra, ..ChatOptions::default() };
+            template.render(&[Message::new("user", "Hi")], &options).unwrap()
+        };
+        assert_eq!(render(None, None), "<>");
+        assert_eq!(render(Some(&tools), None), format!("<{tools}>"));
+        let own = json!({"functions": "mine"});
+        assert_eq!(render(Some(&tools), own.as_object()), "<mine>");
     }
 
     #[test]

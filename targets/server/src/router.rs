@@ -62,6 +62,7 @@ pub(crate) fn router(state: State) -> Router {
         .route("/models/{id}", get(models::one))
         .route("/v1/chat/completions/control", post(control::control))
         .route("/v1/chat/completions/input_tokens", post(tokens::input_tokens))
+        .route("/chat/completions/input_tokens", post(tokens::input_tokens))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/apply-template", post(tokens::apply_template))

@@ -85,8 +85,8 @@ impl Served {
         let engine = app.engine(EngineOptions { cache_tokens, ..engine })?;
         let template = app.prompter().template();
         let can_think = template.is_some_and(|template| Think::Off.variables(template).is_ok());
-        let variables = template.map(|template| template.variables()).transpose()?;
-        let lists_tools = variables.is_some_and(|variables| variables.contains("tools"));
+        let lists_tools = template.map(|template| template.lists_tools()).transpose()?;
+        let lists_tools = lists_tools.unwrap_or(false);
         let ends = &app.loaded().model.config().eos_token_ids;
         let ends = end_tokens(app.prompter().tokenizer(), ends);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -63,7 +63,6 @@ pub(super) fn whole(envelope: &Envelope, stops: &[String], outcomes: &[Outcome])
     let generation = &outcome.generation;
     json["usage"] =
         usage(generation.prompt_tokens, generation.cached_tokens, generation.tokens.len());
-    json["timings"] = outcome.timings.clone();
     json
 }
 
@@ -147,7 +146,7 @@ impl Protocol for Events {
                     "stop_reason": stop_reason(&outcome),
                     "stop_sequence": stop_sequence(&outcome, &self.stops),
                 });
-                let json = json!({"type": "message_delta", "delta": delta, "usage": usage, "timings": outcome.timings});
+                let json = json!({"type": "message_delta", "delta": delta, "usage": usage});
                 event(out, "message_delta", &json);
             }
             _ => {}

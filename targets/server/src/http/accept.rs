@@ -98,6 +98,8 @@ impl Acceptor {
             // `Timed` has the shorter limit for a head that has begun.
             .header_read_timeout(self.limits.idle_time.max(self.limits.head_time))
             .max_buf_size(self.limits.head_bytes)
+            // Some clients compare names of headers with their case, although HTTP has none.
+            .title_case_headers(true)
             .serve_connection(TokioIo::new(Timed::new(stream, busy, &self.limits)), service);
         let mut connection = std::pin::pin!(connection);
         // An error here is the client's: it left, or was too slow.

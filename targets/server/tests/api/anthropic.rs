@@ -32,6 +32,7 @@ fn a_message_has_thoughts_and_text() {
     assert_eq!(json["content"][0]["type"], "thinking");
     assert_eq!(json["content"][1], json!({"type": "text", "text": "5784"}));
     assert_eq!(json["stop_reason"], "end_turn");
+    assert!(json.get("timings").is_none(), "Anthropic's API has no such member");
     let count = SHARED.post("/v1/messages/count_tokens", &body(json!({}))).json();
     let usage = &json["usage"];
     let of = |name: &str| usage[name].as_u64().unwrap();
