@@ -19,6 +19,7 @@ mod ollama;
 mod openai;
 mod options;
 mod page;
+mod prompt_log;
 mod responses;
 mod resume;
 mod router;

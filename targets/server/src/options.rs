@@ -1,5 +1,6 @@
 //! Options of a server.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub struct ServerOptions {
     pub without: Vec<Part>,
     /// Whether answers tell their prompt (`__verbose`) where a request does not say.
     pub verbose: bool,
+    /// Folder for a file with all prompts and answers; `None` logs no texts.
+    pub log_prompts: Option<PathBuf>,
     /// Limits.
     pub limits: Limits,
     /// Time that running answers get when the server ends.
@@ -60,6 +63,7 @@ impl Default for ServerOptions {
             cors_origins: Vec::new(),
             without: Vec::new(),
             verbose: false,
+            log_prompts: None,
             limits: Limits::default(),
             grace: Duration::from_secs(30),
         }

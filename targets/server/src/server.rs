@@ -1,6 +1,7 @@
 //! A server from its start to its end.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use crate::http::accept::Acceptor;
 use crate::http::listen::{Address, Listener};
 use crate::options::ServerOptions;
+use crate::prompt_log::PromptLog;
 use crate::router::router;
 use crate::served::Served;
 use crate::state::State;
@@ -40,6 +42,14 @@ pub enum ServeError {
     Open {
         /// The address.
         address: String,
+    },
+    /// Prompts cannot be logged.
+    #[error("--log-prompts: {path}: {source}")]
+    Log {
+        /// The folder.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
     },
     /// A thread or the runtime cannot be started.
     #[error("the server cannot be started: {0}")]
@@ -78,7 +88,12 @@ impl Server {
         if let Some(open) = open.filter(|_| options.keys.is_empty() && !options.insecure_no_key) {
             return Err(ServeError::Open { address: open.url() });
         }
-        let state = State::new(options, open.is_none()).map_err(ServeError::Start)?;
+        let log = |path: &PathBuf| {
+            let failed = |source| ServeError::Log { path: path.clone(), source };
+            PromptLog::start(path).map_err(failed)
+        };
+        let log = options.log_prompts.as_ref().map(log).transpose()?;
+        let state = State::new(options, open.is_none(), log).map_err(ServeError::Start)?;
         Ok(Self { runtime, listeners, state, ending: watch::channel(false).0 })
     }
 

@@ -11,6 +11,7 @@ use crate::http::guard::Guard;
 use crate::http::metrics::Metrics;
 use crate::openai::control::Controls;
 use crate::options::ServerOptions;
+use crate::prompt_log::PromptLog;
 use crate::resume::Streams;
 use crate::served::Served;
 use crate::text::TextThread;
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub bodies: Bodies,
     pub streams: Streams,
     pub controls: Controls,
+    /// The log of texts, if there is one.
+    pub prompt_log: Option<PromptLog>,
     model: OnceLock<Arc<Served>>,
     draining: AtomicBool,
 }
@@ -42,7 +45,11 @@ impl Deref for State {
 
 impl State {
     /// A server whose model is not open yet.
-    pub fn new(options: ServerOptions, loopback: bool) -> std::io::Result<Self> {
+    pub fn new(
+        options: ServerOptions,
+        loopback: bool,
+        prompt_log: Option<PromptLog>,
+    ) -> std::io::Result<Self> {
         let guard = Guard::new(options.clone(), loopback);
         let (metrics, text) = (Arc::default(), TextThread::start()?);
         let bodies = Bodies::new(options.limits.body_bytes);
@@ -56,6 +63,7 @@ impl State {
             bodies,
             streams,
             controls,
+            prompt_log,
             model,
             draining,
         })))

@@ -79,6 +79,10 @@ pub struct Args {
     /// ask for it
     #[arg(long)]
     verbose_answers: bool,
+    /// Write prompts and answers to the file prompts.jsonl in this folder, which only its owner may
+    /// read; without it, no texts are logged
+    #[arg(long, value_name = "FOLDER")]
+    log_prompts: Option<PathBuf>,
     /// Open the page in the browser
     #[arg(long)]
     open: bool,
@@ -219,6 +223,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         cors_origins: args.cors_origin,
         without: args.without,
         verbose: args.verbose_answers,
+        log_prompts: args.log_prompts,
         limits: args.limits.into(),
         grace: Duration::from_secs(args.grace.into()),
     };

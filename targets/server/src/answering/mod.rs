@@ -22,6 +22,7 @@ use crate::chat::Prepared;
 use crate::error::{ApiError, Result};
 use crate::http::record::{Cost, Record};
 use crate::openai::control::Control;
+use crate::prompt_log::Entry;
 use crate::served::Served;
 use crate::state::State;
 use ending::Ending;
@@ -52,6 +53,8 @@ pub(crate) struct Answering {
     waiting: VecDeque<Request>,
     tickets: Vec<Ticket>,
     tallies: Vec<Tally>,
+    /// The prompts of the answers, if texts are logged.
+    prompts: Vec<Vec<u32>>,
     ready: VecDeque<(usize, Piece)>,
     warnings: Vec<String>,
     began: Instant,
@@ -76,12 +79,16 @@ impl Answering {
         let model = state.model()?.clone();
         let (send, notices) = unbounded_channel();
         let (mut tallies, mut waiting, mut warnings) = (Vec::new(), VecDeque::new(), Vec::new());
+        let mut prompts = Vec::new();
         for Prepared { prompt, options, n, user, warnings: own } in prepared {
             warnings.extend(own);
             for choice in 0..n {
                 let mut options = options.clone();
                 options.sampling.seed = options.sampling.seed.wrapping_add(choice as u64);
                 tallies.push(Tally { prompt: prompt.tokens.len(), ..Tally::default() });
+                if state.prompt_log.is_some() {
+                    prompts.push(prompt.tokens.clone());
+                }
                 waiting.push_back(Request {
                     prompt: prompt.tokens.clone(),
                     options,
@@ -104,6 +111,7 @@ impl Answering {
             waiting,
             tickets: Vec::new(),
             tallies,
+            prompts,
             ready: VecDeque::new(),
             warnings,
             began: Instant::now(),
@@ -267,6 +275,14 @@ impl Answering {
         self.submit_next()?;
         if !generation.calls.is_empty() {
             self.remember(generation);
+        }
+        if let (Some(log), Some(prompt)) =
+            (&self.state.prompt_log, self.prompts.get_mut(choice).map(std::mem::take))
+        {
+            let Record { id, route, client, .. } = &*self.record;
+            let (id, route, client) = (id.clone(), route.clone(), client.clone());
+            let (model, generation) = (self.model.clone(), generation.clone());
+            log.write(Entry { model, id, route, client, prompt, generation });
         }
         let times = (generation.prefill, generation.decode);
         let tokens = (generation.prompt_tokens, generation.tokens.len());

@@ -9,6 +9,7 @@ mod hostile;
 mod llama;
 mod ollama;
 mod pages;
+mod prompt_log;
 mod responses;
 mod resume;
 mod slow;
