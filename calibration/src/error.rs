@@ -43,6 +43,18 @@ pub enum EvalError {
         /// Maximum length, in bytes.
         most: u64,
     },
+    /// A file of answers is in use.
+    #[error("{path}: another evaluation writes to it")]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of answers is of another model, other questions or other options.
+    #[error("{path} has the answers of another run; name another file, or remove it")]
+    OtherRun {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file is neither JSON lines nor plain text.
     #[error("{path} is not UTF-8 text; give JSON lines with `text`, or plain text")]
     NotText {

@@ -1,6 +1,6 @@
 //! Evaluation and calibration. Quantization loss is measured as [`perplexity`], as [`divergence`]
-//! from a reference, which a [`reference_file`] can replace, and by graded [`tasks`]. Calibration
-//! collects the [`statistics`] that guide the quantizer.
+//! from a reference, which a [`reference_file`] can replace, and by graded [`tasks`]; [`protocol`]
+//! has published evaluations. Calibration collects the [`statistics`] that guide the quantizer.
 //!
 //! A [`Subject`] is a model under evaluation. Documents and questions run in parallel, each on one
 //! thread.
@@ -10,6 +10,7 @@ mod corpus;
 pub mod divergence;
 mod error;
 pub mod perplexity;
+pub mod protocol;
 pub mod reference_file;
 mod softmax;
 pub mod statistics;

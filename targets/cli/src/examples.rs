@@ -101,7 +101,8 @@ Examples:
 pub const EVAL: &str = "\
 Examples:
   vaquita eval perplexity model.gguf --text heldout.jsonl
-  vaquita eval kld model.gguf --reference DeepSeek-V2-Lite --text heldout.jsonl";
+  vaquita eval kld model.gguf --reference DeepSeek-V2-Lite --text heldout.jsonl
+  vaquita eval protocol aime model.gguf --questions aime.jsonl --answers answers.jsonl";
 
 pub const BENCH: &str = "\
 Examples:

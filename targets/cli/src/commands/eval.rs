@@ -17,6 +17,7 @@ use vaquita_calibration::reference_file::{self, ReferenceFile};
 use vaquita_calibration::tasks::{Question, grade};
 use vaquita_quantize::sources::Identity;
 
+use super::protocol;
 use crate::bundle::{self, Bundle};
 use crate::compute::Compute;
 use crate::failure::{Failure, Result};
@@ -81,6 +82,8 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// Run a published protocol on a question file: AIME, MATH, MMLU, GSM8K, AlpacaEval
+    Protocol(Box<protocol::Args>),
 }
 
 #[derive(clap::Args)]
@@ -161,6 +164,7 @@ impl Text {
 pub fn run(compute: &Compute, args: Args) -> Result {
     compute.install()?;
     match args.what {
+        What::Protocol(args) => protocol::run(compute, *args),
         What::Logits { model, tokens, chunk, out } => {
             logits(compute, &model.path()?, &tokens, chunk, &out)
         }
@@ -238,7 +242,7 @@ pub fn with_bar<T>(
 }
 
 /// Prints a result with the lossy options in effect.
-fn print(
+pub fn print(
     json: bool,
     lossy: Option<String>,
     result: &impl Serialize,

@@ -16,6 +16,7 @@ pub mod join;
 pub mod man;
 pub mod models;
 pub mod plan;
+pub mod protocol;
 pub mod pull;
 pub mod quantize;
 pub mod replay;

@@ -82,3 +82,62 @@ fn logits_are_written_as_safetensors() {
         .unwrap();
     assert_eq!(outside.status.code(), Some(1));
 }
+
+#[test]
+fn protocols_have_the_keys_that_scripts_read() {
+    let questions = |name: &str| golden("protocol").join(format!("{name}.jsonl"));
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("answers.jsonl");
+    let run = |name: &str| {
+        let mut command = vaquita(["eval", "protocol", name, "--limit", "2", "--json"]);
+        command.arg(reference()).arg("--questions").arg(questions(name));
+        command
+    };
+    let aime = || {
+        let mut command = run("aime");
+        command.args(["--prompt", "{question}", "--temp", "0"]).arg("--answers").arg(&kept);
+        command
+    };
+    let found = json(aime().args(["--samples", "2"]));
+    assert_eq!((&found["protocol"], &found["samples"]), (&"aime".into(), &2.into()));
+    assert_eq!(found["pass_at_1"]["mean"], 0.0);
+    assert_eq!(found["flexible"]["mean"], 1.0);
+    assert_eq!(found["flexible"]["se"], 0.0);
+    // More samples of the same run, but not of another.
+    assert_eq!(json(aime().args(["--samples", "3"]))["without_answer"], 6);
+    assert_eq!(fs::read_to_string(&kept).unwrap().lines().count(), 1 + 2 * 3);
+    let error = failure(aime().args(["--seed", "1"]), 1);
+    assert!(error.contains("another run"), "{error}");
+
+    let scored = json(&mut run("mmlu"));
+    assert!(scored["accuracy"]["mean"].is_number() && scored["questions"] == 2);
+    let error = failure(
+        vaquita(["eval", "protocol", "math"])
+            .arg(reference())
+            .arg("--questions")
+            .arg(questions("mmlu")),
+        1,
+    );
+    assert!(error.contains("`problem`") || error.contains("solution"), "{error}");
+}
+
+#[test]
+fn outputs_are_written_for_a_judge_whose_verdicts_become_rates() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("outputs.json");
+    let mut command = vaquita(["eval", "protocol", "alpaca", "--limit", "1", "--json", "-n", "20"]);
+    command.arg(reference()).arg("--questions").arg(golden("protocol").join("alpaca.jsonl"));
+    assert_eq!(json(command.arg("-o").arg(&out))["cut"], 1);
+    let outputs: serde_json::Value = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
+    assert_eq!(outputs[0]["generator"], "reference");
+    assert!(outputs[0]["output"].is_string() && outputs[0]["instruction"].is_string());
+
+    let verdicts = golden("protocol").join("verdicts.json");
+    let rates =
+        json(vaquita(["eval", "protocol", "alpaca", "--json", "--verdicts"]).arg(&verdicts));
+    assert!((rates["length_controlled"]["mean"].as_f64().unwrap() - 0.655).abs() < 0.001);
+    failure(
+        vaquita(["eval", "protocol", "alpaca", "--verdicts"]).arg(&verdicts).arg("-o").arg(&out),
+        2,
+    );
+}
