@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use vaquita_runtime::bytes::file::reason;
 use vaquita_runtime::session::SessionError;
 use vaquita_runtime::session::generate::GenerateError;
 use vaquita_runtime::session::prompt::PromptError;
@@ -14,7 +15,7 @@ use crate::statistics::CalibrationError;
 #[non_exhaustive]
 pub enum EvalError {
     /// A file cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", reason(.source))]
     Io {
         /// The file.
         path: PathBuf,

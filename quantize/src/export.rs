@@ -20,7 +20,7 @@ use crate::encoders::{self, Guide};
 use crate::error::QuantizeError;
 use crate::labels;
 use crate::partial::PartialFile;
-use crate::pipeline::{in_write, refuse_source};
+use crate::pipeline::{in_create, in_write, refuse_source};
 use crate::plan::expert_specs;
 use crate::progress::{Progress, Reporter, Stage};
 use crate::sources::Identity;
@@ -74,7 +74,7 @@ pub fn export(job: &Export, progress: &mut dyn FnMut(Progress)) -> Result<u64, Q
     let lens = plan.iter().map(|tensor| tensor.ty.byte_len(&tensor.dims).unwrap_or(0));
     let needed = lens.sum();
     let (partial, file) = PartialFile::create(job.out)
-        .map_err(|source| QuantizeError::Create { out: job.out.to_path_buf(), source })?;
+        .map_err(|source| in_create(job.out, needed, source))?;
     // No partial work is kept to resume from.
     let in_write = |error| in_write(job.out, needed, error).starts_over();
     let out = BufWriter::with_capacity(1 << 20, file);

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
+use vaquita_runtime::bytes::file::is_full;
 use vaquita_runtime::gguf::{Gguf, GgufError, GgufWriter, Metadata, TensorPlan};
 
 use crate::container::{self, CHECKSUMS_KEY, ContainerError, Item, Layout};
@@ -221,11 +222,9 @@ pub fn join(
     let parts = ordered(paths)?;
     let (metadata, tensors) = whole(&parts)?;
     let needed = container::file_bytes(&metadata, &tensors)?;
-    let in_io = |source: io::Error| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            JoinError::Full { out: out.into(), needed }
-        }
-        _ => JoinError::Write { out: out.into(), source },
+    let in_io = |source: io::Error| match is_full(&source) {
+        true => JoinError::Full { out: out.into(), needed },
+        false => JoinError::Write { out: out.into(), source },
     };
     let in_write = |error| match error {
         GgufError::Io { source, .. } => in_io(source),

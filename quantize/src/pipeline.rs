@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 use vaquita_runtime::blocks::{BlockType, Matrix};
+use vaquita_runtime::bytes::file::is_full;
 use vaquita_runtime::checkpoint::gguf_weights::record_layout;
 use vaquita_runtime::checkpoint::{ExpertSpec, Projection, Weights, WeightsError};
 use vaquita_runtime::gguf::{GgufError, GgufWriter, Metadata};
@@ -115,18 +116,18 @@ pub fn quantize_until(
 
 /// The partial file, its journal, and the entries done.
 fn open(job: &Job, layout: &Layout) -> Result<(Journal<Entry>, File, Vec<Entry>), QuantizeError> {
-    let in_create = |source: io::Error| match source.kind() {
+    let in_open = |source: io::Error| match source.kind() {
         io::ErrorKind::ResourceBusy => QuantizeError::Busy { out: job.out.to_path_buf() },
-        _ => QuantizeError::Create { out: job.out.to_path_buf(), source },
+        _ => in_create(job.out, layout.file_bytes, source),
     };
     let fingerprint = layout.fingerprint()?;
     let total = layout.items.len();
     let opened = Journal::<Entry>::open(job.out, &fingerprint, total);
-    let (mut journal, file, mut done) = opened.map_err(in_create)?;
+    let (mut journal, file, mut done) = opened.map_err(in_open)?;
     // A truncated file, or a journal with more items than the layout, cannot be resumed.
-    let len = file.metadata().map_err(in_create)?.len();
+    let len = file.metadata().map_err(in_open)?.len();
     if layout.end_of(done.len()).is_none_or(|end| len < end) && !done.is_empty() {
-        journal.restart(&file, &fingerprint, total).map_err(in_create)?;
+        journal.restart(&file, &fingerprint, total).map_err(in_open)?;
         done.clear();
     }
     Ok((journal, file, done))
@@ -203,17 +204,20 @@ pub(crate) fn refuse_source(out: &Path, identity: &Identity) -> Result<(), Quant
     Ok(())
 }
 
+/// The error of creating a file that takes `needed` bytes.
+pub(crate) fn in_create(out: &Path, needed: u64, source: io::Error) -> QuantizeError {
+    let out = out.to_path_buf();
+    match is_full(&source) {
+        true => QuantizeError::NoRoom { out, needed },
+        false => QuantizeError::Create { out, source },
+    }
+}
+
+/// The error of writing it.
 pub(crate) fn in_write(out: &Path, needed: u64, error: GgufError) -> QuantizeError {
     let out = out.to_path_buf();
     match error {
-        GgufError::Io { source, .. }
-            if matches!(
-                source.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            ) =>
-        {
-            QuantizeError::Full { out, needed }
-        }
+        GgufError::Io { source, .. } if is_full(&source) => QuantizeError::Full { out, needed },
         GgufError::Io { source, .. } => QuantizeError::Write { out, source },
         other => QuantizeError::Gguf(other),
     }

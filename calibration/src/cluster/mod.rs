@@ -17,6 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use vaquita_runtime::bytes::file::reason;
 use vaquita_runtime::checkpoint::families::ConfigError;
 use vaquita_runtime::checkpoint::gguf_weights::OpenError;
 use vaquita_runtime::model::ModelError;
@@ -34,7 +35,7 @@ pub const MAX_TASKS: usize = 1024;
 #[non_exhaustive]
 pub enum ClusterError {
     /// A file cannot be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", reason(.source))]
     Io {
         /// The file.
         path: PathBuf,

@@ -23,6 +23,8 @@
 //! Half precision suffices: the likelier a token, the closer its log-probability is to zero and the
 //! finer its resolution, and rows are normalised again when they are read.
 
+use vaquita_runtime::bytes::file::reason;
+
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -45,7 +47,7 @@ const MAX_NAME_BYTES: usize = 4096;
 #[non_exhaustive]
 pub enum ReferenceError {
     /// Reading or writing failed.
-    #[error("{0}")]
+    #[error("{}", reason(.0))]
     Io(#[from] std::io::Error),
     /// The file is not a reference file.
     #[error("not a reference file")]

@@ -34,6 +34,19 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Whether an error says that a disk, or what a user may take of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// An I/O error in words that say what to do if a disk is full.
+pub fn reason(error: &io::Error) -> String {
+    match is_full(error) {
+        true => "the disk is full: free some space, or choose another disk".into(),
+        false => error.to_string(),
+    }
+}
+
 fn check(metadata: &Metadata) -> io::Result<()> {
     if metadata.is_file() {
         return Ok(());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::budget::{BudgetTextError, Footprint, MemoryBudget, MemoryPlan, TooSmall, Workload};
 use super::control::MemoryControl;
 use super::memory_info::MemoryInfo;
+use crate::bytes::file;
 use crate::checkpoint::gguf_weights::OpenError;
 use crate::checkpoint::source::Files;
 use crate::checkpoint::{GgufWeights, Verify, Weights, WeightsError};
@@ -136,7 +137,7 @@ pub enum OpenModelError {
         allowed: usize,
     },
     /// The trace file cannot be written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", file::reason(.source))]
     Trace {
         /// The file.
         path: PathBuf,

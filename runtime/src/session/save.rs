@@ -25,7 +25,7 @@ pub const MAX_NOTE: u64 = 64 << 20;
 #[non_exhaustive]
 pub enum SaveError {
     /// The file cannot be written or read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", file::reason(.source))]
     Io {
         /// The file.
         path: PathBuf,

@@ -7,6 +7,7 @@ use vaquita_calibration::Subject;
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::sources::{self, HfFolder};
 use vaquita_runtime::app::{AppModel, Conversation, LoadedModel, ModelOptions};
+use vaquita_runtime::bytes::file::reason;
 use vaquita_runtime::checkpoint::suggested::SuggestedSampling;
 use vaquita_runtime::experts::ExpertIndex;
 use vaquita_runtime::gguf::Gguf;
@@ -71,7 +72,7 @@ impl Loaded {
 }
 
 fn finish(loaded: &LoadedModel) -> Result {
-    loaded.finish_trace().map_err(|error| Failure::Error(format!("--trace: {error}")))
+    loaded.finish_trace().map_err(|error| Failure::Error(format!("--trace: {}", reason(&error))))
 }
 
 /// Loads a model for `sessions` concurrent sequences. A folder is the full-precision reference, so

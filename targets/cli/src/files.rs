@@ -5,6 +5,7 @@ use std::path::Path;
 
 use vaquita_quantize::partial::PartialFile;
 use vaquita_quantize::sources::Identity;
+use vaquita_runtime::bytes::file::reason;
 use vaquita_runtime::gguf::Gguf;
 
 use crate::failure::{Failure, Result};
@@ -30,7 +31,7 @@ pub fn check_replaces(out: &Path, path: &Path, source: &Identity) -> Result {
 
 /// Writes a file atomically: it appears only once it is complete.
 pub fn write_whole(out: &Path, bytes: &[u8]) -> Result {
-    let failed = |error: std::io::Error| Failure::Error(format!("{}: {error}", out.display()));
+    let failed = |error: std::io::Error| Failure::Error(format!("{}: {}", out.display(), reason(&error)));
     let (partial, mut file) = PartialFile::create(out).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.sync_all().map_err(failed)?;

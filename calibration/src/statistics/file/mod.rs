@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use vaquita_quantize::container::Inventory;
 use vaquita_quantize::hessian::Hessian;
+use vaquita_runtime::bytes::file::is_full;
 use vaquita_runtime::checkpoint::{Projection, Role};
 
 use super::{ExpertMoments, Moments, OutOfRange};
@@ -164,7 +165,7 @@ impl CalibrationError {
         let path = path.to_path_buf();
         match source.kind() {
             ErrorKind::ResourceBusy => Self::Busy { path },
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { path },
+            _ if is_full(&source) => Self::Full { path },
             _ => Self::Io { path, source },
         }
     }

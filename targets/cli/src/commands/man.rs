@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use vaquita_runtime::bytes::file::reason;
+
 use crate::failure::{Failure, Result};
 
 /// Arguments of `man`.
@@ -16,7 +18,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(program: clap::Command, args: Args) -> Result {
     let folder = args.folder.display();
-    let failed = |error: io::Error| Failure::Error(format!("{folder}: {error}"));
+    let failed = |error: io::Error| Failure::Error(format!("{folder}: {}", reason(&error)));
     std::fs::create_dir_all(&args.folder).map_err(failed)?;
     clap_mangen::generate_to(program, &args.folder).map_err(failed)?;
     writeln!(

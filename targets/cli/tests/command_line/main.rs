@@ -11,6 +11,7 @@ mod deploy;
 mod doctor;
 mod eval;
 mod first_hour;
+mod full_disk;
 mod hub;
 mod inspect;
 mod limits;
