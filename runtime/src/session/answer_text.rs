@@ -202,3 +202,80 @@ impl AnswerText {
         let _ = self.answer(&held, on_event);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Runs a text token by token and returns the reasoning, the answer, the reason why it ends if
+    /// it is the text, and all emitted text.
+    fn run(text: &str, open: bool, stop: &str) -> (String, String, Option<StopReason>, String) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../calibration/reference");
+        let tokenizer = Tokenizer::from_folder(&folder).expect("the reference model has one");
+        let options = GenerationOptions {
+            stop: vec![stop.to_string()],
+            reasoning_open: open,
+            ..GenerationOptions::default()
+        };
+        let mut answer = AnswerText::new(&options, &tokenizer);
+        let mut emitted = String::new();
+        let mut on_event = |event: Event| {
+            if let Event::Reasoning(text) | Event::Answer(text) = event {
+                emitted.push_str(text);
+            }
+            ControlFlow::Continue(())
+        };
+        let mut stopped = None;
+        for token in tokenizer.encode(text, false).expect("tokens") {
+            let flow = answer.push(token, None, &tokenizer, &mut on_event);
+            if let ControlFlow::Break(reason) = flow {
+                stopped = Some(reason);
+                break;
+            }
+        }
+        answer.finish(stopped.unwrap_or(StopReason::Length), &mut on_event);
+        (answer.reasoning, answer.answer, stopped, emitted)
+    }
+
+    #[test]
+    fn a_stop_string_within_the_thoughts_ends_nothing() {
+        let stopped = Some(StopReason::StopString);
+        for (text, open) in [
+            ("<think>\n6 = 2 * 3, so = it is</think>\n\nIt is 6 = 2 * 3.", false),
+            ("6 = 2 * 3, so = it is</think>It is 6 = 2 * 3.", true),
+            ("[THINK]6 = 2 * 3, so = it is[/THINK]It is 6 = 2 * 3.", false),
+        ] {
+            let (reasoning, answer, reason, emitted) = run(text, open, "=");
+            assert_eq!((&*reasoning, &*answer), ("6 = 2 * 3, so = it is", "It is 6 "), "{text}");
+            assert_eq!(reason, stopped, "{text}");
+            assert_eq!(emitted, reasoning + &answer, "{text}");
+        }
+        let channels = "<|channel|>analysis<|message|>6 = 2 * 3<|end|><|start|>assistant\
+            <|channel|>final<|message|>It is 6 = 2 * 3.";
+        let (reasoning, answer, reason, _) = run(channels, false, "=");
+        assert_eq!((&*reasoning, &*answer, reason), ("6 = 2 * 3", "It is 6 ", stopped));
+    }
+
+    #[test]
+    fn a_stop_string_is_not_put_together_from_thoughts_and_answer() {
+        for text in ["<think>so A</think>B is it", "<think>so</think>A<think>hm</think>B is it"] {
+            let (_, answer, reason, _) = run(text, false, "AB");
+            assert!(answer.ends_with("B is it") && reason.is_none(), "{text}: {answer}");
+        }
+        // One that the thoughts alone contain is kept whole.
+        let (reasoning, answer, reason, _) = run("<think>AB, A</think>A", false, "AB");
+        assert_eq!((&*reasoning, &*answer, reason), ("AB, A", "A", None));
+    }
+
+    #[test]
+    fn thoughts_that_no_tag_opened_end_at_a_stop_string_since_they_look_like_the_answer() {
+        let (reasoning, answer, reason, _) = run("so A, AB</think>it is", false, "AB");
+        assert_eq!((&*reasoning, &*answer), ("", "so A, "));
+        assert_eq!(reason, Some(StopReason::StopString));
+        let (reasoning, answer, reason, _) = run("so A</think>it is AB", false, "AB");
+        assert_eq!((&*reasoning, &*answer), ("so A", "it is "));
+        assert_eq!(reason, Some(StopReason::StopString));
+    }
+}
