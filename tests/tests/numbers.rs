@@ -76,6 +76,57 @@ fn a_number_that_is_none_in_any_tensor_is_refused_or_changes_nothing() {
     }
 }
 
+/// Tensors of DeepSeek-V3, one of each role in the network.
+const PLACES: [&str; 14] = [
+    "token_embd.weight",
+    "blk.1.attn_norm.weight",
+    "blk.1.attn_q_a.weight",
+    "blk.1.attn_q_a_norm.weight",
+    "blk.1.attn_kv_a_norm.weight",
+    "blk.1.attn_output.weight",
+    "blk.1.ffn_norm.weight",
+    "blk.0.ffn_down.weight",
+    "blk.1.ffn_gate_inp.weight",
+    "blk.1.exp_probs_b.bias",
+    "blk.1.ffn_down_exps.weight",
+    "blk.1.ffn_down_shexp.weight",
+    "output_norm.weight",
+    "output.weight",
+];
+
+/// 28 damaged files: one NaN or one infinity at each place.
+#[test]
+fn twenty_eight_of_twenty_eight_damaged_files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    Checkpoint::golden("deepseek-v3").write_gguf(&path);
+    let sound = logits(&path, CacheType::F32, Tier::best()).unwrap();
+    let mut file = GgufFile::read(&path);
+    let mut refusals = 0;
+    for place in PLACES {
+        let i = file.tensors.iter().position(|(name, ..)| name == place).expect("it is there");
+        let len = file.tensors[i].2.len();
+        // One number of each expert in turn, since a token visits a few of them.
+        let experts = if place.contains("_exps") { file.tensors[i].1[2] as usize } else { 1 };
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut tried = |expert: &usize| {
+                let at = match place {
+                    "token_embd.weight" => TOKENS[3] as usize * 64 + 7,
+                    _ => (len / experts) * expert + len / experts / 2,
+                };
+                let kept = std::mem::replace(&mut file.tensors[i].2[at], bad);
+                file.write(&path);
+                file.tensors[i].2[at] = kept;
+                refused(&path, CacheType::F32, &sound, &format!("{bad} in {place}"))
+            };
+            let experts: Vec<usize> = (0..experts).collect();
+            let visited = experts.iter().map(&mut tried);
+            refusals += usize::from(visited.fold(false, |any, refused| any | refused));
+        }
+    }
+    assert_eq!(refusals, 28);
+}
+
 #[test]
 fn a_vector_with_a_number_that_is_none_is_named() {
     let mut checkpoint = Checkpoint::golden("deepseek-v3");

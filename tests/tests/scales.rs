@@ -26,6 +26,9 @@ use vaquita_tests::{bits, golden, quantized, reference};
 /// All experts of the models below are visited.
 const TOKENS: [u32; 12] = [5, 301, 17, 44, 9, 250, 81, 3, 120, 77, 6, 199];
 
+/// Block types of ggml that have a scale, half-precision numbers included.
+const KINDS: usize = 26;
+
 /// Widths of 256 suit the blocks of all types.
 fn config() -> Config {
     let config = json!({
@@ -172,6 +175,7 @@ fn a_scale_that_is_not_a_number_is_refused_in_every_type_and_role() {
     let [path, out] = ["model.gguf", "out.gguf"].map(|name| folder.path().join(name));
     let config = config();
     let types = BlockType::ALL.into_iter().filter(|ty| GgmlType::of(*ty).is_some());
+    let (mut kinds, mut refusals) = (0, 0);
     // Every scale of NVFP4 is a number.
     for ty in types.filter(|ty| !matches!(ty, BlockType::F32 | BlockType::Nvfp4)) {
         let mut tensors = tensors(&config, ty);
@@ -201,9 +205,13 @@ fn a_scale_that_is_not_a_number_is_refused_in_every_type_and_role() {
                 assert!(error.contains("every weight must be a finite number"), "{what}: {error}");
                 assert!(!out.exists(), "{what}");
                 tensors[i].3 = sound;
+                refusals += 1;
             }
         }
+        kinds += 1;
     }
+    // Embedding, head, four of attention and three of experts; two scales each.
+    assert_eq!((kinds, refusals), (KINDS, KINDS * 9 * 2));
 }
 
 #[test]
