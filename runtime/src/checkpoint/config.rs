@@ -359,6 +359,9 @@ pub struct MlaConfig {
     pub qk_rope_head_dim: usize,
     /// Width of a head's value.
     pub v_head_dim: usize,
+    /// Added to the variance of the latents of queries, and of keys and values, when they are
+    /// normalized.
+    pub latent_norm_eps: f32,
     /// Whether the rotary part is rotated; not in Kimi-Linear, whose recurrent layers tell
     /// positions apart.
     pub rotates: bool,

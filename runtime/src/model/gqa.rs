@@ -94,8 +94,8 @@ impl Gqa {
         }
 
         let scale = match self.shape.score_scale {
-            Some(scale) => config.rope.score_scale() * scale,
-            None => config.rope.score_scale() / (head_dim as f32).sqrt(),
+            Some(scale) => scale,
+            None => 1.0 / (head_dim as f32).sqrt(),
         };
         let key_value = num_key_value_heads * head_dim;
         if self.key_value.is_some() {

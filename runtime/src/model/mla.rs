@@ -76,12 +76,12 @@ impl Mla {
         let q = match &self.query {
             Query::Full(_) => q,
             Query::LowRank { norm, b, .. } => {
-                let c_q = rms_norm(ctx.tier, &q, norm, config.rms_norm_eps);
+                let c_q = rms_norm(ctx.tier, &q, norm, self.shape.latent_norm_eps);
                 b.forward(ctx, &Activations::new(ctx.tier, &c_q, norm.len()))
             }
         };
         // [norm(c_kv); k_r = RoPE(W_KR h)] (9, 15)
-        let entries = self.entries(ctx, config, rope, kv, &positions);
+        let entries = self.entries(ctx, rope, kv, &positions);
         parts.iter_mut().for_each(|part| part.push(&entries, rank + pe));
         // [W_UK^T q_c; RoPE(q_r)] (10, 14, 16)
         let queries = self.absorbed_queries(ctx, rope, q, &positions);
@@ -125,7 +125,6 @@ impl Mla {
     fn entries(
         &self,
         ctx: &Compute,
-        config: &Config,
         rope: &Rope,
         mut kv: Vec<f32>,
         positions: &[usize],
@@ -134,7 +133,7 @@ impl Mla {
         let entries = kv.chunks_exact_mut(rank + self.shape.qk_rope_head_dim);
         for (entry, position) in entries.zip(positions) {
             let (latent, key) = entry.split_at_mut(rank);
-            let normed = rms_norm(ctx.tier, latent, &self.kv_a_norm, config.rms_norm_eps);
+            let normed = rms_norm(ctx.tier, latent, &self.kv_a_norm, self.shape.latent_norm_eps);
             latent.copy_from_slice(&normed);
             if self.shape.rotates {
                 rope.of(LayerType::Full).rotate(key, *position);

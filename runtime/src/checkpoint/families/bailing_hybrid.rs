@@ -17,6 +17,7 @@ const LAYOUT: Layout = Layout {
     architecture: "bailingmoe3",
     rotates: true,
     output_gate: true,
+    gguf_norm: false,
     delta: Some(KimiDelta { low_rank: false, rates: Function::Exp }),
     names: Names {
         embedding: "model.word_embeddings.weight",
@@ -80,13 +81,17 @@ impl Family for BailingHybrid {
         let rotary = without_shares(json);
         let config = mla_moe::config_from_hf(self, &LAYOUT, &rotary, scoring, method)?;
         let bound = r.number("kda_lower_bound")?;
+        let heads = config.attention.num_attention_heads();
         let delta = KimiDeltaConfig {
-            num_heads: config.attention.num_attention_heads(),
-            head_dim: match r.size_or("linear_head_dim", 0, [1, limits::WIDTH])? {
-                0 => r.size("head_dim", [1, limits::WIDTH])?,
-                width => width,
+            num_heads: r.size_or("linear_num_heads", heads, [1, limits::HEADS])?,
+            head_dim: match r.get("linear_head_dim") {
+                None => r.size("head_dim", [1, limits::WIDTH])?,
+                Some(_) => r.size("linear_head_dim", [1, limits::WIDTH])?,
             },
-            conv_kernel_dim: r.size("short_conv_kernel_size", [1, TAPS])?,
+            conv_kernel_dim: match r.get("linear_conv_kernel_dim") {
+                None => r.size("short_conv_kernel_size", [1, TAPS])?,
+                Some(_) => r.size("linear_conv_kernel_dim", [1, TAPS])?,
+            },
             decay_gate: bounded("kda_lower_bound", bound)?,
         };
         let types = match r.strings("layer_types")? {

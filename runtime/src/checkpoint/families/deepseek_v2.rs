@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::keys::ConfigReader;
+use super::keys::{ConfigReader, limits};
 use super::mla_moe::DEEPSEEK;
 use super::{ConfigError, Family, mla_moe, mla_tensors};
 use crate::checkpoint::config::{Config, Scoring, TopkMethod};
@@ -35,13 +35,20 @@ impl Family for DeepSeekV2 {
         let topk_method = match reader.str("topk_method")?.unwrap_or("greedy") {
             // The spelling of the first configuration of V2-Lite.
             "greedy" | "gready" => TopkMethod::Greedy,
-            "group_limited_greedy" => TopkMethod::GroupLimitedGreedy,
+            "group_limited_greedy" => {
+                for key in ["n_group", "topk_group"] {
+                    reader.size(key, [1, limits::EXPERTS])?;
+                }
+                TopkMethod::GroupLimitedGreedy
+            }
             other => {
                 let allowed = "greedy, group_limited_greedy";
                 return Err(ConfigError::value("topk_method", other, allowed));
             }
         };
         reader.expect("scoring_func", "softmax")?;
+        // transformers passes over it, and DeepSeek's own code then does not scale.
+        reader.expect_bool("norm_topk_prob", false)?;
         mla_moe::config_from_hf(&Self, &DEEPSEEK, json, Scoring::Softmax, topk_method)
     }
 

@@ -14,6 +14,7 @@ pub static GLM4_MOE: Grouped = Grouped {
     architecture: "glm4moe",
     moe: Some(Experts {
         shared: Some(SharedExperts { prefix: "mlp.shared_experts", gated: false, counted: true }),
+        gguf_norm: false,
         ..SIGMOID_EXPERTS
     }),
     qkv_bias: ATTENTION_BIAS,

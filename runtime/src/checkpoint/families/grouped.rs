@@ -203,6 +203,8 @@ pub struct Experts {
     pub topk_method: TopkMethod,
     /// Whether weights are normalized to sum to 1, unless `norm_topk_prob` states it.
     pub norm_topk_prob: bool,
+    /// Whether they are in GGUF files that do not state it; llama.cpp has this in its code.
+    pub gguf_norm: bool,
     /// Whether the width of an expert, if GGUF does not state it, is the dense width divided by the
     /// number of experts per token, instead of the dense width itself.
     pub divided_width: bool,
@@ -342,6 +344,7 @@ pub const SOFTMAX_EXPERTS: Experts = Experts {
     scoring: Scoring::Softmax,
     topk_method: TopkMethod::Greedy,
     norm_topk_prob: true,
+    gguf_norm: true,
     divided_width: false,
     shared: None,
     bias: false,
@@ -459,7 +462,9 @@ impl Family for Grouped {
             _ => &[],
         })?;
         let (intermediate_size, double_wide_shared) = match &k.metadata.get(&k.key(FFN)) {
-            None if self.moe.is_some() => (k.size("expert_feed_forward_length", width)?, false),
+            None if self.moe.as_ref().is_some_and(|moe| !moe.optional) => {
+                (k.size("expert_feed_forward_length", width)?, false)
+            }
             Some(Value::Array(_)) if self.gemma4 => gemma4::ffn_widths(&k)?,
             _ => (k.size(FFN, width)?, false),
         };
@@ -486,7 +491,10 @@ impl Family for Grouped {
             bos_token_id: metadata.token_id("tokenizer.ggml.bos_token_id")?,
             eos_token_ids: keys::ends(metadata)?,
             sliding_rope: match self.sliding_rope {
-                true => k.sliding_rope(sliding, &rope, self.gguf_sliding_theta)?,
+                // The factors that a file of Gemma 4 has as a tensor are those of full layers.
+                true => k
+                    .sliding_rope(sliding, &rope, self.gguf_sliding_theta)?
+                    .filter(|sliding| self.gemma4 || *sliding != rope),
                 false => None,
             },
             rope,

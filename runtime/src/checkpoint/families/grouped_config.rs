@@ -23,14 +23,19 @@ impl Grouped {
         r: &ConfigReader,
         hidden_size: usize,
     ) -> Result<GroupedConfig, ConfigError> {
-        let per_layer = r.indices("num_attention_heads_per_layer", limits::HEADS)?;
-        let per_layer = per_layer.filter(|heads| heads.windows(2).any(|two| two[0] != two[1]));
-        let per_layer = per_layer.unwrap_or_default();
+        let layers = r.size("num_hidden_layers", [1, limits::LAYERS])?;
+        let key = "num_attention_heads_per_layer";
+        let mut per_layer = r.indices(key, limits::HEADS)?.unwrap_or_default();
+        if !per_layer.is_empty() && per_layer.len() != layers {
+            return Err(ConfigError::value(key, per_layer.len(), format!("{layers} layers")));
+        }
         let heads = match per_layer.iter().max() {
             Some(most) => *most,
             None => r.size("num_attention_heads", [1, limits::HEADS])?,
         };
-        let layers = r.size("num_hidden_layers", [1, limits::LAYERS])?;
+        if per_layer.iter().all(|of_layer| *of_layer == heads) {
+            per_layer.clear();
+        }
         let window = self.sliding_window(r)?;
         let layer_types = match r.strings("layer_types")? {
             Some(names) => names.into_iter().map(layer_type).collect::<Result<_, _>>()?,
@@ -82,7 +87,10 @@ impl Grouped {
         let head_dims =
             [LayerType::Full, LayerType::Sliding].map(|ty| attention.head_shape(ty).head_dim);
         match self.sliding_rope {
-            true => r.ropes(max_positions, head_dims, self.interleaved()),
+            true => {
+                r.expect_ropes_of_layers()?;
+                r.ropes(max_positions, head_dims, self.interleaved())
+            }
             false => Ok((r.rope(max_positions, head_dims[0], self.interleaved())?, None)),
         }
     }
@@ -96,7 +104,8 @@ impl Grouped {
             let fits =
                 if self.partial_rotary { rope.dim <= head_dim } else { rope.dim == head_dim };
             if gqa.has(ty) && !fits {
-                let allowed = format!("{head_dim}, the width of a head");
+                let allowed =
+                    format!("{head_dim}, the width of a head, without a partial_rotary_factor");
                 return Err(ConfigError::value("rope.dimension_count", rope.dim, allowed));
             }
         }
@@ -245,8 +254,10 @@ impl Grouped {
             return Ok(0);
         }
         match r.bool("use_sliding_window")?.unwrap_or(true) {
-            true => r.size_or("sliding_window", 0, [0, limits::CONTEXT]),
-            false => Ok(0),
+            true if r.get("sliding_window").is_some() => {
+                r.size("sliding_window", [1, limits::CONTEXT])
+            }
+            _ => Ok(0),
         }
     }
 
@@ -514,7 +525,8 @@ impl Grouped {
         let name = names.into_iter().find(|name| r.get(name).is_some());
         let count = name.map_or(Ok(0), |name| r.size_or(name, 0, [0, limits::EXPERTS]))?;
         let switched_off = r.bool("enable_moe_block")? == Some(false);
-        if experts.optional && (count == 0 || switched_off) {
+        let switched_on = r.bool("enable_moe_block")? == Some(true);
+        if experts.optional && (switched_off || count == 0 && !switched_on) {
             return Ok(MoeConfig::DENSE);
         }
         let n_routed_experts = r.size(name.unwrap_or("num_experts"), [1, limits::EXPERTS])?;
@@ -534,7 +546,9 @@ impl Grouped {
             None => (0, 0),
         };
         r.expect_number("moe_router_logit_softcapping", 0.0)?;
+        r.expect_bool("moe_apply_router_weight_on_input", false)?;
         r.size_or("moe_layer_interval", 1, [1, 1])?;
+        r.expect_number("moe_norm_min", 1e-12)?;
         let layers = r.size("num_hidden_layers", [1, limits::LAYERS])? as i64;
         let end = r.get("moe_layer_end_index").and_then(Json::as_i64);
         if let Some(end) = end.filter(|end| *end != -1 && *end != layers - 1) {
@@ -575,9 +589,10 @@ impl Grouped {
         let n_routed_experts = k.size("expert_count", [1, limits::EXPERTS])?;
         let width = [1, limits::WIDTH];
         let normed = k.metadata.bool(&k.key("expert_weights_norm"))?;
-        let normed = normed.unwrap_or(experts.norm_topk_prob);
+        let normed = normed.unwrap_or(experts.gguf_norm);
         k.check_scoring(experts.scoring, normed)?;
         let num_experts_per_tok = k.size("expert_used_count", [1, n_routed_experts])?;
+        let [n_group, topk_group] = k.groups(n_routed_experts)?;
         let expert_width = match experts.divided_width {
             true => intermediate / num_experts_per_tok,
             false => intermediate,
@@ -612,8 +627,8 @@ impl Grouped {
                 Some(false) => TopkMethod::Greedy,
                 _ => experts.topk_method,
             },
-            n_group: k.size_or("expert_group_count", 1, [1, n_routed_experts])?,
-            topk_group: k.size_or("expert_group_used_count", 1, [1, n_routed_experts])?,
+            n_group,
+            topk_group,
             norm_topk_prob: normed,
             routed_scaling_factor: k.number("expert_weights_scale")?.unwrap_or(1.0),
         })

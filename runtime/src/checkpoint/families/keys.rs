@@ -210,16 +210,28 @@ impl<'a> ConfigReader<'a> {
         let stated = |key: &str| self.get(key).filter(|value| **value != empty);
         let scaling = stated("rope_scaling").or_else(|| stated("rope_parameters"));
         let (full, sliding) = of_layers(scaling.unwrap_or(&empty))?;
-        let read = |parameters, head_dim| {
-            self.rope_of(ConfigReader(parameters), max_positions, head_dim, interleaved)
+        let nested = !std::ptr::eq(full, scaling.unwrap_or(&empty));
+        let local = self.number("rope_local_base_freq")?;
+        let read = |parameters, head_dim, theta| {
+            let s = ConfigReader(parameters);
+            // transformers reads this one beside the types of layers, where nothing writes it.
+            if nested {
+                s.expect_bool("truncate", true)?;
+            }
+            self.rope_of(s, max_positions, head_dim, interleaved, theta)
         };
-        let sliding = sliding.map(|sliding| read(sliding, head_dims[1])).transpose()?;
-        let full = read(full, head_dims[0])?;
-        let sliding = match self.number("rope_local_base_freq")? {
-            Some(theta) if sliding.is_none() => {
+        let theta = self.number("rope_theta")?;
+        let sliding = match sliding {
+            Some(sliding) => Some(read(sliding, head_dims[1], local.or(theta))?),
+            None => None,
+        };
+        let usual = if nested { None } else { Some(10000.0) };
+        let full = read(full, head_dims[0], theta.or(usual))?;
+        let sliding = match (local, sliding) {
+            (Some(theta), None) => {
                 Some(RopeConfig { theta, scaling: RopeScaling::None, ..full.clone() })
             }
-            _ => sliding,
+            (_, sliding) => sliding,
         };
         let sliding = sliding.filter(|sliding| *sliding != full);
         if sliding.as_ref().is_some_and(|sliding| sliding.scaling != RopeScaling::None) {
@@ -229,16 +241,46 @@ impl<'a> ConfigReader<'a> {
         Ok((full, sliding))
     }
 
-    /// Reads the rotary embedding with the parameters `s`.
+    /// Refuses rotary embeddings that are stated for each type of layer.
+    pub fn refuse_ropes_of_layers(&self) -> Result<(), ConfigError> {
+        for key in ["rope_scaling", "rope_parameters"] {
+            let entries = self.get(key).and_then(Json::as_object).into_iter().flatten();
+            if let Some((name, _)) = entries.into_iter().find(|(_, value)| value.is_object()) {
+                let allowed = "the same parameters for all layers";
+                return Err(ConfigError::value(&format!("{key}.{name}"), "an object", allowed));
+            }
+        }
+        Ok(())
+    }
+
+    /// Requires rotary embeddings to be stated for each type of layer, unless those of sliding
+    /// layers are stated in the older way.
+    pub fn expect_ropes_of_layers(&self) -> Result<(), ConfigError> {
+        let older = self.get("rope_local_base_freq").is_some();
+        for (key, allowed) in [("rope_scaling", older), ("rope_parameters", false)] {
+            let stated = self.get(key).and_then(Json::as_object).filter(|stated| !stated.is_empty());
+            let nested = |name: &str| stated.is_some_and(|stated| stated.contains_key(name));
+            if stated.is_some() && !allowed && !(nested(FULL) && (older || nested(SLIDING))) {
+                let allowed = format!("an entry each for {FULL} and {SLIDING}");
+                return Err(ConfigError::value(key, "without them", allowed));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the rotary embedding with the parameters `s`. `usual` is the base if they do not state
+    /// it.
     fn rope_of(
         &self,
         s: ConfigReader,
         max_positions: usize,
         head_dim: usize,
         interleaved: bool,
+        usual: Option<f32>,
     ) -> Result<RopeConfig, ConfigError> {
-        let top_theta = self.number("rope_theta")?;
-        let theta = s.number("rope_theta")?.or(top_theta).unwrap_or(10000.0);
+        let missing = |key: &str| ConfigError::Missing { key: format!("rope_scaling.{key}") };
+        let required = |key: &str| s.number(key)?.ok_or_else(|| missing(key));
+        let theta = s.number("rope_theta")?.or(usual).ok_or_else(|| missing("rope_theta"))?;
         let kind = match s.str("rope_type")? {
             Some(kind) => kind,
             None => s.str("type")?.unwrap_or("default"),
@@ -247,9 +289,8 @@ impl<'a> ConfigReader<'a> {
             "default" => RopeScaling::None,
             "yarn" => {
                 let original = self.trained_context(&s, max_positions)?;
-                let factor = s.number("factor")?.unwrap_or(max_positions as f32 / original as f32);
                 RopeScaling::Yarn(YarnConfig {
-                    factor,
+                    factor: required("factor")?,
                     original_max_position_embeddings: original,
                     beta_fast: s.number("beta_fast")?.unwrap_or(32.0),
                     beta_slow: s.number("beta_slow")?.unwrap_or(1.0),
@@ -260,9 +301,9 @@ impl<'a> ConfigReader<'a> {
                 })
             }
             "llama3" => RopeScaling::Llama3(Llama3Config {
-                factor: s.number("factor")?.unwrap_or(1.0),
-                low_freq_factor: s.number("low_freq_factor")?.unwrap_or(1.0),
-                high_freq_factor: s.number("high_freq_factor")?.unwrap_or(4.0),
+                factor: required("factor")?,
+                low_freq_factor: required("low_freq_factor")?,
+                high_freq_factor: required("high_freq_factor")?,
                 original_max_position_embeddings: self.trained_context(&s, max_positions)?,
             }),
             "proportional" => {
@@ -275,11 +316,7 @@ impl<'a> ConfigReader<'a> {
                     RopeScaling::Proportional { pairs: (share * head_dim as f32) as usize / 2 };
                 return Ok(RopeConfig { dim: head_dim, theta, interleaved, scaling });
             }
-            "linear" => {
-                let factor = s.number("factor")?;
-                let missing = || ConfigError::Missing { key: "rope_scaling.factor".into() };
-                RopeScaling::Linear { factor: factor.ok_or_else(missing)? }
-            }
+            "linear" => RopeScaling::Linear { factor: required("factor")? },
             other => {
                 return Err(ConfigError::value(
                     "rope_type",
@@ -321,11 +358,13 @@ impl<'a> ConfigReader<'a> {
     }
 }
 
+/// Types of layers that `rope_parameters` names.
+const FULL: &str = "full_attention";
+const SLIDING: &str = "sliding_attention";
+
 /// Returns the parameters of the rotary embedding of full layers, and those of sliding layers if
 /// they are stated for each type of layer.
 fn of_layers(parameters: &Json) -> Result<(&Json, Option<&Json>), ConfigError> {
-    const FULL: &str = "full_attention";
-    const SLIDING: &str = "sliding_attention";
     let Some(entries) = parameters.as_object() else {
         return Err(ConfigError::value("rope_scaling", parameters, "an object"));
     };
@@ -423,6 +462,17 @@ impl MetadataReader<'_> {
         }
     }
 
+    /// Number of groups of experts, and number of those that a token chooses from, which a file with
+    /// several must state.
+    pub fn groups(&self, experts: usize) -> Result<[usize; 2], ConfigError> {
+        let groups = self.size_or("expert_group_count", 1, [1, experts])?;
+        let used = "expert_group_used_count";
+        match groups {
+            1 => Ok([1, 1]),
+            _ => Ok([groups, self.size(used, [1, experts])?]),
+        }
+    }
+
     /// Number of tokens in the vocabulary.
     pub fn vocabulary(&self) -> Result<usize, ConfigError> {
         let range = [1, limits::VOCABULARY];
@@ -486,7 +536,15 @@ impl MetadataReader<'_> {
             }
             Some("none") => RopeScaling::None,
             // llama.cpp treats a factor without a type as linear, and accepts an older key for it.
-            Some("linear") | None => {
+            kind @ (Some("linear") | None) => {
+                let name = "rope.scaling.yarn_log_multiplier";
+                if let Some(log) = self.number(name)?.filter(|log| *log != 0.0) {
+                    let key = self.key("rope.scaling.type");
+                    return Err(match kind {
+                        None => ConfigError::Missing { key },
+                        Some(_) => ConfigError::value(&self.key(name), log, "0 without YaRN"),
+                    });
+                }
                 let factor = match self.number("rope.scaling.factor")? {
                     Some(factor) => Some(factor),
                     None => self.number("rope.scale_linear")?,
@@ -518,8 +576,8 @@ impl MetadataReader<'_> {
         Ok(dim)
     }
 
-    /// Reads the rotary embedding of sliding layers, if it differs from `full`. `otherwise` is the
-    /// base if the file does not state it.
+    /// Reads the rotary embedding of sliding layers, if the file states one. `otherwise` is the base
+    /// if it does not.
     pub fn sliding_rope(
         &self,
         head_dim: usize,
@@ -537,7 +595,7 @@ impl MetadataReader<'_> {
             interleaved: full.interleaved,
             scaling: RopeScaling::None,
         };
-        Ok(Some(sliding).filter(|sliding| sliding != full))
+        Ok(Some(sliding))
     }
 }
 

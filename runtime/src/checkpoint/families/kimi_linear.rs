@@ -17,6 +17,7 @@ const LAYOUT: Layout = Layout {
     architecture: "kimi-linear",
     rotates: false,
     output_gate: false,
+    gguf_norm: true,
     delta: Some(KimiDelta { low_rank: true, rates: Function::NegativeExp }),
     names: Names { moe: "block_sparse_moe", experts: ["w1", "w3", "w2"], ..DEEPSEEK_NAMES },
 };

@@ -14,6 +14,7 @@ pub static LAGUNA: Grouped = Grouped {
     architecture: "laguna",
     moe: Some(Experts {
         shared: Some(SharedExperts { prefix: "mlp.shared_expert", gated: false, counted: false }),
+        gguf_norm: false,
         ..SIGMOID_EXPERTS
     }),
     qkv_bias: ATTENTION_BIAS,

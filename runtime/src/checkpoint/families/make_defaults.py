@@ -3,9 +3,9 @@
     pip download transformers==5.24.0 --no-deps && unzip transformers-*.whl -d unpacked
     python make_defaults.py unpacked/transformers/models > defaults.json
 
-The classes are parsed, not imported, so that torch is not needed. Left out are keys that do not change
-numbers (training, dropout, caches, tokens), and biases: where a checkpoint does not say whether it
-has them, its tensors do.
+The classes are parsed, not imported, so that torch is not needed. Left out of the defaults are keys that
+do not change numbers (training, dropout, caches, tokens), and biases: where a checkpoint does not say
+whether it has them, its tensors do. `keys` are all that a class reads.
 """
 
 import ast
@@ -143,10 +143,11 @@ def defaults(models, model_type):
     tree = ast.parse(path.read_text())
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     (config,) = [node for node in classes if model_type in map(stated_type, node.body)]
-    found, aliases = {}, {}
+    found, aliases, keys = {}, {}, set()
     for node in config.body:
         if isinstance(node, ast.AnnAssign) and node.value is not None:
             name, value = node.target.id, node.value
+            keys.add(name)
         elif isinstance(node, ast.Assign):
             name, value = node.targets[0].id, node.value
         else:
@@ -156,6 +157,8 @@ def defaults(models, model_type):
         elif name not in LEFT_OUT:
             found[RENAMED.get(name, name)] = literal(value)
     for node in ast.walk(config):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("kwargs.get", "kwargs.pop"):
+            keys.add(literal(node.args[0]))
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             target = node.targets[0]
             computed = any(isinstance(part, ast.Attribute) for part in ast.walk(node.value))
@@ -166,7 +169,8 @@ def defaults(models, model_type):
     aliases = {k: own for k, own in aliases.items() if own not in common} | common
     given = {aliases.get(k, k): value for k, value in found.items() if value is not None}
     aliases.pop("head_dim", None)  # which the network of MLA does not read
-    return {"defaults": dict(sorted(given.items())), "aliases": aliases}
+    keys = {aliases.get(key, key) for key in keys | set(given)} - set(aliases)
+    return {"defaults": dict(sorted(given.items())), "aliases": aliases, "keys": sorted(keys)}
 
 
 models = pathlib.Path(sys.argv[1])

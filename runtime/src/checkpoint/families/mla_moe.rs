@@ -15,6 +15,13 @@ use crate::gguf::Metadata;
 /// `general.architecture` of DeepSeek's families.
 pub const ARCHITECTURE: &str = "deepseek2";
 
+/// What is added to the variance of latents: the networks of DeepSeek and of all families here have
+/// this, whatever `rms_norm_eps` is.
+const LATENT_NORM_EPS: f32 = 1e-6;
+
+/// The same in GGUF, where it is not `attention.layer_norm_rms_epsilon`, which llama.cpp takes.
+const LATENT_NORM_KEY: &str = "vaquita.attention.latent_norm_eps";
+
 /// Differences between the families: names, rotation, gates and the recurrent mixer.
 #[derive(Debug)]
 pub struct Layout {
@@ -24,6 +31,9 @@ pub struct Layout {
     pub rotates: bool,
     /// Whether each head's output has a gate.
     pub output_gate: bool,
+    /// Whether the weights of experts are normalized in GGUF files that do not state it; llama.cpp
+    /// has this in its code.
+    pub gguf_norm: bool,
     /// Layers with Kimi Delta Attention.
     pub delta: Option<KimiDelta>,
     /// Names of tensors in checkpoints.
@@ -65,6 +75,7 @@ pub const DEEPSEEK: Layout = Layout {
     architecture: ARCHITECTURE,
     rotates: true,
     output_gate: false,
+    gguf_norm: false,
     delta: None,
     names: DEEPSEEK_NAMES,
 };
@@ -89,6 +100,14 @@ pub fn config_from_hf(
     let n_routed_experts = r.size("n_routed_experts", [1, limits::EXPERTS])?;
     let n_shared_experts = r.size_or("n_shared_experts", 0, [0, 1024])?;
     let moe_intermediate_size = r.size("moe_intermediate_size", width)?;
+    let num_attention_heads = r.size("num_attention_heads", [1, limits::HEADS])?;
+    let key = "num_key_value_heads";
+    let key_value_heads = r.size_or(key, num_attention_heads, [1, limits::HEADS])?;
+    if key_value_heads != num_attention_heads {
+        let allowed = format!("{num_attention_heads}, as many as num_attention_heads");
+        return Err(ConfigError::value(key, key_value_heads, allowed));
+    }
+    r.refuse_ropes_of_layers()?;
     let config = Config {
         family,
         vocab_size: r.size("vocab_size", [1, limits::VOCABULARY])?,
@@ -102,7 +121,7 @@ pub fn config_from_hf(
         bos_token_id: r.tokens("bos_token_id")?.first().copied(),
         eos_token_ids: r.tokens("eos_token_id")?,
         attention: AttentionConfig::Mla(MlaConfig {
-            num_attention_heads: r.size("num_attention_heads", [1, limits::HEADS])?,
+            num_attention_heads,
             q_lora_rank: match r.size_or("q_lora_rank", 0, [0, limits::WIDTH])? {
                 0 => None,
                 rank => Some(rank),
@@ -111,6 +130,7 @@ pub fn config_from_hf(
             qk_nope_head_dim: r.size("qk_nope_head_dim", width)?,
             qk_rope_head_dim: r.size("qk_rope_head_dim", width)?,
             v_head_dim: r.size("v_head_dim", width)?,
+            latent_norm_eps: LATENT_NORM_EPS,
             rotates: layout.rotates,
             output_gate: layout.output_gate,
             layer_types: Vec::new(),
@@ -183,13 +203,15 @@ pub fn config_from_gguf(
     let n_routed_experts = k.size("expert_count", [1, limits::EXPERTS])?;
     let n_shared_experts = k.size_or("expert_shared_count", 0, [0, 1024])?;
     let moe_intermediate_size = k.size("expert_feed_forward_length", width)?;
+    let rms_norm_eps = k.required_number("attention.layer_norm_rms_epsilon")?;
+    let [n_group, topk_group] = k.groups(n_routed_experts)?;
     let config = Config {
         family,
         vocab_size: k.vocabulary()?,
         hidden_size: k.size("embedding_length", width)?,
         num_hidden_layers: blocks - nextn,
         max_position_embeddings: k.size("context_length", [1, limits::CONTEXT])?,
-        rms_norm_eps: k.required_number("attention.layer_norm_rms_epsilon")?,
+        rms_norm_eps,
         scales: Scales::NONE,
         post_norms: false,
         tie_word_embeddings: metadata.bool("vaquita.tie_word_embeddings")?.unwrap_or(false),
@@ -205,6 +227,7 @@ pub fn config_from_gguf(
             qk_nope_head_dim: head_dim - qk_rope_head_dim,
             qk_rope_head_dim,
             v_head_dim: k.size(&format!("attention.value_length{suffix}"), width)?,
+            latent_norm_eps: metadata.f32(LATENT_NORM_KEY)?.unwrap_or(rms_norm_eps),
             rotates: layout.rotates,
             output_gate: layout.output_gate,
             layer_types: Vec::new(),
@@ -230,11 +253,11 @@ pub fn config_from_gguf(
             )?,
             scoring_func,
             topk_method,
-            n_group: k.size_or("expert_group_count", 1, [1, n_routed_experts])?,
-            topk_group: k.size_or("expert_group_used_count", 1, [1, n_routed_experts])?,
+            n_group,
+            topk_group,
             norm_topk_prob: metadata
                 .bool(&k.key("expert_weights_norm"))?
-                .unwrap_or(scoring_func == Scoring::Sigmoid),
+                .unwrap_or(layout.gguf_norm),
             routed_scaling_factor: k.number("expert_weights_scale")?.unwrap_or(1.0),
             ..MoeConfig::DENSE
         },
@@ -271,6 +294,9 @@ pub fn write_metadata(layout: &Layout, config: &Config, metadata: &mut Metadata)
     size("expert_group_count", moe.n_group);
     size("expert_group_used_count", moe.topk_group);
     size("nextn_predict_layers", config.num_nextn_predict_layers);
+    if mla.latent_norm_eps != config.rms_norm_eps {
+        metadata.insert(LATENT_NORM_KEY, mla.latent_norm_eps);
+    }
     // None in recurrent layers.
     let heads = |layer| i32::from(config.layer_type(layer) != LayerType::Recurrent);
     match &mla.layer_types[..] {
@@ -288,12 +314,21 @@ fn check(config: Config) -> Result<Config, ConfigError> {
         keys::multiple("qk_rope_head_dim", mla.qk_rope_head_dim, 8)?;
         keys::multiple("kv_lora_rank", mla.kv_lora_rank, 8)?;
         keys::multiple("v_head_dim", mla.v_head_dim, 8)?;
+        let eps = mla.latent_norm_eps;
+        if !eps.is_finite() || eps < 0.0 {
+            return Err(ConfigError::value(LATENT_NORM_KEY, eps, "at least 0"));
+        }
         if config.rope.dim != mla.qk_rope_head_dim {
             let found = config.rope.dim as f32 / mla.qk_rope_head_dim as f32;
             return Err(ConfigError::value("partial_rotary_factor", found, 1));
         }
-        if matches!(config.rope.scaling, RopeScaling::Llama3(_)) {
-            return Err(ConfigError::value("rope_type", "llama3", "default, yarn"));
+        let other = match &config.rope.scaling {
+            RopeScaling::Llama3(_) => Some("llama3"),
+            RopeScaling::Proportional { .. } => Some("proportional"),
+            RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Yarn(_) => None,
+        };
+        if let Some(other) = other {
+            return Err(ConfigError::value("rope_type", other, "default, linear, yarn"));
         }
     }
     keys::check(config)

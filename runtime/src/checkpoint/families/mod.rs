@@ -169,8 +169,12 @@ pub fn config_from_gguf(metadata: &Metadata, corrects: bool) -> Result<Config, C
         architecture.ok_or(ConfigError::Missing { key: "general.architecture".into() })?;
     let mut candidates = FAMILIES.iter().filter(|family| family.architecture() == architecture);
     let family = candidates.find(|family| family.matches_gguf(metadata, corrects));
-    let known = || FAMILIES.iter().map(|family| family.architecture()).collect();
-    let unknown = || ConfigError::unknown_architecture(architecture, known());
+    let known = || FAMILIES.iter().map(|family| family.architecture()).collect::<Vec<_>>();
+    let unknown = || match known().contains(&architecture) {
+        // Of a family with experts.
+        true => ConfigError::Missing { key: format!("{architecture}.expert_count") },
+        false => ConfigError::unknown_architecture(architecture, known()),
+    };
     family.ok_or_else(unknown)?.config_from_gguf(metadata)
 }
 
@@ -197,7 +201,8 @@ mod tests {
     #[test]
     fn what_a_family_cannot_do_is_refused_instead_of_left_out() {
         let scaling =
-            json!({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64});
+            json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64});
         let mut json = llama();
         json["model_type"] = json!("qwen2");
         json["num_key_value_heads"] = json!(4);

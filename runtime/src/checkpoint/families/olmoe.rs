@@ -8,7 +8,7 @@ pub static OLMOE: Grouped = Grouped {
     name: "OLMoE",
     model_types: &["olmoe"],
     architecture: "olmoe",
-    moe: Some(Experts { norm_topk_prob: false, ..SOFTMAX_EXPERTS }),
+    moe: Some(Experts { norm_topk_prob: false, gguf_norm: false, ..SOFTMAX_EXPERTS }),
     qkv_bias: ATTENTION_BIAS,
     output_bias: ATTENTION_BIAS,
     clip_qkv: Some(["clip_qkv", "attention.clamp_kqv"]),

@@ -22,6 +22,7 @@ pub static QWEN2_MOE: Grouped = Grouped {
     architecture: "qwen2moe",
     moe: Some(Experts {
         norm_topk_prob: false,
+        gguf_norm: false,
         divided_width: true,
         shared: Some(GATED_SHARED_EXPERT),
         ..SOFTMAX_EXPERTS
