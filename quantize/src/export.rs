@@ -73,8 +73,8 @@ pub fn export(job: &Export, progress: &mut dyn FnMut(Progress)) -> Result<u64, Q
     let total = items.iter().map(weights).sum();
     let lens = plan.iter().map(|tensor| tensor.ty.byte_len(&tensor.dims).unwrap_or(0));
     let needed = lens.sum();
-    let (partial, file) = PartialFile::create(job.out)
-        .map_err(|source| in_create(job.out, needed, source))?;
+    let (partial, file) =
+        PartialFile::create(job.out).map_err(|source| in_create(job.out, needed, source))?;
     // No partial work is kept to resume from.
     let in_write = |error| in_write(job.out, needed, error).starts_over();
     let out = BufWriter::with_capacity(1 << 20, file);

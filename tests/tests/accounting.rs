@@ -213,9 +213,9 @@ fn every_tensor_of_a_file_is_needed_and_none_can_be_added() {
             let removed = file.tensors.remove(i);
             match refusal_of_file(&file) {
                 Some(error) if error.contains(&removed.0) => {}
-                None if OPTIONAL.iter().any(|(family, end)| {
-                    name.starts_with(family) && removed.0.ends_with(end)
-                }) => {}
+                None if OPTIONAL
+                    .iter()
+                    .any(|(family, end)| name.starts_with(family) && removed.0.ends_with(end)) => {}
                 found => problems.push(format!("{name} without {}: {found:?}", removed.0)),
             }
             file.tensors.insert(i, removed);
@@ -327,6 +327,33 @@ fn keys_of_other_networks_are_refused_where_they_change_numbers() {
     // Only families that leave a part of each head unrotated may do so.
     file.metadata.insert("llama.rope.dimension_count", 8u32);
     assert!(error_of_file(&file).contains("rope.dimension_count is 8"));
+}
+
+#[test]
+fn layers_of_other_types_and_with_other_keys_are_refused() {
+    let types = json!(["full_attention", "sliding_attention", "full_attention"]);
+    for name in ["deepseek-v2", "deepseek-v3", "moonlight", "mixtral", "r1-distill-llama"] {
+        let sliding = Checkpoint::golden(name).set("sliding_window", 4);
+        let error = error_of_folder(&sliding.set("layer_types", types.clone()));
+        assert!(error.contains("layer_types is \"sliding_attention\""), "{name}: {error}");
+    }
+    let error = error_of_folder(&llama().set("per_layer_config", json!({"1": {"head_dim": 8}})));
+    assert!(error.contains("per_layer_config"), "{error}");
+    let none = llama().set("per_layer_config", json!({}));
+    assert!(bits(&of_folder(&none)) == bits(&of_folder(&llama())));
+}
+
+/// The numbers of folders are compared in `keys.rs`.
+#[test]
+fn latents_have_an_epsilon_of_their_own_in_folders_and_the_models_in_files_of_llama_cpp() {
+    let coarse = Checkpoint::golden("glm-4.7-flash").set("rms_norm_eps", 0.25);
+    let expected = of_folder(&coarse);
+    let mut file = gguf(&coarse);
+    assert!(bits(&of_gguf(&file)) == bits(&expected));
+    file.metadata.remove("vaquita.attention.latent_norm_eps").expect("it is there");
+    assert!(largest_error(&of_gguf(&file), &expected) > 1e-2);
+    let usual = gguf(&Checkpoint::golden("glm-4.7-flash"));
+    assert!(usual.metadata.get("vaquita.attention.latent_norm_eps").is_none());
 }
 
 #[test]

@@ -73,7 +73,8 @@ impl File {
         let vocabulary = logits.len() / self.tokens.len();
         let positions = floats(&self.record["positions"]).into_iter();
         let ids = floats(&self.record["ids"]);
-        let at = |position: f32| ids.iter().map(move |id| position as usize * vocabulary + *id as usize);
+        let at =
+            |position: f32| ids.iter().map(move |id| position as usize * vocabulary + *id as usize);
         positions.flat_map(at).map(|place| logits[place]).collect()
     }
 

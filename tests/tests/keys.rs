@@ -227,7 +227,8 @@ fn changed(config: &Json, case: &Json) -> Json {
     for key in case["without"].as_array().into_iter().flatten() {
         config.remove(key.as_str().expect("a name"));
     }
-    config.extend(case["set"].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
+    config
+        .extend(case["set"].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
     Json::Object(config)
 }
 

@@ -31,7 +31,8 @@ pub fn check_replaces(out: &Path, path: &Path, source: &Identity) -> Result {
 
 /// Writes a file atomically: it appears only once it is complete.
 pub fn write_whole(out: &Path, bytes: &[u8]) -> Result {
-    let failed = |error: std::io::Error| Failure::Error(format!("{}: {}", out.display(), reason(&error)));
+    let failed =
+        |error: std::io::Error| Failure::Error(format!("{}: {}", out.display(), reason(&error)));
     let (partial, mut file) = PartialFile::create(out).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
     file.sync_all().map_err(failed)?;

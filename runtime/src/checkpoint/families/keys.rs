@@ -258,7 +258,8 @@ impl<'a> ConfigReader<'a> {
     pub fn expect_ropes_of_layers(&self) -> Result<(), ConfigError> {
         let older = self.get("rope_local_base_freq").is_some();
         for (key, allowed) in [("rope_scaling", older), ("rope_parameters", false)] {
-            let stated = self.get(key).and_then(Json::as_object).filter(|stated| !stated.is_empty());
+            let stated =
+                self.get(key).and_then(Json::as_object).filter(|stated| !stated.is_empty());
             let nested = |name: &str| stated.is_some_and(|stated| stated.contains_key(name));
             if stated.is_some() && !allowed && !(nested(FULL) && (older || nested(SLIDING))) {
                 let allowed = format!("an entry each for {FULL} and {SLIDING}");

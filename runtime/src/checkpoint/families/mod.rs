@@ -200,8 +200,7 @@ mod tests {
 
     #[test]
     fn what_a_family_cannot_do_is_refused_instead_of_left_out() {
-        let scaling =
-            json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        let scaling = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                 "original_max_position_embeddings": 64});
         let mut json = llama();
         json["model_type"] = json!("qwen2");
