@@ -1,10 +1,12 @@
 """Measures vaquita beside llama.cpp, in one run on one machine: quantizing, reading a prompt, generating.
 
-    python3 benches/peer/compare.py [--work FOLDER] [--layers 14] [--repetitions 5] [--threads 2]
+    python3 benches/peer/compare.py [--work FOLDER] [--layers 14] [--repetitions 5] [--threads 1,2] [--depths 0,4096]
+        [--sequences 2,4]
 
 Installs `llama-cpp-python` from PyPI (it builds llama.cpp from source: a compiler, cmake and about 15 minutes), makes a
 checkpoint in the shape of DeepSeek-V2-Lite (14 layers: 15.6 GB, and as much again for a while), quantizes it with both,
-and prints medians and ratios. Both sides do the same work with the same threads, turn by turn.
+and prints medians and ratios. Both sides do the same work with the same threads, turn by turn. The rate of plain reads
+is measured between them, in the same run.
 """
 
 import argparse
@@ -45,18 +47,30 @@ def environment(folder: Path) -> Path:
     return python
 
 
+def numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
+def plain_reads(roofline: Path, threads: int) -> float:
+    """Rate in GB/s at which memory is read."""
+    first = run(roofline, threads, "none").splitlines()[0]
+    return float(first.split(" at ")[1].split()[0])
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--work", type=Path, default=ROOT / "target" / "peer")
     options.add_argument("--venv", type=Path, default=HERE / ".venv")
     options.add_argument("--layers", type=int, default=14)
     options.add_argument("--repetitions", type=int, default=5)
-    options.add_argument("--threads", type=int, default=os.cpu_count())
+    options.add_argument("--threads", type=numbers, default=[os.cpu_count()], help="1,2")
+    options.add_argument("--depths", type=numbers, default=[0], help="positions before prompt and decode: 0,4096")
+    options.add_argument("--sequences", type=numbers, default=[], help="also decode in so many sequences, at depth 0: 2,4")
     options.add_argument("--low-bits", type=float, default=2.5, help="bits per weight of the experts' low-bit plan")
     args = options.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
 
-    run("cargo", "build", "--release", "--manifest-path", ROOT / "Cargo.toml")
+    run("cargo", "build", "--release", "--workspace", "--all-targets", "--manifest-path", ROOT / "Cargo.toml")
     target = Path(json.loads(run("cargo", "metadata", "--no-deps", "--format-version", "1",
                                  "--manifest-path", ROOT / "Cargo.toml"))["target_directory"])
     vaquita = target / "release" / "vaquita"
@@ -66,37 +80,46 @@ def main() -> None:
     if not (checkpoint / "model.safetensors.index.json").exists():
         run(python, HERE / "make_shape.py", checkpoint, args.layers)
     plain, peer = args.work / "shape-bf16.gguf", args.work / "shape-q4_k.gguf"
-    peer_seconds = None
+    peer_seconds, most = None, max(args.threads)
     if not peer.exists():
         if not plain.exists():
             run(python, HERE / "to_gguf.py", checkpoint, plain)
-        peer_seconds = timed(python, HERE / "llama.py", "quantize", plain, peer, args.threads)
+        peer_seconds = timed(python, HERE / "llama.py", "quantize", plain, peer, most)
         plain.unlink()
     ours = {"e4": args.work / "shape-e4.gguf", "low": args.work / "shape-low.gguf"}
-    our_seconds = timed(vaquita, "quantize", checkpoint, "-o", ours["e4"], "--threads", args.threads)
+    our_seconds = timed(vaquita, "quantize", checkpoint, "-o", ours["e4"], "--threads", most)
     if not ours["low"].exists():
         run(vaquita, "quantize", checkpoint, "-o", ours["low"], "--plan", "mixed",
-            "--target-bpw", args.low_bits, "--threads", args.threads)
+            "--target-bpw", args.low_bits, "--threads", most)
 
-    rates: dict[tuple[str, str], list[float]] = {}
-    for _ in range(args.repetitions):
-        for name, command in {
-            "llama.cpp Q4_K": (python, HERE / "llama.py", "bench", peer, args.threads),
-            "vaquita Q4_K": (vaquita, "bench", peer, "-r", 1, "-o", "json", "--threads", args.threads),
-            "vaquita e4": (vaquita, "bench", ours["e4"], "-r", 1, "-o", "json", "--threads", args.threads),
-            "vaquita low": (vaquita, "bench", ours["low"], "-r", 1, "-o", "json", "--threads", args.threads),
-        }.items():
-            for row in json.loads(run(*command)):
-                rates.setdefault((name, row["test"]), []).append(row["avg_ts"])
-
-    print(f"threads {args.threads}, {args.repetitions} repetitions, medians; {time.strftime('%Y-%m-%d')}")
-    bits = {name: json.loads(run(vaquita, "inspect", path, "--json"))["bits_per_weight"] for name, path in
-            {"llama.cpp Q4_K": peer, "vaquita Q4_K": peer, "vaquita e4": ours["e4"], "vaquita low": ours["low"]}.items()}
-    for test in ("pp256", "tg64"):
-        base = statistics.median(rates["llama.cpp Q4_K", test])
-        for name, value in bits.items():
-            rate = statistics.median(rates[name, test])
-            print(f"{test:>6}  {name:<15} {value:5.2f} bits/weight  {rate:8.2f} tokens/s  {rate / base:5.2f}x")
+    files = {"llama.cpp Q4_K": peer, "vaquita Q4_K": peer, "vaquita e4": ours["e4"], "vaquita low": ours["low"]}
+    bits = {name: json.loads(run(vaquita, "inspect", path, "--json"))["bits_per_weight"] for name, path in files.items()}
+    for threads in args.threads:
+        rates: dict[str, dict[str, list[float]]] = {}
+        reads: list[float] = []
+        for _ in range(args.repetitions):
+            for depth in args.depths:
+                several = args.sequences if depth == 0 else []
+                reads.append(plain_reads(target / "release" / "roofline", threads))
+                for name, path in files.items():
+                    if name.startswith("llama.cpp"):
+                        commands = [(python, HERE / "llama.py", "bench", path, threads, depth, *several)]
+                    else:
+                        bench = (vaquita, "bench", path, "-r", 1, "-o", "json", "--threads", threads)
+                        commands = [(*bench, "-d", depth), *((*bench, "-p", 0, "-n", 64, "--sequences", k) for k in several)]
+                    found: dict[str, float] = {}
+                    for command in commands:
+                        for row in json.loads(run(*command)):
+                            found.setdefault(row["test"], row["avg_ts"])
+                    for test, value in found.items():
+                        rates.setdefault(test, {}).setdefault(name, []).append(value)
+        print(f"\nthreads {threads}, {args.repetitions} repetitions, medians; plain reads {statistics.median(reads):.1f} GB/s; "
+              f"{time.strftime('%Y-%m-%d')}")
+        for test, of_test in rates.items():
+            base = statistics.median(of_test["llama.cpp Q4_K"])
+            for name, values in of_test.items():
+                rate = statistics.median(values)
+                print(f"{test:>15}  {name:<15} {bits[name]:5.2f} bits/weight  {rate:8.2f} tokens/s  {rate / base:5.2f}x")
     print(f"quantize vaquita e4      {our_seconds[0]:7.1f} s  peak {our_seconds[1] / 2**30:.2f} GiB")
     if peer_seconds:
         ratio = peer_seconds[0] / our_seconds[0]

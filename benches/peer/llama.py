@@ -1,7 +1,7 @@
 """The other side of compare.py: llama.cpp through `llama-cpp-python`'s low-level interface.
 
     python llama.py quantize IN.gguf OUT.gguf THREADS
-    python llama.py bench MODEL.gguf THREADS
+    python llama.py bench MODEL.gguf THREADS [DEPTH [SEQUENCES...]]
     python llama.py decode MODEL.gguf THREADS TOKENS
 """
 
@@ -28,18 +28,20 @@ def quantize(source: str, out: str, threads: int) -> None:
     assert llama.llama_model_quantize(source.encode(), out.encode(), ctypes.byref(params)) == 0
 
 
-def open_model(path: str, threads: int):
-    """A context, and the tokens of a prompt."""
+def open_model(path: str, threads: int, positions: int = 512, sequences: int = 1):
+    """A context, and as many tokens as it has positions per sequence."""
     model_params = llama.llama_model_default_params()
     model = llama.llama_model_load_from_file(path.encode(), model_params)
     context_params = llama.llama_context_default_params()
-    context_params.n_ctx = 512
+    context_params.n_ctx = positions * sequences
+    context_params.n_seq_max = sequences
+    context_params.kv_unified = False
     context_params.n_batch = context_params.n_ubatch = PROMPT
     context_params.n_threads = context_params.n_threads_batch = threads
     context = llama.llama_init_from_model(model, context_params)
     vocabulary = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
-    tokens = [((i * 2654435761) % 2**32 >> 7) % vocabulary for i in range(PROMPT)]
-    return context, (llama.llama_token * PROMPT)(*tokens)
+    tokens = [((i * 2654435761) % 2**32 >> 7) % vocabulary for i in range(positions)]
+    return context, (llama.llama_token * positions)(*tokens)
 
 
 def decode_one_by_one(context, array, first: int, count: int) -> None:
@@ -59,26 +61,68 @@ def decode(path: str, threads: int, count: int) -> None:
     print(json.dumps([{"test": f"tg{count}", "avg_ts": count / (time.monotonic() - start)}]))
 
 
-def bench(path: str, threads: int) -> None:
-    context, array = open_model(path, threads)
+def part(array, first: int, count: int):
+    """A batch of the tokens from `first`, which continue the first sequence."""
+    at = ctypes.addressof(array) + first * ctypes.sizeof(llama.llama_token)
+    return llama.llama_batch_get_one(ctypes.cast(at, ctypes.POINTER(llama.llama_token)), count)
 
-    def clear() -> None:
-        llama.llama_memory_clear(llama.llama_get_memory(context), True)
+
+def side_by_side(context, array, sequences: int, count: int) -> None:
+    """Decodes `count` tokens in each sequence, one of each at a time."""
+    batch = llama.llama_batch_init(sequences, 0, 1)
+    batch.n_tokens = sequences
+    for position in range(count):
+        for sequence in range(sequences):
+            batch.token[sequence] = array[(position + sequence * count) % len(array)]
+            batch.pos[sequence] = position
+            batch.n_seq_id[sequence] = 1
+            batch.seq_id[sequence][0] = sequence
+            batch.logits[sequence] = 1
+        assert llama.llama_decode(context, batch) == 0
+    llama.llama_batch_free(batch)
+
+
+def rate(tokens: int, prepare, work) -> float:
+    """Tokens per second, after a run that warms up."""
+    prepare()
+    work()
+    prepare()
+    start = time.monotonic()
+    work()
+    return tokens / (time.monotonic() - start)
+
+
+def bench(path: str, threads: int, depth: int, sequences: list[int]) -> None:
+    """A prompt and decode after `depth` positions, and decode of several sequences, in vaquita's form."""
+    context, array = open_model(path, threads, depth + 2 * PROMPT)
+    memory = llama.llama_get_memory(context)
+    for first in range(0, depth, PROMPT):
+        assert llama.llama_decode(context, part(array, first, min(PROMPT, depth - first))) == 0
+
+    def back() -> None:
+        assert llama.llama_memory_seq_rm(memory, 0, depth, -1)
 
     def prompt() -> None:
-        assert llama.llama_decode(context, llama.llama_batch_get_one(array, PROMPT)) == 0
+        assert llama.llama_decode(context, part(array, depth, PROMPT)) == 0
 
     def generate() -> None:
-        decode_one_by_one(context, array, 0, GENERATE)
+        decode_one_by_one(context, array, depth, GENERATE)
 
-    rows = []
-    for test, count, work in ((f"pp{PROMPT}", PROMPT, prompt), (f"tg{GENERATE}", GENERATE, generate)):
-        clear()
-        work()  # warms up
-        clear()
-        start = time.monotonic()
-        work()
-        rows.append({"test": test, "avg_ts": count / (time.monotonic() - start)})
+    at = f" @ d{depth}" if depth else ""
+    rows = [{"test": f"pp{PROMPT}{at}", "avg_ts": rate(PROMPT, back, prompt)},
+            {"test": f"tg{GENERATE}{at}", "avg_ts": rate(GENERATE, back, generate)}]
+    llama.llama_free(context)
+    for count in sequences:
+        context, array = open_model(path, threads, 512, count)
+
+        def clear() -> None:
+            llama.llama_memory_clear(llama.llama_get_memory(context), True)
+
+        def several() -> None:
+            side_by_side(context, array, count, GENERATE)
+
+        rows.append({"test": f"tg{GENERATE} x {count}", "avg_ts": rate(count * GENERATE, clear, several)})
+        llama.llama_free(context)
     print(json.dumps(rows))
 
 
@@ -89,4 +133,5 @@ if __name__ == "__main__":
     elif sys.argv[1] == "decode":
         decode(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     else:
-        bench(sys.argv[2], int(sys.argv[3]))
+        depth, *sequences = [int(word) for word in sys.argv[4:]] or [0]
+        bench(sys.argv[2], int(sys.argv[3]), depth, sequences)
