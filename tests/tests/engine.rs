@@ -113,6 +113,14 @@ fn a_conversation_is_read_from_where_it_differs_and_only_new_rows_are_written() 
     };
     ask(&prompt);
     assert_eq!(ask(&edited).as_deref(), Some("differs at token 70"));
+    let uncached = |tokens: &[u32]| {
+        let (prompt, options) = (tokens.to_vec(), greedy.clone());
+        let request = Request { prompt, options, uncached: true, ..Request::default() };
+        answer(&engine, "a", &request).cache
+    };
+    let other: Vec<u32> = prompt.iter().rev().copied().collect();
+    assert_eq!((uncached(&other).tokens, uncached(&prompt).tokens), (0, 0));
+    assert_eq!(ask(&other).as_deref(), Some("differs at token 0"), "it was not kept");
 }
 
 #[test]

@@ -26,6 +26,7 @@ fn schedule(subject: &Subject, seed: u64, folder: &Path) -> Counters {
         let request = Request {
             client: format!("client {}", random.below(3)),
             priority: priorities[random.below(3)],
+            uncached: random.below(6) == 0,
             ..subject.cases[case].0.clone()
         };
         match ask(&engine, &request) {

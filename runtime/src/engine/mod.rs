@@ -77,6 +77,7 @@ struct Pending {
     outlet: Outlet,
     cancel: Arc<AtomicBool>,
     deadline: Option<Instant>,
+    uncached: bool,
     since: Instant,
     /// Requests ahead of it, as last told.
     told: Option<usize>,
@@ -140,7 +141,7 @@ impl Engine {
     }
 
     fn accept(&self, request: Request, sink: Sink) -> Result<Ticket, Refused> {
-        let Request { prompt, options, client, priority, deadline } = request;
+        let Request { prompt, options, client, priority, deadline, uncached } = request;
         self.shared.lock().check(&client)?; // before the work of preparing an answer
         let most = options.max_tokens.unwrap_or(usize::MAX);
         let tokens = prompt.len().saturating_add(most).min(self.limit);
@@ -163,6 +164,7 @@ impl Engine {
             outlet: Outlet::new(sink),
             cancel: cancel.clone(),
             deadline,
+            uncached,
             since: Instant::now(),
             told: None,
         };

@@ -35,6 +35,8 @@ pub struct Request {
     pub priority: Priority,
     /// When the answer is of no use any more.
     pub deadline: Option<Instant>,
+    /// Whether it neither goes on from earlier prompts nor is kept for later ones.
+    pub uncached: bool,
 }
 
 /// Receives the notices of a request, on the engine's thread; must not block.

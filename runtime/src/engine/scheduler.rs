@@ -130,11 +130,14 @@ impl Scheduler {
 
     fn begin(&mut self, waiting: Waiting<Pending>) {
         let Waiting { client, priority, tokens, bytes, item } = waiting;
-        let Pending { id, mut answer, outlet, cancel, deadline, since, .. } = item;
+        let Pending { id, mut answer, outlet, cancel, deadline, uncached, since, .. } = item;
         self.energy.join(id);
         let begun = Instant::now();
         answer.begin(0);
-        let known = self.prompts.find(&self.model, &client, answer.tokens());
+        let known = match uncached {
+            true => Known::nothing(&self.model),
+            false => self.prompts.find(&self.model, &client, answer.tokens()),
+        };
         let (loading, cache, cache_use) = match known {
             Known::Cache(cache, cache_use) => (None, cache, cache_use),
             Known::Reading(loading, cache, cache_use) => (Some(loading), cache, cache_use),
@@ -151,6 +154,7 @@ impl Scheduler {
             loading,
             cancel,
             deadline,
+            uncached,
             outlet,
             begun,
             queued: begun - since,
@@ -185,7 +189,9 @@ impl Scheduler {
         self.bound_prompts();
         if !matches!(ended, Ended::Failed(_)) {
             let cache = std::mem::replace(&mut sequence.cache, self.model.new_cache());
-            self.prompts.keep(&sequence.client, sequence.answer.tokens(), cache);
+            if !sequence.uncached {
+                self.prompts.keep(&sequence.client, sequence.answer.tokens(), cache);
+            }
             self.settle();
         }
         let joules = self.energy.joules(sequence.id);
@@ -288,15 +294,17 @@ impl Scheduler {
         if sequence.answer.tokens().len() == prompt {
             sequence.tell_progress();
             if sequence.is_reading() {
-                if sequence.cache.len() >= sequence.written + WRITE_EVERY {
+                if !sequence.uncached && sequence.cache.len() >= sequence.written + WRITE_EVERY {
                     sequence.written = sequence.cache.len();
                     let tokens = sequence.answer.tokens();
                     self.prompts.write(&sequence.client, tokens, &sequence.cache);
                 }
                 return None;
             }
-            let (tokens, cache) = (sequence.answer.tokens(), sequence.cache.clone());
-            self.prompts.keep(&sequence.client, tokens, cache);
+            if !sequence.uncached {
+                let (tokens, cache) = (sequence.answer.tokens(), sequence.cache.clone());
+                self.prompts.keep(&sequence.client, tokens, cache);
+            }
             sequence.prompt_joules = self.energy.joules(sequence.id);
         } else if let Some(drafts) = &mut sequence.drafts {
             let first = sequence.answer.tokens().len() - 1;

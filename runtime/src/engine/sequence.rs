@@ -33,6 +33,8 @@ pub(super) struct Sequence {
     pub written: usize,
     pub cancel: Arc<AtomicBool>,
     pub deadline: Option<Instant>,
+    /// Whether its prompt and answer are not kept.
+    pub uncached: bool,
     pub outlet: Outlet,
     pub begun: Instant,
     pub queued: Duration,

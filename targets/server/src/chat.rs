@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub odds: bool,
     /// Number of answers.
     pub n: usize,
+    /// Whether the prompt is neither looked up nor kept.
+    pub uncached: bool,
 }
 
 /// A conversation that is to be answered.
@@ -63,6 +65,8 @@ pub(crate) struct Prepared {
     pub options: GenerationOptions,
     pub n: usize,
     pub user: String,
+    /// Whether the prompt is neither looked up nor kept.
+    pub uncached: bool,
     /// What the model or its template cannot do as requested.
     pub warnings: Vec<String>,
 }
@@ -125,7 +129,8 @@ impl ChatRequest {
         };
         let prompt = prompt.map_err(|error| refusal(model, &text, error))?;
         let options = self.settings.options(&prompt, grammar, calls);
-        Ok(Prepared { prompt, options, n: self.settings.n, user: self.user, warnings })
+        let Settings { n, uncached, .. } = self.settings;
+        Ok(Prepared { prompt, options, n, user: self.user, uncached, warnings })
     }
 
     fn constraints(&self, model: &Served) -> Result<Constraints> {

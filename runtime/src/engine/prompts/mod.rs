@@ -62,6 +62,14 @@ pub(super) enum Known {
     Reading(Loading, KvCache, CacheUse),
 }
 
+impl Known {
+    /// An empty cache, for a request that wants none.
+    pub fn nothing(model: &EngineModel) -> Self {
+        let miss = Some("the request wants nothing cached".into());
+        Self::Cache(model.new_cache(), CacheUse { miss, ..CacheUse::default() })
+    }
+}
+
 /// Prompts in memory and on disk.
 pub(super) struct Prompts {
     memory: Memory,

@@ -80,7 +80,7 @@ impl Answering {
         let (send, notices) = unbounded_channel();
         let (mut tallies, mut waiting, mut warnings) = (Vec::new(), VecDeque::new(), Vec::new());
         let mut prompts = Vec::new();
-        for Prepared { prompt, options, n, user, warnings: own } in prepared {
+        for Prepared { prompt, options, n, user, uncached, warnings: own } in prepared {
             warnings.extend(own);
             for choice in 0..n {
                 let mut options = options.clone();
@@ -95,6 +95,7 @@ impl Answering {
                     client: format!("{}/{user}", record.client),
                     priority: Priority::Normal,
                     deadline: None,
+                    uncached,
                 });
             }
         }

@@ -43,9 +43,7 @@ pub(super) struct Options {
     json_schema: Option<Value>,
     response_format: Option<Value>,
     user: Option<String>,
-    /// What is cached and where it runs changes no answer here.
-    #[serde(default, rename = "cache_prompt")]
-    _cache_prompt: Option<bool>,
+    /// Prompts are found wherever they are kept.
     #[serde(default, rename = "id_slot")]
     _id_slot: Option<i64>,
 }
@@ -129,7 +127,8 @@ impl Options {
             let mut options = settings.options(&prompt, grammar.clone(), None);
             options.keep_tags = true;
             let (n, user, warnings) = (settings.n, user.clone(), Vec::new());
-            Prepared { prompt, options, n, user, warnings }
+            let uncached = settings.uncached;
+            Prepared { prompt, options, n, user, uncached, warnings }
         };
         let prepared = prompts.into_iter().map(prepare).collect();
         let asked = Asked {

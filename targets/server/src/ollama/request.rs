@@ -165,6 +165,7 @@ impl GenerateBody {
         let grammar = rule.map(compile).transpose()?;
         let options =
             GenerationOptions { keep_tags: true, ..settings.options(&prompt, grammar, None) };
-        Ok(Prepared { prompt, options, n: 1, user: String::new(), warnings: Vec::new() })
+        let (user, uncached, warnings) = (String::new(), settings.uncached, Vec::new());
+        Ok(Prepared { prompt, options, n: 1, user, uncached, warnings })
     }
 }

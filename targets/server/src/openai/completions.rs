@@ -148,7 +148,8 @@ impl CompletionBody {
             let mut options = settings.options(&prompt, grammar.clone(), None);
             options.keep_tags = true;
             let (n, user, warnings) = (settings.n, user.clone(), Vec::new());
-            (Prepared { prompt, options, n, user, warnings }, text)
+            let uncached = settings.uncached;
+            (Prepared { prompt, options, n, user, uncached, warnings }, text)
         };
         Ok(reads.into_iter().map(prepare).collect())
     }

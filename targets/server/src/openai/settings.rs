@@ -56,6 +56,8 @@ pub(crate) struct SettingsBody {
     logit_bias: Option<Value>,
     /// llama.cpp: the model does not end the answer.
     ignore_eos: Option<bool>,
+    /// llama.cpp: whether the prompt may be known, and is kept.
+    cache_prompt: Option<bool>,
 }
 
 /// Checks that a number is within a range.
@@ -156,7 +158,8 @@ impl SettingsBody {
                 .or(model.info.defaults.seed)
                 .unwrap_or_else(random_number),
         };
-        Ok(Settings { sampling, max_tokens, stop, logprobs: None, odds: false, n })
+        let uncached = self.cache_prompt == Some(false);
+        Ok(Settings { sampling, max_tokens, stop, logprobs: None, odds: false, n, uncached })
     }
 
     fn max_tokens(&self) -> Result<Option<usize>> {

@@ -160,6 +160,34 @@ fn parts_can_be_left_out() {
 }
 
 #[test]
+fn a_prompt_that_is_not_to_be_cached_is_neither_found_nor_kept() {
+    let server = TestServer::new(ServerOptions::default());
+    let ask = |cache: Option<bool>| {
+        let mut body =
+            json!({"prompt": "One day a donkey met a kitten", "n_predict": 2, "seed": 1});
+        if let Some(cache) = cache {
+            body["cache_prompt"] = cache.into();
+        }
+        let json = server.post("/completion", &body).json();
+        (json["content"].clone(), json["timings"]["cache_n"].as_u64().unwrap())
+    };
+    let (first, none) = ask(Some(false));
+    assert_eq!((ask(None).1, none), (0, 0), "nothing was kept");
+    let (again, known) = ask(None);
+    assert!(known > 0 && again == first);
+    assert_eq!(ask(Some(false)), (first, 0));
+    let body = json!({
+        "messages": [{"role": "user", "content": "1 + 1 = ?"}], "max_tokens": 1, "cache_prompt": false,
+    });
+    for _ in 0..2 {
+        let json = server.post("/v1/chat/completions", &body).json();
+        assert_eq!(json["usage"]["prompt_cache_hit_tokens"], 0);
+        let why = json["timings"]["cache"].to_string();
+        assert!(why.contains("wants nothing cached"), "{why}");
+    }
+}
+
+#[test]
 fn prompts_are_told_to_those_who_ask() {
     let messages = json!([{"role": "user", "content": "Is this seen?"}]);
     let mut body = json!({"messages": messages, "max_tokens": 1});
