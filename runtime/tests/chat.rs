@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use vaquita_runtime::session::chat::{ChatOptions, ChatTemplate, Message};
 
 /// Templates that models are published with.
-const PUBLISHED: usize = 10;
+const PUBLISHED: usize = 12;
 
 #[test]
 fn conversations_render_as_transformers_renders_them() {

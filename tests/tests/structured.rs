@@ -399,7 +399,7 @@ fn walk(
         };
         let end = allowed.iter().copied().find(|token| subject.ends.contains(token));
         // Tokens that close what is open, a character at a time.
-        let close = || is(&["\"", "}", "]", "</", "<", "/", ";", ")"]);
+        let close = || is(&["\"", "}", "]", "</", "<", "/", ";", ")", "|", ">"]);
         let token = if step < steps { at_random } else { end.or_else(close).unwrap_or(at_random) };
         if subject.ends.contains(&token) {
             return tokens;

@@ -134,6 +134,16 @@ fn render(format: Format, calls: &[Meant]) -> String {
             };
             each(&one, "")
         }
+        Format::Gemma4 => {
+            let one = |_, c: &Meant| {
+                format!(
+                    "<|tool_call>call:{}{}<tool_call|>",
+                    c.name,
+                    gemma(&c.arguments.clone().into())
+                )
+            };
+            each(&one, "")
+        }
         Format::Lfm2 => {
             let one = |_, c: &Meant| {
                 let all: Vec<String> =
@@ -162,6 +172,25 @@ fn render(format: Format, calls: &[Meant]) -> String {
             let one = |_, c: &Meant| format!("[TOOL_CALLS]{}[ARGS]{}", c.name, object(c));
             each(&one, "")
         }
+    }
+}
+
+/// A value as Gemma 4's template writes it; keys that are not names are quoted like texts.
+fn gemma(value: &Value) -> String {
+    let text = |text: &str| format!("<|\"|>{text}<|\"|>");
+    let is_name =
+        |key: &str| !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_');
+    match value {
+        Value::String(value) => text(value),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(gemma).collect::<Vec<_>>().join(","))
+        }
+        Value::Object(items) => {
+            let key = |key: &str| if is_name(key) { key.into() } else { text(key) };
+            let all = items.iter().map(|(k, v)| format!("{}:{}", key(k), gemma(v)));
+            format!("{{{}}}", all.collect::<Vec<_>>().join(","))
+        }
+        scalar => scalar.to_string(),
     }
 }
 
@@ -396,6 +425,10 @@ fn a_malformed_call_becomes_text_and_nothing_is_lost() {
             "<minimax:tool_call>\n<invoke name=\"f\">\ntext</invoke>\n</minimax:tool_call>",
         ),
         (Format::Lfm2, "<|tool_call_start|>[f(1, 2)]<|tool_call_end|>"),
+        (Format::Gemma4, "<|tool_call>f{a:1}<tool_call|>"),
+        (Format::Gemma4, "<|tool_call>call:f{a:bare}<tool_call|>"),
+        (Format::Gemma4, "<|tool_call>call:f{a:[1 2]}<tool_call|>"),
+        (Format::Gemma4, "<|tool_call>call:f{a:1}, and so on"),
         (Format::Llama3, "{\"name\": \"unheard_of\", \"parameters\": {}}"),
         (Format::Llama3, "{\"city\": \"Paris\"}"),
         (Format::MistralNemo, "[TOOL_CALLS] none"),
@@ -530,6 +563,16 @@ fn python_literals_are_understood() {
 }
 
 #[test]
+fn gemmas_values_are_read_with_pythons_words_and_quoted_keys() {
+    let text = "<|tool_call>call:f{a: <|\"|>x \"y\"\n{}<|\"|>, b:[1,-2.5e3,None],c:{k:True,<|\"|>two words<|\"|>:null},d:[],e:{}}<tool_call|>\n<|tool_call>call:now{}<tool_call|>";
+    let answer = parse_all_ways(Format::Gemma4, &no_tools(), text);
+    let expected = json!({"a": "x \"y\"\n{}", "b": [1, -2.5e3, null], "c": {"k": true, "two words": null}, "d": [], "e": {}});
+    assert_eq!(arguments(&answer.calls[0]), expected);
+    assert_eq!((answer.calls[1].name.as_str(), arguments(&answer.calls[1])), ("now", json!({})));
+    assert_eq!(answer.text, "");
+}
+
+#[test]
 fn llamas_other_forms_are_understood() {
     let tools = Tools::from_json(&json!([{"name": "f"}, {"name": "brave_search"}])).unwrap();
     for (text, name) in [
@@ -562,6 +605,7 @@ fn a_format_is_known_by_its_template() {
         ("<minimax:tool_call>\n<invoke name=\"name\">", Format::MiniMax),
         ("<|tool_calls_section_begin|><|tool_call_begin|>", Format::Kimi),
         ("<|start|>assistant<|channel|>commentary to=", Format::Harmony),
+        ("{{- '<|tool_call>call:' + function['name'] + '{' -}}<|channel>", Format::Gemma4),
         ("<|tool_call_start|>", Format::Lfm2),
         ("<|python_tag|>", Format::Llama3),
         ("[TOOL_CALLS][", Format::MistralNemo),

@@ -228,6 +228,11 @@ impl ChatTemplate {
         let (objects, texts) = with_objects(messages);
         let quoted =
             |text: &String| texts.iter().any(|one| text.contains(&Json::from(*one).to_string()));
+        // Gemma 4's writes objects in a form of its own, and a text as it is.
+        let asks_objects = self.source.contains("function['arguments'] is mapping");
+        if asks_objects && !texts.is_empty() {
+            return self.render_json(&objects, options).or(rendered);
+        }
         if !texts.is_empty() && rendered.as_ref().map_or(true, quoted) {
             return self.render_json(&objects, options).or(rendered);
         }

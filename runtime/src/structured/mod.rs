@@ -11,6 +11,7 @@
 
 mod compiler;
 pub mod gbnf;
+mod gemma;
 mod lark;
 pub mod limits;
 mod matcher;

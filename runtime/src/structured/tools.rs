@@ -58,16 +58,16 @@ impl Compiler {
 }
 
 /// Writes the Lark grammar.
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     format: Format,
-    tokenizer: &'a Tokenizer,
-    rules: String,
+    pub(super) tokenizer: &'a Tokenizer,
+    pub(super) rules: String,
 }
 
 impl Writer<'_> {
     /// Writes a literal, in which the format's markers become tokens if the vocabulary contains
     /// them.
-    fn lit(&self, text: &str) -> String {
+    pub(super) fn lit(&self, text: &str) -> String {
         let mut out = Vec::new();
         let mut rest = text;
         let is_token = |marker: &&&str| self.tokenizer.token_to_id(marker).is_some();
@@ -109,7 +109,7 @@ impl Writer<'_> {
             Format::MistralNemo => ("[TOOL_CALLS][", ", ", "]"),
             Format::Hermes | Format::QwenCoder | Format::Glm => ("", "\n", ""),
             Format::Llama3 | Format::Generic => ("", "; ", ""),
-            Format::Mistral | Format::Harmony => ("", "", ""),
+            Format::Mistral | Format::Harmony | Format::Gemma4 => ("", "", ""),
         };
         // gpt-oss ends its turn with each call.
         let parallel = parallel && self.format != Format::Harmony;
@@ -173,6 +173,11 @@ impl Writer<'_> {
                 let before = self.lit(&format!("<tool_call>{name}\n"));
                 let after = self.lit("</tool_call>");
                 return Ok(format!("{before} {} {after}", self.parameters(number, tool)?));
+            }
+            Format::Gemma4 => {
+                let before = self.lit(&format!("<|tool_call>call:{name}"));
+                let after = self.lit("<tool_call|>");
+                return Ok(format!("{before} {} {after}", self.gemma(number, tool)?));
             }
             Format::Lfm2 => {
                 let parameters = self.parameters(number, tool)?;
@@ -289,7 +294,7 @@ impl Writer<'_> {
 }
 
 /// Schema of a tool's arguments.
-fn object(tool: &Tool) -> Result<Value, StructuredError> {
+pub(super) fn object(tool: &Tool) -> Result<Value, StructuredError> {
     let mut parameters = tool.parameters.clone();
     if let Some(map) = parameters.as_object_mut() {
         map.entry("type").or_insert_with(|| "object".into());

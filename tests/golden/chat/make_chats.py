@@ -27,6 +27,8 @@ PUBLISHED = {
     "Qwen-QwQ-32B": "Qwen, Apache-2.0",
     "Qwen-Qwen3-0.6B": "Qwen, Apache-2.0",
     "GLM-4.7-Flash": "Z.ai, MIT",
+    "google-gemma-4-31B-it": "Google, Apache-2.0",
+    "ibm-granite-granite-4.0": "IBM, Apache-2.0",
     "inclusionai-ling-3.0-flash": "inclusionAI, MIT",
     "mistralai-Mistral-Nemo-Instruct-2407": "Mistral AI, Apache-2.0",
     "openai-gpt-oss-120b": "OpenAI, Apache-2.0",

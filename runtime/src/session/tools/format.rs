@@ -3,6 +3,7 @@
 use crate::tokenizer::Tokenizer;
 
 use super::cursor::TOKEN;
+use super::gemma;
 
 /// Format in which a model was trained to write calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +28,8 @@ pub enum Format {
     Kimi,
     /// gpt-oss: a message to `functions.NAME`.
     Harmony,
+    /// Gemma 4: names and values after `call:`, texts between `<|"|>`.
+    Gemma4,
     /// LFM2: a list of Python calls.
     Lfm2,
     /// Llama 3.1 and later: the answer is an object with name and parameters.
@@ -41,7 +44,7 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::DeepSeekV3,
         Self::DeepSeekV31,
         Self::DeepSeekV32,
@@ -52,6 +55,7 @@ impl Format {
         Self::MiniMax,
         Self::Kimi,
         Self::Harmony,
+        Self::Gemma4,
         Self::Lfm2,
         Self::Llama3,
         Self::MistralNemo,
@@ -71,6 +75,7 @@ impl Format {
             _ if has("<｜tool▁call▁begin｜>") && has("```") => Self::DeepSeekV3,
             _ if has("<｜tool▁call▁begin｜>") => Self::DeepSeekV31,
             _ if has("<|tool_call_begin|>") => Self::Kimi,
+            _ if has("<|tool_call>call:") => Self::Gemma4,
             _ if has("<|channel|>") => Self::Harmony,
             _ if has("<|tool_call_start|>") => Self::Lfm2,
             _ if has("<minimax:tool_call>") => Self::MiniMax,
@@ -120,6 +125,7 @@ impl Format {
             ],
             // The same markers, as text, separate the reasoning from the answer.
             Self::Harmony | Self::Generic => &[],
+            Self::Gemma4 => &["<|tool_call>", "<tool_call|>", gemma::QUOTE],
             Self::Lfm2 => &["<|tool_call_start|>", "<|tool_call_end|>"],
             Self::Llama3 => &["<|python_tag|>"],
             Self::MistralNemo | Self::Mistral => &["[TOOL_CALLS]", "[ARGS]"],
@@ -138,6 +144,7 @@ impl Format {
             Self::MiniMax => &["<minimax:tool_call>"],
             Self::Kimi => &["<|tool_calls_section_begin|>", "<|tool_call_begin|>"],
             Self::Harmony => &["<|start|>assistant", "<|channel|>commentary"],
+            Self::Gemma4 => &["<|tool_call>"],
             Self::Lfm2 => &["<|tool_call_start|>"],
             Self::Llama3 => &["<|python_tag|>", "<function="],
             Self::MistralNemo | Self::Mistral => &["[TOOL_CALLS]"],

@@ -7,6 +7,7 @@
 
 mod cursor;
 mod format;
+mod gemma;
 mod ids;
 mod json;
 pub mod offer;
@@ -30,5 +31,9 @@ pub(crate) fn markers(format: Format) -> &'static [&'static str] {
 pub(crate) fn opening(format: Format) -> Option<&'static str> {
     format.triggers().first().copied().filter(|text| format.markers().contains(text))
 }
+
+/// Mark before and after a text in Gemma 4's calls.
+#[cfg(feature = "structured")]
+pub(crate) const GEMMA_QUOTE: &str = gemma::QUOTE;
 
 pub use stream::{Answer, Call, ToolEvent, ToolParser};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::cursor::{Cursor, Read, Stop, TOKEN};
 use super::format::{Format, Tokens};
 use super::offer::{MAX_NAME, Tools};
-use super::{python, value};
+use super::{gemma, python, value};
 
 /// A call, as far as it has been read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,7 @@ impl Reader {
             Format::MiniMax => self.minimax(text, block, tools, call),
             Format::Kimi => self.kimi(text, block, call),
             Format::Harmony => self.harmony(text, block, call),
+            Format::Gemma4 => self.gemma(text, block, call),
             Format::Lfm2 => self.lfm2(text, block, call),
             Format::Llama3 => self.llama(text, block, tools, call),
             Format::MistralNemo => self.mistral_nemo(text, block, call),
@@ -341,6 +342,17 @@ impl Reader {
         call.name = Some(name(to.strip_prefix("functions.").unwrap_or(to))?);
         text.space();
         object(text, &mut call.arguments)?;
+        Ok(Item::Call)
+    }
+
+    /// `<|tool_call>call:F{a:<|"|>x<|"|>,b:1}<tool_call|>`.
+    fn gemma(&self, text: &mut Cursor, block: &mut Block, call: &mut Partial) -> Read<Item> {
+        if block.calls > 0 {
+            return Ok(Item::End);
+        }
+        text.expect(&self.lit("<|tool_call>"), "no call begins here")?;
+        gemma::call(text, &self.lit(gemma::QUOTE), call)?;
+        text.expect(&self.lit("<tool_call|>"), "a call does not end after its arguments")?;
         Ok(Item::Call)
     }
 
