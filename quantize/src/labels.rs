@@ -35,7 +35,7 @@ fn rounded(count: u64) -> String {
     format!("{scaled:.digits$}{letter}")
 }
 
-/// ggml's number for a file whose matrices are mostly of a type. Types that have none, such as
+/// ggml's or ik_llama.cpp's number for a file whose matrices are mostly of a type. Types that have none, such as
 /// vaquita's, are 1024, which stands for a guess from the tensors.
 pub fn file_type(ty: BlockType) -> u32 {
     match ty {
@@ -66,6 +66,15 @@ pub fn file_type(ty: BlockType) -> u32 {
         BlockType::Mxfp4 => 38,
         BlockType::Nvfp4 => 39,
         BlockType::Q1_0 => 40,
+        BlockType::Iq2K => 138,
+        BlockType::Iq3K => 139,
+        BlockType::Iq4K => 140,
+        BlockType::Iq5K => 141,
+        BlockType::Iq4Ks => 145,
+        BlockType::Iq2Ks => 147,
+        BlockType::Iq4Kss => 148,
+        BlockType::Iq5Ks => 150,
+        BlockType::Iq3Ks => 154,
         BlockType::E2 | BlockType::E3 | BlockType::E4 | BlockType::E8 | BlockType::Q2_0 => 1024,
     }
 }

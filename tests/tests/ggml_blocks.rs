@@ -1,5 +1,6 @@
-//! ggml's block types, decoded like the `gguf` Python package and multiplied with the same bits on
-//! every instruction set. tests/golden/blocks/make_blocks.py makes the vectors.
+//! ggml's block types, decoded like the `gguf` Python package, and ik_llama.cpp's like that program;
+//! both multiplied with the same bits on every instruction set. tests/golden/blocks/make_blocks.py
+//! and make_ik_blocks.py make the vectors.
 
 use safetensors::{Dtype, SafeTensors};
 use vaquita_quantize::encoders::{GGML_TYPES, encode_ggml};
@@ -15,7 +16,12 @@ fn ggml_types() -> impl Iterator<Item = BlockType> {
 
 /// The stored blocks of a type as a matrix, and the values they decode to.
 fn stored(ty: BlockType) -> (Matrix, Vec<f32>) {
-    stored_in("blocks", ty).unwrap()
+    stored_in("blocks", ty).or_else(|| stored_in("ik", ty)).unwrap()
+}
+
+/// The same of blocks at the limits.
+fn extremes(ty: BlockType) -> (Matrix, Vec<f32>) {
+    stored_in("extremes", ty).or_else(|| stored_in("ik_extremes", ty)).unwrap()
 }
 
 /// The same from another file, which may have no blocks of that type.
@@ -52,8 +58,8 @@ fn inputs(count: usize) -> Vec<f32> {
 }
 
 #[test]
-fn every_type_decodes_as_the_gguf_package_does() {
-    assert_eq!(ggml_types().count(), 25);
+fn every_type_decodes_as_its_own_program_does() {
+    assert_eq!(ggml_types().count(), 34);
     for ty in ggml_types() {
         let (matrix, values) = stored(ty);
         assert_eq!(bits(&matrix.decode()), bits(&values), "{ty}");
@@ -61,10 +67,10 @@ fn every_type_decodes_as_the_gguf_package_does() {
 }
 
 #[test]
-fn blocks_at_the_limits_decode_as_the_gguf_package_does() {
+fn blocks_at_the_limits_decode_as_its_own_program_does() {
     // Zeros, ones, the largest and smallest scales of both signs, infinities and NaN.
     for ty in ggml_types() {
-        let (matrix, values) = stored_in("extremes", ty).unwrap();
+        let (matrix, values) = extremes(ty);
         assert_eq!(bits_or_nan(&matrix.decode()), bits_or_nan(&values), "{ty}");
     }
 }
@@ -72,7 +78,7 @@ fn blocks_at_the_limits_decode_as_the_gguf_package_does() {
 #[test]
 fn scales_that_are_not_numbers_make_weights_that_are_not() {
     for ty in ggml_types() {
-        let (matrix, _) = stored_in("extremes", ty).unwrap();
+        let (matrix, _) = extremes(ty);
         let ones = &matrix.decode()[matrix.cols()..][..matrix.cols()];
         match ty {
             // Exponents alone: the largest weight is beyond single precision.
@@ -102,7 +108,7 @@ fn every_entry_of_every_grid_is_that_of_the_gguf_package() {
 #[test]
 fn every_tier_multiplies_blocks_at_the_limits_as_scalar_does() {
     for ty in ggml_types() {
-        let (weights, _) = stored_in("extremes", ty).unwrap();
+        let (weights, _) = extremes(ty);
         let x = inputs(9 * weights.cols());
         let expected = bits_or_nan(&product(Tier::from_name("scalar").unwrap(), 1, &weights, &x));
         for tier in Tier::available() {
@@ -131,7 +137,21 @@ fn every_tier_multiplies_as_scalar_does() {
 fn repeated(ty: BlockType, rows: usize, cols: usize) -> Option<Matrix> {
     let len = ty.byte_len(rows, cols)?;
     let (matrix, _) = stored(ty);
-    let bytes: Vec<u8> = matrix.data().iter().copied().cycle().take(len).collect();
+    // Bytes of a row's scale, which stays before its blocks.
+    let scale = ty.byte_len(1, 256).map_or(0, |one| 2 * one - ty.byte_len(1, 512).unwrap());
+    let of_row = len / rows;
+    let stored = matrix.data().chunks_exact(matrix.data().len() / matrix.rows()).cycle();
+    let bytes: Vec<u8> = match scale {
+        0 => matrix.data().iter().copied().cycle().take(len).collect(),
+        _ => stored
+            .take(rows)
+            .flat_map(|row| {
+                let (scale, blocks) = row.split_at(scale);
+                let blocks = blocks.iter().cycle().take(of_row - scale.len());
+                scale.iter().chain(blocks).copied().collect::<Vec<u8>>()
+            })
+            .collect(),
+    };
     Some(Matrix::new(ty, rows, cols, bytes.into()).unwrap())
 }
 

@@ -88,6 +88,24 @@ pub enum BlockType {
     Q1_0 = 73,
     /// ggml's Q2_0: 2.25 bits.
     Q2_0 = 74,
+    /// ik_llama.cpp's IQ2_K: 2.375 bits.
+    Iq2K = 169,
+    /// ik_llama.cpp's IQ3_K: 3.4375 bits.
+    Iq3K = 170,
+    /// ik_llama.cpp's IQ4_K: 4.5 bits.
+    Iq4K = 171,
+    /// ik_llama.cpp's IQ5_K: 5.5 bits.
+    Iq5K = 172,
+    /// ik_llama.cpp's IQ4_KS: 4.25 bits and 32 bits per row.
+    Iq4Ks = 176,
+    /// ik_llama.cpp's IQ2_KS: 2.1875 bits and 16 bits per row.
+    Iq2Ks = 177,
+    /// ik_llama.cpp's IQ4_KSS: 4 bits and 32 bits per row.
+    Iq4Kss = 178,
+    /// ik_llama.cpp's IQ5_KS: 5.25 bits and 32 bits per row.
+    Iq5Ks = 184,
+    /// ik_llama.cpp's IQ3_KS: 3.1875 bits and 16 bits per row.
+    Iq3Ks = 188,
 }
 
 impl BlockType {
@@ -96,7 +114,7 @@ impl BlockType {
         [Self::E2, Self::E3, Self::E4, Self::E8, Self::F16, Self::BF16, Self::F32];
 
     /// Every block type.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 41] = [
         Self::E2,
         Self::E3,
         Self::E4,
@@ -129,6 +147,15 @@ impl BlockType {
         Self::Tq2_0,
         Self::Q1_0,
         Self::Q2_0,
+        Self::Iq2K,
+        Self::Iq3K,
+        Self::Iq4K,
+        Self::Iq5K,
+        Self::Iq4Ks,
+        Self::Iq2Ks,
+        Self::Iq4Kss,
+        Self::Iq5Ks,
+        Self::Iq3Ks,
     ];
 
     /// Name in files, options and reports.
@@ -166,6 +193,15 @@ impl BlockType {
             Self::Tq2_0 => "tq2_0",
             Self::Q1_0 => "q1_0",
             Self::Q2_0 => "q2_0",
+            Self::Iq2K => "iq2_k",
+            Self::Iq3K => "iq3_k",
+            Self::Iq4K => "iq4_k",
+            Self::Iq5K => "iq5_k",
+            Self::Iq4Ks => "iq4_ks",
+            Self::Iq2Ks => "iq2_ks",
+            Self::Iq4Kss => "iq4_kss",
+            Self::Iq5Ks => "iq5_ks",
+            Self::Iq3Ks => "iq3_ks",
         }
     }
 

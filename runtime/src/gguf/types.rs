@@ -7,7 +7,7 @@ use crate::blocks::BlockType;
 pub struct GgmlType(pub u32);
 
 /// Number, name, weights per block, bytes per block.
-const TYPES: [(u32, &str, u64, u64); 35] = [
+const TYPES: [(u32, &str, u64, u64); 44] = [
     (0, "F32", 1, 4),
     (1, "F16", 1, 2),
     (2, "Q4_0", 32, 18),
@@ -43,28 +43,31 @@ const TYPES: [(u32, &str, u64, u64); 35] = [
     (40, "NVFP4", 64, 36),
     (41, "Q1_0", 128, 18),
     (42, "Q2_0", 64, 18),
+    (137, "IQ2_K", 256, 76),
+    (138, "IQ3_K", 256, 110),
+    (139, "IQ4_K", 256, 144),
+    (140, "IQ5_K", 256, 176),
+    (144, "IQ4_KS", 256, 136),
+    (145, "IQ2_KS", 256, 70),
+    (146, "IQ4_KSS", 256, 128),
+    (152, "IQ5_KS", 256, 168),
+    (156, "IQ3_KS", 256, 102),
 ];
 
-/// Types of ik_llama.cpp alone, by number. Those with a row count at the end of their name interleave
+/// Bytes before the blocks of each row, of types that have any: a scale.
+const ROW_BYTES: [(u32, u64); 5] = [(144, 4), (145, 2), (146, 4), (152, 4), (156, 2)];
+
+/// Other types of ik_llama.cpp alone, by number. Those with a row count at the end of their name interleave
 /// as many rows for that program's kernels.
-const IK_TYPES: [(u32, &str); 48] = [
+const IK_TYPES: [(u32, &str); 39] = [
     (133, "Q6_0"),
     (134, "IQ1_BN"),
     (135, "IQ2_BN"),
-    (137, "IQ2_K"),
-    (138, "IQ3_K"),
-    (139, "IQ4_K"),
-    (140, "IQ5_K"),
     (141, "IQ6_K"),
-    (144, "IQ4_KS"),
-    (145, "IQ2_KS"),
-    (146, "IQ4_KSS"),
     (151, "Q8_KV"),
-    (152, "IQ5_KS"),
     (153, "IQ2_KT"),
     (154, "IQ3_KT"),
     (155, "IQ4_KT"),
-    (156, "IQ3_KS"),
     (157, "IQ2_KL"),
     (158, "IQ1_KT"),
     (202, "Q4_0_R8"),
@@ -99,7 +102,8 @@ const IK_TYPES: [(u32, &str); 48] = [
 ];
 
 /// The numbers that [`GgmlType::is_known`] accepts.
-pub(super) const KNOWN: &str = "ggml's types 0 to 3, 6 to 30, 34, 35 and 39 to 42";
+pub(super) const KNOWN: &str = "ggml's types 0 to 3, 6 to 30, 34, 35 and 39 to 42, and ik_llama.cpp's IQ2_K to IQ5_K, IQ2_KS to \
+    IQ5_KS and IQ4_KSS";
 
 impl GgmlType {
     /// Single precision.
@@ -115,7 +119,7 @@ impl GgmlType {
         TYPES.iter().find(|(number, ..)| *number == self.0)
     }
 
-    /// Whether this is a ggml type of known size.
+    /// Whether this is a type of known size.
     pub fn is_known(self) -> bool {
         self.entry().is_some()
     }
@@ -143,7 +147,10 @@ impl GgmlType {
             return None;
         }
         let total = dims.iter().try_fold(1u64, |total, dim| total.checked_mul(*dim))?;
-        (total / weights).checked_mul(*bytes)
+        let rows = ROW_BYTES.iter().find(|(number, _)| *number == self.0);
+        let rows =
+            rows.map_or(Some(0), |(_, bytes)| total.checked_div(dims[0])?.checked_mul(*bytes))?;
+        (total / weights).checked_mul(*bytes)?.checked_add(rows)
     }
 
     /// The type that stores a block type, if ggml has one.
@@ -177,6 +184,15 @@ impl GgmlType {
             BlockType::Tq2_0 => Some(Self(35)),
             BlockType::Q1_0 => Some(Self(41)),
             BlockType::Q2_0 => Some(Self(42)),
+            BlockType::Iq2K => Some(Self(137)),
+            BlockType::Iq3K => Some(Self(138)),
+            BlockType::Iq4K => Some(Self(139)),
+            BlockType::Iq5K => Some(Self(140)),
+            BlockType::Iq4Ks => Some(Self(144)),
+            BlockType::Iq2Ks => Some(Self(145)),
+            BlockType::Iq4Kss => Some(Self(146)),
+            BlockType::Iq5Ks => Some(Self(152)),
+            BlockType::Iq3Ks => Some(Self(156)),
             BlockType::E2 | BlockType::E3 | BlockType::E4 | BlockType::E8 => None,
         }
     }

@@ -241,6 +241,8 @@ pub trait Isa: TileSimd {
     fn splat_bytes(self, x: u8) -> Self::U8;
     /// `a + b` in each byte, modulo 256.
     fn add_bytes(self, a: Self::U8, b: Self::U8) -> Self::U8;
+    /// `a & b`
+    fn and_bytes(self, a: Self::U8, b: Self::U8) -> Self::U8;
     /// In each byte `-a`, modulo 256, where `mask` is 255; `a` where it is 0.
     fn negate_where(self, a: Self::U8, mask: Self::U8) -> Self::U8;
     /// In each byte 255 where `a >= least`, else 0.

@@ -261,6 +261,11 @@ impl Isa for Scalar {
     }
 
     #[inline(never)]
+    fn and_bytes(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
+        std::array::from_fn(|i| a[i] & b[i])
+    }
+
+    #[inline(never)]
     fn negate_where(self, a: [u8; 32], mask: [u8; 32]) -> [u8; 32] {
         std::array::from_fn(|i| (a[i] ^ mask[i]).wrapping_sub(mask[i]))
     }

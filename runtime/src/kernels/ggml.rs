@@ -18,7 +18,7 @@ use super::activations::{BLOCK, HALF, Halves};
 use super::ggml_row::OneToken;
 use super::matmul::{Inputs, Tiles, subarray};
 use crate::blocks::ggml::{
-    Block, BlockBytes, CodeRange, TileGroup, WithBlock, is_by_row, with_block,
+    Block, BlockBytes, CodeRange, RowScale, TileGroup, WithBlock, is_by_row, row_len, with_block,
 };
 use crate::blocks::{GROUP, TILE_ROWS};
 use crate::isa::MOST_TILES;
@@ -104,20 +104,21 @@ impl<I: Isa> WithBlock for OnIsa<'_, I> {
         let Self { isa, work: Unpack { all, tile, columns, groups } } = self;
         let of_block = B::WEIGHTS / GROUP;
         let (first, count) = (columns.start / of_block, columns.len() / of_block);
-        let row_blocks = all.weights.cols() / B::WEIGHTS;
-        let blocks = B::Bytes::blocks(all.weights.data());
-        let mut rows = [&blocks[..count]; TILE_ROWS];
-        for (i, row) in rows.iter_mut().enumerate() {
+        let (data, len) = (all.weights.data(), row_len::<B>(all.weights));
+        let mut rows: [&[B::Bytes]; TILE_ROWS] = [&[]; TILE_ROWS];
+        let mut row_scales = [1.0; TILE_ROWS];
+        for (i, (row, row_scale)) in rows.iter_mut().zip(&mut row_scales).enumerate() {
             let number = (tile * TILE_ROWS + i).min(all.weights.rows() - 1);
-            *row = &blocks[number * row_blocks + first..][..count];
+            let (scale, blocks) = B::ROW_SCALE.split(&data[number * len..][..len]);
+            (*row, *row_scale) = (&B::Bytes::blocks(blocks)[first..][..count], scale);
         }
         let alone = all.x.tokens() == 1;
         for (at, groups) in groups.chunks_exact_mut(of_block).enumerate() {
             // Prefetch the same columns of the next tile: rows are too short for the hardware
             // prefetcher.
             if alone {
-                let ahead = TILE_ROWS * ((tile + 1) * row_blocks + first + at);
-                let ahead = blocks.as_ptr().wrapping_add(ahead).cast::<u8>();
+                let block = TILE_ROWS * (first + at) * size_of::<B::Bytes>();
+                let ahead = data.as_ptr().wrapping_add((tile + 1) * TILE_ROWS * len + block);
                 let mut line = 0;
                 while line < TILE_ROWS * size_of::<B::Bytes>() {
                     isa.prefetch::<0>(ahead.wrapping_add(line));
@@ -132,6 +133,12 @@ impl<I: Isa> WithBlock for OnIsa<'_, I> {
                 define::<B>(blocks, groups);
             } else {
                 B::tile(isa, blocks, groups);
+            }
+            if B::ROW_SCALE != RowScale::None {
+                let row_scales = isa.load(&row_scales);
+                for scales in groups.iter_mut().flat_map(|group| &mut group.scales) {
+                    isa.store(isa.mul(row_scales, isa.load(scales)), scales);
+                }
             }
         }
     }
@@ -186,6 +193,7 @@ impl Kernel for Multiply<'_> {
     fn run<I: Isa>(self, isa: I) {
         match with_block(self.all.weights.block_type(), Kind) {
             Some((true, CodeRange::Small)) => self.read::<I, true, SMALL>(isa),
+            Some((true, CodeRange::Signed)) => self.read::<I, true, SIGNED>(isa),
             Some((true, _)) => self.read::<I, true, UNSIGNED>(isa),
             Some((_, CodeRange::Small)) => self.read::<I, false, SMALL>(isa),
             Some((_, CodeRange::Signed)) => self.read::<I, false, SIGNED>(isa),
@@ -281,9 +289,19 @@ impl Multiply<'_> {
                     let x_half: &[_; T] = subarray(&x_halves.scaled[half], from);
                     for t in 0..T {
                         let x: &[_; 4] = subarray(&x[t], 4 * half);
-                        let above = if CODES == SMALL { W::TABLE_BIAS } else { 0 };
-                        let products =
-                            wide.dot_table(wide.splat_i32(-above * x_sums[t]), weights, x);
+                        let above = match CODES {
+                            SMALL => W::TABLE_BIAS,
+                            SIGNED => W::BYTE_BIAS,
+                            _ => 0,
+                        };
+                        let mut products = wide.splat_i32(-above * x_sums[t]);
+                        if CODES == SIGNED {
+                            for (weights, x) in weights.iter().zip(x) {
+                                products = wide.dot4_bytes(products, *weights, x);
+                            }
+                        } else {
+                            products = wide.dot_table(products, weights, x);
+                        }
                         let scale = wide.mul(scale, wide.splat(x_scales[t]));
                         sums[t] = wide.fma(scale, wide.to_f32(products), sums[t]);
                         if CODES == UNSIGNED {

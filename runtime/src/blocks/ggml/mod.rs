@@ -4,22 +4,32 @@
 //! Each type defines how a group of 32 weights becomes integers with a scale and an offset per
 //! half: for one row, which is the reference, and for eight rows at a time in vector code.
 //! Everything else, decoding here and products in `kernels::ggml`, is shared by all types. Values
-//! are bit-identical to those of the `gguf` Python package.
+//! are bit-identical to those of the `gguf` Python package, or of ik_llama.cpp for its own types.
 
 use super::{BlockType, GROUP, Matrix, TILE_ROWS, plain};
 use crate::isa::Isa;
 
 mod by_row;
 mod grids;
+mod ik;
 mod iq1_m;
 mod iq1_s;
+mod iq2_k;
+mod iq2_ks;
 mod iq2_s;
 mod iq2_xs;
 mod iq2_xxs;
+mod iq3_k;
+mod iq3_ks;
 mod iq3_s;
 mod iq3_xxs;
+mod iq4_k;
+mod iq4_ks;
+mod iq4_kss;
 mod iq4_nl;
 mod iq4_xs;
+mod iq5_k;
+mod iq5_ks;
 mod k_scales;
 mod mxfp4;
 mod nvfp4;
@@ -42,13 +52,22 @@ mod tq2_0;
 pub use by_row::{ByRow, WithByRow, is_by_row, with_by_row};
 pub use iq1_m::Iq1M;
 pub use iq1_s::Iq1S;
+pub use iq2_k::Iq2K;
+pub use iq2_ks::Iq2Ks;
 pub use iq2_s::Iq2S;
 pub use iq2_xs::Iq2Xs;
 pub use iq2_xxs::Iq2Xxs;
+pub use iq3_k::Iq3K;
+pub use iq3_ks::Iq3Ks;
 pub use iq3_s::Iq3S;
 pub use iq3_xxs::Iq3Xxs;
+pub use iq4_k::Iq4K;
+pub use iq4_ks::Iq4Ks;
+pub use iq4_kss::Iq4Kss;
 pub use iq4_nl::Iq4Nl;
 pub use iq4_xs::Iq4Xs;
+pub use iq5_k::Iq5K;
+pub use iq5_ks::Iq5Ks;
 pub use mxfp4::Mxfp4;
 pub use nvfp4::Nvfp4;
 pub use q1_0::Q1_0;
@@ -127,6 +146,40 @@ pub enum CodeRange {
     Signed,
 }
 
+/// Scale of a row, before its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowScale {
+    /// None: blocks have all scales.
+    None,
+    /// In half precision.
+    Half,
+    /// In single precision.
+    Single,
+}
+
+impl RowScale {
+    /// Size in bytes.
+    pub const fn len(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Half => 2,
+            Self::Single => 4,
+        }
+    }
+
+    /// Splits a row into its scale, which is 1 without one, and the bytes of its blocks.
+    #[inline(always)]
+    pub fn split(self, row: &[u8]) -> (f32, &[u8]) {
+        let (scale, blocks) = row.split_at(self.len());
+        let scale = match *scale {
+            [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
+            [a, b] => plain::half_to_f32(u16::from_le_bytes([a, b])),
+            _ => 1.0,
+        };
+        (scale, blocks)
+    }
+}
+
 /// Reads the blocks of a type.
 pub trait Block {
     /// Bytes of a block.
@@ -137,6 +190,8 @@ pub trait Block {
     const HALVES: bool = false;
     /// Range of the codes, and how [`tile`](Self::tile) stores them.
     const CODES: CodeRange = CodeRange::Unsigned;
+    /// Scale of each row, by which those of its groups are multiplied. Such types have no offsets.
+    const ROW_SCALE: RowScale = RowScale::None;
 
     /// Decodes one group of a block.
     fn group(block: &Self::Bytes, index: usize) -> Group;
@@ -183,6 +238,15 @@ pub fn with_block<W: WithBlock>(ty: BlockType, work: W) -> Option<W::Output> {
         BlockType::Tq2_0 => work.with::<Tq2_0>(),
         BlockType::Q1_0 => work.with::<Q1_0>(),
         BlockType::Q2_0 => work.with::<Q2_0>(),
+        BlockType::Iq2K => work.with::<Iq2K>(),
+        BlockType::Iq3K => work.with::<Iq3K>(),
+        BlockType::Iq4K => work.with::<Iq4K>(),
+        BlockType::Iq5K => work.with::<Iq5K>(),
+        BlockType::Iq4Ks => work.with::<Iq4Ks>(),
+        BlockType::Iq2Ks => work.with::<Iq2Ks>(),
+        BlockType::Iq4Kss => work.with::<Iq4Kss>(),
+        BlockType::Iq5Ks => work.with::<Iq5Ks>(),
+        BlockType::Iq3Ks => work.with::<Iq3Ks>(),
         _ => return None,
     })
 }
@@ -195,12 +259,18 @@ pub(super) fn byte_len(ty: BlockType, rows: usize, cols: usize) -> Option<usize>
         type Output = Option<usize>;
         fn with<B: Block>(self) -> Option<usize> {
             let Self(rows, cols) = self;
-            let whole = cols.is_multiple_of(B::WEIGHTS);
-            whole
-                .then(|| rows.checked_mul(cols / B::WEIGHTS)?.checked_mul(size_of::<B::Bytes>()))?
+            let blocks = cols.is_multiple_of(B::WEIGHTS).then_some(cols / B::WEIGHTS)?;
+            let row = blocks.checked_mul(size_of::<B::Bytes>())?.checked_add(B::ROW_SCALE.len())?;
+            rows.checked_mul(row)
         }
     }
     with_block(ty, Len(rows, cols))?
+}
+
+/// Bytes of a row.
+#[inline(always)]
+pub fn row_len<B: Block>(matrix: &Matrix) -> usize {
+    B::ROW_SCALE.len() + matrix.cols() / B::WEIGHTS * size_of::<B::Bytes>()
 }
 
 /// Decodes one row.
@@ -210,11 +280,14 @@ pub(super) fn decode_row(matrix: &Matrix, row: usize, out: &mut [f32]) {
         type Output = ();
         fn with<B: Block>(self) {
             let Self(matrix, row, out) = self;
-            let blocks = matrix.cols() / B::WEIGHTS;
-            let row = &B::Bytes::blocks(matrix.data())[row * blocks..][..blocks];
-            for (block, out) in row.iter().zip(out.chunks_exact_mut(B::WEIGHTS)) {
+            let len = row_len::<B>(matrix);
+            let (row_scale, row) = B::ROW_SCALE.split(&matrix.data()[row * len..][..len]);
+            for (block, out) in B::Bytes::blocks(row).iter().zip(out.chunks_exact_mut(B::WEIGHTS)) {
                 for (index, out) in out.chunks_exact_mut(GROUP).enumerate() {
-                    let group = B::group(block, index);
+                    let mut group = B::group(block, index);
+                    if B::ROW_SCALE != RowScale::None {
+                        group.scales = group.scales.map(|scale| row_scale * scale);
+                    }
                     for (i, (out, code)) in out.iter_mut().zip(group.codes).enumerate() {
                         let half = i / 16;
                         *out = group.scales[half] * f32::from(code) - group.offsets[half];

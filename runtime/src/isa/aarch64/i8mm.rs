@@ -180,6 +180,7 @@ impl Isa for I8mm {
         fn sevens(a: U8x32) -> U8x32;
         fn splat_bytes(x: u8) -> U8x32;
         fn add_bytes(a: U8x32, b: U8x32) -> U8x32;
+        fn and_bytes(a: U8x32, b: U8x32) -> U8x32;
         fn negate_where(a: U8x32, mask: U8x32) -> U8x32;
         fn at_least(a: U8x32, least: u8) -> U8x32;
         fn field(a: U8x32, at: u32, mask: u8) -> U8x32;

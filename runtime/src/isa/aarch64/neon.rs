@@ -682,6 +682,11 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
+    fn and_bytes(self, a: U8x32, b: U8x32) -> U8x32 {
+        both!(vandq_u8(a, b))
+    }
+
+    #[inline(always)]
     fn negate_where(self, a: U8x32, mask: U8x32) -> U8x32 {
         let flipped = both!(veorq_u8(a, mask));
         both!(vsubq_u8(flipped, mask))

@@ -481,6 +481,11 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    fn and_bytes(self, a: __m256i, b: __m256i) -> __m256i {
+        avx2!(_mm256_and_si256(a, b))
+    }
+
+    #[inline(always)]
     fn negate_where(self, a: __m256i, mask: __m256i) -> __m256i {
         avx2!(_mm256_sub_epi8(_mm256_xor_si256(a, mask), mask))
     }

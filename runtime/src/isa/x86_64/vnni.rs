@@ -125,6 +125,7 @@ macro_rules! vnni {
                 fn sevens(a: __m256i) -> __m256i;
                 fn splat_bytes(x: u8) -> __m256i;
                 fn add_bytes(a: __m256i, b: __m256i) -> __m256i;
+                fn and_bytes(a: __m256i, b: __m256i) -> __m256i;
                 fn negate_where(a: __m256i, mask: __m256i) -> __m256i;
                 fn at_least(a: __m256i, least: u8) -> __m256i;
                 fn field(a: __m256i, at: u32, mask: u8) -> __m256i;

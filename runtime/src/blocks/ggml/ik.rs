@@ -1,0 +1,262 @@
+//! What ik_llama.cpp's types share: tables of two scales, 2- and 3-bit codes spread over the bytes
+//! of a block, 5-bit codes.
+//!
+//! A bit per group or half says that all entries of the table are a little larger.
+
+use super::tile::{Sixteen, bits, insert, looked_up, numbers, sixteen, subarray};
+use super::{GROUP, TILE_ROWS, TileGroup, field};
+use crate::isa::Isa;
+
+/// Table of 2-bit codes, in two forms.
+pub(super) const TWO: [i8; 8] = [-31, -13, 1, 17, -26, -8, 6, 22];
+/// Table of 3-bit codes, in two forms.
+pub(super) const THREE: [i8; 16] =
+    [-63, -40, -23, -10, 1, 13, 28, 47, -59, -36, -19, -6, 5, 17, 32, 51];
+/// Table of 5-bit codes; in the second form 2 is added.
+const FIVE: [i8; 32] = [
+    -126, -114, -103, -92, -83, -74, -65, -57, -50, -43, -36, -30, -24, -18, -12, -6, -1, 5, 11,
+    17, 23, 29, 36, 43, 51, 59, 68, 77, 87, 97, 109, 121,
+];
+/// Difference of the two forms of the table of 4-bit codes, IQ4_NL's.
+pub(super) const FOUR_MORE: u8 = 4;
+/// Difference of the two forms of the table of 5-bit codes.
+pub(super) const FIVE_MORE: u8 = 2;
+
+/// The value of a 5-bit code.
+#[inline(always)]
+pub(super) fn five(code: u8, more: bool) -> i8 {
+    FIVE[usize::from(code & 31)] + if more { FIVE_MORE as i8 } else { 0 }
+}
+
+/// The 2-bit codes of group `index`, in 64 bytes.
+#[inline(always)]
+pub(super) fn twos(bytes: &[u8], index: usize) -> [u8; GROUP] {
+    field(&bytes[32 * (index / 4)..], 2 * (index % 4), 3)
+}
+
+/// The 3-bit codes of group `index`: two bits in 64 bytes, the third in 32.
+#[inline(always)]
+pub(super) fn threes(low: &[u8], high: &[u8], index: usize) -> [u8; GROUP] {
+    let (low, high) = (twos(low, index), field(high, index, 1));
+    std::array::from_fn(|i| low[i] | high[i] << 2)
+}
+
+/// The 5-bit codes of group `index`: four bits in 128 bytes, the fifth in 32.
+#[inline(always)]
+pub(super) fn fives(low: &[u8], high: &[u8], index: usize) -> [u8; GROUP] {
+    let low = field(&low[32 * (index / 2)..], 4 * (index % 2), 15);
+    let high = field(high, index, 1);
+    std::array::from_fn(|i| low[i] | high[i] << 4)
+}
+
+/// Whether bit `at` of a 16-bit number at `from` is set.
+#[inline(always)]
+pub(super) fn bit(block: &[u8], from: usize, at: usize) -> bool {
+    block[from + at / 8] >> (at % 8) & 1 == 1
+}
+
+/// The 2-bit codes of sixteen columns of all groups; `at` is the offset of their 64 bytes.
+#[inline(always)]
+pub(super) fn tile_twos<I: Isa, const N: usize>(
+    isa: I,
+    rows: [&[u8; N]; TILE_ROWS],
+    at: usize,
+    half: usize,
+) -> [Sixteen<I>; 8] {
+    let first = sixteen(isa, rows, at + 16 * half);
+    let second = sixteen(isa, rows, at + 32 + 16 * half);
+    [
+        bits::<I, 0>(isa, first, 3),
+        bits::<I, 2>(isa, first, 3),
+        bits::<I, 4>(isa, first, 3),
+        bits::<I, 6>(isa, first, 3),
+        bits::<I, 0>(isa, second, 3),
+        bits::<I, 2>(isa, second, 3),
+        bits::<I, 4>(isa, second, 3),
+        bits::<I, 6>(isa, second, 3),
+    ]
+}
+
+/// The 3-bit codes of sixteen columns of all groups; `at` is the offset of the 64 bytes of low bits,
+/// which the 32 of high bits follow.
+#[inline(always)]
+pub(super) fn tile_threes<I: Isa, const N: usize>(
+    isa: I,
+    rows: [&[u8; N]; TILE_ROWS],
+    at: usize,
+    half: usize,
+) -> [Sixteen<I>; 8] {
+    let [a, b, c, d, e, f, g, h] = tile_twos(isa, rows, at, half);
+    let high = sixteen(isa, rows, at + 64 + 16 * half);
+    [
+        insert::<I, 2>(isa, a, high, 4),
+        insert::<I, 1>(isa, b, high, 4),
+        insert::<I, 0>(isa, c, high, 4),
+        insert::<I, -1>(isa, d, high, 4),
+        insert::<I, -2>(isa, e, high, 4),
+        insert::<I, -3>(isa, f, high, 4),
+        insert::<I, -4>(isa, g, high, 4),
+        insert::<I, -5>(isa, h, high, 4),
+    ]
+}
+
+/// The values of the 5-bit codes of sixteen columns of all groups; `at` is the offset of the 128
+/// bytes of low bits, which the 32 of high bits follow.
+#[inline(always)]
+pub(super) fn tile_fives<I: Isa, const N: usize>(
+    isa: I,
+    rows: [&[u8; N]; TILE_ROWS],
+    at: usize,
+    half: usize,
+) -> [Sixteen<I>; 8] {
+    let low = |pair: usize| sixteen(isa, rows, at + 32 * pair + 16 * half);
+    let high = sixteen(isa, rows, at + 128 + 16 * half);
+    let (a, b, c, d) = (low(0), low(1), low(2), low(3));
+    [
+        wide(isa, bits::<I, 0>(isa, a, 15), bits::<I, 0>(isa, high, 1)),
+        wide(isa, bits::<I, 4>(isa, a, 15), bits::<I, 1>(isa, high, 1)),
+        wide(isa, bits::<I, 0>(isa, b, 15), bits::<I, 2>(isa, high, 1)),
+        wide(isa, bits::<I, 4>(isa, b, 15), bits::<I, 3>(isa, high, 1)),
+        wide(isa, bits::<I, 0>(isa, c, 15), bits::<I, 4>(isa, high, 1)),
+        wide(isa, bits::<I, 4>(isa, c, 15), bits::<I, 5>(isa, high, 1)),
+        wide(isa, bits::<I, 0>(isa, d, 15), bits::<I, 6>(isa, high, 1)),
+        wide(isa, bits::<I, 4>(isa, d, 15), bits::<I, 7>(isa, high, 1)),
+    ]
+}
+
+/// Looks up 5-bit codes: the lower half of the table, and the difference of the upper one where the
+/// high bit is set.
+#[inline(always)]
+fn wide<I: Isa>(isa: I, low: Sixteen<I>, high: Sixteen<I>) -> Sixteen<I> {
+    const LOWER: [i8; 16] = *FIVE.first_chunk().expect("32 entries");
+    const UPPER: [i8; 16] = {
+        let mut more = [0; 16];
+        let mut i = 0;
+        while i < 16 {
+            more[i] = FIVE[16 + i].wrapping_sub(FIVE[i]);
+            i += 1;
+        }
+        more
+    };
+    let (mut values, more) = (looked_up(isa, &LOWER, low), looked_up(isa, &UPPER, low));
+    for (value, (more, high)) in values.iter_mut().zip(more.into_iter().zip(high)) {
+        let more = isa.and_bytes(more, isa.at_least(high, 1));
+        *value = isa.add_bytes(*value, more);
+    }
+    values
+}
+
+/// `x` in all bytes of the rows whose bits are set: those from `AT` on, of four groups or halves.
+#[inline(always)]
+pub(super) fn where_set<I: Isa, const AT: i32>(isa: I, words: I::U8, x: u8) -> [I::U8; 4] {
+    let (masks, x) = (isa.spread::<AT>(words), isa.splat_bytes(x));
+    [
+        isa.and_bytes(isa.repeat::<0>(masks), x),
+        isa.and_bytes(isa.repeat::<1>(masks), x),
+        isa.and_bytes(isa.repeat::<2>(masks), x),
+        isa.and_bytes(isa.repeat::<3>(masks), x),
+    ]
+}
+
+/// [`where_set`] for the sixteen halves of a block: bits 16 to 31.
+#[inline(always)]
+pub(super) fn of_halves<I: Isa>(isa: I, words: I::U8, x: u8) -> [[I::U8; 4]; 4] {
+    [
+        where_set::<I, 16>(isa, words, x),
+        where_set::<I, 20>(isa, words, x),
+        where_set::<I, 24>(isa, words, x),
+        where_set::<I, 28>(isa, words, x),
+    ]
+}
+
+/// The sums of `codes` and `more`.
+#[inline(always)]
+pub(super) fn added<I: Isa>(isa: I, codes: Sixteen<I>, more: I::U8) -> Sixteen<I> {
+    let mut sums = codes;
+    for sum in &mut sums {
+        *sum = isa.add_bytes(*sum, more);
+    }
+    sums
+}
+
+/// Sets the scales of all halves from 6 bits less 32: the low four in eight bytes from `low` on, the
+/// high two in the four bytes before.
+#[inline(always)]
+pub(super) fn set_six_bit_scales<I: Isa, const N: usize>(
+    isa: I,
+    rows: [&[u8; N]; TILE_ROWS],
+    d: I::F32,
+    groups: &mut [TileGroup; 8],
+) {
+    let [_, high, first, second] = sixteen(isa, rows, 0);
+    let high = [
+        numbers(isa, isa.shift_and::<0>(high, 3)),
+        numbers(isa, isa.shift_and::<2>(high, 3)),
+        numbers(isa, isa.shift_and::<4>(high, 3)),
+        numbers(isa, isa.shift_and::<6>(high, 3)),
+    ];
+    for half in 0..2 {
+        let nibbles = |bytes| match half {
+            0 => numbers(isa, isa.shift_and::<0>(bytes, 15)),
+            _ => numbers(isa, isa.shift_and::<4>(bytes, 15)),
+        };
+        let low = [nibbles(first), nibbles(second)];
+        for (index, group) in groups.iter_mut().enumerate() {
+            let (low, high) = (low[index / 4][index % 4], high[2 * (index % 2) + half][index / 2]);
+            let scale = isa.sub(isa.fma(high, isa.splat(16.0), low), isa.splat(32.0));
+            group.set_factors(isa, half, isa.mul(d, scale), isa.splat(0.0));
+        }
+    }
+}
+
+/// The scales of a group's halves from 6 bits less 32, as integers.
+#[inline(always)]
+pub(super) fn six_bit_scales(block: &[u8], index: usize) -> [f32; 2] {
+    let (high, low) = (block[4 + index / 2] >> (4 * (index % 2)), block[8 + index]);
+    [low & 15 | high << 4 & 0x30, low >> 4 | high << 2 & 0x30].map(|scale| f32::from(scale) - 32.0)
+}
+
+/// The scale of a group: the upper seven bits of a byte, doubled, less 127.
+#[inline(always)]
+pub(super) fn byte_scale(byte: u8) -> f32 {
+    f32::from(byte & 254) - 127.0
+}
+
+/// Sets the scales of all groups from the eight bytes at the start of a block. Returns `x` in all
+/// bytes of the rows whose lowest bit is set, by group.
+#[inline(always)]
+pub(super) fn set_byte_scales<I: Isa, const N: usize>(
+    isa: I,
+    rows: [&[u8; N]; TILE_ROWS],
+    x: u8,
+    groups: &mut [TileGroup; 8],
+) -> [I::U8; 8] {
+    set_scales(isa, isa.transpose_eights(subarray::<8, N>(rows, 0)), x, groups)
+}
+
+/// [`set_byte_scales`] of bytes that are loaded.
+#[inline(always)]
+pub(super) fn set_scales<I: Isa>(
+    isa: I,
+    bytes: [I::U8; 2],
+    x: u8,
+    groups: &mut [TileGroup; 8],
+) -> [I::U8; 8] {
+    let seven = |bytes| numbers(isa, isa.shift_and::<0>(bytes, 254));
+    let scales = [seven(bytes[0]), seven(bytes[1])];
+    for (group, scale) in groups.iter_mut().zip(scales.as_flattened()) {
+        group.set_factors(isa, 0, isa.sub(*scale, isa.splat(127.0)), isa.splat(0.0));
+    }
+    let set = bytes.map(|bytes| isa.at_least(isa.shift_and::<0>(bytes, 1), 1));
+    let (x, [first, second]) = (isa.splat_bytes(x), set);
+    [
+        isa.and_bytes(isa.repeat::<0>(first), x),
+        isa.and_bytes(isa.repeat::<1>(first), x),
+        isa.and_bytes(isa.repeat::<2>(first), x),
+        isa.and_bytes(isa.repeat::<3>(first), x),
+        isa.and_bytes(isa.repeat::<0>(second), x),
+        isa.and_bytes(isa.repeat::<1>(second), x),
+        isa.and_bytes(isa.repeat::<2>(second), x),
+        isa.and_bytes(isa.repeat::<3>(second), x),
+    ]
+}

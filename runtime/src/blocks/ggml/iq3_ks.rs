@@ -1,0 +1,57 @@
+//! IQ3_KS: a table of 8 in two forms, a 5-bit scale per 32 and an f16 per row. 3.1875 bits.
+
+use super::ik::{self, THREE, bit, threes, tile_threes, where_set};
+use super::tile::{eight, numbers, small, subarray};
+use super::{Block, CodeRange, Group, RowScale, TILE_ROWS, TileGroup};
+use crate::isa::Isa;
+
+/// A fifth bit of each scale, a bit per group for the form of the table, eight scales' low four
+/// bits, 64 bytes of low two bits, 32 of third bits.
+pub struct Iq3Ks;
+
+impl Block for Iq3Ks {
+    type Bytes = [u8; 102];
+    const WEIGHTS: usize = 256;
+    const CODES: CodeRange = CodeRange::Small;
+    const ROW_SCALE: RowScale = RowScale::Half;
+
+    #[inline(always)]
+    fn group(block: &[u8; 102], index: usize) -> Group {
+        let more = 8 * usize::from(bit(block, 1, index));
+        let low = block[2 + index % 4] >> (4 * (index / 4)) & 15;
+        let scale = low | u8::from(bit(block, 0, index)) << 4;
+        let codes = threes(&block[6..], &block[70..], index);
+        Group {
+            codes: codes.map(|code| THREE[usize::from(code & 7) + more]),
+            scales: [f32::from(scale) - 16.0; 2],
+            offsets: [0.0; 2],
+        }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa>(isa: I, rows: [&[u8; 102]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let groups = eight(groups);
+        let [extra, low] = isa.transpose_eights(subarray::<8, 102>(rows, 0));
+        let fives = [where_set::<I, 0>(isa, extra, 16), where_set::<I, 4>(isa, extra, 16)];
+        let more = [where_set::<I, 8>(isa, extra, 8), where_set::<I, 12>(isa, extra, 8)];
+        // Bytes 2 and 3 of the first register, then 0 and 1 of the second.
+        let first = [isa.shift_and::<0>(extra, 15), isa.shift_and::<0>(low, 15)];
+        let second = [isa.shift_and::<4>(extra, 15), isa.shift_and::<4>(low, 15)];
+        let nibbles = [first, second].map(|[start, end]| {
+            let (start, end) = (numbers(isa, start), numbers(isa, end));
+            [start[2], start[3], end[0], end[1]]
+        });
+        for (index, group) in groups.iter_mut().enumerate() {
+            let high = isa.to_f32(isa.byte::<0>(fives[index / 4][index % 4]));
+            let scale = isa.add(nibbles[index / 4][index % 4], high);
+            group.set_factors(isa, 0, isa.sub(scale, isa.splat(16.0)), isa.splat(0.0));
+        }
+        for half in 0..2 {
+            let codes = tile_threes(isa, rows, 6, half);
+            for (index, (group, codes)) in groups.iter_mut().zip(codes).enumerate() {
+                let more = more[index / 4][index % 4];
+                group.set_codes(isa, half, small(isa, &THREE, ik::added(isa, codes, more)));
+            }
+        }
+    }
+}
