@@ -659,7 +659,15 @@ fn a_method_of_quantization_that_is_not_read_is_named() {
 /// Layer types and the like as llama.cpp's converter states them, without keys of our own.
 #[test]
 fn files_of_granite_and_gemma_need_no_keys_but_llama_cpps() {
-    for name in ["granite-4", "granite-4-dense", "gemma-4-26b", "gemma-4-e2b"] {
+    for name in [
+        "granite-3",
+        "granite-3-moe",
+        "granite-3-moe-shared",
+        "granite-4",
+        "granite-4-dense",
+        "gemma-4-26b",
+        "gemma-4-e2b",
+    ] {
         let checkpoint = Checkpoint::golden(name);
         let mut file = gguf(&checkpoint);
         let own = ["vaquita.layer_types", "vaquita.expert_correction"];

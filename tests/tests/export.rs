@@ -41,6 +41,8 @@ fn an_exported_model_has_the_same_answer_resident_and_streamed() {
         "gpt-oss",
         "gemma-4-26b",
         "gemma-4-e2b",
+        "granite-3",
+        "granite-3-moe-shared",
         "granite-4-dense",
         "granite-4",
         "lfm2-moe",

@@ -141,6 +141,14 @@ fn glm_4_5_has_the_logits_of_transformers() {
 }
 
 #[test]
+fn granite_3_has_the_logits_of_transformers() {
+    matches_transformers("granite-3");
+    matches_transformers("granite-3-moe");
+    // Of granite-speech, with a feed-forward for all tokens beside the experts.
+    matches_transformers("granite-3-moe-shared");
+}
+
+#[test]
 fn granite_4_has_the_logits_of_transformers() {
     matches_transformers("granite-4");
     // Without experts, with positions, multipliers, and two groups.

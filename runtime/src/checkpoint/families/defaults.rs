@@ -97,15 +97,15 @@ const FOREIGN: [(&str, &[f64]); 19] = [
 ];
 
 /// Keys that change the results of other families' networks, but with which these compute.
-const OWN: [(&str, &str); 7] = [
+const OWN: [(&str, &str); 3] = [
     ("gemma3_text", "query_pre_attn_scalar"),
     ("gemma4_text", "final_logit_softcapping"),
-    ("granitemoehybrid", "attention_multiplier"),
-    ("granitemoehybrid", "embedding_multiplier"),
-    ("granitemoehybrid", "logits_scaling"),
-    ("granitemoehybrid", "residual_multiplier"),
     ("smollm3", "no_rope_layer_interval"),
 ];
+
+/// Granite's multipliers.
+const MULTIPLIERS: [&str; 4] =
+    ["attention_multiplier", "embedding_multiplier", "logits_scaling", "residual_multiplier"];
 
 /// Switches of other families' networks, which must be off.
 const FOREIGN_SWITCHES: [&str; 6] =
@@ -192,8 +192,11 @@ fn refuse_foreign(json: &Json, model_type: &str) -> Result<(), ConfigError> {
         let allowed = "none: this version computes all layers of this family by the same keys";
         return Err(ConfigError::value(key, found, allowed));
     }
-    for (key, neutral) in FOREIGN.into_iter().filter(|(key, _)| !OWN.contains(&(model_type, *key)))
-    {
+    let is_own = |key: &str| {
+        let multiplies = model_type.starts_with("granite") && MULTIPLIERS.contains(&key);
+        multiplies || OWN.contains(&(model_type, key))
+    };
+    for (key, neutral) in FOREIGN.into_iter().filter(|(key, _)| !is_own(key)) {
         let Some(found) = json.get(key).filter(|value| !value.is_null()) else { continue };
         if !found.as_f64().is_some_and(|found| neutral.contains(&found)) {
             let allowed = match neutral {

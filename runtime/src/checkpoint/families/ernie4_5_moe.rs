@@ -15,7 +15,12 @@ pub static ERNIE_4_5_MOE: Grouped = Grouped {
     architecture: "ernie4_5-moe",
     moe: Some(Experts {
         topk_method: TopkMethod::NoauxTc,
-        shared: Some(SharedExperts { prefix: "mlp.shared_experts", gated: false, counted: true }),
+        shared: Some(SharedExperts {
+            prefix: "mlp.shared_experts",
+            gated: false,
+            counted: true,
+            optional: false,
+        }),
         ..SOFTMAX_EXPERTS
     }),
     qkv_bias: USE_BIAS,

@@ -13,7 +13,12 @@ pub static GLM4_MOE: Grouped = Grouped {
     model_types: &["glm4_moe"],
     architecture: "glm4moe",
     moe: Some(Experts {
-        shared: Some(SharedExperts { prefix: "mlp.shared_experts", gated: false, counted: true }),
+        shared: Some(SharedExperts {
+            prefix: "mlp.shared_experts",
+            gated: false,
+            counted: true,
+            optional: false,
+        }),
         gguf_norm: false,
         ..SIGMOID_EXPERTS
     }),

@@ -244,11 +244,13 @@ pub struct SharedExperts {
     /// Whether `n_shared_experts` states how many there are, each as wide as a routed one, instead
     /// of `shared_expert_intermediate_size` their common width.
     pub counted: bool,
+    /// Whether a checkpoint that states no width of theirs, or 0, has none.
+    pub optional: bool,
 }
 
 /// The shared expert of Qwen2-MoE and its successors, which has a gate.
 pub const GATED_SHARED_EXPERT: SharedExperts =
-    SharedExperts { prefix: "mlp.shared_expert", gated: true, counted: false };
+    SharedExperts { prefix: "mlp.shared_expert", gated: true, counted: false, optional: false };
 
 /// Tensor names of a family, in checkpoints and below `model.layers.N.` unless stated otherwise.
 #[derive(Debug)]

@@ -536,6 +536,11 @@ impl Grouped {
             None => r.size("intermediate_size", width)?,
         };
         let (shared_experts, shared) = match experts.shared {
+            Some(SharedExperts { optional: true, .. }) => {
+                let key = "shared_expert_intermediate_size";
+                let width = r.size_or(key, 0, [0, limits::WIDTH])?;
+                (usize::from(width > 0), width)
+            }
             Some(SharedExperts { counted: false, .. }) => {
                 (1, r.size("shared_expert_intermediate_size", width)?)
             }
@@ -599,6 +604,11 @@ impl Grouped {
         };
         let expert_width = k.size_or("expert_feed_forward_length", expert_width, width)?;
         let (shared_experts, shared) = match experts.shared {
+            Some(SharedExperts { optional: true, .. }) => {
+                let key = "expert_shared_feed_forward_length";
+                let width = k.size_or(key, 0, [0, limits::WIDTH])?;
+                (usize::from(width > 0), width)
+            }
             Some(SharedExperts { counted: false, .. }) => {
                 (1, k.size_or("expert_shared_feed_forward_length", intermediate, width)?)
             }

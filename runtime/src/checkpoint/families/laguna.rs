@@ -13,7 +13,12 @@ pub static LAGUNA: Grouped = Grouped {
     model_types: &["laguna"],
     architecture: "laguna",
     moe: Some(Experts {
-        shared: Some(SharedExperts { prefix: "mlp.shared_expert", gated: false, counted: false }),
+        shared: Some(SharedExperts {
+            prefix: "mlp.shared_expert",
+            gated: false,
+            counted: false,
+            optional: false,
+        }),
         gguf_norm: false,
         ..SIGMOID_EXPERTS
     }),

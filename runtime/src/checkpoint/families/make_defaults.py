@@ -23,7 +23,10 @@ MODEL_TYPES = [
     "glm4_moe",
     "glm4_moe_lite",
     "gpt_oss",
+    "granite",
+    "granitemoe",
     "granitemoehybrid",
+    "granitemoeshared",
     "kimi_linear",
     "laguna",
     "lfm2_moe",
@@ -63,7 +66,8 @@ LEFT_OUT = {
     "time_step_limit",
     "use_cache",
 }
-# `__post_init__` computes them: one dense layer, then sparse ones; the rotated share of a head.
+# `__post_init__` computes them: one dense layer, then sparse ones; the rotated share of a head. Granite
+# always rotates, unless it is a hybrid.
 COMPUTED = {
     **{
         name: {"partial_rotary_factor": 0.25}
@@ -85,6 +89,7 @@ COMPUTED = {
             "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
         },
     },
+    "granite": {"position_embedding_type": "rope"},
     "glm4_moe": {"partial_rotary_factor": 0.5},
     "glm4_moe_lite": {"first_k_dense_replace": 1},
     "kimi_linear": {"first_k_dense_replace": 1},
@@ -117,6 +122,7 @@ COMMON = {
         "moe_num_shared_experts": "n_shared_experts",
     },
     "gemma4_text": {"top_k_experts": "num_experts_per_tok"},
+    "granitemoeshared": {"shared_intermediate_size": "shared_expert_intermediate_size"},
     "granitemoehybrid": {"shared_intermediate_size": "shared_expert_intermediate_size"},
     "kimi_linear": KIMI,
     "laguna": {"moe_routed_scaling_factor": "routed_scaling_factor"},

@@ -39,7 +39,7 @@ mod qwen3_next;
 mod smollm3;
 
 /// All supported families.
-pub static FAMILIES: [&dyn Family; 24] = [
+pub static FAMILIES: [&dyn Family; 26] = [
     &deepseek_v2::DeepSeekV2,
     &deepseek_v3::DeepSeekV3,
     &kimi_linear::KimiLinear,
@@ -55,6 +55,8 @@ pub static FAMILIES: [&dyn Family; 24] = [
     &qwen3_next::QWEN3_5,
     &gemma3::GEMMA3,
     &gemma4::GEMMA4,
+    &granite::GRANITE,
+    &granite::GRANITE_MOE,
     &granite::GRANITE_4,
     &olmoe::OLMOE,
     &lfm2_moe::LFM2_MOE,
