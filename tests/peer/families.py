@@ -120,17 +120,16 @@ def ours(vaquita: str, path: Path, tokens: list[int], scratch: Path) -> np.ndarr
     return load_file(out)["logits"]
 
 
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    x = x.astype(np.float64)
+    x -= x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
 def divergences(logits: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Of each token, of logits brought to the same spread."""
     spread = max(reference.std(), 1.0)
-    logits, reference = logits / spread, reference / spread
-
-    def log_softmax(x):
-        x = x.astype(np.float64)
-        x -= x.max(-1, keepdims=True)
-        return x - np.log(np.exp(x).sum(-1, keepdims=True))
-
-    p, q = log_softmax(logits), log_softmax(reference)
+    p, q = log_softmax(logits / spread), log_softmax(reference / spread)
     return (np.exp(q) * (q - p)).sum(-1)
 
 
