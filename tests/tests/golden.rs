@@ -140,6 +140,12 @@ fn glm_4_5_has_the_logits_of_transformers() {
     matches_transformers("glm-4.5");
 }
 
+/// As transformers saves it in FP8: experts of a layer in two tensors, with scales of 32 x 32 blocks.
+#[test]
+fn qwen3_5_moe_in_fp8_has_the_logits_of_transformers() {
+    matches_transformers("qwen3.5-moe-fp8");
+}
+
 #[test]
 fn granite_3_has_the_logits_of_transformers() {
     matches_transformers("granite-3");

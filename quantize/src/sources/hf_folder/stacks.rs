@@ -6,12 +6,12 @@ use vaquita_runtime::blocks::{BlockType, GROUP};
 use vaquita_runtime::bytes::Bytes;
 use vaquita_runtime::checkpoint::{Expert, ExpertId, ExpertSpec, WeightsError};
 
-use super::super::quantized::{self, check_shape, shape_error, type_error};
+use super::super::quantized::{self, Quantized, check_shape, shape_error, type_error};
 use super::super::rearrange;
 use super::super::shards::Stored;
 use super::{HfFolder, block_type};
 
-const PLAIN: &str = "F32, F16 and BF16, for experts of a layer in one tensor";
+const PLAIN: &str = "F32, F16, BF16 and F8_E4M3, for experts of a layer in one tensor";
 
 /// All experts of a layer in one tensor.
 enum Stack<'a> {
@@ -130,6 +130,26 @@ impl HfFolder {
     }
 }
 
+/// One expert's rows of a tensor of all.
+enum Part<'a> {
+    /// Floating-point weights.
+    Plain(BlockType, Bytes),
+    /// e4m3 numbers with scales.
+    Quantized(Quantized<'a>),
+}
+
+impl Part<'_> {
+    fn read(self) -> (BlockType, Bytes) {
+        match self {
+            Self::Plain(ty, rows) => (ty, rows),
+            Self::Quantized(found) => {
+                let (ty, rows) = found.read(false);
+                (ty, rows.into())
+            }
+        }
+    }
+}
+
 /// transformers 5: outputs before inputs, those of gate before those of up.
 impl HfFolder {
     /// Names of the tensors of a layer's experts, if the checkpoint has them in this form instead
@@ -150,11 +170,15 @@ impl HfFolder {
         &self,
         names: &[String; 2],
         spec: &ExpertSpec,
-    ) -> Result<[String; 2], WeightsError> {
+    ) -> Result<Vec<String>, WeightsError> {
+        let mut used = Vec::new();
         for (name, shape) in names.iter().zip(stack_shapes(spec)) {
-            self.joined(name, shape, spec.expert)?;
+            used.extend(match self.joined(name, shape, spec.expert)? {
+                Part::Plain(..) => vec![name.clone()],
+                Part::Quantized(found) => found.names,
+            });
         }
-        Ok(names.clone())
+        Ok(used)
     }
 
     /// An expert's rows of a tensor.
@@ -163,31 +187,36 @@ impl HfFolder {
         name: &str,
         [outputs, inputs]: [usize; 2],
         expert: ExpertId,
-    ) -> Result<(BlockType, Bytes), WeightsError> {
+    ) -> Result<Part<'_>, WeightsError> {
         let stored = self.shards.get(name).ok_or_else(|| self.missing(name))?;
         let experts = self.config.moe.n_routed_experts;
         check_shape(&stored, name, &[experts, outputs, inputs])?;
+        if stored.dtype == Dtype::F8_E4M3 {
+            let (shards, shape) = (&self.shards, [outputs, inputs]);
+            let found = quantized::of_stack(shards, &self.method, stored, name, expert.0, shape)?;
+            return Ok(Part::Quantized(found));
+        }
         let ty = block_type(stored.dtype).ok_or_else(|| type_error(&stored, name, PLAIN))?;
         let len = stored.bytes.len() / experts;
         let rows = stored.bytes.slice(expert.0 * len..(expert.0 + 1) * len);
-        Ok((ty, rows.ok_or_else(|| self.missing(name))?))
+        Ok(Part::Plain(ty, rows.ok_or_else(|| self.missing(name))?))
     }
 
-    /// Reads an expert, as views of the mapped file.
+    /// Reads an expert: as views of the mapped file, or codes as the weights that they stand for.
     pub(super) fn joined_expert(
         &self,
         [gate_up, down]: &[String; 2],
         spec: &ExpertSpec,
     ) -> Result<Expert, WeightsError> {
         let [gate_up_shape, down_shape] = stack_shapes(spec);
-        let (ty, rows) = self.joined(gate_up, gate_up_shape, spec.expert)?;
+        let (ty, rows) = self.joined(gate_up, gate_up_shape, spec.expert)?.read();
         let middle = rows.len() / 2;
         let half = |range| {
             let rows = rows.slice(range).ok_or_else(|| self.missing(gate_up))?;
             self.matrix(gate_up, ty, [spec.intermediate_size, spec.hidden_size], rows)
         };
         let (gate, up) = (half(0..middle)?, half(middle..rows.len())?);
-        let (ty, rows) = self.joined(down, down_shape, spec.expert)?;
+        let (ty, rows) = self.joined(down, down_shape, spec.expert)?.read();
         Ok(Expert { gate, up, down: self.matrix(down, ty, down_shape, rows)? })
     }
 }

@@ -3,6 +3,7 @@
 //! | method | codes | scales |
 //! |---|---|---|
 //! | DeepSeek's FP8 | `weight` | `weight_scale_inv`, per block |
+//! | its stacked experts | `gate_up_proj` | `gate_up_proj_scale_inv`, per expert and block |
 //! | compressed-tensors, 8 bits | `weight` | `weight_scale`, per row, block or tensor |
 //! | compressed-tensors, integers | `weight_packed` of I32 | `weight_scale`, `weight_zero_point`, `weight_g_idx` |
 //! | compressed-tensors, FP4 | `weight_packed` of U8 | `weight_scale`, and `weight_global_scale` of NVFP4 |
@@ -73,7 +74,8 @@ pub(super) fn is_stored(shards: &Shards, name: &str) -> bool {
 /// Whether a tensor belongs to the quantization of activations or of the cache, which is not used.
 pub(super) fn is_of_activations(name: &str) -> bool {
     let suffixes = ["input_scale", "input_global_scale", "output_scale", "k_scale", "v_scale"];
-    name.rsplit('.').next().is_some_and(|last| suffixes.contains(&last))
+    let is_one = |last: &str| suffixes.contains(&last) || last.ends_with("activation_scale");
+    name.rsplit('.').next().is_some_and(is_one)
 }
 
 /// The quantized matrix `name`; `None` if it is not quantized, or not there.
@@ -88,6 +90,39 @@ pub(super) fn find<'a>(
     let mut finder = Finder { shards, method, folder, names: Vec::new() };
     let form = finder.form(name, base, shape)?;
     Ok(form.map(|form| Quantized { form, shape, names: finder.names }))
+}
+
+/// Name of the scales of stacked experts in FP8, as transformers keeps them.
+pub(super) fn scales_of_stack(name: &str) -> String {
+    format!("{name}_scale_inv")
+}
+
+/// Expert number `expert` of a stack of FP8 matrices, which has scales for each block of each.
+pub(super) fn of_stack<'a>(
+    shards: &'a Shards,
+    method: &Method,
+    stack: Stored<'a>,
+    name: &str,
+    expert: usize,
+    shape: [usize; 2],
+) -> Result<Quantized<'a>, WeightsError> {
+    let experts = stack.shape.first().copied().unwrap_or(1);
+    let part = |all: Stored<'a>| {
+        let len = all.bytes.len() / experts;
+        let bytes = all.bytes.slice(expert * len..(expert + 1) * len);
+        let bytes = bytes.unwrap_or_else(|| Vec::new().into());
+        Stored { shape: all.shape.get(1..).unwrap_or_default(), bytes, ..all }
+    };
+    let scale_name = scales_of_stack(name);
+    let missing = || WeightsError::Missing { path: stack.path.into(), name: scale_name.clone() };
+    let scales = shards.get(&scale_name).ok_or_else(missing)?;
+    if scales.shape.first() != Some(&experts) {
+        let [down, across] = fp8::blocks(shape, method.block);
+        return Err(shape_error(&scales, &scale_name, &[experts, down, across]));
+    }
+    let scales = Grid::new(&part(scales), &scale_name, shape, method.block, false)?;
+    let form = Form::Bytes { codes: part(stack), scales };
+    Ok(Quantized { form, shape, names: vec![name.into(), scale_name] })
 }
 
 impl<'a> Finder<'a> {
