@@ -159,7 +159,7 @@ pub enum RowScale {
 
 impl RowScale {
     /// Size in bytes.
-    pub const fn len(self) -> usize {
+    pub const fn bytes(self) -> usize {
         match self {
             Self::None => 0,
             Self::Half => 2,
@@ -170,7 +170,7 @@ impl RowScale {
     /// Splits a row into its scale, which is 1 without one, and the bytes of its blocks.
     #[inline(always)]
     pub fn split(self, row: &[u8]) -> (f32, &[u8]) {
-        let (scale, blocks) = row.split_at(self.len());
+        let (scale, blocks) = row.split_at(self.bytes());
         let scale = match *scale {
             [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
             [a, b] => plain::half_to_f32(u16::from_le_bytes([a, b])),
@@ -260,7 +260,7 @@ pub(super) fn byte_len(ty: BlockType, rows: usize, cols: usize) -> Option<usize>
         fn with<B: Block>(self) -> Option<usize> {
             let Self(rows, cols) = self;
             let blocks = cols.is_multiple_of(B::WEIGHTS).then_some(cols / B::WEIGHTS)?;
-            let row = blocks.checked_mul(size_of::<B::Bytes>())?.checked_add(B::ROW_SCALE.len())?;
+            let row = blocks.checked_mul(size_of::<B::Bytes>())?.checked_add(B::ROW_SCALE.bytes())?;
             rows.checked_mul(row)
         }
     }
@@ -270,7 +270,7 @@ pub(super) fn byte_len(ty: BlockType, rows: usize, cols: usize) -> Option<usize>
 /// Bytes of a row.
 #[inline(always)]
 pub fn row_len<B: Block>(matrix: &Matrix) -> usize {
-    B::ROW_SCALE.len() + matrix.cols() / B::WEIGHTS * size_of::<B::Bytes>()
+    B::ROW_SCALE.bytes() + matrix.cols() / B::WEIGHTS * size_of::<B::Bytes>()
 }
 
 /// Decodes one row.
