@@ -135,7 +135,7 @@ enum Part<'a> {
     /// Floating-point weights.
     Plain(BlockType, Bytes),
     /// e4m3 numbers with scales.
-    Quantized(Quantized<'a>),
+    Quantized(Box<Quantized<'a>>),
 }
 
 impl Part<'_> {
@@ -194,7 +194,7 @@ impl HfFolder {
         if stored.dtype == Dtype::F8_E4M3 {
             let (shards, shape) = (&self.shards, [outputs, inputs]);
             let found = quantized::of_stack(shards, &self.method, stored, name, expert.0, shape)?;
-            return Ok(Part::Quantized(found));
+            return Ok(Part::Quantized(Box::new(found)));
         }
         let ty = block_type(stored.dtype).ok_or_else(|| type_error(&stored, name, PLAIN))?;
         let len = stored.bytes.len() / experts;
