@@ -7,7 +7,9 @@
 use std::iter::zip;
 
 use super::matmul::Tiles;
-use crate::blocks::ggml::{Block, BlockBytes, ByRow, CodeRange, TileGroup, WithByRow, with_by_row};
+use crate::blocks::ggml::{
+    Block, BlockBytes, ByRow, CodeRange, RowScale, TileGroup, WithByRow, row_len, with_by_row,
+};
 use crate::blocks::{GROUP, TILE_ROWS};
 use crate::isa::{Features, Isa, Kernel};
 
@@ -62,22 +64,31 @@ fn multiply<I: Isa, B: ByRow>(
 ) -> I::F32 {
     let of_block = B::WEIGHTS / GROUP;
     let row_blocks = all.weights.cols() / B::WEIGHTS;
-    let blocks = B::Bytes::blocks(all.weights.data());
-    let mut rows = [&blocks[..row_blocks]; TILE_ROWS];
-    for (i, row) in rows.iter_mut().enumerate() {
+    let (data, len) = (all.weights.data(), row_len::<B>(all.weights));
+    let mut rows: [&[B::Bytes]; TILE_ROWS] = [&[]; TILE_ROWS];
+    let mut row_scales = [1.0; TILE_ROWS];
+    for (i, (row, row_scale)) in rows.iter_mut().zip(&mut row_scales).enumerate() {
         let number = (tile * TILE_ROWS + i).min(all.weights.rows() - 1);
-        *row = &blocks[number * row_blocks..][..row_blocks];
+        let (scale, blocks) = B::ROW_SCALE.split(&data[number * len..][..len]);
+        (*row, *row_scale) = (&B::Bytes::blocks(blocks)[..row_blocks], scale);
     }
+    let row_scales = isa.load(&row_scales);
     let (inputs, halves) = (all.token(tile, 0), all.token_halves(tile, 0));
     let mut sum = isa.splat(0.0);
     for at in 0..row_blocks {
-        prefetch::<I, B>(isa, blocks, TILE_ROWS * ((tile + 1) * row_blocks + at));
+        let block = TILE_ROWS * at * size_of::<B::Bytes>();
+        prefetch::<I, B>(isa, data.as_ptr().wrapping_add((tile + 1) * TILE_ROWS * len + block));
         let mut block = [&rows[0][at]; TILE_ROWS];
         for (block, row) in block.iter_mut().zip(rows) {
             *block = &row[at];
         }
         let groups = &mut groups[..of_block];
         B::factors(isa, block, groups);
+        if B::ROW_SCALE != RowScale::None {
+            for scales in groups.iter_mut().flat_map(|group| &mut group.scales) {
+                isa.store(isa.mul(row_scales, isa.load(scales)), scales);
+            }
+        }
         let columns = at * of_block..(at + 1) * of_block;
         let inputs = zip(&inputs.codes[columns.clone()], &inputs.scales[columns.clone()]);
         let inputs = inputs.zip(&halves[columns]);
@@ -133,8 +144,7 @@ fn add<I: Isa, B: Block>(
 /// Prefetches as many blocks as are read at a time, from the next tile: rows are too short for the
 /// hardware prefetcher.
 #[inline(always)]
-fn prefetch<I: Isa, B: Block>(isa: I, blocks: &[B::Bytes], from: usize) {
-    let from = blocks.as_ptr().wrapping_add(from).cast::<u8>();
+fn prefetch<I: Isa, B: Block>(isa: I, from: *const u8) {
     let mut line = 0;
     while line < TILE_ROWS * size_of::<B::Bytes>() {
         isa.prefetch::<0>(from.wrapping_add(line));

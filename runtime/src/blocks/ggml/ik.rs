@@ -3,7 +3,7 @@
 //!
 //! A bit per group or half says that all entries of the table are a little larger.
 
-use super::tile::{Sixteen, bits, insert, looked_up, numbers, sixteen, subarray};
+use super::tile::{Sixteen, bits, insert, looked_up, numbers, part, sixteen, subarray};
 use super::{GROUP, TILE_ROWS, TileGroup, field};
 use crate::isa::Isa;
 
@@ -259,4 +259,61 @@ pub(super) fn set_scales<I: Isa>(
         isa.and_bytes(isa.repeat::<2>(second), x),
         isa.and_bytes(isa.repeat::<3>(second), x),
     ]
+}
+
+/// Four, two or no more in each half of a row's 32 bytes.
+#[inline(always)]
+pub(super) fn row_more<I: Isa, const X: u8>(isa: I, halves: [bool; 2]) -> I::U8 {
+    let table = const {
+        let mut table = [[[0; GROUP]; 2]; 2];
+        let mut at = 0;
+        while at < 4 * GROUP {
+            let (first, second, i) = (at / GROUP / 2, at / GROUP % 2, at % GROUP);
+            let set = if i < GROUP / 2 { first } else { second };
+            table[first][second][i] = X * set as u8;
+            at += 1;
+        }
+        table
+    };
+    isa.load_bytes(&table[usize::from(halves[0])][usize::from(halves[1])])
+}
+
+/// The 2-bit codes of group `index` of one row; `at` is the offset of their 64 bytes.
+#[inline(always)]
+pub(super) fn row_twos<I: Isa, const N: usize>(
+    isa: I,
+    block: &[u8; N],
+    at: usize,
+    index: usize,
+) -> I::U8 {
+    let bytes = isa.load_bytes(part(block, at + 32 * (index / 4)));
+    isa.field(bytes, 2 * (index % 4) as u32, 3)
+}
+
+/// The 3-bit codes of group `index` of one row; `at` is the offset of the 64 bytes of low bits.
+#[inline(always)]
+pub(super) fn row_threes<I: Isa, const N: usize>(
+    isa: I,
+    block: &[u8; N],
+    at: usize,
+    index: usize,
+) -> I::U8 {
+    let high = isa.field(isa.load_bytes(part(block, at + 64)), index as u32, 1);
+    isa.append::<2>(row_twos(isa, block, at, index), high)
+}
+
+/// The values of the 5-bit codes of group `index` of one row; `at` is the offset of the 128 bytes of
+/// low bits.
+#[inline(always)]
+pub(super) fn row_fives<I: Isa, const N: usize>(
+    isa: I,
+    block: &[u8; N],
+    at: usize,
+    index: usize,
+) -> I::U8 {
+    let low = isa.load_bytes(part(block, at + 32 * (index / 2)));
+    let low = isa.field(low, 4 * (index % 2) as u32, 15);
+    let high = isa.field(isa.load_bytes(part(block, at + 128)), index as u32, 1);
+    let [values, ..] = wide(isa, [low; 4], [high; 4]);
+    values
 }

@@ -1,8 +1,8 @@
 //! IQ2_K: a table of 4 in two forms, a 4-bit scale per 16 and an f16 per 256. 2.375 bits.
 
 use super::ik::{self, TWO, bit, of_halves, tile_twos, twos};
-use super::tile::{eight, halves, numbers, sixteen, small, subarray};
-use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{eight, halves, numbers, row_looked_up, sixteen, small, subarray};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, a bit per half for the form of the table, 16 scales, 64 bytes of codes.
@@ -39,6 +39,23 @@ impl Block for Iq2K {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 76]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
+        let groups = eight(groups);
+        let [extra, ..] = sixteen(isa, rows, 0);
+        let more = of_halves(isa, extra, 4);
+        for half in 0..2 {
+            let codes = tile_twos(isa, rows, 12, half);
+            for (index, (group, codes)) in groups.iter_mut().zip(codes).enumerate() {
+                let more = more[index / 2][2 * (index % 2) + half];
+                group.set_codes(isa, half, small(isa, &TABLE, ik::added(isa, codes, more)));
+            }
+        }
+    }
+}
+
+impl ByRow for Iq2K {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 76]; TILE_ROWS], groups: &mut [TileGroup]) {
         let groups = eight(groups);
         let d = halves(isa, rows, 0);
         let scales = isa.transpose_eights(subarray::<8, 76>(rows, 4));
@@ -53,14 +70,13 @@ impl Block for Iq2K {
                 group.set_factors(isa, half, scale, isa.splat(0.0));
             }
         }
-        let [extra, ..] = sixteen(isa, rows, 0);
-        let more = of_halves(isa, extra, 4);
-        for half in 0..2 {
-            let codes = tile_twos(isa, rows, 12, half);
-            for (index, (group, codes)) in groups.iter_mut().zip(codes).enumerate() {
-                let more = more[index / 2][2 * (index % 2) + half];
-                group.set_codes(isa, half, small(isa, &TABLE, ik::added(isa, codes, more)));
-            }
-        }
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 76], index: usize) -> I::U8 {
+        let more = [0, 1].map(|half| bit(block, 2, 2 * index + half));
+        let codes = ik::row_twos(isa, block, 12, index);
+        let codes = isa.add_bytes(codes, ik::row_more::<I, 4>(isa, more));
+        row_looked_up(isa, &TABLE, codes)
     }
 }

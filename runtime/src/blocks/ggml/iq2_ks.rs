@@ -2,8 +2,8 @@
 
 use super::ik::{self, TWO, bit, tile_twos, twos, where_set};
 use super::iq2_k::TABLE;
-use super::tile::{eight, numbers, small, subarray};
-use super::{Block, CodeRange, Group, RowScale, TILE_ROWS, TileGroup};
+use super::tile::{eight, numbers, row_looked_up, small, subarray};
+use super::{Block, ByRow, CodeRange, Group, RowScale, TILE_ROWS, TileGroup};
 use crate::isa::Isa;
 
 /// A bit per group for the form of the table, a fifth bit of each scale, eight scales' low four
@@ -30,10 +30,26 @@ impl Block for Iq2Ks {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 70]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
+        let groups = eight(groups);
+        let [extra, _] = isa.transpose_eights(subarray::<8, 70>(rows, 0));
+        let more = [where_set::<I, 0>(isa, extra, 4), where_set::<I, 4>(isa, extra, 4)];
+        for half in 0..2 {
+            let codes = tile_twos(isa, rows, 6, half);
+            for (index, (group, codes)) in groups.iter_mut().zip(codes).enumerate() {
+                let more = more[index / 4][index % 4];
+                group.set_codes(isa, half, small(isa, &TABLE, ik::added(isa, codes, more)));
+            }
+        }
+    }
+}
+
+impl ByRow for Iq2Ks {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 70]; TILE_ROWS], groups: &mut [TileGroup]) {
         let groups = eight(groups);
         let [extra, low] = isa.transpose_eights(subarray::<8, 70>(rows, 0));
         let fives = [where_set::<I, 8>(isa, extra, 16), where_set::<I, 12>(isa, extra, 16)];
-        let more = [where_set::<I, 0>(isa, extra, 4), where_set::<I, 4>(isa, extra, 4)];
         // Bytes 2 and 3 of the first register, then 0 and 1 of the second.
         let even = [isa.shift_and::<0>(extra, 15), isa.shift_and::<0>(low, 15)];
         let odd = [isa.shift_and::<4>(extra, 15), isa.shift_and::<4>(low, 15)];
@@ -46,12 +62,12 @@ impl Block for Iq2Ks {
             let scale = isa.add(nibbles[index % 2][index / 2], high);
             group.set_factors(isa, 0, isa.sub(scale, isa.splat(16.0)), isa.splat(0.0));
         }
-        for half in 0..2 {
-            let codes = tile_twos(isa, rows, 6, half);
-            for (index, (group, codes)) in groups.iter_mut().zip(codes).enumerate() {
-                let more = more[index / 4][index % 4];
-                group.set_codes(isa, half, small(isa, &TABLE, ik::added(isa, codes, more)));
-            }
-        }
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 70], index: usize) -> I::U8 {
+        let codes = ik::row_twos(isa, block, 6, index);
+        let more = 4 * u8::from(bit(block, 0, index));
+        row_looked_up(isa, &TABLE, isa.add_bytes(codes, isa.splat_bytes(more)))
     }
 }

@@ -1,8 +1,8 @@
 //! IQ3_K: a table of 8 in two forms, an odd 5-bit scale per 16 and an f16 per 256. 3.4375 bits.
 
 use super::ik::{self, THREE, bit, of_halves, threes, tile_threes};
-use super::tile::{eight, halves, odd_numbers, sixteen, small, subarray};
-use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{eight, halves, odd_numbers, row_looked_up, sixteen, small, subarray};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, a bit per half for the form of the table, the signs of 16 scales, the four bits of
@@ -33,9 +33,26 @@ impl Block for Iq3K {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 110]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
+        let groups = eight(groups);
+        let [extra, ..] = sixteen(isa, rows, 0);
+        let more = of_halves(isa, extra, 8);
+        for half in 0..2 {
+            let codes = tile_threes(isa, rows, 14, half);
+            for (index, (group, codes)) in groups.iter_mut().zip(codes).enumerate() {
+                let more = more[index / 2][2 * (index % 2) + half];
+                group.set_codes(isa, half, small(isa, &THREE, ik::added(isa, codes, more)));
+            }
+        }
+    }
+}
+
+impl ByRow for Iq3K {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 110]; TILE_ROWS], groups: &mut [TileGroup]) {
         let groups = eight(groups);
         let d = halves(isa, rows, 0);
-        let [extra, signs, ..] = sixteen(isa, rows, 0);
+        let [_, signs, ..] = sixteen(isa, rows, 0);
         let scales = isa.transpose_eights(subarray::<8, 110>(rows, 6));
         let magnitudes = [odd_numbers(isa, scales[0]), odd_numbers(isa, scales[1])];
         // Minus two where a sign is set: a byte per group or half.
@@ -54,13 +71,13 @@ impl Block for Iq3K {
                 groups[index].set_factors(isa, half, isa.mul(d, scale), isa.splat(0.0));
             }
         }
-        let more = of_halves(isa, extra, 8);
-        for half in 0..2 {
-            let codes = tile_threes(isa, rows, 14, half);
-            for (index, (group, codes)) in groups.iter_mut().zip(codes).enumerate() {
-                let more = more[index / 2][2 * (index % 2) + half];
-                group.set_codes(isa, half, small(isa, &THREE, ik::added(isa, codes, more)));
-            }
-        }
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 110], index: usize) -> I::U8 {
+        let more = [0, 1].map(|half| bit(block, 2, 2 * index + half));
+        let codes = ik::row_threes(isa, block, 14, index);
+        let codes = isa.add_bytes(codes, ik::row_more::<I, 8>(isa, more));
+        row_looked_up(isa, &THREE, codes)
     }
 }

@@ -1,8 +1,8 @@
 //! IQ3_KS: a table of 8 in two forms, a 5-bit scale per 32 and an f16 per row. 3.1875 bits.
 
 use super::ik::{self, THREE, bit, threes, tile_threes, where_set};
-use super::tile::{eight, numbers, small, subarray};
-use super::{Block, CodeRange, Group, RowScale, TILE_ROWS, TileGroup};
+use super::tile::{eight, numbers, row_looked_up, small, subarray};
+use super::{Block, ByRow, CodeRange, Group, RowScale, TILE_ROWS, TileGroup};
 use crate::isa::Isa;
 
 /// A fifth bit of each scale, a bit per group for the form of the table, eight scales' low four
@@ -30,10 +30,26 @@ impl Block for Iq3Ks {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 102]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
+        let groups = eight(groups);
+        let [extra, _] = isa.transpose_eights(subarray::<8, 102>(rows, 0));
+        let more = [where_set::<I, 8>(isa, extra, 8), where_set::<I, 12>(isa, extra, 8)];
+        for half in 0..2 {
+            let codes = tile_threes(isa, rows, 6, half);
+            for (index, (group, codes)) in groups.iter_mut().zip(codes).enumerate() {
+                let more = more[index / 4][index % 4];
+                group.set_codes(isa, half, small(isa, &THREE, ik::added(isa, codes, more)));
+            }
+        }
+    }
+}
+
+impl ByRow for Iq3Ks {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 102]; TILE_ROWS], groups: &mut [TileGroup]) {
         let groups = eight(groups);
         let [extra, low] = isa.transpose_eights(subarray::<8, 102>(rows, 0));
         let fives = [where_set::<I, 0>(isa, extra, 16), where_set::<I, 4>(isa, extra, 16)];
-        let more = [where_set::<I, 8>(isa, extra, 8), where_set::<I, 12>(isa, extra, 8)];
         // Bytes 2 and 3 of the first register, then 0 and 1 of the second.
         let first = [isa.shift_and::<0>(extra, 15), isa.shift_and::<0>(low, 15)];
         let second = [isa.shift_and::<4>(extra, 15), isa.shift_and::<4>(low, 15)];
@@ -46,12 +62,12 @@ impl Block for Iq3Ks {
             let scale = isa.add(nibbles[index / 4][index % 4], high);
             group.set_factors(isa, 0, isa.sub(scale, isa.splat(16.0)), isa.splat(0.0));
         }
-        for half in 0..2 {
-            let codes = tile_threes(isa, rows, 6, half);
-            for (index, (group, codes)) in groups.iter_mut().zip(codes).enumerate() {
-                let more = more[index / 4][index % 4];
-                group.set_codes(isa, half, small(isa, &THREE, ik::added(isa, codes, more)));
-            }
-        }
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 102], index: usize) -> I::U8 {
+        let codes = ik::row_threes(isa, block, 6, index);
+        let more = 8 * u8::from(bit(block, 1, index));
+        row_looked_up(isa, &THREE, isa.add_bytes(codes, isa.splat_bytes(more)))
     }
 }

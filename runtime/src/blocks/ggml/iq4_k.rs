@@ -2,8 +2,8 @@
 
 use super::ik::{self, FOUR_MORE, bit, of_halves, six_bit_scales};
 use super::iq4_nl::TABLE;
-use super::tile::{bits, eight, halves, looked_up, sixteen};
-use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at, nibbles};
+use super::tile::{bits, eight, halves, looked_up, part, row_looked_up, sixteen};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, half_at, nibbles};
 use crate::isa::Isa;
 
 /// f16 scale, a bit per half for the form of the table, the high two bits of 16 scales, their low
@@ -33,8 +33,8 @@ impl Block for Iq4K {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 144]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         let groups = eight(groups);
-        ik::set_six_bit_scales(isa, rows, halves(isa, rows, 0), groups);
         let [extra, ..] = sixteen(isa, rows, 0);
         let more = of_halves(isa, extra, FOUR_MORE);
         for (index, group) in groups.iter_mut().enumerate() {
@@ -45,5 +45,19 @@ impl Block for Iq4K {
             let high = looked_up(isa, &TABLE, bits::<I, 4>(isa, codes, 15));
             group.set_codes(isa, 1, ik::added(isa, high, more[1]));
         }
+    }
+}
+
+impl ByRow for Iq4K {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 144]; TILE_ROWS], groups: &mut [TileGroup]) {
+        ik::set_six_bit_scales(isa, rows, halves(isa, rows, 0), eight(groups));
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 144], index: usize) -> I::U8 {
+        let values = row_looked_up(isa, &TABLE, isa.nibbles(part(block, 16 + 16 * index)));
+        let more = [0, 1].map(|half| bit(block, 2, 2 * index + half));
+        isa.add_bytes(values, ik::row_more::<I, FOUR_MORE>(isa, more))
     }
 }

@@ -2,8 +2,8 @@
 
 use super::ik::{self, FOUR_MORE, set_byte_scales};
 use super::iq4_nl::TABLE;
-use super::tile::{bits, eight, looked_up, sixteen};
-use super::{Block, CodeRange, Group, RowScale, TILE_ROWS, TileGroup, nibbles};
+use super::tile::{bits, eight, looked_up, part, row_looked_up, sixteen};
+use super::{Block, ByRow, CodeRange, Group, RowScale, TILE_ROWS, TileGroup, nibbles};
 use crate::isa::Isa;
 
 /// Eight scales, whose lowest bits are for the form of the table, 128 bytes of codes.
@@ -37,5 +37,18 @@ impl Block for Iq4Ks {
             let high = looked_up(isa, &TABLE, bits::<I, 4>(isa, codes, 15));
             group.set_codes(isa, 1, ik::added(isa, high, more));
         }
+    }
+}
+
+impl ByRow for Iq4Ks {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 136]; TILE_ROWS], groups: &mut [TileGroup]) {
+        set_byte_scales(isa, rows, 0, eight(groups));
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 136], index: usize) -> I::U8 {
+        let values = row_looked_up(isa, &TABLE, isa.nibbles(part(block, 8 + 16 * index)));
+        isa.add_bytes(values, isa.splat_bytes(FOUR_MORE * (block[index] & 1)))
     }
 }

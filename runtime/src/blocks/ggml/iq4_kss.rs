@@ -3,8 +3,8 @@
 
 use super::ik::{self, FOUR_MORE, set_scales};
 use super::iq4_nl::TABLE;
-use super::tile::{bits, eight, looked_up};
-use super::{Block, CodeRange, Group, RowScale, TILE_ROWS, TileGroup, nibbles};
+use super::tile::{bits, eight, looked_up, row_looked_up};
+use super::{Block, ByRow, CodeRange, Group, RowScale, TILE_ROWS, TileGroup, nibbles};
 use crate::isa::Isa;
 
 /// 64 words of 16 bits. The lowest bits of a group's eight are its scale and the form of its table;
@@ -64,5 +64,25 @@ impl Block for Iq4Kss {
             let high = looked_up(isa, &TABLE, bits::<I, 4>(isa, codes, 15));
             group.set_codes(isa, 1, ik::added(isa, high, more));
         }
+    }
+}
+
+impl ByRow for Iq4Kss {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 128]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let mut scales = [[0; 8]; TILE_ROWS];
+        for (block, scales) in rows.into_iter().zip(&mut scales) {
+            for (index, scale) in scales.iter_mut().enumerate() {
+                *scale = unpacked(block, index).1;
+            }
+        }
+        set_scales(isa, isa.transpose_eights(scales.each_ref()), 0, eight(groups));
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 128], index: usize) -> I::U8 {
+        let (codes, scale) = unpacked(block, index);
+        let values = row_looked_up(isa, &TABLE, isa.nibbles(&codes));
+        isa.add_bytes(values, isa.splat_bytes(FOUR_MORE * (scale & 1)))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::ik::{self, FIVE_MORE, bit, five, fives, of_halves, six_bit_scales, tile_fives};
 use super::tile::{eight, halves, sixteen};
-use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, a bit per half for the form of the table, the high two bits of 16 scales, their low
@@ -29,8 +29,8 @@ impl Block for Iq5K {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 176]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         let groups = eight(groups);
-        ik::set_six_bit_scales(isa, rows, halves(isa, rows, 0), groups);
         let [extra, ..] = sixteen(isa, rows, 0);
         let more = of_halves(isa, extra, FIVE_MORE);
         for half in 0..2 {
@@ -40,5 +40,19 @@ impl Block for Iq5K {
                 group.set_codes(isa, half, ik::added(isa, values, more));
             }
         }
+    }
+}
+
+impl ByRow for Iq5K {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 176]; TILE_ROWS], groups: &mut [TileGroup]) {
+        ik::set_six_bit_scales(isa, rows, halves(isa, rows, 0), eight(groups));
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 176], index: usize) -> I::U8 {
+        let more = [0, 1].map(|half| bit(block, 2, 2 * index + half));
+        let values = ik::row_fives(isa, block, 16, index);
+        isa.add_bytes(values, ik::row_more::<I, FIVE_MORE>(isa, more))
     }
 }

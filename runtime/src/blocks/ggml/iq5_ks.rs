@@ -2,7 +2,7 @@
 
 use super::ik::{self, FIVE_MORE, five, fives, set_byte_scales, tile_fives};
 use super::tile::eight;
-use super::{Block, CodeRange, Group, RowScale, TILE_ROWS, TileGroup};
+use super::{Block, ByRow, CodeRange, Group, RowScale, TILE_ROWS, TileGroup};
 use crate::isa::Isa;
 
 /// Eight scales, whose lowest bits are for the form of the table, 128 bytes of low four bits, 32 of
@@ -35,5 +35,18 @@ impl Block for Iq5Ks {
                 group.set_codes(isa, half, ik::added(isa, values, more));
             }
         }
+    }
+}
+
+impl ByRow for Iq5Ks {
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 168]; TILE_ROWS], groups: &mut [TileGroup]) {
+        set_byte_scales(isa, rows, 0, eight(groups));
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 168], index: usize) -> I::U8 {
+        let values = ik::row_fives(isa, block, 8, index);
+        isa.add_bytes(values, isa.splat_bytes(FIVE_MORE * (block[index] & 1)))
     }
 }

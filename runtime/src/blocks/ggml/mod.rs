@@ -260,7 +260,8 @@ pub(super) fn byte_len(ty: BlockType, rows: usize, cols: usize) -> Option<usize>
         fn with<B: Block>(self) -> Option<usize> {
             let Self(rows, cols) = self;
             let blocks = cols.is_multiple_of(B::WEIGHTS).then_some(cols / B::WEIGHTS)?;
-            let row = blocks.checked_mul(size_of::<B::Bytes>())?.checked_add(B::ROW_SCALE.bytes())?;
+            let row =
+                blocks.checked_mul(size_of::<B::Bytes>())?.checked_add(B::ROW_SCALE.bytes())?;
             rows.checked_mul(row)
         }
     }
