@@ -15,6 +15,7 @@ pub mod gguf_weights;
 mod kv_b;
 pub mod source;
 pub mod spec;
+mod stored_layout;
 pub mod suggested;
 pub mod weights;
 pub mod whole;

@@ -7,6 +7,7 @@ use super::spec::{ExpertId, ExpertSpec, LayerId, TensorSpec};
 use crate::gguf::{GgufError, Metadata};
 
 mod bailing_hybrid;
+mod config_reader;
 mod deepseek_v2;
 mod deepseek_v3;
 mod defaults;
@@ -19,6 +20,10 @@ mod gpt_oss;
 mod granite;
 mod grouped;
 mod grouped_config;
+mod grouped_family;
+mod grouped_gguf;
+mod grouped_hf;
+mod grouped_moe;
 mod grouped_tensors;
 mod keys;
 mod kimi_delta;
@@ -27,6 +32,7 @@ mod laguna;
 mod lfm2_moe;
 mod llama;
 mod mamba2;
+mod metadata_reader;
 mod minimax_m2;
 mod mixtral;
 mod mla_moe;
@@ -36,6 +42,7 @@ mod olmoe;
 mod qwen2;
 mod qwen3;
 mod qwen3_next;
+mod rope_keys;
 mod smollm3;
 
 /// All supported families.
