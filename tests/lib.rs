@@ -18,7 +18,7 @@ use vaquita_runtime::model::Model;
 use vaquita_runtime::tokenizer::Tokenizer;
 
 /// The checkpoints in `golden`: one of every architecture.
-pub const FAMILIES: [&str; 30] = [
+pub const FAMILIES: [&str; 33] = [
     "deepseek-v2",
     "deepseek-v2-lite",
     "deepseek-v3",
@@ -31,6 +31,9 @@ pub const FAMILIES: [&str; 30] = [
     "glm-4.5",
     "glm-4.7-flash",
     "gpt-oss",
+    "granite-3",
+    "granite-3-moe",
+    "granite-3-moe-shared",
     "granite-4",
     "granite-4-dense",
     "kimi-linear",

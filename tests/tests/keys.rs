@@ -21,7 +21,7 @@ type Exception = (&'static str, &'static str);
 
 /// Keys that are refused by name, or by the name of a tensor or of a key that contradicts, although transformers computes with
 /// them or passes over them; `*` is any family.
-static REFUSED: [Exception; 52] = [
+static REFUSED: [Exception; 53] = [
     // Other activations, scalings of positions, and limits: no published model of these has them.
     ("*", "hidden_act"),
     ("*", "hidden_activation"),
@@ -52,6 +52,7 @@ static REFUSED: [Exception; 52] = [
     ("gpt-oss", "attention_bias"),
     ("qwen2-moe", "qkv_bias"),
     ("lfm2-moe", "use_expert_bias"),
+    ("granite-3-moe-shared", "shared_intermediate_size"),
     ("granite-4", "mamba_conv_bias"),
     ("granite-4-dense", "mamba_conv_bias"),
     ("gemma-4-26b", "enable_moe_block"),
@@ -326,6 +327,9 @@ families! {
     keys_of_glm_4_5: "glm-4.5",
     keys_of_glm_4_7_flash: "glm-4.7-flash",
     keys_of_gpt_oss: "gpt-oss",
+    keys_of_granite_3: "granite-3",
+    keys_of_granite_3_moe: "granite-3-moe",
+    keys_of_granite_3_moe_shared: "granite-3-moe-shared",
     keys_of_granite_4: "granite-4",
     keys_of_granite_4_dense: "granite-4-dense",
     keys_of_kimi_linear: "kimi-linear",
