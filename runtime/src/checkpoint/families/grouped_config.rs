@@ -80,7 +80,14 @@ impl Grouped {
             true => Scales {
                 embedding: factor("embedding_scale")?,
                 residual: factor("residual_scale")?,
-                logits: factor("logit_scale")?,
+                // llama.cpp needs it, but in hybrids.
+                logits: match self.mamba {
+                    true => factor("logit_scale")?,
+                    false => match k.required_number("logit_scale")? {
+                        0.0 => 1.0,
+                        factor => factor,
+                    },
+                },
                 logit_cap: None,
             },
         })
