@@ -128,6 +128,11 @@ impl Tiles<'_> {
                 continue;
             }
             let x = self.block(at.tile, token);
+            if left == 2 {
+                self.run_batch::<I, W, C, RUNS, 2, BLOCK>(isa, wide, at, token, x);
+                token += 2;
+                continue;
+            }
             if W::TOKENS >= BLOCK && left > HALF {
                 self.run_batch::<I, W, C, RUNS, BLOCK, BLOCK>(isa, wide, at, token, x);
                 token += BLOCK;

@@ -15,7 +15,7 @@ use std::iter::zip;
 use std::ops::Range;
 
 use super::activations::{BLOCK, HALF, Halves};
-use super::ggml_row::OneToken;
+use super::ggml_row::{FEW_TOKENS, FewTokens};
 use super::matmul::{Inputs, Tiles, subarray};
 use crate::blocks::ggml::{
     Block, BlockBytes, CodeRange, RowScale, TileGroup, WithBlock, is_by_row, row_len, with_block,
@@ -37,8 +37,9 @@ type Sums = [[[f32; TILE_ROWS]; MOST_TILES]; TOKENS];
 pub(super) fn multiply(tier: Tier, all: &Tiles) {
     let tokens = all.x.tokens();
     // The scalar tier stays with the definition.
-    if tokens == 1 && is_by_row(all.weights.block_type()) && !matches!(tier, Tier::Scalar(_)) {
-        return tier.run(OneToken(all));
+    let few = tokens <= FEW_TOKENS && !matches!(tier, Tier::Scalar(_));
+    if few && is_by_row(all.weights.block_type()) {
+        return tier.run(FewTokens(all));
     }
     let columns = all.weights.cols() / GROUP;
     let mut groups = [[TileGroup::EMPTY; GROUPS]; MOST_TILES];

@@ -1,12 +1,11 @@
-//! Products of a single token with ggml's block types, row by row.
+//! Products of a few tokens with ggml's block types, row by row.
 //!
 //! The numbers are those of [`super::ggml`]: exact integer products of a group, or of each half
 //! that has factors of its own, and the same operations on them. Without a transposition, and
 //! without a detour of codes through memory, decoding takes two to three times fewer instructions.
 
-use std::iter::zip;
-
-use super::matmul::Tiles;
+use super::activations::Halves;
+use super::matmul::{Inputs, Tiles};
 use crate::blocks::ggml::{
     Block, BlockBytes, ByRow, CodeRange, RowScale, TileGroup, WithByRow, row_len, with_by_row,
 };
@@ -16,10 +15,13 @@ use crate::isa::{Features, Isa, Kernel};
 /// Maximum number of groups in a block.
 const GROUPS: usize = 8;
 
-/// Multiplies a range of tiles with a single token.
-pub(super) struct OneToken<'a>(pub &'a Tiles<'a>);
+/// Maximum number of tokens for which rows are not transposed: more than that share the work.
+pub(super) const FEW_TOKENS: usize = 3;
 
-impl Kernel for OneToken<'_> {
+/// Multiplies a range of tiles with at most [`FEW_TOKENS`] tokens.
+pub(super) struct FewTokens<'a>(pub &'a Tiles<'a>);
+
+impl Kernel for FewTokens<'_> {
     const FEATURES: Features = Features::Dots;
     type Output = ();
 
@@ -43,25 +45,34 @@ impl<I: Isa> WithByRow for OnIsa<'_, I> {
         let Self { isa, all } = self;
         let mut groups = [TileGroup::EMPTY; GROUPS];
         for tile in all.tiles.clone() {
-            let mut sums = [0.0; TILE_ROWS];
-            isa.store(multiply::<I, B>(isa, all, tile, &mut groups), &mut sums);
+            let mut sums = [[0.0; TILE_ROWS]; FEW_TOKENS];
+            let sums = &mut sums[..all.x.tokens()];
+            match sums.len() {
+                1 => multiply::<I, B, true>(isa, all, tile, &mut groups, sums),
+                _ => multiply::<I, B, false>(isa, all, tile, &mut groups, sums),
+            }
             let rows = all.rows(tile..tile + 1);
-            // SAFETY: only this task writes the rows of this tile.
-            let out = unsafe { all.out.slice(rows.start, rows.len()) };
-            out.copy_from_slice(&sums[..rows.len()]);
+            for (token, sums) in sums.iter().enumerate() {
+                let at = token * all.weights.rows() + rows.start;
+                // SAFETY: only this task writes the rows of this tile.
+                let out = unsafe { all.out.slice(at, rows.len()) };
+                out.copy_from_slice(&sums[..rows.len()]);
+            }
         }
     }
 }
 
-/// The products of a tile's rows; `groups` are memory for factors. Missing rows of a partial tile
-/// repeat the last row.
+/// Adds the products of a tile's rows to the sums of each token, which stay in a register if there is
+/// `ONE`; `groups` are memory for factors.
+/// Missing rows of a partial tile repeat the last row.
 #[inline(always)]
-fn multiply<I: Isa, B: ByRow>(
+fn multiply<I: Isa, B: ByRow, const ONE: bool>(
     isa: I,
     all: &Tiles,
     tile: usize,
     groups: &mut [TileGroup; GROUPS],
-) -> I::F32 {
+    sums: &mut [[f32; TILE_ROWS]],
+) {
     let of_block = B::WEIGHTS / GROUP;
     let row_blocks = all.weights.cols() / B::WEIGHTS;
     let (data, len) = (all.weights.data(), row_len::<B>(all.weights));
@@ -73,7 +84,10 @@ fn multiply<I: Isa, B: ByRow>(
         (*row, *row_scale) = (&B::Bytes::blocks(blocks)[..row_blocks], scale);
     }
     let row_scales = isa.load(&row_scales);
-    let (inputs, halves) = (all.token(tile, 0), all.token_halves(tile, 0));
+    let mut inputs = [(all.token(tile, 0), all.token_halves(tile, 0)); FEW_TOKENS];
+    for (token, inputs) in inputs.iter_mut().enumerate().take(sums.len()).skip(1) {
+        *inputs = (all.token(tile, token), all.token_halves(tile, token));
+    }
     let mut sum = isa.splat(0.0);
     for at in 0..row_blocks {
         let block = TILE_ROWS * at * size_of::<B::Bytes>();
@@ -89,20 +103,36 @@ fn multiply<I: Isa, B: ByRow>(
                 isa.store(isa.mul(row_scales, isa.load(scales)), scales);
             }
         }
-        let columns = at * of_block..(at + 1) * of_block;
-        let inputs = zip(&inputs.codes[columns.clone()], &inputs.scales[columns.clone()]);
-        let inputs = inputs.zip(&halves[columns]);
-        for ((index, group), (([x], [x_scale]), x_halves)) in groups.iter().enumerate().zip(inputs)
-        {
+        for (index, group) in groups.iter().enumerate() {
             let mut codes = [isa.splat_bytes(0); TILE_ROWS];
             for (codes, block) in codes.iter_mut().zip(block) {
                 *codes = B::codes(isa, block, index);
             }
-            let x_sums = [x_halves.scaled[0][0], x_halves.scaled[1][0]];
-            sum = add::<I, B>(isa, sum, group, codes, (x, *x_scale, x_sums));
+            let column = at * of_block + index;
+            if ONE {
+                sum = add::<I, B>(isa, sum, group, codes, input_at(inputs[0], column));
+                continue;
+            }
+            for (sum, inputs) in sums.iter_mut().zip(inputs) {
+                let x = input_at(inputs, column);
+                isa.store(add::<I, B>(isa, isa.load(sum), group, codes, x), sum);
+            }
         }
     }
-    sum
+    if ONE {
+        isa.store(sum, &mut sums[0]);
+    }
+}
+
+/// Codes of a group, their scale, and the scaled sums of both halves.
+type Input<'a> = (&'a [[i8; 4]; 8], f32, [f32; 2]);
+
+/// The inputs of one token from a group of columns.
+#[inline(always)]
+fn input_at<'a>((inputs, halves): (Inputs<'a, 1>, &[Halves<1>]), column: usize) -> Input<'a> {
+    let ([x], [scale]) = (&inputs.codes[column], inputs.scales[column]);
+    let [[first], [second]] = halves[column].scaled;
+    (x, scale, [first, second])
 }
 
 /// Adds a group's products to the sums, in the order of [`super::ggml`].
@@ -112,7 +142,7 @@ fn add<I: Isa, B: Block>(
     mut sum: I::F32,
     group: &TileGroup,
     codes: [I::U8; TILE_ROWS],
-    (x, x_scale, x_sums): (&[[i8; 4]; 8], f32, [f32; 2]),
+    (x, x_scale, x_sums): Input,
 ) -> I::F32 {
     let signed = B::CODES != CodeRange::Unsigned;
     let x_scale = isa.splat(x_scale);
