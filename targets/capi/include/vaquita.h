@@ -51,6 +51,27 @@
 #define VAQUITA_EVENT_WAS_REASONING 4
 
 /**
+ * A tool call began: the text is the name of the function, call_id the call's identifier.
+ */
+#define VAQUITA_EVENT_CALL_BEGIN 5
+
+/**
+ * A piece of a call's arguments, which are a JSON object together.
+ */
+#define VAQUITA_EVENT_CALL_ARGUMENTS 6
+
+/**
+ * A call is complete.
+ */
+#define VAQUITA_EVENT_CALL_END 7
+
+/**
+ * What looked like a call is none: the text says why. What the model wrote follows as answer. If
+ * the call had begun, call_id says which one is void; otherwise it is empty.
+ */
+#define VAQUITA_EVENT_CALL_MALFORMED 8
+
+/**
  * The meter returns the current power, in watts.
  */
 #define VAQUITA_METER_WATTS 0
@@ -225,6 +246,11 @@ typedef struct vaquita_generate_options {
    * Number of stop strings.
    */
   size_t stop_count;
+  /**
+   * Whether tool calls are parsed: they become VAQUITA_EVENT_CALL_* events instead of text, and
+   * vaquita_session_add_tool_result() answers them. 0: they stay in the text of the answer.
+   */
+  int32_t parse_calls;
 } vaquita_generate_options;
 
 /**
@@ -256,6 +282,10 @@ typedef struct vaquita_event {
    * Number of prompt tokens.
    */
   size_t prompt_total;
+  /**
+   * Identifier of the call that the event belongs to; empty if it belongs to none.
+   */
+  const char *call_id;
 } vaquita_event;
 
 /**
@@ -558,8 +588,9 @@ int32_t vaquita_session_set_system(const struct vaquita_session *session, const 
 
 /**
  * Sets the tools that the model may call: a JSON list in OpenAI's format; an empty string removes
- * them. Calls appear in the answer, in the model's own format; the result of a tool is a message
- * with the role "tool".
+ * them. With parse_calls of vaquita_generate_options, calls are events, and
+ * vaquita_session_add_tool_result() answers them; otherwise calls appear in the answer, in the
+ * model's own format, and the result of a tool is a message with the role "tool".
  *
  * # Safety
  * `session` is null or an open session, `tools` null or a string.
@@ -585,6 +616,16 @@ int32_t vaquita_session_set_template_variables(const struct vaquita_session *ses
 int32_t vaquita_session_add_message(const struct vaquita_session *session,
                                     const char *role,
                                     const char *content);
+
+/**
+ * Adds the result of a tool call. `id` is the call_id of its events.
+ *
+ * # Safety
+ * `session` is null or an open session, `id` and `content` null or strings.
+ */
+int32_t vaquita_session_add_tool_result(const struct vaquita_session *session,
+                                        const char *id,
+                                        const char *content);
 
 /**
  * Resets the conversation, except for the system prompt and the tools.

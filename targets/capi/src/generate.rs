@@ -1,13 +1,14 @@
 //! Generation of answers, piece by piece.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{CString, c_char, c_void};
 use std::ops::ControlFlow;
 use std::ptr::null;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use vaquita_runtime::session::generate::Event as Happened;
 use vaquita_runtime::session::generate::GenerationOptions;
 use vaquita_runtime::session::sampler::SamplingOptions;
+use vaquita_runtime::session::tools::ToolEvent;
 
 use crate::arguments::{Versioned, given, optional_text, reference, text};
 use crate::model::init;
@@ -26,6 +27,16 @@ pub const VAQUITA_EVENT_ANSWER: i32 = 3;
 
 /// All answer text so far was reasoning: it ended with a closing tag that had not been opened.
 pub const VAQUITA_EVENT_WAS_REASONING: i32 = 4;
+
+/// A tool call began: the text is the name of the function, call_id the call's identifier.
+pub const VAQUITA_EVENT_CALL_BEGIN: i32 = 5;
+/// A piece of a call's arguments, which are a JSON object together.
+pub const VAQUITA_EVENT_CALL_ARGUMENTS: i32 = 6;
+/// A call is complete.
+pub const VAQUITA_EVENT_CALL_END: i32 = 7;
+/// What looked like a call is none: the text says why. What the model wrote follows as answer. If
+/// the call had begun, call_id says which one is void; otherwise it is empty.
+pub const VAQUITA_EVENT_CALL_MALFORMED: i32 = 8;
 
 /// Maximum number of stop texts per call.
 const MAX_STOPS: usize = 64;
@@ -46,6 +57,8 @@ pub struct Event {
     pub prompt_done: usize,
     /// Number of prompt tokens.
     pub prompt_total: usize,
+    /// Identifier of the call that the event belongs to; empty if it belongs to none.
+    pub call_id: *const c_char,
 }
 
 /// Receives events on the thread that generates. Returns 0 to continue; any other value ends the
@@ -77,6 +90,9 @@ pub struct GenerateOptions {
     pub stop: *const *const c_char,
     /// Number of stop strings.
     pub stop_count: usize,
+    /// Whether tool calls are parsed: they become VAQUITA_EVENT_CALL_* events instead of text, and
+    /// vaquita_session_add_tool_result() answers them. 0: they stay in the text of the answer.
+    pub parse_calls: i32,
 }
 
 // SAFETY: it begins with its size; the rest is numbers and a pointer.
@@ -98,6 +114,7 @@ impl Default for GenerateOptions {
             seed: sampling.seed,
             stop: null(),
             stop_count: 0,
+            parse_calls: 0,
         }
     }
 }
@@ -167,10 +184,17 @@ pub unsafe extern "C" fn vaquita_session_generate(
         // SAFETY: promised by the caller.
         let (session, user, options) = unsafe {
             let options = given(options, GenerateOptions::default())?;
-            (reference(session, "session")?, optional_text(user, "user")?, options.read()?)
+            let parse_calls = options.parse_calls != 0;
+            let (options, user) = (options.read()?, optional_text(user, "user")?);
+            (reference(session, "session")?, user, (options, parse_calls))
         };
+        let (mut options, parse_calls) = options;
         let on_event = on_event.ok_or_else(|| Failure::argument("on_event is null"))?;
         let mut conversation = session.conversation()?;
+        if parse_calls {
+            options.calls = Some(Arc::new(conversation.calls()?));
+        }
+        let mut ids = Vec::new();
         let turn = conversation.answer(user, &options, &mut |happened| {
             let call = |event: &Event| {
                 // SAFETY: the event outlives the call; the rest is promised by the caller.
@@ -179,7 +203,7 @@ pub unsafe extern "C" fn vaquita_session_generate(
                     _ => ControlFlow::Break(()),
                 }
             };
-            tell(happened, call)
+            tell(happened, &mut ids, call)
         })?;
         let stats = Stats::new(&turn, conversation.cache_bytes());
         *session.stats.lock().unwrap_or_else(PoisonError::into_inner) = Some(stats);
@@ -187,21 +211,57 @@ pub unsafe extern "C" fn vaquita_session_generate(
     })
 }
 
-/// Calls `call` with an event in C's representation.
-fn tell(happened: Happened, call: impl Fn(&Event) -> ControlFlow<()>) -> ControlFlow<()> {
-    let (text, text_length) = (c"".as_ptr(), 0);
-    let nothing = Event { kind: 0, token: 0, text, text_length, prompt_done: 0, prompt_total: 0 };
-    let with_text = |kind, text: &str| {
-        let bytes = [text.as_bytes(), &[0]].concat();
-        call(&Event { kind, text: bytes.as_ptr().cast(), text_length: text.len(), ..nothing })
+/// Calls `call` with an event in C's representation. `ids` are the identifiers of the calls so far.
+fn tell(
+    happened: Happened,
+    ids: &mut Vec<CString>,
+    call: impl Fn(&Event) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let nothing = Event {
+        kind: 0,
+        token: 0,
+        text: c"".as_ptr(),
+        text_length: 0,
+        prompt_done: 0,
+        prompt_total: 0,
+        call_id: c"".as_ptr(),
     };
+    let of_call = |kind, text: &str, call_id: *const c_char| {
+        let bytes = [text.as_bytes(), &[0]].concat();
+        let (text, text_length) = (bytes.as_ptr().cast(), text.len());
+        call(&Event { kind, text, text_length, call_id, ..nothing })
+    };
+    let with_text = |kind, text: &str| of_call(kind, text, nothing.call_id);
     match happened {
         Happened::Prompt { done: prompt_done, total: prompt_total } => {
             call(&Event { kind: VAQUITA_EVENT_PROMPT, prompt_done, prompt_total, ..nothing })
         }
         Happened::Token(token) => call(&Event { kind: VAQUITA_EVENT_TOKEN, token, ..nothing }),
         // The C options do not request these events.
-        Happened::Logprobs(_) | Happened::Call(_) => ControlFlow::Continue(()),
+        Happened::Logprobs(_) => ControlFlow::Continue(()),
+        Happened::Call(event) => {
+            if let ToolEvent::Begin { id, .. } = event {
+                // Identifiers that a model writes could have a zero byte.
+                ids.push(CString::new(id.replace('\0', "")).unwrap_or_default());
+            }
+            let id = |index: Option<usize>| {
+                let id = index.and_then(|index| ids.get(index));
+                id.map_or(nothing.call_id, |id| id.as_ptr())
+            };
+            match event {
+                ToolEvent::Text(text) => with_text(VAQUITA_EVENT_ANSWER, text),
+                ToolEvent::Begin { index, name, .. } => {
+                    of_call(VAQUITA_EVENT_CALL_BEGIN, name, id(Some(*index)))
+                }
+                ToolEvent::Arguments { index, json } => {
+                    of_call(VAQUITA_EVENT_CALL_ARGUMENTS, json, id(Some(*index)))
+                }
+                ToolEvent::End { index } => of_call(VAQUITA_EVENT_CALL_END, "", id(Some(*index))),
+                ToolEvent::Malformed { index, problem } => {
+                    of_call(VAQUITA_EVENT_CALL_MALFORMED, problem, id(*index))
+                }
+            }
+        }
         Happened::Reasoning(text) => with_text(VAQUITA_EVENT_REASONING, text),
         Happened::Answer(text) => with_text(VAQUITA_EVENT_ANSWER, text),
         Happened::WasReasoning => call(&Event { kind: VAQUITA_EVENT_WAS_REASONING, ..nothing }),

@@ -110,8 +110,9 @@ pub unsafe extern "C" fn vaquita_session_set_system(
 }
 
 /// Sets the tools that the model may call: a JSON list in OpenAI's format; an empty string removes
-/// them. Calls appear in the answer, in the model's own format; the result of a tool is a message
-/// with the role "tool".
+/// them. With parse_calls of vaquita_generate_options, calls are events, and
+/// vaquita_session_add_tool_result() answers them; otherwise calls appear in the answer, in the
+/// model's own format, and the result of a tool is a message with the role "tool".
 ///
 /// # Safety
 /// `session` is null or an open session, `tools` null or a string.
@@ -162,6 +163,24 @@ pub unsafe extern "C" fn vaquita_session_add_message(
             (reference(session, "session")?, text(role, "role")?, text(content, "content")?)
         };
         Ok(session.conversation()?.add_message(role, content)?)
+    })
+}
+
+/// Adds the result of a tool call. `id` is the call_id of its events.
+///
+/// # Safety
+/// `session` is null or an open session, `id` and `content` null or strings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vaquita_session_add_tool_result(
+    session: *const Session,
+    id: *const c_char,
+    content: *const c_char,
+) -> i32 {
+    guard(|| {
+        // SAFETY: promised by the caller.
+        let (session, id, content) =
+            unsafe { (reference(session, "session")?, text(id, "id")?, text(content, "content")?) };
+        Ok(session.conversation()?.add_tool_result(id, content)?)
     })
 }
 

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,6 +170,61 @@ static void system_prompt_and_tools(vaquita_model *model) {
     FAILS(vaquita_session_set_template_variables(session, "[1]"), VAQUITA_ERROR_ARGUMENT, "an object in JSON");
     FAILS(vaquita_session_set_template_variables(session, NULL), VAQUITA_ERROR_ARGUMENT, "variables is null");
     OK(vaquita_session_set_template_variables(session, ""));
+    OK(vaquita_session_close(session));
+}
+
+/* Calls of a session. */
+typedef struct {
+    char name[64], id[64], arguments[256], answer[512];
+    int ended, malformed;
+} calls_t;
+
+static int32_t on_call(const vaquita_event *event, void *user_data) {
+    calls_t *calls = user_data;
+    if (event->kind == VAQUITA_EVENT_CALL_BEGIN) {
+        CHECK(calls->name[0] == 0 && strlen(event->call_id) < sizeof calls->id);
+        snprintf(calls->name, sizeof calls->name, "%s", event->text);
+        snprintf(calls->id, sizeof calls->id, "%s", event->call_id);
+    } else if (event->kind == VAQUITA_EVENT_CALL_ARGUMENTS) {
+        CHECK(strcmp(calls->id, event->call_id) == 0);
+        strncat(calls->arguments, event->text, sizeof calls->arguments - strlen(calls->arguments) - 1);
+    } else if (event->kind == VAQUITA_EVENT_CALL_END) {
+        CHECK(strcmp(calls->id, event->call_id) == 0);
+        calls->ended++;
+    } else {
+        CHECK(event->call_id[0] == 0);
+        calls->malformed += event->kind == VAQUITA_EVENT_CALL_MALFORMED;
+        if (event->kind == VAQUITA_EVENT_ANSWER)
+            strncat(calls->answer, event->text, sizeof calls->answer - strlen(calls->answer) - 1);
+    }
+    return 0;
+}
+
+static void parsed_calls(vaquita_model *model) {
+    vaquita_session *session = create(model);
+    OK(vaquita_session_set_tools(session, "[{\"type\": \"function\", \"function\": {\"name\": \"get_weather\","
+                                          "\"parameters\": {\"type\": \"object\"}}}]"));
+    vaquita_generate_options options;
+    OK(vaquita_generate_options_init(&options, sizeof options));
+    options.temperature = 0;
+    options.max_tokens = 200;
+    options.parse_calls = 1;
+    calls_t calls = {0}, after = {0};
+    OK(vaquita_session_generate(session, "What is the weather in Algiers?", &options, on_call, &calls));
+    CHECK(strcmp(calls.name, "get_weather") == 0 && calls.ended == 1 && calls.malformed == 0);
+    CHECK(strcmp(calls.arguments, "{\"city\": \"Algiers\"}") == 0);
+    CHECK(strncmp(calls.id, "call_", 5) == 0 && calls.answer[0] == 0);
+    FAILS(vaquita_session_add_tool_result(session, "call_of_nobody", "{}"), VAQUITA_ERROR_ARGUMENT, "call_of_nobody");
+    FAILS(vaquita_session_add_tool_result(session, NULL, "{}"), VAQUITA_ERROR_ARGUMENT, "id is null");
+    OK(vaquita_session_add_tool_result(session, calls.id, "{\"celsius\": 31}"));
+    OK(vaquita_session_generate(session, NULL, &options, on_call, &after));
+    CHECK(after.answer[0] != 0 && after.name[0] == 0);
+    /* A program with an older header does not have parse_calls: calls stay text. */
+    OK(vaquita_session_reset(session));
+    options.struct_size = offsetof(vaquita_generate_options, parse_calls);
+    calls_t text = {0};
+    OK(vaquita_session_generate(session, "What is the weather in Algiers?", &options, on_call, &text));
+    CHECK(text.name[0] == 0 && strstr(text.answer, "get_weather") != NULL);
     OK(vaquita_session_close(session));
 }
 
@@ -443,6 +499,7 @@ int main(int count, char **arguments) {
     RUN(streaming(model));
     RUN(many_turns(model));
     RUN(system_prompt_and_tools(model));
+    RUN(parsed_calls(model));
     RUN(cancelling(model));
     RUN(save_and_restore(model, arguments[2]));
     RUN(two_sessions(model));
