@@ -18,7 +18,7 @@ use super::activations::{BLOCK, HALF, Halves};
 use super::ggml_row::{FEW_TOKENS, FewTokens};
 use super::matmul::{Inputs, Tiles, subarray};
 use crate::blocks::ggml::{
-    Block, BlockBytes, CodeRange, RowScale, TileGroup, WithBlock, is_by_row, row_len, with_block,
+    Block, BlockBytes, CodeRange, RowScale, TileGroup, WithBlock, row_len, with_block,
 };
 use crate::blocks::{GROUP, TILE_ROWS};
 use crate::isa::MOST_TILES;
@@ -36,10 +36,8 @@ type Sums = [[[f32; TILE_ROWS]; MOST_TILES]; TOKENS];
 /// Multiplies a range of tiles with all tokens.
 pub(super) fn multiply(tier: Tier, all: &Tiles) {
     let tokens = all.x.tokens();
-    // The scalar tier stays with the definition.
-    let few = tokens <= FEW_TOKENS && !matches!(tier, Tier::Scalar(_));
-    if few && is_by_row(all.weights.block_type()) {
-        return tier.run(FewTokens(all));
+    if tokens <= FEW_TOKENS && tier.run(FewTokens(all)) {
+        return;
     }
     let columns = all.weights.cols() / GROUP;
     let mut groups = [[TileGroup::EMPTY; GROUPS]; MOST_TILES];

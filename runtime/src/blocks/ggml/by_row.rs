@@ -27,16 +27,6 @@ pub trait WithByRow {
     fn with<B: ByRow>(self) -> Self::Output;
 }
 
-/// Whether a type is unpacked row by row.
-pub fn is_by_row(ty: BlockType) -> bool {
-    struct Known;
-    impl WithByRow for Known {
-        type Output = ();
-        fn with<B: ByRow>(self) {}
-    }
-    with_by_row(ty, Known).is_some()
-}
-
 /// Performs an operation for a type that is unpacked row by row; `None` for other types.
 #[inline(always)]
 pub fn with_by_row<W: WithByRow>(ty: BlockType, work: W) -> Option<W::Output> {

@@ -49,7 +49,7 @@ mod tile;
 mod tq1_0;
 mod tq2_0;
 
-pub use by_row::{ByRow, WithByRow, is_by_row, with_by_row};
+pub use by_row::{ByRow, WithByRow, with_by_row};
 pub use iq1_m::Iq1M;
 pub use iq1_s::Iq1S;
 pub use iq2_k::Iq2K;
