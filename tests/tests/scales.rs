@@ -26,8 +26,8 @@ use vaquita_tests::{bits, golden, quantized, reference};
 /// All experts of the models below are visited.
 const TOKENS: [u32; 12] = [5, 301, 17, 44, 9, 250, 81, 3, 120, 77, 6, 199];
 
-/// Block types of ggml that have a scale, half-precision numbers included.
-const KINDS: usize = 26;
+/// Block types of ggml and of ik_llama.cpp that have a scale, half-precision numbers included.
+const KINDS: usize = 35;
 
 /// Widths of 256 suit the blocks of all types.
 fn config() -> Config {
@@ -63,9 +63,16 @@ impl Blocks {
         let bytes = |file: &str| {
             let file = fs::read(golden("blocks").join(file)).expect("blocks");
             let tensors = SafeTensors::deserialize(&file).expect("a sound file");
-            tensors.tensor(&format!("{ty}.bytes")).expect("of all types").data().to_vec()
+            tensors.tensor(&format!("{ty}.bytes")).ok().map(|tensor| tensor.data().to_vec())
         };
-        let (mut sound, extremes) = (bytes("blocks.safetensors"), bytes("extremes.safetensors"));
+        let of_ik = || {
+            // Rows of three blocks, some with a scale before them: of each, a row of one block.
+            let (rows, row) = (bytes("ik.safetensors")?, ty.byte_len(1, 256)?);
+            let rows = rows.chunks(rows.len() / 8).flat_map(|blocks| &blocks[..row]).copied();
+            Some((rows.collect(), bytes("ik_extremes.safetensors")?))
+        };
+        let of_ggml = bytes("blocks.safetensors").zip(bytes("extremes.safetensors"));
+        let (mut sound, extremes): (Vec<u8>, _) = of_ggml.or_else(of_ik).expect("all types");
         let block = extremes.len() / 8;
         if ty == BlockType::Mxfp4 {
             // Weights of about 2^-7.

@@ -391,9 +391,10 @@ def files_are_attached_with_their_tokens():
             text.write_text("one two ```three``` four\n")
             binary.write_bytes(b"\x00\xff\x00")
             page.set_input_files("#files", [text, binary])
-        expect(page.locator("#notices")).to_contain_text("image.bin is not a text file")
-        expect(page.locator("#attached li")).to_have_count(1)
-        expect(page.locator("#attached li")).to_contain_text("4 tokens")
+            # The page reads the files after they are chosen.
+            expect(page.locator("#notices")).to_contain_text("image.bin is not a text file")
+            expect(page.locator("#attached li")).to_have_count(1)
+            expect(page.locator("#attached li")).to_contain_text("4 tokens")
         v.ask("Summarize")
         sent = v.stub.requests[-1]["messages"][0]["content"]
         assert sent == "notes.txt:\n````\none two ```three``` four\n\n````\n\nSummarize", sent
