@@ -70,6 +70,7 @@ pub fn file_type(ty: BlockType) -> u32 {
         BlockType::Iq3K => 139,
         BlockType::Iq4K => 140,
         BlockType::Iq5K => 141,
+        BlockType::Iq6K => 142,
         BlockType::Iq4Ks => 145,
         BlockType::Iq2Ks => 147,
         BlockType::Iq4Kss => 148,

@@ -125,7 +125,7 @@ fn a_type_that_ggml_dropped_or_never_had_is_refused_with_its_number() {
         let expected = format!("x.gguf: the type of tensor a is {number}; allowed: ");
         assert!(message.starts_with(&expected), "{message}");
     }
-    for (number, name) in [(141, "IQ6_K"), (154, "IQ3_KT"), (212, "Q4_K_R4"), (337, "IQ2_K_R4")] {
+    for (number, name) in [(157, "IQ2_KL"), (154, "IQ3_KT"), (212, "Q4_K_R4"), (337, "IQ2_K_R4")] {
         let message = File::new(1, 0).tensor("a", &[256], number, 0).data(4096).read().unwrap_err();
         let expected = format!("the type of tensor a is {number}, {name} of ik_llama.cpp alone");
         assert!(message.contains(&expected), "{message}");

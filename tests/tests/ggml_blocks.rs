@@ -59,7 +59,7 @@ fn inputs(count: usize) -> Vec<f32> {
 
 #[test]
 fn every_type_decodes_as_its_own_program_does() {
-    assert_eq!(ggml_types().count(), 34);
+    assert_eq!(ggml_types().count(), 35);
     for ty in ggml_types() {
         let (matrix, values) = stored(ty);
         assert_eq!(bits(&matrix.decode()), bits(&values), "{ty}");

@@ -96,6 +96,8 @@ pub enum BlockType {
     Iq4K = 171,
     /// ik_llama.cpp's IQ5_K: 5.5 bits.
     Iq5K = 172,
+    /// ik_llama.cpp's IQ6_K: 6.625 bits.
+    Iq6K = 173,
     /// ik_llama.cpp's IQ4_KS: 4.25 bits and 32 bits per row.
     Iq4Ks = 176,
     /// ik_llama.cpp's IQ2_KS: 2.1875 bits and 16 bits per row.
@@ -114,7 +116,7 @@ impl BlockType {
         [Self::E2, Self::E3, Self::E4, Self::E8, Self::F16, Self::BF16, Self::F32];
 
     /// Every block type.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::E2,
         Self::E3,
         Self::E4,
@@ -151,6 +153,7 @@ impl BlockType {
         Self::Iq3K,
         Self::Iq4K,
         Self::Iq5K,
+        Self::Iq6K,
         Self::Iq4Ks,
         Self::Iq2Ks,
         Self::Iq4Kss,
@@ -197,6 +200,7 @@ impl BlockType {
             Self::Iq3K => "iq3_k",
             Self::Iq4K => "iq4_k",
             Self::Iq5K => "iq5_k",
+            Self::Iq6K => "iq6_k",
             Self::Iq4Ks => "iq4_ks",
             Self::Iq2Ks => "iq2_ks",
             Self::Iq4Kss => "iq4_kss",

@@ -7,7 +7,7 @@ use crate::blocks::BlockType;
 pub struct GgmlType(pub u32);
 
 /// Number, name, weights per block, bytes per block.
-const TYPES: [(u32, &str, u64, u64); 44] = [
+const TYPES: [(u32, &str, u64, u64); 45] = [
     (0, "F32", 1, 4),
     (1, "F16", 1, 2),
     (2, "Q4_0", 32, 18),
@@ -47,6 +47,7 @@ const TYPES: [(u32, &str, u64, u64); 44] = [
     (138, "IQ3_K", 256, 110),
     (139, "IQ4_K", 256, 144),
     (140, "IQ5_K", 256, 176),
+    (141, "IQ6_K", 256, 212),
     (144, "IQ4_KS", 256, 136),
     (145, "IQ2_KS", 256, 70),
     (146, "IQ4_KSS", 256, 128),
@@ -59,11 +60,10 @@ const ROW_BYTES: [(u32, u64); 5] = [(144, 4), (145, 2), (146, 4), (152, 4), (156
 
 /// Other types of ik_llama.cpp alone, by number. Those with a row count at the end of their name interleave
 /// as many rows for that program's kernels.
-const IK_TYPES: [(u32, &str); 39] = [
+const IK_TYPES: [(u32, &str); 38] = [
     (133, "Q6_0"),
     (134, "IQ1_BN"),
     (135, "IQ2_BN"),
-    (141, "IQ6_K"),
     (151, "Q8_KV"),
     (153, "IQ2_KT"),
     (154, "IQ3_KT"),
@@ -102,7 +102,7 @@ const IK_TYPES: [(u32, &str); 39] = [
 ];
 
 /// The numbers that [`GgmlType::is_known`] accepts.
-pub(super) const KNOWN: &str = "ggml's types 0 to 3, 6 to 30, 34, 35 and 39 to 42, and ik_llama.cpp's IQ2_K to IQ5_K, IQ2_KS to \
+pub(super) const KNOWN: &str = "ggml's types 0 to 3, 6 to 30, 34, 35 and 39 to 42, and ik_llama.cpp's IQ2_K to IQ6_K, IQ2_KS to \
     IQ5_KS and IQ4_KSS";
 
 impl GgmlType {
@@ -188,6 +188,7 @@ impl GgmlType {
             BlockType::Iq3K => Some(Self(138)),
             BlockType::Iq4K => Some(Self(139)),
             BlockType::Iq5K => Some(Self(140)),
+            BlockType::Iq6K => Some(Self(141)),
             BlockType::Iq4Ks => Some(Self(144)),
             BlockType::Iq2Ks => Some(Self(145)),
             BlockType::Iq4Kss => Some(Self(146)),

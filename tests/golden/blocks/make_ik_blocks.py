@@ -3,12 +3,15 @@
     python make_ik_blocks.py CHECKOUT
 
 CHECKOUT is ik_llama.cpp's source (github.com/ikawrakow/ik_llama.cpp, here at 8337e4c of 2026-08-15), of which one file is
-compiled, with g++ on x86-64: `iqk_quantize.cpp`, whose `dequantize_row_TYPE` decode a row.
+compiled, with g++ on x86-64: `iqk_quantize.cpp`, whose `dequantize_row_TYPE` decode a row. That of IQ6_K evaluates a polynomial,
+while all products of that program, and its decoder for GPUs, use a table of the nearest integers; so this kernel of
+`ggml-cuda/convert.cu` is compiled for the CPU.
 
 ik.safetensors: for each type `NAME.bytes`, rows of random blocks, and `NAME.values`, what they decode to.
 ik_extremes.safetensors: the same for rows of zeros, of ones, and with scales at the limits. Needs numpy and safetensors."""
 
 import ctypes
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,6 +32,7 @@ TYPES = {
     "iq4_ks": (136, ROW_SINGLE),
     "iq4_kss": (128, ROW_SINGLE),
     "iq5_ks": (168, ROW_SINGLE),
+    "iq6_k": (212, BLOCK_SCALE),
 }
 BLOCKS = 3
 
@@ -36,6 +40,30 @@ BLOCKS = 3
 REST = """extern "C" {
 float ggml_table_f32_f16[1 << 16];
 void ggml_abort(const char *, int, const char *, ...) { __builtin_trap(); }
+}
+"""
+
+# What the kernel uses from CUDA. One thread after the other decodes a block, at its place in the row.
+CUDA = """#pragma once
+#include <cstdint>
+#include <type_traits>
+#define __device__
+#define __global__
+extern "C" float ggml_table_f32_f16[1 << 16];
+struct half { uint16_t bits; operator float() const { return ggml_table_f32_f16[bits]; } };
+struct half2 { half x, y; };
+struct nv_bfloat16 {};
+inline nv_bfloat16 __float2bfloat16(float) { return {}; }
+static struct { int x; } blockIdx, threadIdx;
+"""
+KERNEL = """#define GGML_COMMON_DECL_CUDA
+#define GGML_COMMON_IMPL_CUDA
+#include "ggml-common.h"
+%s
+extern "C" void table_row_iq6_k(const void * x, float * y, int64_t k) {
+    for (blockIdx.x = 0; blockIdx.x < k / QK_K; ++blockIdx.x) {
+        for (threadIdx.x = 0; threadIdx.x < 32; ++threadIdx.x) dequantize_block_iq6_k<float>(x, y);
+    }
 }
 """
 
@@ -55,7 +83,7 @@ def rows_of(name: str, blocks: np.ndarray, scales: np.ndarray) -> np.ndarray:
 def decode(library: ctypes.CDLL, name: str, rows: np.ndarray, columns: int) -> np.ndarray:
     # In C++'s form of the name: void f(block_TYPE const*, float*, long).
     function = f"dequantize_row_{name}"
-    found = getattr(library, function, None) or getattr(library, f"_Z{len(function)}{function}PK{len(name) + 6}block_{name}Pfl")
+    found = getattr(library, f"table_row_{name}", None) or getattr(library, function, None) or getattr(library, f"_Z{len(function)}{function}PK{len(name) + 6}block_{name}Pfl")
     values = np.empty((len(rows), columns), dtype=np.float32)
     for row, out in zip(rows, values):
         row = np.ascontiguousarray(row)
@@ -66,13 +94,17 @@ def decode(library: ctypes.CDLL, name: str, rows: np.ndarray, columns: int) -> n
 def main() -> None:
     ggml = Path(sys.argv[1]) / "ggml"
     with tempfile.TemporaryDirectory() as folder:
-        (rest, exported, out) = (Path(folder) / name for name in ("rest.cpp", "exported", "libik.so"))
+        names = ("rest.cpp", "kernel.cpp", "cuda_fp16.h", "exported", "libik.so")
+        (rest, kernel, cuda, exported, out) = (Path(folder) / name for name in names)
         rest.write_text(REST)
-        exported.write_text("{ global: *dequantize_row_*; ggml_table_f32_f16; local: *; };")
+        cuda.write_text(CUDA)
+        found = re.search(r"template[^{}]*dequantize_block_iq6_k.*?\n}\n", (ggml / "src/ggml-cuda/convert.cu").read_text(), re.S)
+        kernel.write_text(KERNEL % found[0])
+        exported.write_text("{ global: *dequantize_row_*; table_row_*; ggml_table_f32_f16; local: *; };")
         options = ["-std=c++17", "-O1", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", "-ffunction-sections"]
         options += ["-fdata-sections", "-Wl,--gc-sections", f"-Wl,--version-script={exported}"]
-        folders = [f"-I{ggml / name}" for name in ("include", "src", "src/iqk")]
-        subprocess.run(["g++", *options, *folders, ggml / "src/iqk/iqk_quantize.cpp", rest, "-o", out], check=True)
+        folders = [f"-I{ggml / name}" for name in ("include", "src", "src/iqk")] + [f"-I{folder}"]
+        subprocess.run(["g++", *options, *folders, ggml / "src/iqk/iqk_quantize.cpp", kernel, rest, "-o", out], check=True)
         library = ctypes.CDLL(str(out))
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
     ctypes.memmove((ctypes.c_float * len(halves)).in_dll(library, "ggml_table_f32_f16"), halves.tobytes(), halves.nbytes)

@@ -4,7 +4,7 @@
 //! the sums of eight rows are brought into the lanes of one register.
 
 use super::{Block, TILE_ROWS, TileGroup};
-use super::{Iq2K, Iq2Ks, Iq3K, Iq3Ks, Iq4K, Iq4Ks, Iq4Kss, Iq5K, Iq5Ks};
+use super::{Iq2K, Iq2Ks, Iq3K, Iq3Ks, Iq4K, Iq4Ks, Iq4Kss, Iq5K, Iq5Ks, Iq6K};
 use super::{Iq4Nl, Iq4Xs, Mxfp4, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 use crate::blocks::BlockType;
 use crate::isa::Isa;
@@ -48,6 +48,7 @@ pub fn with_by_row<W: WithByRow>(ty: BlockType, work: W) -> Option<W::Output> {
         BlockType::Iq3K => work.with::<Iq3K>(),
         BlockType::Iq4K => work.with::<Iq4K>(),
         BlockType::Iq5K => work.with::<Iq5K>(),
+        BlockType::Iq6K => work.with::<Iq6K>(),
         BlockType::Iq4Ks => work.with::<Iq4Ks>(),
         BlockType::Iq2Ks => work.with::<Iq2Ks>(),
         BlockType::Iq4Kss => work.with::<Iq4Kss>(),

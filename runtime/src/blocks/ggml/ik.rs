@@ -1,5 +1,5 @@
 //! What ik_llama.cpp's types share: tables of two scales, 2- and 3-bit codes spread over the bytes
-//! of a block, 5-bit codes.
+//! of a block, 5- and 6-bit codes.
 //!
 //! A bit per group or half says that all entries of the table are a little larger.
 
@@ -17,15 +17,34 @@ const FIVE: [i8; 32] = [
     -126, -114, -103, -92, -83, -74, -65, -57, -50, -43, -36, -30, -24, -18, -12, -6, -1, 5, 11,
     17, 23, 29, 36, 43, 51, 59, 68, 77, 87, 97, 109, 121,
 ];
+/// Table of 6-bit codes, a cubic polynomial of the code; in the second form 1 is added.
+const SIX: [i8; 64] = {
+    let mut table = [0; 64];
+    let mut code = 0;
+    while code < table.len() {
+        let x = code as f64;
+        table[code] = (-127.0 + x * (6.2568 + x * (-0.11218 + x * 0.0011972))).round() as i8;
+        code += 1;
+    }
+    table
+};
 /// Difference of the two forms of the table of 4-bit codes, IQ4_NL's.
 pub(super) const FOUR_MORE: u8 = 4;
 /// Difference of the two forms of the table of 5-bit codes.
 pub(super) const FIVE_MORE: u8 = 2;
+/// Difference of the two forms of the table of 6-bit codes.
+pub(super) const SIX_MORE: u8 = 1;
 
 /// The value of a 5-bit code.
 #[inline(always)]
 pub(super) fn five(code: u8, more: bool) -> i8 {
     FIVE[usize::from(code & 31)] + if more { FIVE_MORE as i8 } else { 0 }
+}
+
+/// The value of a 6-bit code.
+#[inline(always)]
+pub(super) fn six(code: u8, more: bool) -> i8 {
+    SIX[usize::from(code & 63)] + if more { SIX_MORE as i8 } else { 0 }
 }
 
 /// The 2-bit codes of group `index`, in 64 bytes.
@@ -46,6 +65,14 @@ pub(super) fn threes(low: &[u8], high: &[u8], index: usize) -> [u8; GROUP] {
 pub(super) fn fives(low: &[u8], high: &[u8], index: usize) -> [u8; GROUP] {
     let low = field(&low[32 * (index / 2)..], 4 * (index % 2), 15);
     let high = field(high, index, 1);
+    std::array::from_fn(|i| low[i] | high[i] << 4)
+}
+
+/// The 6-bit codes of group `index`: four bits in 128 bytes, two in 64.
+#[inline(always)]
+pub(super) fn sixes(low: &[u8], high: &[u8], index: usize) -> [u8; GROUP] {
+    let low = field(&low[32 * (index / 2)..], 4 * (index % 2), 15);
+    let high = twos(high, index);
     std::array::from_fn(|i| low[i] | high[i] << 4)
 }
 
@@ -124,26 +151,74 @@ pub(super) fn tile_fives<I: Isa, const N: usize>(
     ]
 }
 
-/// Looks up 5-bit codes: the lower half of the table, and the difference of the upper one where the
-/// high bit is set.
+/// The values of the 6-bit codes of sixteen columns of all groups; `at` is the offset of the 128
+/// bytes of low bits, which the 64 of high bits follow.
+#[inline(always)]
+pub(super) fn tile_sixes<I: Isa, const N: usize>(
+    isa: I,
+    rows: [&[u8; N]; TILE_ROWS],
+    at: usize,
+    half: usize,
+) -> [Sixteen<I>; 8] {
+    let low = |pair: usize| sixteen(isa, rows, at + 32 * pair + 16 * half);
+    let high = tile_twos(isa, rows, at + 128, half);
+    let (a, b, c, d) = (low(0), low(1), low(2), low(3));
+    [
+        wider(isa, bits::<I, 0>(isa, a, 15), high[0]),
+        wider(isa, bits::<I, 4>(isa, a, 15), high[1]),
+        wider(isa, bits::<I, 0>(isa, b, 15), high[2]),
+        wider(isa, bits::<I, 4>(isa, b, 15), high[3]),
+        wider(isa, bits::<I, 0>(isa, c, 15), high[4]),
+        wider(isa, bits::<I, 4>(isa, c, 15), high[5]),
+        wider(isa, bits::<I, 0>(isa, d, 15), high[6]),
+        wider(isa, bits::<I, 4>(isa, d, 15), high[7]),
+    ]
+}
+
+/// Values of the codes from 16 `part` on of a table, less those of the sixteen codes before, so that
+/// a lookup of more than four bits adds up the parts below it.
+const fn steps(table: &[i8], part: usize) -> [i8; 16] {
+    let mut steps = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        let code = 16 * part + i;
+        steps[i] = if part == 0 { table[code] } else { table[code].wrapping_sub(table[code - 16]) };
+        i += 1;
+    }
+    steps
+}
+
+/// Adds the steps to part `part` of a table where the high bits reach it.
+#[inline(always)]
+fn climb<I: Isa>(
+    isa: I,
+    values: Sixteen<I>,
+    steps: &[i8; 16],
+    [low, high]: [Sixteen<I>; 2],
+    part: u8,
+) -> Sixteen<I> {
+    let mut sums = values;
+    for (sum, (step, high)) in sums.iter_mut().zip(looked_up(isa, steps, low).into_iter().zip(high))
+    {
+        *sum = isa.add_bytes(*sum, isa.and_bytes(step, isa.at_least(high, part)));
+    }
+    sums
+}
+
+/// Looks up 5-bit codes.
 #[inline(always)]
 fn wide<I: Isa>(isa: I, low: Sixteen<I>, high: Sixteen<I>) -> Sixteen<I> {
-    const LOWER: [i8; 16] = *FIVE.first_chunk().expect("32 entries");
-    const UPPER: [i8; 16] = {
-        let mut more = [0; 16];
-        let mut i = 0;
-        while i < 16 {
-            more[i] = FIVE[16 + i].wrapping_sub(FIVE[i]);
-            i += 1;
-        }
-        more
-    };
-    let (mut values, more) = (looked_up(isa, &LOWER, low), looked_up(isa, &UPPER, low));
-    for (value, (more, high)) in values.iter_mut().zip(more.into_iter().zip(high)) {
-        let more = isa.and_bytes(more, isa.at_least(high, 1));
-        *value = isa.add_bytes(*value, more);
-    }
-    values
+    let values = looked_up(isa, const { &steps(&FIVE, 0) }, low);
+    climb(isa, values, const { &steps(&FIVE, 1) }, [low, high], 1)
+}
+
+/// Looks up 6-bit codes.
+#[inline(always)]
+fn wider<I: Isa>(isa: I, low: Sixteen<I>, high: Sixteen<I>) -> Sixteen<I> {
+    let values = looked_up(isa, const { &steps(&SIX, 0) }, low);
+    let values = climb(isa, values, const { &steps(&SIX, 1) }, [low, high], 1);
+    let values = climb(isa, values, const { &steps(&SIX, 2) }, [low, high], 2);
+    climb(isa, values, const { &steps(&SIX, 3) }, [low, high], 3)
 }
 
 /// `x` in all bytes of the rows whose bits are set: those from `AT` on, of four groups or halves.
@@ -315,5 +390,21 @@ pub(super) fn row_fives<I: Isa, const N: usize>(
     let low = isa.field(low, 4 * (index % 2) as u32, 15);
     let high = isa.field(isa.load_bytes(part(block, at + 128)), index as u32, 1);
     let [values, ..] = wide(isa, [low; 4], [high; 4]);
+    values
+}
+
+/// The values of the 6-bit codes of group `index` of one row; `at` is the offset of the 128 bytes of
+/// low bits.
+#[inline(always)]
+pub(super) fn row_sixes<I: Isa, const N: usize>(
+    isa: I,
+    block: &[u8; N],
+    at: usize,
+    index: usize,
+) -> I::U8 {
+    let low = isa.load_bytes(part(block, at + 32 * (index / 2)));
+    let low = isa.field(low, 4 * (index % 2) as u32, 15);
+    let high = row_twos(isa, block, at + 128, index);
+    let [values, ..] = wider(isa, [low; 4], [high; 4]);
     values
 }

@@ -30,6 +30,7 @@ mod iq4_nl;
 mod iq4_xs;
 mod iq5_k;
 mod iq5_ks;
+mod iq6_k;
 mod k_scales;
 mod mxfp4;
 mod nvfp4;
@@ -68,6 +69,7 @@ pub use iq4_nl::Iq4Nl;
 pub use iq4_xs::Iq4Xs;
 pub use iq5_k::Iq5K;
 pub use iq5_ks::Iq5Ks;
+pub use iq6_k::Iq6K;
 pub use mxfp4::Mxfp4;
 pub use nvfp4::Nvfp4;
 pub use q1_0::Q1_0;
@@ -242,6 +244,7 @@ pub fn with_block<W: WithBlock>(ty: BlockType, work: W) -> Option<W::Output> {
         BlockType::Iq3K => work.with::<Iq3K>(),
         BlockType::Iq4K => work.with::<Iq4K>(),
         BlockType::Iq5K => work.with::<Iq5K>(),
+        BlockType::Iq6K => work.with::<Iq6K>(),
         BlockType::Iq4Ks => work.with::<Iq4Ks>(),
         BlockType::Iq2Ks => work.with::<Iq2Ks>(),
         BlockType::Iq4Kss => work.with::<Iq4Kss>(),

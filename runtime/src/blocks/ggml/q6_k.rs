@@ -1,6 +1,6 @@
 //! Q6_K: 6-bit integers less 32, an 8-bit scale per 16, an f16 per 256. 6.5625 bits.
 
-use super::tile::{bits, eight, halves, insert, numbers, part, sixteen};
+use super::tile::{bits, eight, halves, insert, part, signed_numbers, sixteen};
 use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
@@ -56,15 +56,10 @@ impl ByRow for Q6K {
         let d = halves(isa, rows, 208);
         let pairs = groups.as_chunks_mut::<2>().0.iter_mut();
         for (pair, bytes) in pairs.zip(sixteen(isa, rows, 192)) {
-            let scales = numbers(isa, bytes);
-            let signs = numbers(isa, isa.shift_and::<0>(bytes, 128));
-            for (i, group) in pair.iter_mut().enumerate() {
-                for half in 0..2 {
-                    let at = 2 * i + half;
-                    let scale = isa.fma(signs[at], isa.splat(-2.0), scales[at]);
-                    let scale = isa.mul(d, scale);
-                    group.set_factors(isa, half, scale, isa.mul(scale, isa.splat(-32.0)));
-                }
+            for (at, scale) in signed_numbers(isa, bytes).into_iter().enumerate() {
+                let scale = isa.mul(d, scale);
+                let offset = isa.mul(scale, isa.splat(-32.0));
+                pair[at / 2].set_factors(isa, at % 2, scale, offset);
             }
         }
     }

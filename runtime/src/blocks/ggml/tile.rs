@@ -109,6 +109,17 @@ pub(super) fn numbers<I: Isa>(isa: I, bytes: I::U8) -> [I::F32; 4] {
     ]
 }
 
+/// Converts the signed bytes of each row to floats.
+#[inline(always)]
+pub(super) fn signed_numbers<I: Isa>(isa: I, bytes: I::U8) -> [I::F32; 4] {
+    let mut both = numbers(isa, bytes);
+    let signs = numbers(isa, isa.shift_and::<0>(bytes, 128));
+    for (number, sign) in both.iter_mut().zip(signs) {
+        *number = isa.fma(sign, isa.splat(-2.0), *number);
+    }
+    both
+}
+
 /// `2 n + 1` for the numbers `n` in the low nibbles of each row's bytes, then in the high ones.
 #[inline(always)]
 pub(super) fn odd_numbers<I: Isa>(isa: I, bytes: I::U8) -> [[I::F32; 4]; 2] {
