@@ -18,7 +18,7 @@ use vaquita_runtime::model::Model;
 use vaquita_runtime::tokenizer::Tokenizer;
 
 /// The checkpoints in `golden`: one of every architecture.
-pub const FAMILIES: [&str; 33] = [
+pub const FAMILIES: [&str; 35] = [
     "deepseek-v2",
     "deepseek-v2-lite",
     "deepseek-v3",
@@ -41,10 +41,12 @@ pub const FAMILIES: [&str; 33] = [
     "lfm2-moe",
     "ling-3",
     "minimax-m2",
+    "mistral",
     "mixtral",
     "moonlight",
     "olmoe",
     "qwen2-moe",
+    "qwen3",
     "qwen3-moe",
     "qwen3-next",
     "qwen3.5",

@@ -74,6 +74,8 @@ fn a_file_of_any_family_has_the_same_answer_after_conversion_resident_and_stream
                 "gemma-4-e2b",
                 "granite-3",
                 "granite-4-dense",
+                "mistral",
+                "qwen3",
                 "qwen3.5",
                 "smollm3",
             ]

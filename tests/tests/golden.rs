@@ -76,6 +76,11 @@ fn qwen2_moe_has_the_logits_of_transformers() {
 }
 
 #[test]
+fn qwen3_has_the_logits_of_transformers() {
+    matches_transformers("qwen3");
+}
+
+#[test]
 fn qwen3_moe_has_the_logits_of_transformers() {
     matches_transformers("qwen3-moe");
 }
@@ -83,6 +88,12 @@ fn qwen3_moe_has_the_logits_of_transformers() {
 #[test]
 fn olmoe_has_the_logits_of_transformers() {
     matches_transformers("olmoe");
+}
+
+/// Its heads are wider than the model divided by their number, as those of Mistral Nemo.
+#[test]
+fn mistral_has_the_logits_of_transformers() {
+    matches_transformers("mistral");
 }
 
 #[test]

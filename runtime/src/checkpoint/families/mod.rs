@@ -46,12 +46,14 @@ mod rope_keys;
 mod smollm3;
 
 /// All supported families.
-pub static FAMILIES: [&dyn Family; 26] = [
+pub static FAMILIES: [&dyn Family; 27] = [
     &deepseek_v2::DeepSeekV2,
     &deepseek_v3::DeepSeekV3,
     &kimi_linear::KimiLinear,
     &bailing_hybrid::BailingHybrid,
+    // Before Mistral: a file of either is read as Llama.
     &llama::LLAMA,
+    &llama::MISTRAL,
     &mixtral::MIXTRAL,
     &qwen2::QWEN2,
     &qwen2::QWEN2_MOE,
