@@ -70,7 +70,8 @@ fn kind(config: &Json) -> Result<Kind, ConfigError> {
             }
         }
         "modelopt" | "modelopt_fp4" => {
-            const ALGORITHMS: [&str; 3] = ["NVFP4", "FP8", "MIXED_PRECISION"];
+            const ALGORITHMS: [&str; 5] =
+                ["NVFP4", "W4A16_NVFP4", "FP8", "FP8_PER_CHANNEL_PER_TOKEN", "MIXED_PRECISION"];
             match text("quant_algo").filter(|found| !ALGORITHMS.contains(found)) {
                 Some(found) => refused("quant_algo", found, &ALGORITHMS.join(", ")),
                 None => Ok(Kind::Plain),
