@@ -26,9 +26,9 @@ pub const REGEX_BYTES: usize = 4096;
 pub const KNOWN_COMPILED_BYTES: usize = 4 << 20;
 /// Bytes of a compiled unknown regex. Those of the registry take half as much.
 pub const COMPILED_BYTES: usize = 512 << 10;
-/// Parts that counts such as `{3}` add to unknown regexes with a look-ahead, over all regexes of a
-/// tokenizer.
-pub const REGEX_EXPANDED: usize = 40;
+/// Parts of unknown regexes, over all regexes of a tokenizer: classes, and what counts such as `{3}`
+/// add. Published tokenizers have about 20.
+pub const REGEX_PARTS: usize = 48;
 /// Backtracking steps per match of an unknown regex; a reasonable one takes a handful.
 pub const BACKTRACKS: usize = 10_000;
 /// Backtracking steps per match of a regex from the registry.

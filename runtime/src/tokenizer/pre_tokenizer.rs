@@ -19,8 +19,8 @@ const ALLOWED: &str =
 #[derive(Debug, Default)]
 pub(super) struct PreTokenizer {
     steps: Vec<Step>,
-    /// Number of parts that counts add to unknown regexes.
-    expanded: usize,
+    /// Number of parts of unknown regexes.
+    regex_parts: usize,
 }
 
 #[derive(Debug)]
@@ -91,11 +91,11 @@ impl PreTokenizer {
                     PatternJson::String(text) => fancy_regex::escape(&text).into_owned(),
                 };
                 let split = RegexSplit::new(&pattern, json.behavior, json.invert)?;
-                self.expanded += split.expanded();
-                if self.expanded > limits::REGEX_EXPANDED {
-                    let (found, allowed) = (self.expanded, limits::REGEX_EXPANDED);
+                self.regex_parts += split.parts();
+                if self.regex_parts > limits::REGEX_PARTS {
+                    let (found, allowed) = (self.regex_parts, limits::REGEX_PARTS);
                     let (found, allowed) = (format!("{found}"), format!("at most {allowed}"));
-                    let what = "the number of parts that counts add to the pre-tokenizer's regexes";
+                    let what = "the number of parts of the pre-tokenizer's regexes";
                     return Err(TokenizerError::value(what, found, allowed));
                 }
                 self.steps.push(Step::Split(split));

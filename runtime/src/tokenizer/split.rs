@@ -6,6 +6,8 @@
 //! text. Regexes of the registry are known to be safe and have higher limits.
 
 use std::cell::Cell;
+use std::iter::Peekable;
+use std::str::Chars;
 use std::time::{Duration, Instant};
 
 use fancy_regex::{Regex, RegexBuilder};
@@ -40,8 +42,8 @@ pub(super) struct RegexSplit {
     behavior: SplitDelimiterBehavior,
     invert: bool,
     known: bool,
-    /// Number of parts that counts add to an unknown regex with a look-ahead.
-    expanded: usize,
+    /// Number of parts of an unknown regex.
+    parts: usize,
 }
 
 impl RegexSplit {
@@ -56,16 +58,13 @@ impl RegexSplit {
             let pattern = pattern.chars().take(200).collect();
             TokenizerError::Regex { pattern, reason }
         };
-        let expanded = if known { 0 } else { expanded(pattern) };
+        let parts = if known { 0 } else { parts(pattern) };
         if !known {
             check(pattern).map_err(refuse)?;
         }
-        if expanded > limits::REGEX_EXPANDED {
-            let allowed = limits::REGEX_EXPANDED;
-            let reason = format!(
-                "its counts add {expanded} parts beside a look-ahead; at most {allowed} may be added"
-            );
-            return Err(refuse(reason));
+        if parts > limits::REGEX_PARTS {
+            let allowed = limits::REGEX_PARTS;
+            return Err(refuse(format!("it has {parts} parts; at most {allowed} are allowed")));
         }
         let backtracks = if known { limits::KNOWN_BACKTRACKS } else { limits::BACKTRACKS };
         let compiled_bytes =
@@ -84,7 +83,7 @@ impl RegexSplit {
             .delegate_dfa_size_limit(compiled_bytes)
             .build();
         let regex = regex.map_err(|error| refuse(error.to_string()))?;
-        Ok(Self { pattern: pattern.into(), regex, spaces, behavior, invert, known, expanded })
+        Ok(Self { pattern: pattern.into(), regex, spaces, behavior, invert, known, parts })
     }
 
     /// Finds the first match at or after `from`.
@@ -102,9 +101,9 @@ impl RegexSplit {
         Ok(Some((start, if shorter { start + last } else { end })))
     }
 
-    /// Number of parts that counts add to the regex, if it is unknown and has a look-ahead.
-    pub(super) fn expanded(&self) -> usize {
-        self.expanded
+    /// Number of parts of the regex if it is unknown, otherwise 0.
+    pub(super) fn parts(&self) -> usize {
+        self.parts
     }
 
     /// The regex, if its matches and the text between them become pieces.
@@ -155,61 +154,72 @@ fn check(pattern: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Number of characters and classes that are added to a regex with a look-ahead when its counts are
-/// expanded, as the backtracking engine does without a limit; 0 for a regex without a look-ahead.
-fn expanded(pattern: &str) -> usize {
-    if !pattern.contains("(?=") && !pattern.contains("(?!") {
-        return 0;
-    }
-    // For each open group: the number of its parts, and of the parts of its last element.
+/// Number of parts of a regex: its classes, and the characters and classes that its counts add.
+///
+/// The backtracking engine compiles each run of classes between look-aheads, atomic groups and
+/// possessive quantifiers by itself, and writes counts out; a class of Unicode takes up to 150 KiB.
+fn parts(pattern: &str) -> usize {
+    // For each open group: the parts of its last element, and of all its elements.
     let mut groups = vec![(0usize, 0usize)];
-    let mut more = 0usize;
+    let mut total = 0usize;
     let mut rest = pattern.chars().peekable();
     while let Some(c) = rest.next() {
-        let count = match c {
+        let element = match c {
             '(' => {
                 groups.push((0, 0));
                 continue;
             }
-            ')' if groups.len() > 1 => groups.pop().map_or(0, |(parts, _)| parts),
+            ')' if groups.len() > 1 => groups.pop().map_or(0, |(_, all)| all),
             '{' => {
                 let inner: String = rest.by_ref().take_while(|c| *c != '}').collect();
                 let most = inner.rsplit(',').find_map(|n| n.trim().parse().ok()).unwrap_or(1usize);
-                if let Some((parts, last)) = groups.last_mut() {
+                if let Some((last, all)) = groups.last_mut() {
                     let added = last.saturating_mul(most.saturating_sub(1));
-                    (*parts, more) = (parts.saturating_add(added), more.saturating_add(added));
+                    (*all, total) = (all.saturating_add(added), total.saturating_add(added));
                     *last = last.saturating_mul(most);
                 }
                 continue;
             }
             '\\' => {
-                let class = matches!(rest.next(), Some('p' | 'P' | 'x' | 'u'));
-                if class && rest.peek() == Some(&'{') {
+                let escaped = rest.next();
+                if matches!(escaped, Some('p' | 'P' | 'x' | 'u')) && rest.peek() == Some(&'{') {
                     rest.by_ref().find(|c| *c == '}');
                 }
+                let class = |c: char| c.is_ascii_alphabetic() && !"nrtfvaexuUz".contains(c);
+                total += usize::from(escaped.is_some_and(class));
                 1
             }
             '[' => {
-                let mut depth = 1;
-                while depth > 0
-                    && let Some(c) = rest.next()
-                {
-                    match c {
-                        '\\' => drop(rest.next()),
-                        '[' => depth += 1,
-                        ']' => depth -= 1,
-                        _ => {}
-                    }
-                }
+                skip_set(&mut rest);
+                total += 1;
+                1
+            }
+            '.' => {
+                total += 1;
                 1
             }
             _ => 1,
         };
-        if let Some((parts, last)) = groups.last_mut() {
-            (*parts, *last) = (parts.saturating_add(count), count);
+        if let Some((last, all)) = groups.last_mut() {
+            (*last, *all) = (element, all.saturating_add(element));
         }
     }
-    more
+    total
+}
+
+/// Skips what follows the opening bracket of a set, with sets inside it.
+fn skip_set(rest: &mut Peekable<Chars<'_>>) {
+    let mut depth = 1;
+    while depth > 0
+        && let Some(c) = rest.next()
+    {
+        match c {
+            '\\' => drop(rest.next()),
+            '[' => depth += 1,
+            ']' => depth -= 1,
+            _ => {}
+        }
+    }
 }
 
 /// Time limit for splitting one text, over all regexes.
