@@ -85,7 +85,10 @@ fn a_small_tokenizer_takes_little_memory() {
         ("as much as is allowed", with(&vocab, &[r"(?=\p{L}{40})x"])),
         ("many looks", with(&vocab, &[r"(?=\p{L})".repeat(400).as_str()])),
         ("many looks of sets", with(&vocab, &[r"(?![\p{L}\p{N}])".repeat(220).as_str(); 14])),
-        ("as many looks as are allowed", with(&vocab, &[r"(?=[\p{L}\p{N}\p{P}\p{S}])".repeat(48).as_str()])),
+        (
+            "as many looks as are allowed",
+            with(&vocab, &[r"(?=[\p{L}\p{N}\p{P}\p{S}])".repeat(48).as_str()]),
+        ),
         ("looks of words", with(&vocab, &[r"(?=\w)(?i:\p{Lu})++".repeat(24).as_str()])),
         ("possessive", with(&vocab, &[r"\p{L}++".repeat(500).as_str()])),
         ("counted and possessive", with(&vocab, &[r"(?:\p{L}{400}x)++y"; 14])),

@@ -17,6 +17,8 @@ pub trait TileSimd: Copy + Send + Sync {
     const TILES: usize;
     /// Number of tokens that share the unpacking of weights, limited by the registers.
     const TOKENS: usize;
+    /// Whether [`dot_unsigned`](Self::dot_unsigned) is faster for smaller weights.
+    const SMALLER_IS_FASTER: bool = false;
     /// Bias that [`lookup`](Self::lookup) adds to each weight, where dot products need one unsigned
     /// factor. Sums are then too large by the bias times the sum of the activations, which a
     /// [`Kernel`] subtracts beforehand.
@@ -77,8 +79,7 @@ pub trait TileSimd: Copy + Send + Sync {
     fn dot4_bytes(self, acc: Self::I32, weights: Self::U8, a: &[i8; 4]) -> Self::I32;
 
     /// Dot product of a group, or of half a group: [`dot4_table`](Self::dot4_table) eight or four
-    /// times, in any order, since integer sums are exact. Also valid for weights from 0 to 63 that
-    /// are not from a table.
+    /// times, in any order, since integer sums are exact.
     #[inline(always)]
     fn dot_table<const N: usize>(
         self,
@@ -92,9 +93,26 @@ pub trait TileSimd: Copy + Send + Sync {
         acc
     }
 
+    /// [`dot_table`](Self::dot_table) for weights from 0 to `MOST`, at most 63: the smaller they are,
+    /// the more products fit 16 bits.
+    #[inline(always)]
+    fn dot_unsigned<const N: usize, const MOST: u8>(
+        self,
+        acc: Self::I32,
+        weights: &[Self::U8; N],
+        a: &[[i8; 4]; N],
+    ) -> Self::I32 {
+        self.dot_table(acc, weights, a)
+    }
+
     /// [`dot_table`](Self::dot_table) for loaded weights.
     #[inline(always)]
-    fn dot_bytes(self, mut acc: Self::I32, weights: &[Self::U8; 8], a: &[[i8; 4]; 8]) -> Self::I32 {
+    fn dot_bytes<const N: usize>(
+        self,
+        mut acc: Self::I32,
+        weights: &[Self::U8; N],
+        a: &[[i8; 4]; N],
+    ) -> Self::I32 {
         for (weights, a) in weights.iter().zip(a) {
             acc = self.dot4_bytes(acc, *weights, a);
         }

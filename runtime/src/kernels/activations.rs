@@ -51,6 +51,8 @@ pub(super) struct Halves<const T: usize> {
     pub sums: [[i32; T]; 2],
     /// The sums times the group's scale: the factors of offsets that all weights of a half share.
     pub scaled: [[f32; T]; 2],
+    /// Both of these, added: the factors of offsets that all weights of a group share.
+    pub whole: [f32; T],
 }
 
 impl Blocks {
@@ -63,13 +65,15 @@ impl Blocks {
 /// Computes [`Blocks::halves`].
 fn halves<const T: usize>(codes: &[[[[i8; 4]; 8]; T]], scales: &[[f32; T]]) -> Vec<Halves<T>> {
     let sum = |codes: &[[i8; 4]]| codes.iter().flatten().map(|&code| i32::from(code)).sum::<i32>();
-    let mut all = vec![Halves { sums: [[0; T]; 2], scaled: [[0.0; T]; 2] }; scales.len()];
+    let none = Halves { sums: [[0; T]; 2], scaled: [[0.0; T]; 2], whole: [0.0; T] };
+    let mut all = vec![none; scales.len()];
     for ((halves, codes), scales) in all.iter_mut().zip(codes).zip(scales) {
         for (t, (codes, scale)) in codes.iter().zip(scales).enumerate() {
             for (half, codes) in codes.chunks_exact(4).enumerate() {
                 halves.sums[half][t] = sum(codes);
                 halves.scaled[half][t] = scale * halves.sums[half][t] as f32;
             }
+            halves.whole[t] = halves.scaled[0][t] + halves.scaled[1][t];
         }
     }
     all

@@ -128,7 +128,7 @@ impl<I: Isa> WithBlock for OnIsa<'_, I> {
             for (block, row) in blocks.iter_mut().zip(rows) {
                 *block = &row[at];
             }
-            if I::SCALAR && B::CODES != CodeRange::Unsigned {
+            if I::SCALAR && !B::CODES.is_unsigned() {
                 define::<B>(blocks, groups);
             } else {
                 B::tile(isa, blocks, groups);
@@ -180,7 +180,9 @@ impl WithBlock for Kind {
 }
 
 /// [`CodeRange`] as const parameters of a function.
-const UNSIGNED: u8 = CodeRange::Unsigned as u8;
+const FOUR_BITS: u8 = CodeRange::FourBits as u8;
+const FIVE_BITS: u8 = CodeRange::FiveBits as u8;
+const SIX_BITS: u8 = CodeRange::SixBits as u8;
 const SMALL: u8 = CodeRange::Small as u8;
 const SIGNED: u8 = CodeRange::Signed as u8;
 
@@ -191,13 +193,27 @@ impl Kernel for Multiply<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         match with_block(self.all.weights.block_type(), Kind) {
-            Some((true, CodeRange::Small)) => self.read::<I, true, SMALL>(isa),
-            Some((true, CodeRange::Signed)) => self.read::<I, true, SIGNED>(isa),
-            Some((true, _)) => self.read::<I, true, UNSIGNED>(isa),
-            Some((_, CodeRange::Small)) => self.read::<I, false, SMALL>(isa),
-            Some((_, CodeRange::Signed)) => self.read::<I, false, SIGNED>(isa),
-            _ => self.read::<I, false, UNSIGNED>(isa),
+            Some((true, codes)) => self.codes::<I, true>(isa, codes),
+            Some((false, codes)) => self.codes::<I, false>(isa, codes),
+            None => debug_assert!(false, "matrices of other types have their own kernels"),
         }
+    }
+}
+
+/// Products of the codes of a group, or of a half, with a token's, whose sum is `x_sum`.
+#[inline(always)]
+fn dot<W: TileSimd, const N: usize, const CODES: u8>(
+    wide: W,
+    codes: &[W::U8; N],
+    x: &[[i8; 4]; N],
+    x_sum: i32,
+) -> W::I32 {
+    match CODES {
+        FOUR_BITS => wide.dot_unsigned::<N, FOUR_BITS>(wide.splat_i32(0), codes, x),
+        FIVE_BITS => wide.dot_unsigned::<N, FIVE_BITS>(wide.splat_i32(0), codes, x),
+        SIX_BITS => wide.dot_unsigned::<N, SIX_BITS>(wide.splat_i32(0), codes, x),
+        SMALL => wide.dot_table(wide.splat_i32(-W::TABLE_BIAS * x_sum), codes, x),
+        _ => wide.dot_bytes(wide.splat_i32(-W::BYTE_BIAS * x_sum), codes, x),
     }
 }
 
@@ -205,6 +221,19 @@ impl Kernel for Multiply<'_> {
 type Seen<'a, const T: usize> = (Inputs<'a, T>, &'a [Halves<T>]);
 
 impl Multiply<'_> {
+    #[inline(always)]
+    fn codes<I: Isa, const HALVES: bool>(self, isa: I, codes: CodeRange) {
+        match codes {
+            CodeRange::FourBits if I::SMALLER_IS_FASTER => self.read::<I, HALVES, FOUR_BITS>(isa),
+            CodeRange::FiveBits if I::SMALLER_IS_FASTER => self.read::<I, HALVES, FIVE_BITS>(isa),
+            CodeRange::FourBits | CodeRange::FiveBits | CodeRange::SixBits => {
+                self.read::<I, HALVES, SIX_BITS>(isa)
+            }
+            CodeRange::Small => self.read::<I, HALVES, SMALL>(isa),
+            CodeRange::Signed => self.read::<I, HALVES, SIGNED>(isa),
+        }
+    }
+
     #[inline(always)]
     fn read<I: Isa, const HALVES: bool, const CODES: u8>(mut self, isa: I) {
         if <I::Wide as TileSimd>::TILES > 1 && self.tiles.len() == <I::Wide as TileSimd>::TILES {
@@ -288,22 +317,10 @@ impl Multiply<'_> {
                     let x_half: &[_; T] = subarray(&x_halves.scaled[half], from);
                     for t in 0..T {
                         let x: &[_; 4] = subarray(&x[t], 4 * half);
-                        let above = match CODES {
-                            SMALL => W::TABLE_BIAS,
-                            SIGNED => W::BYTE_BIAS,
-                            _ => 0,
-                        };
-                        let mut products = wide.splat_i32(-above * x_sums[t]);
-                        if CODES == SIGNED {
-                            for (weights, x) in weights.iter().zip(x) {
-                                products = wide.dot4_bytes(products, *weights, x);
-                            }
-                        } else {
-                            products = wide.dot_table(products, weights, x);
-                        }
+                        let products = dot::<W, 4, CODES>(wide, weights, x, x_sums[t]);
                         let scale = wide.mul(scale, wide.splat(x_scales[t]));
                         sums[t] = wide.fma(scale, wide.to_f32(products), sums[t]);
-                        if CODES == UNSIGNED {
+                        if CODES <= SIX_BITS {
                             sums[t] = wide.fma(offset, wide.splat(x_half[t]), sums[t]);
                         }
                     }
@@ -312,24 +329,13 @@ impl Multiply<'_> {
             }
             let scale = wide.load_tiles([&a.scales[0], &b.scales[0]]);
             let offset = wide.load_tiles([&a.offsets[0], &b.offsets[0]]);
-            let x_first: &[_; T] = subarray(&x_halves.scaled[0], from);
-            let x_second: &[_; T] = subarray(&x_halves.scaled[1], from);
+            let x_whole: &[_; T] = subarray(&x_halves.whole, from);
             for t in 0..T {
-                let products = match CODES {
-                    SIGNED => {
-                        let bias = wide.splat_i32(-W::BYTE_BIAS * x_sums[t]);
-                        wide.dot_bytes(bias, &weights, &x[t])
-                    }
-                    SMALL => {
-                        let bias = wide.splat_i32(-W::TABLE_BIAS * x_sums[t]);
-                        wide.dot_table(bias, &weights, &x[t])
-                    }
-                    _ => wide.dot_table(wide.splat_i32(0), &weights, &x[t]),
-                };
+                let products = dot::<W, 8, CODES>(wide, &weights, &x[t], x_sums[t]);
                 let scale = wide.mul(scale, wide.splat(x_scales[t]));
                 sums[t] = wide.fma(scale, wide.to_f32(products), sums[t]);
-                if CODES == UNSIGNED {
-                    sums[t] = wide.fma(offset, wide.splat(x_first[t] + x_second[t]), sums[t]);
+                if CODES <= SIX_BITS {
+                    sums[t] = wide.fma(offset, wide.splat(x_whole[t]), sums[t]);
                 }
             }
         }

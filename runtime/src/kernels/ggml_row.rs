@@ -7,7 +7,7 @@
 use super::activations::Halves;
 use super::matmul::{Inputs, Tiles};
 use crate::blocks::ggml::{
-    Block, BlockBytes, ByRow, CodeRange, RowScale, TileGroup, WithByRow, row_len, with_by_row,
+    Block, BlockBytes, ByRow, RowScale, TileGroup, WithByRow, row_len, with_by_row,
 };
 use crate::blocks::{GROUP, TILE_ROWS};
 use crate::isa::{Features, Isa, Kernel};
@@ -149,7 +149,7 @@ fn add<I: Isa, B: Block>(
     codes: [I::U8; TILE_ROWS],
     (x, x_scale, x_sums): Input,
 ) -> I::F32 {
-    let signed = B::CODES != CodeRange::Unsigned;
+    let signed = !B::CODES.is_unsigned();
     let x_scale = isa.splat(x_scale);
     if B::HALVES {
         let products = match signed {

@@ -139,13 +139,23 @@ impl<const N: usize> BlockBytes for [u8; N] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum CodeRange {
+    /// From 0 to 15.
+    FourBits = 15,
+    /// From 0 to 31.
+    FiveBits = 31,
     /// From 0 to 63.
-    Unsigned,
-    /// From -64 to 64, with [`TABLE_BIAS`](crate::isa::TileSimd::TABLE_BIAS) added: products cost
-    /// no more than those of unsigned codes.
-    Small,
+    SixBits = 63,
+    /// From -64 to 64, with [`TABLE_BIAS`](crate::isa::TileSimd::TABLE_BIAS) added.
+    Small = 64,
     /// From -127 to 127.
-    Signed,
+    Signed = 127,
+}
+
+impl CodeRange {
+    /// Whether the codes are not negative, so that the weights have offsets.
+    pub const fn is_unsigned(self) -> bool {
+        matches!(self, Self::FourBits | Self::FiveBits | Self::SixBits)
+    }
 }
 
 /// Scale of a row, before its blocks.
@@ -191,7 +201,7 @@ pub trait Block {
     /// Whether the halves of a group have separate scales and offsets.
     const HALVES: bool = false;
     /// Range of the codes, and how [`tile`](Self::tile) stores them.
-    const CODES: CodeRange = CodeRange::Unsigned;
+    const CODES: CodeRange;
     /// Scale of each row, by which those of its groups are multiplied. Such types have no offsets.
     const ROW_SCALE: RowScale = RowScale::None;
 

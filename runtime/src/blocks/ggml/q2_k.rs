@@ -1,7 +1,7 @@
 //! Q2_K: 2-bit integers, a 4-bit scale and minimum per 16, two f16 per 256. 2.625 bits.
 
 use super::tile::{bits, eight, halves, numbers, part, sixteen};
-use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, field, half_at};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
 /// 16 bytes of scales and minima, 64 bytes of codes, f16 scale of scales and of minima.
@@ -11,6 +11,7 @@ impl Block for Q2K {
     type Bytes = [u8; 84];
     const WEIGHTS: usize = 256;
     const HALVES: bool = true;
+    const CODES: CodeRange = CodeRange::FourBits;
 
     #[inline(always)]
     fn group(block: &[u8; 84], index: usize) -> Group {

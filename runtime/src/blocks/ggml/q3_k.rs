@@ -1,7 +1,7 @@
 //! Q3_K: 3-bit integers less 4, a 6-bit scale per 16, an f16 per 256. 3.4375 bits.
 
 use super::tile::{bits, eight, halves, insert, numbers, part, sixteen};
-use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, field, half_at};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
 /// 32 bytes of third bits, 64 bytes of the low two, 12 bytes of scales, f16 scale of scales.
@@ -11,6 +11,7 @@ impl Block for Q3K {
     type Bytes = [u8; 110];
     const WEIGHTS: usize = 256;
     const HALVES: bool = true;
+    const CODES: CodeRange = CodeRange::FourBits;
 
     #[inline(always)]
     fn group(block: &[u8; 110], index: usize) -> Group {

@@ -1,7 +1,7 @@
 //! Q4_0: 4-bit integers less 8, a scale per 32. 4.5 bits.
 
 use super::tile::{halves, part, sixteen};
-use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, half_at, nibbles};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, half_at, nibbles};
 use crate::isa::Isa;
 
 /// f16 scale, 16 bytes of codes: the low halves are the first 16 weights.
@@ -10,6 +10,7 @@ pub struct Q4_0;
 impl Block for Q4_0 {
     type Bytes = [u8; 18];
     const WEIGHTS: usize = 32;
+    const CODES: CodeRange = CodeRange::FourBits;
 
     #[inline(always)]
     fn group(block: &[u8; 18], _: usize) -> Group {

@@ -1,7 +1,7 @@
 //! Q4_1: 4-bit integers, a scale and a minimum per 32. 5 bits.
 
 use super::tile::{halves, part, sixteen};
-use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, half_at, nibbles};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, half_at, nibbles};
 use crate::isa::Isa;
 
 /// f16 scale, f16 minimum, 16 bytes of codes: the low halves are the first 16 weights.
@@ -10,6 +10,7 @@ pub struct Q4_1;
 impl Block for Q4_1 {
     type Bytes = [u8; 20];
     const WEIGHTS: usize = 32;
+    const CODES: CodeRange = CodeRange::FourBits;
 
     #[inline(always)]
     fn group(block: &[u8; 20], _: usize) -> Group {

@@ -2,7 +2,7 @@
 
 use super::k_scales::{scale_and_min, set_scales};
 use super::tile::{bits, eight, part, sixteen};
-use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, field, half_at};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
 /// f16 scale of scales and of minima, 12 bytes of both, 128 bytes of codes: the low halves of 32
@@ -12,6 +12,7 @@ pub struct Q4K;
 impl Block for Q4K {
     type Bytes = [u8; 144];
     const WEIGHTS: usize = 256;
+    const CODES: CodeRange = CodeRange::FourBits;
 
     #[inline(always)]
     fn group(block: &[u8; 144], index: usize) -> Group {

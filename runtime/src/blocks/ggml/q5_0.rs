@@ -1,7 +1,7 @@
 //! Q5_0: 5-bit integers less 16, a scale per 32. 5.5 bits.
 
 use super::tile::{Sixteen, bits, halves, insert, part, sixteen};
-use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, half_at, nibbles};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, half_at, nibbles};
 use crate::isa::Isa;
 
 /// f16 scale, a bit map of the fifth bits, 16 bytes of the low four.
@@ -10,6 +10,7 @@ pub struct Q5_0;
 impl Block for Q5_0 {
     type Bytes = [u8; 22];
     const WEIGHTS: usize = 32;
+    const CODES: CodeRange = CodeRange::FiveBits;
 
     #[inline(always)]
     fn group(block: &[u8; 22], _: usize) -> Group {

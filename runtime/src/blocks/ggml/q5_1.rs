@@ -2,7 +2,7 @@
 
 use super::q5_0::fifth_bits;
 use super::tile::{bits, halves, insert, part, sixteen};
-use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, half_at, nibbles};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, half_at, nibbles};
 use crate::isa::Isa;
 
 /// f16 scale, f16 minimum, a bit map of the fifth bits, 16 bytes of the low four.
@@ -11,6 +11,7 @@ pub struct Q5_1;
 impl Block for Q5_1 {
     type Bytes = [u8; 24];
     const WEIGHTS: usize = 32;
+    const CODES: CodeRange = CodeRange::FiveBits;
 
     #[inline(always)]
     fn group(block: &[u8; 24], _: usize) -> Group {

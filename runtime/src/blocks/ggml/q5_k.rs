@@ -2,7 +2,7 @@
 
 use super::k_scales::{scale_and_min, set_scales};
 use super::tile::{bits, eight, insert, part, sixteen};
-use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, field, half_at};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
 /// As Q4_K, with 32 bytes before the codes that hold the fifth bits of a group in each bit.
@@ -11,6 +11,7 @@ pub struct Q5K;
 impl Block for Q5K {
     type Bytes = [u8; 176];
     const WEIGHTS: usize = 256;
+    const CODES: CodeRange = CodeRange::FiveBits;
 
     #[inline(always)]
     fn group(block: &[u8; 176], index: usize) -> Group {

@@ -1,7 +1,7 @@
 //! Q6_K: 6-bit integers less 32, an 8-bit scale per 16, an f16 per 256. 6.5625 bits.
 
 use super::tile::{bits, eight, halves, insert, part, signed_numbers, sixteen};
-use super::{Block, ByRow, Group, TILE_ROWS, TileGroup, field, half_at};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
 /// 128 bytes of the low four bits, 64 bytes of the high two, 16 scales, f16 scale of scales.
@@ -11,6 +11,7 @@ impl Block for Q6K {
     type Bytes = [u8; 210];
     const WEIGHTS: usize = 256;
     const HALVES: bool = true;
+    const CODES: CodeRange = CodeRange::SixBits;
 
     #[inline(always)]
     fn group(block: &[u8; 210], index: usize) -> Group {

@@ -149,7 +149,12 @@ impl TileSimd for Dotprod {
     }
 
     #[inline(always)]
-    fn dot_bytes(self, acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
+    fn dot_bytes<const N: usize>(
+        self,
+        acc: I32x8,
+        weights: &[U8x32; N],
+        a: &[[i8; 4]; N],
+    ) -> I32x8 {
         self.dot_table(acc, weights, a)
     }
 }

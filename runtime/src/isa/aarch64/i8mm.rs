@@ -103,7 +103,7 @@ impl TileSimd for I8mm {
         fn dot4_table(acc: I32x8, weights: U8x32, a: &[i8; 4]) -> I32x8;
         fn dot4_bytes(acc: I32x8, weights: U8x32, a: &[i8; 4]) -> I32x8;
         fn dot_table<const N: usize>(acc: I32x8, weights: &[U8x32; N], a: &[[i8; 4]; N]) -> I32x8;
-        fn dot_bytes(acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8;
+        fn dot_bytes<const N: usize>(acc: I32x8, weights: &[U8x32; N], a: &[[i8; 4]; N]) -> I32x8;
     }
 
     #[inline(always)]

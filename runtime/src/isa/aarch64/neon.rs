@@ -294,6 +294,7 @@ impl TileSimd for Neon {
     const TABLE_BIAS: i32 = 0;
     const BYTE_BIAS: i32 = 0;
     const TOKENS: usize = 4;
+    const SMALLER_IS_FASTER: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32x8 {
@@ -437,10 +438,31 @@ impl TileSimd for Neon {
     }
 
     #[inline(always)]
-    fn dot_bytes(self, acc: I32x8, weights: &[U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
+    fn dot_unsigned<const N: usize, const MOST: u8>(
+        self,
+        acc: I32x8,
+        weights: &[U8x32; N],
+        a: &[[i8; 4]; N],
+    ) -> I32x8 {
+        if MOST > 31 {
+            return self.dot_table(acc, weights, a);
+        }
+        // 8 products of at most 31 * 127 fit 16 bits.
+        let a = fours(a);
+        let sums = (products::<N, N>(firsts(weights), &a), products::<N, N>(seconds(weights), &a));
+        both!(vaddq_s32(acc, sums))
+    }
+
+    #[inline(always)]
+    fn dot_bytes<const N: usize>(
+        self,
+        acc: I32x8,
+        weights: &[U8x32; N],
+        a: &[[i8; 4]; N],
+    ) -> I32x8 {
         // 2 products of at most 128 * 127 fit 16 bits.
         let a = fours(a);
-        let sums = (products::<2, 8>(firsts(weights), &a), products::<2, 8>(seconds(weights), &a));
+        let sums = (products::<2, N>(firsts(weights), &a), products::<2, N>(seconds(weights), &a));
         both!(vaddq_s32(acc, sums))
     }
 

@@ -88,6 +88,7 @@ impl TileSimd for Avx2 {
     const TABLE_BIAS: i32 = 64;
     const BYTE_BIAS: i32 = 0;
     const TOKENS: usize = 4;
+    const SMALLER_IS_FASTER: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -203,6 +204,32 @@ impl TileSimd for Avx2 {
             let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), a);
             _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
         })
+    }
+
+    #[inline(always)]
+    fn dot_unsigned<const N: usize, const MOST: u8>(
+        self,
+        mut acc: __m256i,
+        weights: &[__m256i; N],
+        a: &[[i8; 4]; N],
+    ) -> __m256i {
+        // Registers whose pairs fit 16 bits together: 8, 4 or 2.
+        let together = const { i16::MAX as usize / (2 * MOST as usize * 127) };
+        let mut at = 0;
+        while at < N {
+            avx2!({
+                let mut pairs = _mm256_maddubs_epi16(weights[at], four(&a[at]));
+                let mut next = at + 1;
+                while next < at + together && next < N {
+                    let more = _mm256_maddubs_epi16(weights[next], four(&a[next]));
+                    pairs = _mm256_add_epi16(pairs, more);
+                    next += 1;
+                }
+                acc = _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+            });
+            at += together;
+        }
+        acc
     }
 
     #[inline(always)]
