@@ -111,18 +111,16 @@ impl<I: Isa> WithBlock for OnIsa<'_, I> {
             let (scale, blocks) = B::ROW_SCALE.split(&data[number * len..][..len]);
             (*row, *row_scale) = (&B::Bytes::blocks(blocks)[first..][..count], scale);
         }
-        let alone = all.x.tokens() == 1;
+        // Tiles are unpacked in pairs for several tokens.
+        let next = tile + if all.x.tokens() > 1 { MOST_TILES } else { 1 };
         for (at, groups) in groups.chunks_exact_mut(of_block).enumerate() {
-            // Prefetch the same columns of the next tile: rows are too short for the hardware
-            // prefetcher.
-            if alone {
-                let block = TILE_ROWS * (first + at) * size_of::<B::Bytes>();
-                let ahead = data.as_ptr().wrapping_add((tile + 1) * TILE_ROWS * len + block);
-                let mut line = 0;
-                while line < TILE_ROWS * size_of::<B::Bytes>() {
-                    isa.prefetch::<0>(ahead.wrapping_add(line));
-                    line += 64;
-                }
+            // Prefetch as much of the next tile: rows are too short for the hardware prefetcher.
+            let block = TILE_ROWS * (first + at) * size_of::<B::Bytes>();
+            let ahead = data.as_ptr().wrapping_add(next * TILE_ROWS * len + block);
+            let mut line = 0;
+            while line < TILE_ROWS * size_of::<B::Bytes>() {
+                isa.prefetch::<0>(ahead.wrapping_add(line));
+                line += 64;
             }
             let mut blocks = [&rows[0][at]; TILE_ROWS];
             for (block, row) in blocks.iter_mut().zip(rows) {
