@@ -1,12 +1,12 @@
 """Measures vaquita beside llama.cpp, in one run on one machine: quantizing, reading a prompt, generating.
 
     python3 benches/peer/compare.py [--work FOLDER] [--layers 14] [--repetitions 5] [--threads 1,2] [--depths 0,4096]
-        [--sequences 2,4]
+        [--sequences 2,4] [--ik PYTHON]
 
 Installs `llama-cpp-python` from PyPI (it builds llama.cpp from source: a compiler, cmake and about 15 minutes), makes a
 checkpoint in the shape of DeepSeek-V2-Lite (14 layers: 15.6 GB, and as much again for a while), quantizes it with both,
 and prints medians and ratios. Both sides do the same work with the same threads, turn by turn. The rate of plain reads
-is measured between them, in the same run.
+is measured between them, in the same run. `--ik` adds ik_llama.cpp, through a Python that has `ik-llama-cpp-python`.
 """
 
 import argparse
@@ -66,6 +66,7 @@ def main() -> None:
     options.add_argument("--threads", type=numbers, default=[os.cpu_count()], help="1,2")
     options.add_argument("--depths", type=numbers, default=[0], help="positions before prompt and decode: 0,4096")
     options.add_argument("--sequences", type=numbers, default=[], help="also decode in so many sequences, at depth 0: 2,4")
+    options.add_argument("--ik", type=Path, help="a Python with ik-llama-cpp-python, to measure ik_llama.cpp as well")
     options.add_argument("--low-bits", type=float, default=2.5, help="bits per weight of the experts' low-bit plan")
     args = options.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -93,6 +94,8 @@ def main() -> None:
             "--target-bpw", args.low_bits, "--threads", most)
 
     files = {"llama.cpp Q4_K": peer, "vaquita Q4_K": peer, "vaquita e4": ours["e4"], "vaquita low": ours["low"]}
+    if args.ik:
+        files["ik_llama.cpp Q4_K"] = peer
     bits = {name: json.loads(run(vaquita, "inspect", path, "--json"))["bits_per_weight"] for name, path in files.items()}
     for threads in args.threads:
         rates: dict[str, dict[str, list[float]]] = {}
@@ -104,12 +107,15 @@ def main() -> None:
                 for name, path in files.items():
                     if name.startswith("llama.cpp"):
                         commands = [(python, HERE / "llama.py", "bench", path, threads, depth, *several)]
+                    elif name.startswith("ik_llama.cpp"):
+                        commands = [(args.ik, HERE / "ik.py", path, threads, depth)]
                     else:
                         bench = (vaquita, "bench", path, "-r", 1, "-o", "json", "--threads", threads)
                         commands = [(*bench, "-d", depth), *((*bench, "-p", 0, "-n", 64, "--sequences", k) for k in several)]
                     found: dict[str, float] = {}
                     for command in commands:
-                        for row in json.loads(run(*command)):
+                        # ik_llama.cpp prints other lines before.
+                        for row in json.loads(run(*command).splitlines()[-1]):
                             found.setdefault(row["test"], row["avg_ts"])
                     for test, value in found.items():
                         rates.setdefault(test, {}).setdefault(name, []).append(value)
@@ -119,7 +125,7 @@ def main() -> None:
             base = statistics.median(of_test["llama.cpp Q4_K"])
             for name, values in of_test.items():
                 rate = statistics.median(values)
-                print(f"{test:>15}  {name:<15} {bits[name]:5.2f} bits/weight  {rate:8.2f} tokens/s  {rate / base:5.2f}x")
+                print(f"{test:>15}  {name:<18} {bits[name]:5.2f} bits/weight  {rate:8.2f} tokens/s  {rate / base:5.2f}x")
     print(f"quantize vaquita e4      {our_seconds[0]:7.1f} s  peak {our_seconds[1] / 2**30:.2f} GiB")
     if peer_seconds:
         ratio = peer_seconds[0] / our_seconds[0]

@@ -12,7 +12,8 @@ import time
 
 import llama_cpp as llama
 
-PROMPT, GENERATE = 256, 64
+import work
+from work import GENERATE, PROMPT
 
 
 @llama.llama_log_callback
@@ -40,8 +41,7 @@ def open_model(path: str, threads: int, positions: int = 512, sequences: int = 1
     context_params.n_threads = context_params.n_threads_batch = threads
     context = llama.llama_init_from_model(model, context_params)
     vocabulary = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
-    tokens = [((i * 2654435761) % 2**32 >> 7) % vocabulary for i in range(positions)]
-    return context, (llama.llama_token * positions)(*tokens)
+    return context, (llama.llama_token * positions)(*work.tokens(positions, vocabulary))
 
 
 def decode_one_by_one(context, array, first: int, count: int) -> None:
@@ -82,35 +82,18 @@ def side_by_side(context, array, sequences: int, count: int) -> None:
     llama.llama_batch_free(batch)
 
 
-def rate(tokens: int, prepare, work) -> float:
-    """Tokens per second, after a run that warms up."""
-    prepare()
-    work()
-    prepare()
-    start = time.monotonic()
-    work()
-    return tokens / (time.monotonic() - start)
-
-
 def bench(path: str, threads: int, depth: int, sequences: list[int]) -> None:
     """A prompt and decode after `depth` positions, and decode of several sequences, in vaquita's form."""
     context, array = open_model(path, threads, depth + 2 * PROMPT)
     memory = llama.llama_get_memory(context)
-    for first in range(0, depth, PROMPT):
-        assert llama.llama_decode(context, part(array, first, min(PROMPT, depth - first))) == 0
+
+    def decode_at(first: int, count: int) -> None:
+        assert llama.llama_decode(context, part(array, first, count)) == 0
 
     def back() -> None:
         assert llama.llama_memory_seq_rm(memory, 0, depth, -1)
 
-    def prompt() -> None:
-        assert llama.llama_decode(context, part(array, depth, PROMPT)) == 0
-
-    def generate() -> None:
-        decode_one_by_one(context, array, depth, GENERATE)
-
-    at = f" @ d{depth}" if depth else ""
-    rows = [{"test": f"pp{PROMPT}{at}", "avg_ts": rate(PROMPT, back, prompt)},
-            {"test": f"tg{GENERATE}{at}", "avg_ts": rate(GENERATE, back, generate)}]
+    rows = work.prompt_and_decode(depth, decode_at, back)
     llama.llama_free(context)
     for count in sequences:
         context, array = open_model(path, threads, 512, count)
@@ -121,7 +104,7 @@ def bench(path: str, threads: int, depth: int, sequences: list[int]) -> None:
         def several() -> None:
             side_by_side(context, array, count, GENERATE)
 
-        rows.append({"test": f"tg{GENERATE} x {count}", "avg_ts": rate(count * GENERATE, clear, several)})
+        rows.append({"test": f"tg{GENERATE} x {count}", "avg_ts": work.rate(count * GENERATE, clear, several)})
         llama.llama_free(context)
     print(json.dumps(rows))
 

@@ -17,8 +17,8 @@ pub trait TileSimd: Copy + Send + Sync {
     const TILES: usize;
     /// Number of tokens that share the unpacking of weights, limited by the registers.
     const TOKENS: usize;
-    /// Whether [`dot_unsigned`](Self::dot_unsigned) is faster for smaller weights.
-    const SMALLER_IS_FASTER: bool = false;
+    /// Bits of weights below which [`dot_unsigned`](Self::dot_unsigned) gets no faster.
+    const FEWEST_BITS: u32 = 6;
     /// Bias that [`lookup`](Self::lookup) adds to each weight, where dot products need one unsigned
     /// factor. Sums are then too large by the bias times the sum of the activations, which a
     /// [`Kernel`] subtracts beforehand.

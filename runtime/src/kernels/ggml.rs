@@ -222,8 +222,10 @@ impl Multiply<'_> {
     #[inline(always)]
     fn codes<I: Isa, const HALVES: bool>(self, isa: I, codes: CodeRange) {
         match codes {
-            CodeRange::FourBits if I::SMALLER_IS_FASTER => self.read::<I, HALVES, FOUR_BITS>(isa),
-            CodeRange::FiveBits if I::SMALLER_IS_FASTER => self.read::<I, HALVES, FIVE_BITS>(isa),
+            CodeRange::FourBits if I::FEWEST_BITS <= 4 => self.read::<I, HALVES, FOUR_BITS>(isa),
+            CodeRange::FourBits | CodeRange::FiveBits if I::FEWEST_BITS <= 5 => {
+                self.read::<I, HALVES, FIVE_BITS>(isa)
+            }
             CodeRange::FourBits | CodeRange::FiveBits | CodeRange::SixBits => {
                 self.read::<I, HALVES, SIX_BITS>(isa)
             }

@@ -294,7 +294,7 @@ impl TileSimd for Neon {
     const TABLE_BIAS: i32 = 0;
     const BYTE_BIAS: i32 = 0;
     const TOKENS: usize = 4;
-    const SMALLER_IS_FASTER: bool = true;
+    const FEWEST_BITS: u32 = 5;
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32x8 {

@@ -88,7 +88,7 @@ impl TileSimd for Avx2 {
     const TABLE_BIAS: i32 = 64;
     const BYTE_BIAS: i32 = 0;
     const TOKENS: usize = 4;
-    const SMALLER_IS_FASTER: bool = true;
+    const FEWEST_BITS: u32 = 4;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
