@@ -1,5 +1,6 @@
 //! Helpers shared by tests that cross crates: locations of test data, and models opened from it.
 
+pub mod calls;
 pub mod engine;
 pub mod fuzz;
 pub mod store;

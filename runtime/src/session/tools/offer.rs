@@ -1,6 +1,7 @@
 //! The tools offered to a model, and whether it must call one.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -50,7 +51,7 @@ pub struct Tool {
 /// The tools of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tools {
-    list: Vec<Tool>,
+    list: Arc<[Tool]>,
 }
 
 impl Tools {
@@ -94,7 +95,7 @@ impl Tools {
             let strict = function["strict"].as_bool().unwrap_or(false);
             tools.push(Tool { name: name.into(), parameters, strict });
         }
-        Ok(Self { list: tools })
+        Ok(Self { list: tools.into() })
     }
 
     /// Iterates over all tools.
