@@ -15,6 +15,7 @@ mod full_disk;
 mod hub;
 mod inspect;
 mod limits;
+mod offline;
 mod program;
 mod quantize;
 mod replay;
