@@ -25,6 +25,7 @@ def run(tests: Path, arguments: list[str]) -> dict[str, str]:
     with tempfile.TemporaryDirectory(prefix="llama-server.") as models:
         # A draft model is fetched unless its file is there; vaquita drafts without one.
         (tests / "tmp").mkdir(exist_ok=True)
+        (tests / "tmp").chmod(0o700)  # slots are saved there, which are private
         (tests / "tmp/stories15M-q4_0.gguf").touch()
         env = {
             **os.environ,

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use vaquita_lcg::Lcg;
 use vaquita_runtime::engine::{
     CacheSource, Engine, EngineError, EngineModel, EngineOptions, Finished, Notice, Priority,
-    PromptCacheOptions, Refused, Request, StartError,
+    PromptCacheOptions, Refused, Request, SlotError, StartError,
 };
 use vaquita_runtime::session::generate::{Generation, GenerationOptions, StopReason};
 use vaquita_runtime::session::sampler::SamplingOptions;
+use vaquita_runtime::session::save::SaveError;
 use vaquita_tests::engine::{Asked, CONTEXT, Subject, ask, assert_same, parts};
 
 /// Latents, keys and values beside convolutions and beside states, and the trained model.
@@ -244,6 +245,72 @@ fn memory_for_prompts_is_bounded_and_shared_fairly() {
         assert!(bytes > 0 && bytes <= 1 << 20, "{bytes}");
     }
     assert!(answer(&engine, "small", request).cache.tokens > 0, "it lost nothing to the other");
+}
+
+/// The steps of llama.cpp's `test_slot_save_restore` and `test_slot_erase`.
+#[test]
+fn a_slot_is_saved_restored_and_erased() {
+    for subject in [Subject::golden("deepseek-v3"), Subject::reference()] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("slot1.bin");
+        let engine = || subject.engine(1, 64, EngineOptions::default());
+        let one = engine();
+        let (request, alone) = &subject.cases[4];
+        let ask = |engine: &Engine, slot: Option<usize>| {
+            let finished = answer(engine, "a", &Request { slot, ..request.clone() });
+            assert_same(&finished.generation, alone);
+            finished.cache.tokens
+        };
+        assert!(matches!(one.save_slot("a", Some(1), &file, b""), Err(SlotError::Empty)));
+        assert_eq!(ask(&one, Some(1)), 0);
+        assert_eq!(ask(&one, Some(0)), 0, "a slot knows nothing of the others");
+        assert_eq!(ask(&one, None), 0, "nor is it known outside of it");
+        let known = ask(&one, Some(1));
+        assert!(known > 0);
+        let saved = one.save_slot("a", Some(1), &file, b"mine").unwrap();
+        assert!(saved >= request.prompt.len());
+
+        let two = engine();
+        assert_eq!(two.restore_slot("a", Some(3), &file).unwrap(), saved);
+        assert_eq!(ask(&two, Some(2)), 0);
+        assert_eq!(ask(&two, Some(3)), known, "as if it had been read there");
+        assert!(two.erase_slot("a", Some(3)).unwrap() > 0);
+        assert_eq!(two.erase_slot("a", Some(3)).unwrap(), 0);
+        assert_eq!(ask(&two, Some(3)), 0);
+        assert!(matches!(two.save_slot("b", Some(3), &file, b""), Err(SlotError::Empty)));
+    }
+}
+
+#[test]
+fn a_slot_of_another_model_a_damaged_one_and_one_without_room_are_refused() {
+    let subject = Subject::golden("deepseek-v3");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("slot");
+    let engine = subject.engine(1, 64, EngineOptions::default());
+    let (request, _) = &subject.cases[4];
+    answer(&engine, "a", request);
+    engine.save_slot("a", None, &file, b"").unwrap();
+    let other =
+        EngineModel { fingerprint: Some(8), ..parts(&subject.model, &subject.tokenizer, 1, 64) };
+    let other = Engine::start(other, EngineOptions::default()).unwrap();
+    let refused = |engine: &Engine| engine.restore_slot("a", None, &file).unwrap_err();
+    assert!(matches!(refused(&other), SlotError::File(SaveError::OtherModel { .. })));
+    let prompts = PromptCacheOptions { memory: 1 << 10, ..PromptCacheOptions::default() };
+    let small = subject.engine(1, 64, EngineOptions { prompts, ..EngineOptions::default() });
+    assert!(matches!(refused(&small), SlotError::NoRoom { .. }));
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    assert!(matches!(refused(&engine), SlotError::File(SaveError::Damaged { .. })));
+    assert!(answer(&engine, "a", request).cache.tokens > 0, "what was kept stays");
+    // All that a client sent without a slot is one, also on disk.
+    let engine = subject.engine(1, 64, kept(folder.path()));
+    answer(&engine, "a", request);
+    answer(&engine, "b", request);
+    engine.erase_slot("a", None).unwrap();
+    assert_eq!(answer(&engine, "a", request).cache.tokens, 0);
+    assert!(answer(&engine, "b", request).cache.tokens > 0);
 }
 
 /// The short form of `crowd.rs`.

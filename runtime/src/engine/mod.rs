@@ -4,6 +4,7 @@
 //! Each pass of the model is one decode step of the running answers and one slice of one prompt
 //! ([`pace`]). [`queue`] decides what runs, [`scheduler`] is the loop, a [`sequence`] is one
 //! request that runs, [`drafting`] guesses its tokens, [`prompts`] are kept for later requests.
+//! [`slots`] are prompts that clients name, save and restore.
 //! [`joint`] lets sessions of several threads share passes instead.
 //! Sequences do not influence each other's bits, so that everything here is a question of time and
 //! memory only.
@@ -20,6 +21,7 @@ mod queue;
 mod request;
 mod scheduler;
 mod sequence;
+mod slots;
 mod status;
 
 use std::sync::atomic::AtomicBool;
@@ -33,6 +35,7 @@ pub use prompts::{PromptCacheOptions, PromptFolder, PromptFolderError};
 pub use request::{
     CacheSource, CacheUse, EngineError, Finished, Notice, Priority, Refused, Request, Sink, Ticket,
 };
+pub use slots::SlotError;
 pub use status::{Counters, RefusedCounters, Status};
 
 use crate::session::SessionError;
@@ -42,6 +45,7 @@ use outlet::Outlet;
 use prompts::{Disk, Kind, Prompts};
 use queue::{Bounds, NoPlace, Queue, Runs, Waiting};
 use scheduler::Scheduler;
+use slots::Order;
 
 /// Answers requests on a thread of its own. Dropping it cancels everything that runs or waits.
 pub struct Engine {
@@ -64,6 +68,8 @@ struct State {
     runs: Vec<Runs>,
     /// When answers are to end, once nothing more is accepted.
     draining: Option<Instant>,
+    /// What slots are to be saved, restored and erased.
+    orders: Vec<Order>,
     /// The thread has ended.
     ended: bool,
     next_id: u64,
@@ -78,6 +84,7 @@ struct Pending {
     cancel: Arc<AtomicBool>,
     deadline: Option<Instant>,
     uncached: bool,
+    slot: Option<usize>,
     since: Instant,
     /// Requests ahead of it, as last told.
     told: Option<usize>,
@@ -112,6 +119,7 @@ impl Engine {
             queue: Queue::new(bounds),
             runs: Vec::new(),
             draining: None,
+            orders: Vec::new(),
             ended: false,
             next_id: 0,
             status,
@@ -141,7 +149,7 @@ impl Engine {
     }
 
     fn accept(&self, request: Request, sink: Sink) -> Result<Ticket, Refused> {
-        let Request { prompt, options, client, priority, deadline, uncached } = request;
+        let Request { prompt, options, client, priority, deadline, uncached, slot } = request;
         self.shared.lock().check(&client)?; // before the work of preparing an answer
         let most = options.max_tokens.unwrap_or(usize::MAX);
         let tokens = prompt.len().saturating_add(most).min(self.limit);
@@ -165,6 +173,7 @@ impl Engine {
             cancel: cancel.clone(),
             deadline,
             uncached,
+            slot,
             since: Instant::now(),
             told: None,
         };

@@ -37,6 +37,9 @@ pub struct Request {
     pub deadline: Option<Instant>,
     /// Whether it neither goes on from earlier prompts nor is kept for later ones.
     pub uncached: bool,
+    /// The client's slot that it goes on from and is kept in, apart from all other prompts
+    /// ([`Engine::save_slot`](super::Engine::save_slot)).
+    pub slot: Option<usize>,
 }
 
 /// Receives the notices of a request, on the engine's thread; must not block.

@@ -11,10 +11,11 @@ use super::options::{EngineModel, EngineOptions};
 use super::outlet::Outlet;
 use super::pace::Pace;
 use super::pass::{self, Computed, Part};
-use super::prompts::{Known, Prompts};
+use super::prompts::{Known, Owner, Prompts};
 use super::queue::{Runs, Waiting};
 use super::request::{CacheSource, EngineError, Finished, Notice};
 use super::sequence::{Ended, Sequence};
+use super::slots::Order;
 use super::{Pending, Shared, State};
 use crate::model::{Compute, ModelError, Purpose};
 use crate::session::generate::StopReason;
@@ -46,6 +47,7 @@ struct Turn {
     begin: Vec<Waiting<Pending>>,
     end: Vec<(Waiting<Pending>, Ended)>,
     positions: Vec<(Outlet, usize)>,
+    orders: Vec<Order>,
     /// The time to drain is over.
     cancel_all: bool,
 }
@@ -83,6 +85,10 @@ impl Scheduler {
             for (waiting, ended) in turn.end {
                 end_waiting(waiting, ended);
             }
+            for order in turn.orders {
+                self.prompts.follow(order);
+                self.settle();
+            }
             for waiting in turn.begin {
                 self.begin(waiting);
             }
@@ -108,7 +114,8 @@ impl Scheduler {
             let now = Instant::now();
             let turn = state.turn(now);
             let work = self.sequences.iter().any(|one| turn.cancel_all || one.has_work(now));
-            let news = !(turn.begin.is_empty() && turn.end.is_empty() && turn.positions.is_empty());
+            let quiet = turn.begin.is_empty() && turn.end.is_empty() && turn.positions.is_empty();
+            let news = !(quiet && turn.orders.is_empty());
             if work || news {
                 return Some(turn);
             }
@@ -130,13 +137,14 @@ impl Scheduler {
 
     fn begin(&mut self, waiting: Waiting<Pending>) {
         let Waiting { client, priority, tokens, bytes, item } = waiting;
-        let Pending { id, mut answer, outlet, cancel, deadline, uncached, since, .. } = item;
+        let Pending { id, mut answer, outlet, cancel, deadline, uncached, slot, since, .. } = item;
         self.energy.join(id);
         let begun = Instant::now();
         answer.begin(0);
+        let owner = Owner { client, slot };
         let known = match uncached {
             true => Known::nothing(&self.model),
-            false => self.prompts.find(&self.model, &client, answer.tokens()),
+            false => self.prompts.find(&self.model, &owner, answer.tokens()),
         };
         let (loading, cache, cache_use) = match known {
             Known::Cache(cache, cache_use) => (None, cache, cache_use),
@@ -144,7 +152,6 @@ impl Scheduler {
         };
         let mut sequence = Sequence {
             id,
-            client,
             priority,
             reserved: (tokens, bytes),
             answer,
@@ -155,6 +162,7 @@ impl Scheduler {
             cancel,
             deadline,
             uncached,
+            owner,
             outlet,
             begun,
             queued: begun - since,
@@ -190,7 +198,7 @@ impl Scheduler {
         if !matches!(ended, Ended::Failed(_)) {
             let cache = std::mem::replace(&mut sequence.cache, self.model.new_cache());
             if !sequence.uncached {
-                self.prompts.keep(&sequence.client, sequence.answer.tokens(), cache);
+                self.prompts.keep(&sequence.owner, sequence.answer.tokens(), cache);
             }
             self.settle();
         }
@@ -297,13 +305,13 @@ impl Scheduler {
                 if !sequence.uncached && sequence.cache.len() >= sequence.written + WRITE_EVERY {
                     sequence.written = sequence.cache.len();
                     let tokens = sequence.answer.tokens();
-                    self.prompts.write(&sequence.client, tokens, &sequence.cache);
+                    self.prompts.write(&sequence.owner, tokens, &sequence.cache);
                 }
                 return None;
             }
             if !sequence.uncached {
                 let (tokens, cache) = (sequence.answer.tokens(), sequence.cache.clone());
-                self.prompts.keep(&sequence.client, tokens, cache);
+                self.prompts.keep(&sequence.owner, tokens, cache);
             }
             sequence.prompt_joules = self.energy.joules(sequence.id);
         } else if let Some(drafts) = &mut sequence.drafts {
@@ -354,7 +362,7 @@ impl Scheduler {
 impl Sequence {
     fn runs(&self) -> Runs {
         let (tokens, bytes) = self.reserved;
-        Runs { client: self.client.clone(), priority: self.priority, tokens, bytes }
+        Runs { client: self.owner.client.clone(), priority: self.priority, tokens, bytes }
     }
 }
 
@@ -390,7 +398,8 @@ impl State {
             }
         }
         let cancel_all = self.draining.is_some_and(|until| until <= now);
-        Turn { begin, end, positions, cancel_all }
+        let orders = std::mem::take(&mut self.orders);
+        Turn { begin, end, positions, orders, cancel_all }
     }
 }
 
@@ -413,9 +422,11 @@ impl Drop for SetEnded {
         let mut state = self.0.lock();
         state.ended = true;
         let left = state.queue.remove(|_| true);
+        let orders = std::mem::take(&mut state.orders);
         state.runs.clear();
         drop(state);
         self.0.changed.notify_all();
+        drop(orders); // whoever waits hears that nothing comes
         drop(left); // their outlets say that the engine has stopped
     }
 }

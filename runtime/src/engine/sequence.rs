@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::options::EngineModel;
 use super::outlet::Outlet;
 use super::pass::Computed;
-use super::prompts::{Loading, goes_on_after};
+use super::prompts::{Loading, Owner, goes_on_after};
 use super::request::{CacheSource, CacheUse, EngineError, Finished, Notice, Priority};
 use crate::model::cache::KvCache;
 use crate::model::{Compute, Stats};
@@ -19,7 +19,6 @@ use crate::session::generate::{Event, StopReason};
 /// One sequence with its cache.
 pub(super) struct Sequence {
     pub id: u64,
-    pub client: String,
     pub priority: Priority,
     /// Positions and bytes of cache that are reserved.
     pub reserved: (usize, u64),
@@ -35,6 +34,8 @@ pub(super) struct Sequence {
     pub deadline: Option<Instant>,
     /// Whether its prompt and answer are not kept.
     pub uncached: bool,
+    /// Whose prompts it goes on from and is kept with.
+    pub owner: Owner,
     pub outlet: Outlet,
     pub begun: Instant,
     pub queued: Duration,

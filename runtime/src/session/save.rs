@@ -99,6 +99,17 @@ pub enum SaveError {
 }
 
 impl Session {
+    /// Replaces the contents of the session by a sequence, of which `cache` holds `tokens`.
+    pub(crate) fn put(&mut self, tokens: Vec<u32>, cache: KvCache) {
+        self.truncate(0);
+        (self.cache, self.tokens) = (cache, tokens);
+    }
+
+    /// The tokens and their cache.
+    pub(crate) fn into_parts(self) -> (Vec<u32>, KvCache) {
+        (self.tokens, self.cache)
+    }
+
     /// Writes the session to a file, with a note from the caller. `model` is the fingerprint of the
     /// model ([`Identity::fingerprint`](crate::gguf::Identity::fingerprint)). Only the user may
     /// read the file.
@@ -194,10 +205,27 @@ impl Session {
             }
         }
         file.finish()?;
-        self.truncate(0);
-        (self.cache, self.tokens) = (cache, tokens);
+        self.put(tokens, cache);
         Ok(note)
     }
+}
+
+/// Reads the note of a saved session, unchecked: [`Session::restore`] checks the whole file.
+pub fn note(path: &Path) -> Result<Vec<u8>, SaveError> {
+    let mut file = Reader::open(path)?;
+    if file.array()? != MAGIC {
+        return Err(SaveError::Magic { path: path.into() });
+    }
+    let (found, _cache) = (file.u32()?, file.u32()?);
+    if found != VERSION {
+        return Err(SaveError::Version { path: path.into(), found });
+    }
+    let (_model, tokens, note, _layers) = (file.u64()?, file.u64()?, file.u64()?, file.u64()?);
+    if note > MAX_NOTE {
+        return Err(file.damaged(format!("a note of {note} bytes")));
+    }
+    file.bytes(tokens.saturating_mul(4))?;
+    file.bytes(note)
 }
 
 /// Creates a file that only its owner may read, since it contains the conversation.

@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub n: usize,
     /// Whether the prompt is neither looked up nor kept.
     pub uncached: bool,
+    /// The slot whose prompts are looked up and replaced, instead of those of the whole client.
+    pub slot: Option<usize>,
 }
 
 /// A conversation that is to be answered.
@@ -67,6 +69,8 @@ pub(crate) struct Prepared {
     pub user: String,
     /// Whether the prompt is neither looked up nor kept.
     pub uncached: bool,
+    /// The client's slot that the prompt belongs to.
+    pub slot: Option<usize>,
     /// What the model or its template cannot do as requested.
     pub warnings: Vec<String>,
 }
@@ -129,8 +133,8 @@ impl ChatRequest {
         };
         let prompt = prompt.map_err(|error| refusal(model, &text, error))?;
         let options = self.settings.options(&prompt, grammar, calls);
-        let Settings { n, uncached, .. } = self.settings;
-        Ok(Prepared { prompt, options, n, user: self.user, uncached, warnings })
+        let Settings { n, uncached, slot, .. } = self.settings;
+        Ok(Prepared { prompt, options, n, user: self.user, uncached, slot, warnings })
     }
 
     fn constraints(&self, model: &Served) -> Result<Constraints> {

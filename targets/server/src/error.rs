@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use vaquita_runtime::app::AppError;
-use vaquita_runtime::engine::Refused;
+use vaquita_runtime::engine::{Refused, SlotError};
 use vaquita_runtime::session::prompt::PromptError;
 use vaquita_runtime::session::tools::offer::OfferError;
 use vaquita_runtime::structured::StructuredError;
@@ -207,6 +207,16 @@ impl From<Refused> for ApiError {
             Refused::TooLong { needed, limit } => Self::too_long(Some(needed), limit),
             Refused::Invalid(error) => Self::bad(error.to_string()),
             _ => Self::ended(),
+        }
+    }
+}
+
+/// Errors of slots where no file is involved.
+impl From<SlotError> for ApiError {
+    fn from(error: SlotError) -> Self {
+        match error {
+            SlotError::Ended => Self::ended(),
+            error => Self::field("id_slot", error.to_string()),
         }
     }
 }

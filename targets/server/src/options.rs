@@ -48,6 +48,8 @@ pub struct ServerOptions {
     pub verbose: bool,
     /// Folder for a file with all prompts and answers; `None` logs no texts.
     pub log_prompts: Option<PathBuf>,
+    /// Folder for files of slots; `None` saves none.
+    pub slot_save_path: Option<PathBuf>,
     /// Limits.
     pub limits: Limits,
     /// Time that running answers get when the server ends.
@@ -64,6 +66,7 @@ impl Default for ServerOptions {
             without: Vec::new(),
             verbose: false,
             log_prompts: None,
+            slot_save_path: None,
             limits: Limits::default(),
             grace: Duration::from_secs(30),
         }

@@ -38,7 +38,7 @@ pub(crate) struct PromptLog {
 impl PromptLog {
     /// Makes the folder, or checks that only its owner has access, and starts the thread.
     pub fn start(folder: &Path) -> io::Result<Self> {
-        check(folder)?;
+        private_folder(folder)?;
         let path = folder.join(FILE);
         drop(open(&path)?);
         let (send, entries) = channel();
@@ -96,7 +96,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Makes a folder for its owner alone; one that exists must be so.
-fn check(folder: &Path) -> io::Result<()> {
+pub(crate) fn private_folder(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use crate::http::accept::Acceptor;
 use crate::http::listen::{Address, Listener};
 use crate::options::ServerOptions;
-use crate::prompt_log::PromptLog;
+use crate::prompt_log::{self, PromptLog};
 use crate::router::router;
 use crate::served::Served;
 use crate::state::State;
@@ -46,6 +46,14 @@ pub enum ServeError {
     /// Prompts cannot be logged.
     #[error("--log-prompts: {path}: {source}")]
     Log {
+        /// The folder.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// Slots cannot be saved.
+    #[error("--slot-save-path: {path}: {source}")]
+    Slots {
         /// The folder.
         path: PathBuf,
         /// The reason.
@@ -93,6 +101,10 @@ impl Server {
             PromptLog::start(path).map_err(failed)
         };
         let log = options.log_prompts.as_ref().map(log).transpose()?;
+        if let Some(path) = &options.slot_save_path {
+            let failed = |source| ServeError::Slots { path: path.clone(), source };
+            prompt_log::private_folder(path).map_err(failed)?;
+        }
         let state = State::new(options, open.is_none(), log).map_err(ServeError::Start)?;
         Ok(Self { runtime, listeners, state, ending: watch::channel(false).0 })
     }

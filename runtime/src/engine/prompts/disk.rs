@@ -148,6 +148,13 @@ impl Disk {
         }
     }
 
+    /// Deletes the files of a client.
+    pub fn erase(&self, client: &str) {
+        self.flush();
+        let removed = lock(&self.shared.index).remove_client(self.shared.client(client));
+        self.shared.delete(removed);
+    }
+
     /// Bytes of caches that wait to be written.
     pub fn waiting_bytes(&self) -> u64 {
         lock(&self.shared.jobs).waiting_bytes

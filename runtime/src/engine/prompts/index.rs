@@ -101,6 +101,14 @@ impl Index {
         removed
     }
 
+    /// Removes all segments of a client.
+    pub fn remove_client(&mut self, client: Name) -> Vec<Name> {
+        let own =
+            |segment: &Segment| segment.head.as_ref().is_some_and(|head| head.client == client);
+        let of_client = self.segments.extract_if(|_, segment| own(segment));
+        of_client.map(|(name, _)| name).collect()
+    }
+
     /// Removes what goes on from a segment that is not there, or not from within it.
     pub fn remove_orphans(&mut self) -> Vec<Name> {
         let mut removed = Vec::new();
@@ -208,5 +216,13 @@ mod tests {
         let mut removed = index.remove([1; 16]);
         removed.sort_unstable();
         assert_eq!(removed, [[1; 16], [2; 16], [3; 16]]);
+    }
+    #[test]
+    fn the_segments_of_a_client_are_removed_together() {
+        let mut index = index();
+        let other = Segment { head: None, bytes: 1, used: SystemTime::UNIX_EPOCH };
+        index.insert([5; 16], other);
+        assert_eq!(index.remove_client([7; 16]).len(), 4);
+        assert!(index.contains([5; 16]) && !index.contains([1; 16]));
     }
 }

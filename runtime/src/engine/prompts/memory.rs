@@ -1,7 +1,7 @@
 //! Caches of sequences that have ended, or of the prompts of those that run.
 
-use super::miss;
 use super::quota::{Entry, victim};
+use super::{Owner, miss};
 use crate::engine::request::{CacheSource, CacheUse};
 use crate::model::cache::KvCache;
 
@@ -17,7 +17,7 @@ pub(super) struct Memory {
 }
 
 struct Kept {
-    client: String,
+    owner: Owner,
     tokens: Vec<u32>,
     cache: KvCache,
     /// When it was used last.
@@ -34,14 +34,19 @@ impl Memory {
         self.limit = bytes.min(self.most);
     }
 
+    /// Whether this many bytes are within the limit.
+    pub fn fits(&self, bytes: u64) -> bool {
+        bytes <= self.limit
+    }
+
     pub fn bytes(&self) -> u64 {
         self.kept.iter().map(|kept| kept.cache.bytes() as u64).sum()
     }
 
-    /// A cache with the longest part of `wanted` that a sequence of the client begins with.
-    pub fn find(&mut self, client: &str, wanted: &[u32]) -> (Option<KvCache>, CacheUse) {
+    /// A cache with the longest part of `wanted` that a sequence of the owner begins with.
+    pub fn find(&mut self, owner: &Owner, wanted: &[u32]) -> (Option<KvCache>, CacheUse) {
         self.clock += 1;
-        let own = self.kept.iter_mut().filter(|kept| kept.client == client);
+        let own = self.kept.iter_mut().filter(|kept| kept.owner == *owner);
         let mut found: Vec<(usize, &mut Kept)> =
             own.map(|kept| (common(&kept.tokens, wanted), kept)).collect();
         found.sort_by_key(|(common, _)| std::cmp::Reverse(*common));
@@ -64,27 +69,43 @@ impl Memory {
         (best.map(|(_, cache)| cache), CacheUse { tokens, source, miss })
     }
 
-    /// Keeps a sequence in place of those that it goes on from.
-    pub fn keep(&mut self, client: &str, tokens: &[u32], cache: KvCache) {
+    /// Keeps a sequence in place of those that it goes on from, and of all others in its slot.
+    pub fn keep(&mut self, owner: &Owner, tokens: &[u32], cache: KvCache) {
         self.clock += 1;
         let used = self.clock;
         let goes_back = |cache: &KvCache, len: usize| cache.clone().truncate(len) == len;
         self.kept.retain(|kept| {
-            let is_part = kept.client == client && tokens.starts_with(&kept.tokens);
-            !(is_part && goes_back(&cache, kept.tokens.len()))
+            let replaced = match tokens.starts_with(&kept.tokens) {
+                true => goes_back(&cache, kept.tokens.len()),
+                false => owner.slot.is_some(),
+            };
+            kept.owner != *owner || !replaced
         });
         let longer = self.kept.iter_mut().find(|kept| {
-            let is_longer = kept.client == client && kept.tokens.starts_with(tokens);
+            let is_longer = kept.owner == *owner && kept.tokens.starts_with(tokens);
             is_longer && goes_back(&kept.cache, tokens.len())
         });
         match longer {
             Some(kept) => kept.used = used,
             None if cache.bytes() as u64 > self.limit => {}
             None => {
-                let (client, tokens) = (client.into(), tokens.to_vec());
-                self.kept.push(Kept { client, tokens, cache, used });
+                let (owner, tokens) = (owner.clone(), tokens.to_vec());
+                self.kept.push(Kept { owner, tokens, cache, used });
             }
         }
+    }
+
+    /// The sequence of an owner that was used last.
+    pub fn last(&self, owner: &Owner) -> Option<(Vec<u32>, KvCache)> {
+        let own = self.kept.iter().filter(|kept| kept.owner == *owner);
+        let last = own.max_by_key(|kept| kept.used)?;
+        Some((last.tokens.clone(), last.cache.clone()))
+    }
+
+    /// Forgets the sequences of an owner; returns the number of their tokens.
+    pub fn erase(&mut self, owner: &Owner) -> usize {
+        let erased = self.kept.extract_if(.., |kept| kept.owner == *owner);
+        erased.map(|kept| kept.tokens.len()).sum()
     }
 
     /// Evicts until there is room for `others` bytes in the limit; returns whether there is.
@@ -101,7 +122,7 @@ impl Memory {
 
 impl Kept {
     fn entry(&self) -> Entry<&str, u64> {
-        let (owner, bytes) = (self.client.as_str(), self.cache.bytes() as u64);
+        let (owner, bytes) = (self.owner.client.as_str(), self.cache.bytes() as u64);
         Entry { owner, bytes, used: self.used, free: true }
     }
 }

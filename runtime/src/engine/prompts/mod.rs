@@ -22,6 +22,7 @@ pub(super) use segment::Kind;
 
 use super::options::EngineModel;
 use super::request::CacheUse;
+use super::slots::Order;
 use crate::model::cache::KvCache;
 use memory::Memory;
 
@@ -52,6 +53,14 @@ impl Default for PromptCacheOptions {
             max_age: Duration::from_secs(30 * 24 * 3600),
         }
     }
+}
+
+/// Whose prompts: those of a client, or of one of its slots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub client: String,
+    /// Prompts of a slot are kept in memory only, the last one of each.
+    pub slot: Option<usize>,
 }
 
 /// Cached part of a prompt.
@@ -93,34 +102,65 @@ impl Prompts {
     }
 
     /// Finds what is known of a prompt; its last token is read in any case, for its logits.
-    pub fn find(&mut self, model: &EngineModel, client: &str, prompt: &[u32]) -> Known {
+    pub fn find(&mut self, model: &EngineModel, owner: &Owner, prompt: &[u32]) -> Known {
         let wanted = &prompt[..prompt.len() - 1];
-        let (cache, cache_use) = self.memory.find(client, wanted);
+        let (cache, cache_use) = self.memory.find(owner, wanted);
         let cache = cache.unwrap_or_else(|| model.new_cache());
         let enough = cache_use.tokens + WORTH_READING;
-        let disk = self.disk.as_ref().filter(|_| wanted.len() >= enough);
-        match disk.and_then(|disk| disk.find(client, wanted, enough)) {
+        let disk = self.disk_of(owner).filter(|_| wanted.len() >= enough);
+        match disk.and_then(|disk| disk.find(&owner.client, wanted, enough)) {
             Some(loading) => Known::Reading(loading, cache, cache_use),
             None => Known::Cache(cache, cache_use),
         }
     }
 
     /// Keeps the tokens of a sequence that are in its cache.
-    pub fn keep(&mut self, client: &str, tokens: &[u32], cache: KvCache) {
+    pub fn keep(&mut self, owner: &Owner, tokens: &[u32], cache: KvCache) {
         let tokens = &tokens[..cache.len()];
         if tokens.is_empty() {
             return;
         }
-        self.write(client, tokens, &cache);
-        self.memory.keep(client, tokens, cache);
+        self.write(owner, tokens, &cache);
+        self.memory.keep(owner, tokens, cache);
         self.make_room();
     }
 
     /// Writes the tokens of a sequence that are in its cache to disk.
-    pub fn write(&mut self, client: &str, tokens: &[u32], cache: &KvCache) {
-        if let Some(disk) = &self.disk {
-            disk.write(client, &tokens[..cache.len()], cache.clone());
+    pub fn write(&mut self, owner: &Owner, tokens: &[u32], cache: &KvCache) {
+        if let Some(disk) = self.disk_of(owner) {
+            disk.write(&owner.client, &tokens[..cache.len()], cache.clone());
             self.make_room();
+        }
+    }
+
+    /// The folder, where prompts of this owner are kept in it.
+    fn disk_of(&self, owner: &Owner) -> Option<&Disk> {
+        self.disk.as_ref().filter(|_| owner.slot.is_none())
+    }
+
+    /// Does what is asked of a slot.
+    pub fn follow(&mut self, order: Order) {
+        // A caller that has left hears nothing.
+        match order {
+            Order::Find { owner, found } => {
+                let _ = found.send(self.memory.last(&owner));
+            }
+            Order::MakeRoom { bytes, made } => {
+                let waiting = self.disk.as_ref().map_or(0, Disk::waiting_bytes);
+                let fits = self.memory.fits(bytes);
+                let _ = made.send(fits && self.memory.make_room(waiting.saturating_add(bytes)));
+            }
+            Order::Keep { owner, tokens, cache, kept } => {
+                self.keep(&owner, &tokens, cache);
+                let _ = kept.send(());
+            }
+            Order::Erase { owner, erased } => {
+                let tokens = self.memory.erase(&owner);
+                if let Some(disk) = self.disk_of(&owner) {
+                    disk.erase(&owner.client);
+                }
+                let _ = erased.send(tokens);
+            }
         }
     }
 

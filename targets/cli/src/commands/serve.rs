@@ -83,6 +83,10 @@ pub struct Args {
     /// read; without it, no texts are logged
     #[arg(long, value_name = "FOLDER")]
     log_prompts: Option<PathBuf>,
+    /// Folder for the files of slots (`POST /slots/ID?action=save`), which only its owner may access;
+    /// without it, slots are not saved
+    #[arg(long, value_name = "FOLDER")]
+    slot_save_path: Option<PathBuf>,
     /// Open the page in the browser
     #[arg(long)]
     open: bool,
@@ -224,6 +228,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         without: args.without,
         verbose: args.verbose_answers,
         log_prompts: args.log_prompts,
+        slot_save_path: args.slot_save_path,
         limits: args.limits.into(),
         grace: Duration::from_secs(args.grace.into()),
     };

@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{fs, iter, thread};
 
+use serde_json::{Value, json};
+
 use crate::program::{failure, quantize, reference, success, vaquita};
 
 /// Number of polls of a server that loads its model, one each 20 ms: a minute.
@@ -70,7 +72,7 @@ fn it_serves_until_it_is_told_to_end() {
 }
 
 /// Answer of the server at `url` to a completion of `prompt`, once it has loaded its model.
-fn completion(url: &str, prompt: &str) -> serde_json::Value {
+fn completion(url: &str, prompt: &str) -> Value {
     let answers = iter::repeat_with(|| {
         thread::sleep(Duration::from_millis(20));
         post(url, prompt)
@@ -79,9 +81,9 @@ fn completion(url: &str, prompt: &str) -> serde_json::Value {
     loaded.expect("the model is loaded")
 }
 
-fn post(url: &str, prompt: &str) -> serde_json::Value {
+fn post(url: &str, prompt: &str) -> Value {
     let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
-    let body = serde_json::json!({ "prompt": prompt, "max_tokens": 8, "seed": 1 }).to_string();
+    let body = json!({ "prompt": prompt, "max_tokens": 8, "seed": 1 }).to_string();
     let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
                 Content-Type: application/json\r\nContent-Length:";
     write!(stream, "{head} {}\r\n\r\n{body}", body.len()).unwrap();
@@ -107,13 +109,103 @@ fn prompts_are_known_after_a_restart_and_drafts_are_counted() {
         answer
     };
     let (first, second) = (ask(), ask());
-    let hits = |answer: &serde_json::Value| answer["usage"]["prompt_cache_hit_tokens"].as_u64();
+    let hits = |answer: &Value| answer["usage"]["prompt_cache_hit_tokens"].as_u64();
     assert_eq!(first["choices"], second["choices"]);
     assert_eq!(hits(&first), Some(0));
     assert!(hits(&second) > Some(64), "{second}");
-    let drafts = |answer: &serde_json::Value| answer["timings"]["draft_n"].as_u64();
+    let drafts = |answer: &Value| answer["timings"]["draft_n"].as_u64();
     assert!(drafts(&first) > Some(0) && drafts(&second) > Some(0), "{first}");
     assert_eq!(fs::metadata(&prompts).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+/// A request to a server on a UNIX socket: status and JSON of the response.
+fn request(socket: &Path, path: &str, headers: &str, body: &Value) -> (u16, Value) {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    let body = body.to_string();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let json = text.find('{').zip(text.rfind('}'));
+    let json = json.and_then(|(from, to)| serde_json::from_str(&text[from..=to]).ok());
+    (status.expect("a status"), json.unwrap_or_default())
+}
+
+/// Waits until the server on a UNIX socket has loaded its model.
+fn wait_for(socket: &Path) {
+    let loads = || {
+        UnixStream::connect(socket).is_err()
+            || !health(UnixStream::connect(socket).unwrap()).contains(" 200")
+    };
+    let polls = iter::repeat_with(|| thread::sleep(Duration::from_millis(20))).take(POLLS);
+    assert!(polls.take_while(|()| loads()).count() < POLLS, "the model is loaded");
+}
+
+#[test]
+fn slots_are_files_of_their_client() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |name: &str| folder.path().join(name);
+    let (model, slots, socket, keys) = (of("model.gguf"), of("slots"), of("socket"), of("keys"));
+    success(&mut quantize(&reference(), &model));
+    fs::write(&keys, "a:0123456789\nb:abcdefghij\n").unwrap();
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o600)).unwrap();
+    let listen = format!("unix:{}", socket.display());
+    let start = || {
+        let mut command = vaquita(["serve", "--listen", &listen, "--slot-save-path"]);
+        command.arg(&slots).arg("--api-key-file").arg(&keys);
+        let (serving, _) = Serving::start_with(&mut command, &model);
+        wait_for(&socket);
+        serving
+    };
+    let a = "Authorization: Bearer 0123456789\r\n";
+    let b = "Authorization: Bearer abcdefghij\r\n";
+    let text = "The whale swims past the boat, and the boat follows the whale.";
+    let ask = |slot: u64| {
+        let body = json!({"prompt": text, "n_predict": 4, "seed": 1, "id_slot": slot});
+        let (status, answer) = request(&socket, "/completion", a, &body);
+        assert_eq!(status, 200, "{answer}");
+        (answer["content"].clone(), answer["timings"]["cache_n"].as_u64().unwrap())
+    };
+    let act = |who: &str, slot_and_action: &str, name: &str| {
+        request(&socket, &format!("/slots/{slot_and_action}"), who, &json!({ "filename": name }))
+    };
+    let serving = start();
+    assert_eq!(act(a, "1?action=save", "s").0, 400, "nothing is in it");
+    let (said, _) = ask(1);
+    let (status, saved) = act(a, "1?action=save", "s.bin");
+    assert_eq!((status, &saved["filename"]), (200, &json!("s.bin")), "{saved}");
+    assert!(saved["n_saved"].as_u64() > Some(8) && saved["timings"]["save_ms"].is_number());
+    let file = slots.join("s.bin");
+    let metadata = fs::metadata(&file).unwrap();
+    assert_eq!(saved["n_written"], metadata.len());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    assert_eq!(act(a, "1?action=save", "../s").0, 400);
+    assert_eq!(act(b, "1?action=restore", "s.bin").0, 404, "to others it is not there");
+    ask(2);
+    assert_eq!(serving.terminate(), Some(0));
+
+    let serving = start();
+    let (status, restored) = act(a, "0?action=restore", "s.bin");
+    assert_eq!((status, &restored["n_restored"]), (200, &saved["n_saved"]), "{restored}");
+    let (again, known) = ask(0);
+    assert!(again == said && known > 8, "{known}");
+    fs::write(slots.join("other"), "x").unwrap();
+    let (status, error) = act(a, "0?action=save", "other");
+    assert!(status == 400 && error.to_string().contains("not yours"), "{error}");
+    let mut bytes = fs::read(&file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let (status, error) = act(a, "0?action=restore", "s.bin");
+    assert!(status == 400 && error.to_string().contains("s.bin is damaged"), "{error}");
+    assert!(!error.to_string().contains(slots.to_str().unwrap()), "{error}");
+    assert_eq!(act(a, "0?action=save", "s.bin").0, 200, "one's own is replaced");
+    assert_eq!(serving.terminate(), Some(0));
 }
 
 #[test]

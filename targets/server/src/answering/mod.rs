@@ -27,6 +27,11 @@ use crate::served::Served;
 use crate::state::State;
 use ending::Ending;
 
+/// The engine's name of a client: of its key and of the user that it names.
+pub(crate) fn engine_client(client: &str, user: &str) -> String {
+    format!("{client}/{user}")
+}
+
 /// Counts of one answer so far.
 #[derive(Debug, Default)]
 struct Tally {
@@ -80,7 +85,7 @@ impl Answering {
         let (send, notices) = unbounded_channel();
         let (mut tallies, mut waiting, mut warnings) = (Vec::new(), VecDeque::new(), Vec::new());
         let mut prompts = Vec::new();
-        for Prepared { prompt, options, n, user, uncached, warnings: own } in prepared {
+        for Prepared { prompt, options, n, user, uncached, slot, warnings: own } in prepared {
             warnings.extend(own);
             for choice in 0..n {
                 let mut options = options.clone();
@@ -92,10 +97,11 @@ impl Answering {
                 waiting.push_back(Request {
                     prompt: prompt.tokens.clone(),
                     options,
-                    client: format!("{}/{user}", record.client),
+                    client: engine_client(&record.client, &user),
                     priority: Priority::Normal,
                     deadline: None,
                     uncached,
+                    slot,
                 });
             }
         }

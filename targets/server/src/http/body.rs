@@ -34,6 +34,11 @@ pub(crate) struct Json {
 }
 
 impl Json {
+    /// Whether there is no body.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Parses a type, and counts the fields that it does not have.
     pub fn read<T: DeserializeOwned>(&self, state: &State) -> Result<T> {
         let Parsed { body, unknown } = json::parse(&self.bytes)?;

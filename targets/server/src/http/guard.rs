@@ -97,6 +97,10 @@ pub(crate) fn check_body(method: &Method, headers: &HeaderMap) -> Result<()> {
     if *method != Method::POST {
         return Ok(());
     }
+    let is_empty = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+    if is_empty && !headers.contains_key(header::CONTENT_TYPE) {
+        return Ok(());
+    }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     match kind.eq_ignore_ascii_case("application/json") {

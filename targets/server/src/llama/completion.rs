@@ -43,9 +43,6 @@ pub(super) struct Options {
     json_schema: Option<Value>,
     response_format: Option<Value>,
     user: Option<String>,
-    /// Prompts are found wherever they are kept.
-    #[serde(default, rename = "id_slot")]
-    _id_slot: Option<i64>,
 }
 
 /// The prompt.
@@ -127,8 +124,8 @@ impl Options {
             let mut options = settings.options(&prompt, grammar.clone(), None);
             options.keep_tags = true;
             let (n, user, warnings) = (settings.n, user.clone(), Vec::new());
-            let uncached = settings.uncached;
-            Prepared { prompt, options, n, user, uncached, warnings }
+            let (uncached, slot) = (settings.uncached, settings.slot);
+            Prepared { prompt, options, n, user, uncached, slot, warnings }
         };
         let prepared = prompts.into_iter().map(prepare).collect();
         let asked = Asked {

@@ -6,6 +6,7 @@ mod events;
 pub(crate) mod infill;
 mod prompts;
 pub(crate) mod props;
+mod slot_files;
 pub(crate) mod slots;
 
 use crate::error::ApiError;

@@ -166,6 +166,6 @@ impl GenerateBody {
         let options =
             GenerationOptions { keep_tags: true, ..settings.options(&prompt, grammar, None) };
         let (user, uncached, warnings) = (String::new(), settings.uncached, Vec::new());
-        Ok(Prepared { prompt, options, n: 1, user, uncached, warnings })
+        Ok(Prepared { prompt, options, n: 1, user, uncached, slot: None, warnings })
     }
 }

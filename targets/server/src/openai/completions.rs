@@ -148,8 +148,8 @@ impl CompletionBody {
             let mut options = settings.options(&prompt, grammar.clone(), None);
             options.keep_tags = true;
             let (n, user, warnings) = (settings.n, user.clone(), Vec::new());
-            let uncached = settings.uncached;
-            (Prepared { prompt, options, n, user, uncached, warnings }, text)
+            let (uncached, slot) = (settings.uncached, settings.slot);
+            (Prepared { prompt, options, n, user, uncached, slot, warnings }, text)
         };
         Ok(reads.into_iter().map(prepare).collect())
     }

@@ -11,6 +11,7 @@ use vaquita_runtime::session::sampler::dry::{Breakers, DryOptions};
 use crate::chat::Settings;
 use crate::error::{ApiError, Result};
 use crate::http::record::random_number;
+use crate::llama::slots;
 use crate::served::Served;
 
 /// Maximum number of stop strings.
@@ -58,6 +59,8 @@ pub(crate) struct SettingsBody {
     ignore_eos: Option<bool>,
     /// llama.cpp: whether the prompt may be known, and is kept.
     cache_prompt: Option<bool>,
+    /// llama.cpp: the slot whose prompt is looked up and replaced; -1 is any.
+    id_slot: Option<i64>,
 }
 
 /// Checks that a number is within a range.
@@ -159,7 +162,8 @@ impl SettingsBody {
                 .unwrap_or_else(random_number),
         };
         let uncached = self.cache_prompt == Some(false);
-        Ok(Settings { sampling, max_tokens, stop, logprobs: None, odds: false, n, uncached })
+        let slot = slots::of_request(model, self.id_slot)?;
+        Ok(Settings { sampling, max_tokens, stop, logprobs: None, odds: false, n, uncached, slot })
     }
 
     fn max_tokens(&self) -> Result<Option<usize>> {

@@ -143,6 +143,41 @@ fn what_is_not_offered_says_so() {
 }
 
 #[test]
+fn requests_name_slots_and_a_slot_can_be_erased() {
+    let server = TestServer::new(ServerOptions::default());
+    let ask = |slot: i64| {
+        let body = json!({
+            "prompt": "One day a donkey met a kitten", "n_predict": 2, "seed": 1, "id_slot": slot,
+        });
+        let response = server.post("/completion", &body);
+        assert_eq!(response.status, 200, "{response:?}");
+        let json = response.json();
+        (json["content"].clone(), json["timings"]["cache_n"].as_u64().unwrap())
+    };
+    let (text, none) = ask(1);
+    assert_eq!((ask(0), ask(-1), none), ((text.clone(), 0), (text.clone(), 0), 0));
+    assert!(ask(1).1 > 0 && ask(-1).1 > 0);
+    // llama.cpp's users send no body.
+    let erased = server.send("POST", "/slots/1?action=erase", &[], "");
+    assert_eq!((erased.status, &erased.json()["id_slot"]), (200, &json!(1)));
+    assert!(erased.json()["n_erased"].as_u64() > Some(0));
+    assert_eq!(ask(1), (text, 0));
+    for (path, status) in [
+        ("/slots/4?action=erase", 400),
+        ("/slots/-1?action=erase", 400),
+        ("/slots/x?action=erase", 400),
+        ("/slots/1?action=leave", 400),
+        ("/slots/1", 400),
+        ("/slots/1?action=save", 501),
+        ("/slots/1?action=restore", 501),
+    ] {
+        assert_eq!(server.post(path, &json!({"filename": "a"})).status, status, "{path}");
+    }
+    let body = json!({"prompt": "x", "n_predict": 1, "id_slot": 4});
+    assert_eq!(server.post("/completion", &body).status, 422);
+}
+
+#[test]
 fn parts_can_be_left_out() {
     let without = vec![Part::Page, Part::Slots, Part::Metrics];
     let server = TestServer::new(ServerOptions { without, ..ServerOptions::default() });
