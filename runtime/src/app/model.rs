@@ -134,12 +134,9 @@ impl AppModel {
     /// Lets conversations that begin from now on keep their prompts and answers in a folder, and go
     /// on from what is there. Later calls have no effect.
     pub fn keep_prompts(&self, options: &PromptCacheOptions) -> Result<(), AppError> {
-        let fingerprint = self.fingerprint_for(options)?;
+        let Some(folder) = &options.folder else { return Ok(()) };
+        let fingerprint = self.fingerprint(folder)?.ok_or(StartError::NoFingerprint)?;
         let LoadedModel { model, options: session, .. } = &self.loaded;
-        let fingerprint = match &options.folder {
-            Some(_) => fingerprint.ok_or(StartError::NoFingerprint)?,
-            None => return Ok(()),
-        };
         let folder = PromptFolder::open(options, model, fingerprint, session.cache);
         if let Some(folder) = folder.map_err(StartError::from)? {
             let _ = self.prompts.set(folder); // the first one stays
@@ -157,6 +154,10 @@ impl AppModel {
     pub fn engine(self: &Arc<Self>, options: EngineOptions) -> Result<Engine, AppError> {
         let LoadedModel { model, pool, options: session, sessions, .. } = &self.loaded;
         let meter = self.meter.clone();
+        let fingerprint = match options.prompts.folder.as_ref().or(options.slot_folder.as_ref()) {
+            Some(folder) => self.fingerprint(folder)?,
+            None => None,
+        };
         let mut parts = EngineModel {
             model: model.clone(),
             pool: pool.clone(),
@@ -164,7 +165,7 @@ impl AppModel {
             session: session.clone(),
             drafts: self.loaded.drafts,
             energy: Arc::new(move || sampler(&meter)),
-            fingerprint: self.fingerprint_for(&options.prompts)?,
+            fingerprint,
             cache_bytes: None,
             held: None,
         };
@@ -182,14 +183,13 @@ impl AppModel {
         Ok(Engine::start(parts, options)?)
     }
 
-    /// Fingerprint of the model as its options change it, if prompts are to be kept in files.
-    fn fingerprint_for(&self, options: &PromptCacheOptions) -> Result<Option<u64>, AppError> {
-        let (Some(folder), Some(identity)) = (&options.folder, &self.identity) else {
-            return Ok(None);
-        };
+    /// Fingerprint of the model as its options change it, for files in a folder; `None` if it is not
+    /// a GGUF file.
+    fn fingerprint(&self, folder: &Path) -> Result<Option<u64>, AppError> {
+        let Some(identity) = &self.identity else { return Ok(None) };
         let fingerprint = identity.fingerprint();
         let fingerprint =
-            fingerprint.map_err(|source| SaveError::Model { path: folder.clone(), source })?;
+            fingerprint.map_err(|source| SaveError::Model { path: folder.into(), source })?;
         let lossy = self.loaded.lossy.as_deref().unwrap_or_default();
         Ok(Some(fingerprint ^ u64::from(crc32fast::hash(lossy.as_bytes()))))
     }

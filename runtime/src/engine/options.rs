@@ -1,6 +1,7 @@
 //! Parts of an engine, and its bounds.
 
 use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +83,9 @@ pub struct EngineOptions {
     pub max_gap: Option<Duration>,
     /// Prompts that are kept.
     pub prompts: PromptCacheOptions,
+    /// Folder in which [slots](super::Engine::save_slot) will be saved: the model's fingerprint, which
+    /// such files carry, is read at the start. `None` if no slots are saved.
+    pub slot_folder: Option<PathBuf>,
 }
 
 impl Default for EngineOptions {
@@ -93,6 +97,7 @@ impl Default for EngineOptions {
             cache_tokens: None,
             max_gap: None,
             prompts: PromptCacheOptions::default(),
+            slot_folder: None,
         }
     }
 }

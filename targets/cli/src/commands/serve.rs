@@ -228,7 +228,7 @@ pub fn run(compute: &Compute, args: Args) -> Result {
         without: args.without,
         verbose: args.verbose_answers,
         log_prompts: args.log_prompts,
-        slot_save_path: args.slot_save_path,
+        slot_save_path: args.slot_save_path.clone(),
         limits: args.limits.into(),
         grace: Duration::from_secs(args.grace.into()),
     };
@@ -240,7 +240,15 @@ pub fn run(compute: &Compute, args: Args) -> Result {
     // Without keys, all requests seem to come from one client.
     let client_share = (!has_keys).then_some(queue);
     let prompts = args.prompts.into();
-    let engine = EngineOptions { slots, queue, client_share, prompts, ..EngineOptions::default() };
+    let slot_folder = args.slot_save_path;
+    let engine = EngineOptions {
+        slots,
+        queue,
+        client_share,
+        prompts,
+        slot_folder,
+        ..EngineOptions::default()
+    };
     let (compute, names, score) = (compute.clone(), (args.alias, args.tag), args.score);
     let requests = args.requests;
     let load = move || -> Result<Served> {

@@ -5,10 +5,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{iter, thread};
 
 use serde_json::{Value, json};
 
 use crate::program::{reference, vaquita};
+use crate::serve::POLLS;
 
 /// Kills a process when dropped.
 struct Killed(Child);
@@ -89,7 +92,10 @@ fn nothing_is_sent_to_a_network() {
     let mut lines = BufReader::new(child.0.stderr.take().unwrap()).lines();
     let served = lines.by_ref().any(|line| line.is_ok_and(|line| line.contains(" is served at ")));
     assert!(served, "it serves without a network");
-    std::thread::spawn(move || lines.for_each(drop));
+    thread::spawn(move || lines.for_each(drop));
+    let loads = || !send(&socket, "GET", "/health", "").starts_with("HTTP/1.1 200");
+    let polls = iter::repeat_with(|| thread::sleep(Duration::from_millis(20))).take(POLLS);
+    assert!(polls.take_while(|()| loads()).count() < POLLS, "the model is loaded");
 
     let link = json!("Read http://127.0.0.1:9/a and ![b](http://127.0.0.1:9/b.png).");
     let messages = json!([{"role": "user", "content": link}]);

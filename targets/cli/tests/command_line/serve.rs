@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::program::{failure, quantize, reference, success, vaquita};
 
 /// Number of polls of a server that loads its model, one each 20 ms: a minute.
-const POLLS: usize = 3000;
+pub const POLLS: usize = 3000;
 
 /// The program that serves; killed when dropped.
 struct Serving(Child);
@@ -175,7 +175,8 @@ fn slots_are_files_of_their_client() {
         request(&socket, &format!("/slots/{slot_and_action}"), who, &json!({ "filename": name }))
     };
     let serving = start();
-    assert_eq!(act(a, "1?action=save", "s").0, 400, "nothing is in it");
+    let (status, refusal) = act(a, "1?action=save", "s");
+    assert_eq!(status, 400, "nothing is in it: {refusal}");
     let (said, _) = ask(1);
     let (status, saved) = act(a, "1?action=save", "s.bin");
     assert_eq!((status, &saved["filename"]), (200, &json!("s.bin")), "{saved}");
