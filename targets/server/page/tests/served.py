@@ -144,6 +144,7 @@ def a_reload_in_mid_answer_goes_on():
         with slowly():
             v.ask(QUESTION, wait=False)
             expect(page.locator("#conversations .writing")).to_have_count(1)
+            until(lambda: metric("vaquita_requests_running") > 0)  # there is no stream before
             page.reload()
         expect(answer(page).locator(".answer")).to_have_text("5784", timeout=60_000)
         v.wait()
