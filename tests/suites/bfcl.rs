@@ -167,7 +167,7 @@ fn answered(data: &Path, name: &str) -> Vec<Question> {
         .collect()
 }
 
-/// What a user says in each question of a file.
+/// The user's messages of each question of a file.
 fn texts(data: &Path, name: &str) -> Vec<String> {
     let all = lines(&data.join(format!("BFCL_v4_{name}.json")));
     let last = |question: &Value| {

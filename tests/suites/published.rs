@@ -31,7 +31,7 @@ impl Published {
         names.map(template).filter(|one| one.format != Format::Generic).collect()
     }
 
-    /// What the model writes after its prompt, to make `calls`; `None` if the template refuses them.
+    /// The text after the prompt with which a model makes `calls`; `None` if the template refuses them.
     pub fn render(&self, calls: &[Meant]) -> Option<String> {
         let call = |(number, call): (usize, &Meant)| {
             let function = json!({"name": call.name, "arguments": call.arguments});

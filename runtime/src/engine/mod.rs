@@ -68,7 +68,7 @@ struct State {
     runs: Vec<Runs>,
     /// When answers are to end, once nothing more is accepted.
     draining: Option<Instant>,
-    /// What slots are to be saved, restored and erased.
+    /// Orders to save, restore and erase slots.
     orders: Vec<Order>,
     /// The thread has ended.
     ended: bool,

@@ -12,7 +12,7 @@ use crate::model::cache::KvCache;
 use crate::session::Session;
 use crate::session::save::SaveError;
 
-/// What is asked of the engine's thread, and where the result is sent.
+/// An order to the engine's thread, with the channel for its result.
 pub(super) enum Order {
     /// The sequence that was used last.
     Find { owner: Owner, found: Sender<Option<(Vec<u32>, KvCache)>> },

@@ -50,7 +50,7 @@ fn send(socket: &Path, method: &str, path: &str, body: &str) -> String {
     String::from_utf8_lossy(&response).into_owned()
 }
 
-/// What a network namespace has sent or tried to send, by the kernel's counters.
+/// Packets that a network namespace has sent or tried to send, by the kernel's counters.
 fn sent(process: u32) -> Vec<(String, u64)> {
     let of =
         |file: &str| fs::read_to_string(format!("/proc/{process}/net/{file}")).unwrap_or_default();

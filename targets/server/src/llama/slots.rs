@@ -40,7 +40,7 @@ pub(crate) fn of_request(model: &Served, id: Option<i64>) -> Result<Option<usize
     Ok(slot.filter(|_| model.slots > 1))
 }
 
-/// What can be done with a slot.
+/// An action on a slot.
 #[derive(Clone, Copy)]
 enum Action {
     Save,
