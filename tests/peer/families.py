@@ -99,7 +99,8 @@ def theirs(path: Path, tokens: list[int]) -> np.ndarray | None:
     if not model:
         return None
     params = llama.llama_context_default_params()
-    params.n_ctx, params.n_batch, params.n_ubatch, params.n_threads = 512, 512, 512, 2
+    params.n_ctx, params.n_batch, params.n_ubatch = 512, 512, 512
+    params.n_threads = params.n_threads_batch = 1  # more threads wait for each other in so small a model
     params.type_k = params.type_v = 0  # F32
     context = llama.llama_init_from_model(model, params)
     batch = llama.llama_batch_init(len(tokens), 0, 1)
