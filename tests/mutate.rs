@@ -1,8 +1,8 @@
 //! Mutates inputs of every kind in this process and counts them, without a fuzzing engine, on stable
 //! Rust: `cargo run --profile checked -p vaquita-tests --example mutate -- [SECONDS] [TARGET...]`
 //! (10 seconds for each target by default). The profile has overflow checks. A panic, an input that
-//! takes longer than 10 seconds, or more memory than a multiple of its size, is written to a file
-//! and fails the run.
+//! takes longer than 10 seconds (twice: a machine has other work, too), or more memory than a
+//! multiple of its size, is written to a file and fails the run.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -145,9 +145,16 @@ fn attack(target: &Target, time: Duration) -> Found {
 fn run(target: &Target, input: &[u8], found: &mut Found) {
     let before = USED.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
-    let since = Instant::now();
-    let result = catch_unwind(AssertUnwindSafe(|| (target.run)(input)));
-    let (time, bytes) = (since.elapsed(), MOST.load(Ordering::Relaxed).saturating_sub(before));
+    let timed = || {
+        let since = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| (target.run)(input)));
+        (result, since.elapsed())
+    };
+    let (mut result, mut time) = timed();
+    if time > MOST_TIME {
+        (result, time) = timed();
+    }
+    let bytes = MOST.load(Ordering::Relaxed).saturating_sub(before);
     found.inputs += 1;
     found.most_time = found.most_time.max(time);
     found.most_bytes = found.most_bytes.max(bytes);

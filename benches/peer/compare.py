@@ -3,7 +3,7 @@
     python3 benches/peer/compare.py [--work FOLDER] [--layers 14] [--repetitions 5] [--threads 1,2] [--depths 0,4096]
         [--sequences 2,4] [--ik PYTHON]
 
-Installs `llama-cpp-python` from PyPI (it builds llama.cpp from source: a compiler, cmake and about 15 minutes), makes a
+Takes llama.cpp as `.ci/peer --only-make` provides it, or a Python that VAQUITA_PEER names; makes a
 checkpoint in the shape of DeepSeek-V2-Lite (14 layers: 15.6 GB, and as much again for a while), quantizes it with both,
 and prints medians and ratios. Both sides do the same work with the same threads, turn by turn. The rate of plain reads
 is measured between them, in the same run. `--ik` adds ik_llama.cpp, through a Python that has `ik-llama-cpp-python`.
@@ -16,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import time
-import venv
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -36,15 +35,9 @@ def timed(*command: object) -> tuple[float, int]:
     return time.monotonic() - start, usage.ru_maxrss * 1024
 
 
-def environment(folder: Path) -> Path:
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-    try:
-        run(python, "-c", "import llama_cpp, gguf, numpy")
-    except subprocess.CalledProcessError:
-        run(python, "-m", "pip", "install", "-q", "llama-cpp-python", "gguf", "numpy")
-    return python
+def peer_python() -> str:
+    """The Python that has llama.cpp."""
+    return run(ROOT / ".ci" / "peer", "--only-make").splitlines()[-1]
 
 
 def numbers(text: str) -> list[int]:
@@ -60,7 +53,6 @@ def plain_reads(roofline: Path, threads: int) -> float:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--work", type=Path, default=ROOT / "target" / "peer")
-    options.add_argument("--venv", type=Path, default=HERE / ".venv")
     options.add_argument("--layers", type=int, default=14)
     options.add_argument("--repetitions", type=int, default=5)
     options.add_argument("--threads", type=numbers, default=[os.cpu_count()], help="1,2")
@@ -75,7 +67,7 @@ def main() -> None:
     target = Path(json.loads(run("cargo", "metadata", "--no-deps", "--format-version", "1",
                                  "--manifest-path", ROOT / "Cargo.toml"))["target_directory"])
     vaquita = target / "release" / "vaquita"
-    python = environment(args.venv)
+    python = peer_python()
 
     checkpoint = args.work / f"shape-{args.layers}"
     if not (checkpoint / "model.safetensors.index.json").exists():

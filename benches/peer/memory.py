@@ -2,8 +2,7 @@
 
     python3 benches/peer/memory.py OURS.gguf THEIRS.gguf [--limit 3GB] [--tokens 24] [--repetitions 3] [--threads 2]
 
-Both files come from compare.py (`shape-e4.gguf`, `shape-q4_k.gguf`). Needs root, for the cgroup (v1 or v2), and the
-virtual environment that compare.py makes. The peak is the cgroup's own counter: page cache included. The page cache is
+Both files come from compare.py (`shape-e4.gguf`, `shape-q4_k.gguf`). Needs root, for the cgroup (v1 or v2). The peak is the cgroup's own counter: page cache included. The page cache is
 emptied before each run, and the sides take turns.
 """
 
@@ -15,6 +14,8 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from compare import peer_python
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -56,7 +57,6 @@ def main() -> None:
     options.add_argument("--tokens", type=int, default=24, help="tokens that llama.cpp decodes; ours are 200")
     options.add_argument("--repetitions", type=int, default=3)
     options.add_argument("--threads", type=int, default=os.cpu_count())
-    options.add_argument("--venv", type=Path, default=HERE / ".venv")
     args = options.parse_args()
 
     build = ["cargo", "build", "--release", "--manifest-path", str(ROOT / "Cargo.toml"), "-p", "vaquita-benches",
@@ -73,7 +73,7 @@ def main() -> None:
         print(f"  cgroup peak {peak / 1e6:.0f} of {args.limit / 1e6:.0f} MB", flush=True)
         if args.theirs:
             empty_page_cache()
-            command = [str(args.venv / "bin" / "python"), str(HERE / "llama.py"), "decode", str(args.theirs),
+            command = [peer_python(), str(HERE / "llama.py"), "decode", str(args.theirs),
                        str(args.threads), str(args.tokens)]
             text, peak = cgroup.run(command)
             rates["llama.cpp"].append(json.loads(text)[0]["avg_ts"])

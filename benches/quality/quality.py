@@ -1,6 +1,6 @@
 """Mean KL divergence from the unquantized model at true bits per weight: ours beside llama.cpp's types.
 
-    python3 benches/quality/quality.py [--work FOLDER] [--venv FOLDER] [--threads 2] [--svg docs/quality.svg]
+    python3 benches/quality/quality.py [--work FOLDER] [--threads 2] [--svg docs/quality.svg]
 
 Quantizes the reference model in calibration/reference with both, from the same source and with the same statistics of
 the same calibration text, and compares the logits over the held-out text, token for token. Both sides leave out the
@@ -122,15 +122,17 @@ class Ours:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--work", type=Path, default=ROOT / "target" / "quality")
-    options.add_argument("--venv", type=Path, default=HERE.parent / "peer" / ".venv")
     options.add_argument("--threads", type=int, default=os.cpu_count())
     options.add_argument("--limit", type=int, help="only the first documents")
     options.add_argument("--svg", type=Path)
     args = options.parse_args()
-    if Path(sys.prefix) != args.venv.resolve():
-        from compare import environment
+    try:
+        import llama_cpp  # noqa: F401
+    except ImportError:
+        from compare import peer_python
 
-        os.execv(environment(args.venv), [str(args.venv / "bin" / "python"), *sys.argv])
+        python = peer_python()
+        os.execv(python, [python, *sys.argv])
     import chart
     import theirs
 

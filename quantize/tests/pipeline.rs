@@ -334,10 +334,7 @@ fn a_read_only_folder_is_named() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
     if fs::write(folder.path().join("probe"), "").is_ok() {
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: this user may write to read-only folders\n"),
-        );
+        vaquita_skips::skipped("this user may write to read-only folders");
         return;
     }
     let source = open(GOLDEN[2]);

@@ -153,10 +153,7 @@ impl Drop for SmallDisk {
 #[test]
 fn a_full_disk_loses_nothing() {
     let Some(disk) = SmallDisk::mount("256k") else {
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: this user may not mount a small file system\n"),
-        );
+        vaquita_skips::skipped("this user may not mount a small file system (root may)");
         return;
     };
     let source = source();
@@ -184,10 +181,7 @@ fn a_full_disk_loses_nothing() {
 #[test]
 fn an_export_on_a_full_disk_leaves_nothing_and_says_that_it_starts_over() {
     let Some(disk) = SmallDisk::mount("256k") else {
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: this user may not mount a small file system\n"),
-        );
+        vaquita_skips::skipped("this user may not mount a small file system (root may)");
         return;
     };
     let Source { weights, identity, .. } = &source();

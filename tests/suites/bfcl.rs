@@ -54,12 +54,21 @@ pub fn run(data: &Path) -> bool {
             let answer = read(format, &Tools::default(), [text.as_bytes()]);
             answer.calls.is_empty() && answer.text == **text
         };
-        let wrong = texts.iter().filter(|text| !is_text(text)).count();
-        right &= wrong == 0;
+        // One text is the description of a tool, which in these formats is a call.
+        let bare = matches!(format, Format::Llama3 | Format::Generic);
+        let is_call = |text: &String| {
+            let json = serde_json::from_str::<Value>(text);
+            bare && json
+                .is_ok_and(|json| json["name"].is_string() && json["parameters"].is_object())
+        };
+        let wrong: Vec<_> = texts.iter().filter(|text| !is_text(text) && !is_call(text)).collect();
+        right &= wrong.is_empty();
         println!(
-            "{format:?}: {wrong} of {} texts without calls are read as something else",
+            "{format:?}: {} of {} texts without calls are read as something else",
+            wrong.len(),
             texts.len()
         );
+        wrong.iter().take(MOST_PRINTED).for_each(|text| println!("{text}"));
     }
     right
 }

@@ -49,7 +49,10 @@ impl Published {
         let prompt = render(std::slice::from_ref(&asked), true)?;
         let whole = render(&[asked, answer], false)?;
         let same = prompt.chars().zip(whole.chars()).take_while(|(a, b)| a == b);
-        let written = &whole[same.map(|(c, _)| c.len_utf8()).sum()..];
+        let common: usize = same.map(|(c, _)| c.len_utf8()).sum();
+        // Where the prompt opens reasoning that the conversation leaves out, two tags may begin alike.
+        let tag = whole[..common].rfind('<').filter(|&at| !whole[at..common].contains('>'));
+        let written = &whole[tag.unwrap_or(common)..];
         let after_reasoning = written.rsplit_once("</think>").map_or(written, |(_, text)| text);
         Some(after_reasoning.into())
     }

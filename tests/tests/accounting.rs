@@ -339,6 +339,9 @@ fn layers_of_other_types_and_with_other_keys_are_refused() {
     }
     let error = error_of_folder(&llama().set("per_layer_config", json!({"1": {"head_dim": 8}})));
     assert!(error.contains("per_layer_config"), "{error}");
+    let ling = Checkpoint::golden("ling-3");
+    let error = error_of_folder(&ling.set("architectures", json!(["BailingMoeV2_5ForCausalLM"])));
+    assert!(error.contains("lightning attention"), "{error}");
     let none = llama().set("per_layer_config", json!({}));
     assert!(bits(&of_folder(&none)) == bits(&of_folder(&llama())));
 }

@@ -85,9 +85,8 @@ fn eight_bits_of_ggml_are_near() {
 #[test]
 fn llama_cpp_has_the_same_answer_from_the_same_files() {
     let Some(python) = std::env::var_os("VAQUITA_PEER") else {
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: VAQUITA_PEER names no Python with llama-cpp-python\n"),
+        vaquita_skips::skipped(
+            "VAQUITA_PEER names no Python with llama-cpp-python (`.ci/peer` makes one)",
         );
         return;
     };

@@ -246,6 +246,23 @@ fn a_malformed_call_becomes_text_and_nothing_is_lost() {
     }
 }
 
+/// A long call is not read again at each piece, so that its end may come only with the answer's.
+#[test]
+fn what_follows_a_long_call_does_not_depend_on_cuts() {
+    let arguments = json!({"x": "word ".repeat(300)});
+    let name = "long".to_string();
+    let calls = [Meant { name, arguments: arguments.as_object().unwrap().clone() }];
+    for format in Format::ALL {
+        for after in ["", "\n", " \n\n", "Done.\n", "\n\nDone. \n", "<|im_end|>\n"] {
+            let text = render(format, &calls) + after;
+            let answer = parse_all_ways(format, &tools(&calls), &text);
+            assert_eq!(answer.calls.len(), 1, "{format:?} {after:?}");
+            // White space between the two belongs to neither.
+            assert!(answer.text.ends_with(after.trim_start()), "{format:?} {after:?}");
+        }
+    }
+}
+
 #[test]
 fn calls_before_a_malformed_one_stand() {
     let text = "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>\n<tool_call>\noops\n</tool_call>";

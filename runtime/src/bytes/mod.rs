@@ -171,17 +171,11 @@ mod tests {
     fn what_cannot_be_mapped_is_read() {
         // sysfs has no mappings; its files state a length of one page.
         let Ok(file) = File::open("/sys/devices/system/cpu/online") else {
-            let _ = std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!("skipped: no sysfs\n"),
-            );
+            vaquita_skips::skipped("no sysfs");
             return;
         };
         if file.metadata().unwrap().len() == 0 {
-            let _ = std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!("skipped: this sysfs states no lengths\n"),
-            );
+            vaquita_skips::skipped("this sysfs states no lengths");
             return;
         }
         assert!(Bytes::try_map(&file).unwrap().is_none());

@@ -91,13 +91,39 @@ impl Constraint for Followed {
     }
 }
 
+/// Bans the tokens that are not in `mask`. Most words of a mask are all of one kind.
 fn ban_all_but(mask: &SimpleVob, logits: &mut [f32]) {
     let words = mask.as_slice().iter().chain(std::iter::repeat(&0));
-    for (logits, allowed) in logits.chunks_mut(32).zip(words) {
-        for (bit, logit) in logits.iter_mut().enumerate() {
-            if allowed >> bit & 1 == 0 {
+    for (logits, allowed) in logits.chunks_mut(u32::BITS as usize).zip(words) {
+        let mut banned = !allowed;
+        if banned == u32::MAX {
+            logits.fill(f32::NEG_INFINITY);
+            continue;
+        }
+        while banned != 0 {
+            if let Some(logit) = logits.get_mut(banned.trailing_zeros() as usize) {
                 *logit = f32::NEG_INFINITY;
             }
+            banned &= banned - 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_tokens_but_those_of_the_mask_are_banned() {
+        // All banned, all allowed, some of each; the last word is partial, and one token has no bit.
+        let allowed = |token: u32| token / 32 == 1 || token / 32 > 1 && token.is_multiple_of(3);
+        let mut mask = SimpleVob::alloc(100);
+        (0..100).filter(|&token| allowed(token)).for_each(|token| mask.allow_token(token));
+        let mut logits = vec![1.0; 140];
+        ban_all_but(&mask, &mut logits);
+        for (token, logit) in (0..).zip(logits) {
+            let expected = if token < 100 && allowed(token) { 1.0 } else { f32::NEG_INFINITY };
+            assert_eq!(logit, expected, "{token}");
         }
     }
 }

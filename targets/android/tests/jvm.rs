@@ -31,10 +31,7 @@ fn run(command: &mut Command) -> String {
 #[cfg(target_os = "linux")]
 fn an_app_in_java_streams_cancels_and_closes_while_it_generates() {
     if Command::new("javac").arg("-version").output().is_err() {
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: there is no javac\n"),
-        );
+        vaquita_skips::skipped("there is no javac (Debian: default-jdk-headless)");
         return;
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -15,10 +15,7 @@ fn library() -> PathBuf {
 #[cfg(target_os = "linux")]
 fn an_app_in_c_gets_what_the_header_promises() {
     if Command::new("gcc").arg("--version").output().is_err() {
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: there is no gcc\n"),
-        );
+        vaquita_skips::skipped("there is no gcc (Debian: gcc)");
         return;
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

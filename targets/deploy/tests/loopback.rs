@@ -19,10 +19,7 @@ impl Server {
     fn start() -> Option<Self> {
         let sshd = Path::new("/usr/sbin/sshd");
         if !sshd.exists() {
-            let _ = std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!("skipped: there is no /usr/sbin/sshd (Debian: openssh-server)\n"),
-            );
+            vaquita_skips::skipped("there is no /usr/sbin/sshd (Debian: openssh-server)");
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -41,10 +38,7 @@ impl Server {
         );
         fs::write(at("config"), config).unwrap();
         if fs::create_dir_all("/run/sshd").is_err() {
-            let _ = std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!("skipped: /run/sshd, which sshd needs, cannot be made\n"),
-            );
+            vaquita_skips::skipped("/run/sshd, which sshd needs, cannot be made (root can)");
             return None;
         }
         let log = at("log");

@@ -28,10 +28,7 @@ fn options() -> FetchOptions {
 fn has_curl() -> bool {
     let found = Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !found {
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: curl is missing\n"),
-        );
+        vaquita_skips::skipped("curl is missing (Debian: curl)");
     }
     found
 }
@@ -298,10 +295,7 @@ fn a_full_disk_is_told_before_and_during_a_download() {
         }
     }
     if !mount("2m") {
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: a small disk cannot be mounted here\n"),
-        );
+        vaquita_skips::skipped("this user may not mount a small file system (root may)");
         return;
     }
     let small_disk = Unmount(folder.path().into());

@@ -32,6 +32,10 @@ const LAYOUT: Layout = Layout {
 /// Limits of activations, one for each layer, with which this version does not compute.
 const CLAMPS: [&str; 2] = ["expert_swiglu_limit_list", "share_expert_swiglu_limit_list"];
 
+/// The architecture of Ling 2.5, which has the same `model_type` and another network: lightning
+/// attention.
+const LING_2_5: &str = "BailingMoeV2_5ForCausalLM";
+
 /// The family of Ling-3.0-tiny and Ling-3.0-flash.
 #[derive(Debug)]
 pub struct BailingHybrid;
@@ -55,6 +59,11 @@ impl Family for BailingHybrid {
 
     fn config_from_hf(&'static self, json: &Json) -> Result<Config, ConfigError> {
         let r = ConfigReader(json);
+        let architectures = r.get("architectures").and_then(Json::as_array);
+        if architectures.is_some_and(|names| names.iter().any(|name| name == LING_2_5)) {
+            let allowed = "that of Ling 3: this version does not compute lightning attention";
+            return Err(ConfigError::value("architectures", LING_2_5, allowed));
+        }
         for key in ["score_function", "scoring_func"] {
             r.expect(key, "sigmoid")?;
         }

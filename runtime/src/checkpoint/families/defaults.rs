@@ -61,6 +61,7 @@ const PUBLISHED: [(&str, &[&str]); 3] = [
     (
         "bailing_hybrid",
         &[
+            "architectures",
             "expert_swiglu_limit_list",
             "linear_conv_kernel_dim",
             "linear_head_dim",

@@ -136,7 +136,7 @@ pub struct ToolParser {
     open: Option<Open>,
     /// Number of calls that began.
     calls: usize,
-    /// Whether any text other than white space was emitted.
+    /// Whether any text other than white space was emitted, since the last call if there is one.
     spoke: bool,
 }
 
@@ -239,7 +239,7 @@ impl ToolParser {
             return true;
         }
         if ended {
-            let blank = self.pending.trim().is_empty() && self.calls > 0;
+            let blank = self.pending.trim().is_empty() && self.calls > 0 && !self.spoke;
             if blank {
                 self.pending.clear()
             } else {
@@ -274,7 +274,7 @@ impl ToolParser {
                 self.pending.drain(..at);
                 block.calls += 1;
                 self.space.clear();
-                (self.block, self.due) = (Some(block), 0);
+                (self.block, self.due, self.spoke) = (Some(block), 0, false);
                 true
             }
             Ok(Item::End) => {

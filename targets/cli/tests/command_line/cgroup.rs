@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -15,8 +14,9 @@ impl Cgroup {
     pub fn new(name: &str) -> Option<Self> {
         let group = Self::create(name);
         if group.is_none() {
-            let line = "skipped: no memory control group of version 1 can be made here";
-            let _ = writeln!(std::io::stderr(), "{line}");
+            vaquita_skips::skipped(
+                "no memory control group of version 1 can be made here (root may, where it is mounted)",
+            );
         }
         group
     }

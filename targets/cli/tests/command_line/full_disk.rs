@@ -28,10 +28,7 @@ impl Drop for FullDisk {
 #[test]
 fn a_disk_without_room_for_a_file_is_said_to_be_full() {
     let Some(disk) = FullDisk::mount() else {
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: this user may not mount a small file system\n"),
-        );
+        vaquita_skips::skipped("this user may not mount a small file system (root may)");
         return;
     };
     let folder = tempfile::tempdir().unwrap();

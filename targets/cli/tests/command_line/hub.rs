@@ -24,10 +24,7 @@ fn hub_command(hub: &Hub, folder: &Path, args: &[&str]) -> Command {
 /// The hub with the files of a folder, or nothing where curl is missing.
 fn publish(model: &str, folder: &Path) -> Option<Hub> {
     if Command::new("curl").arg("--version").output().is_err() {
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: curl is missing\n"),
-        );
+        vaquita_skips::skipped("curl is missing (Debian: curl)");
         return None;
     }
     let mut files = Vec::new();
@@ -103,10 +100,7 @@ fn the_hubs_own_tools_find_what_was_pulled() {
     };
     let folder = tempfile::tempdir().unwrap();
     if !python("import huggingface_hub", folder.path()).is_ok_and(|ran| ran.status.success()) {
-        let _ = std::io::Write::write_fmt(
-            &mut std::io::stderr(),
-            format_args!("skipped: python3 has no huggingface_hub\n"),
-        );
+        vaquita_skips::skipped("python3 has no huggingface_hub (pip install huggingface_hub)");
         return;
     }
     let published = tempfile::tempdir().unwrap();

@@ -79,7 +79,7 @@ fn sent(process: u32) -> Vec<(String, u64)> {
 #[test]
 fn nothing_is_sent_to_a_network() {
     let Some(mut command) = without_network() else {
-        eprintln!("skipped: a network of its own is not permitted here");
+        vaquita_skips::skipped("a network of its own is not permitted here (root may have one)");
         return;
     };
     let folder = tempfile::tempdir().unwrap();

