@@ -31,7 +31,8 @@ impl Published {
         names.map(template).filter(|one| one.format != Format::Generic).collect()
     }
 
-    /// The text after the prompt with which a model makes `calls`; `None` if the template refuses them.
+    /// The text after the prompt with which a model makes `calls`; `None` if the template refuses them, or writes the first
+    /// alone.
     pub fn render(&self, calls: &[Meant]) -> Option<String> {
         let call = |(number, call): (usize, &Meant)| {
             let function = json!({"name": call.name, "arguments": call.arguments});
@@ -39,7 +40,7 @@ impl Published {
         };
         let calls: Value = calls.iter().enumerate().map(call).collect();
         let asked = Message::new("user", "Please.");
-        let answer = Message { tool_calls: Some(calls), ..Message::new("assistant", "") };
+        let answer = |calls| Message { tool_calls: Some(calls), ..Message::new("assistant", "") };
         let render = |messages: &[Message], add_generation_prompt| {
             let (bos, eos, now) = ("<bos>", "<eos>", Some(0));
             let options =
@@ -47,7 +48,11 @@ impl Published {
             self.template.render(messages, &options).ok()
         };
         let prompt = render(std::slice::from_ref(&asked), true)?;
-        let whole = render(&[asked, answer], false)?;
+        let whole = render(&[asked.clone(), answer(calls.clone())], false)?;
+        let first = Value::from(vec![calls[0].clone()]);
+        if first != calls && render(&[asked, answer(first)], false)? == whole {
+            return None;
+        }
         let same = prompt.chars().zip(whole.chars()).take_while(|(a, b)| a == b);
         let common: usize = same.map(|(c, _)| c.len_utf8()).sum();
         // Where the prompt opens reasoning that the conversation leaves out, two tags may begin alike.

@@ -2,6 +2,7 @@
 //! more than they can fill.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -257,10 +258,15 @@ fn checksums(header: &[u8], at: usize) -> Option<[u32; 2]> {
     Some([stated, found.finalize()])
 }
 
-fn value_error(path: &Path, what: &str, found: impl ToString, allowed: impl ToString) -> GgufError {
+fn value_error(
+    path: &Path,
+    what: &dyn Display,
+    found: impl ToString,
+    allowed: impl ToString,
+) -> GgufError {
     GgufError::Value {
         path: path.into(),
-        what: what.into(),
+        what: what.to_string(),
         found: found.to_string(),
         allowed: allowed.to_string(),
     }
@@ -271,7 +277,7 @@ pub(super) fn alignment(metadata: &Metadata, path: &Path) -> Result<u64, GgufErr
     let [low, high] = limits::ALIGNMENT;
     if !alignment.is_power_of_two() || !(low..=high).contains(&alignment) {
         let allowed = format!("a power of two between {low} and {high}");
-        return Err(value_error(path, ALIGNMENT_KEY, alignment, allowed));
+        return Err(value_error(path, &ALIGNMENT_KEY, alignment, allowed));
     }
     Ok(alignment)
 }
@@ -353,36 +359,41 @@ impl<'a> Cursor<'a> {
         Ok((tensors, self.metadata(entries)?))
     }
 
-    fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8], GgufError> {
+    fn take(&mut self, len: usize, what: impl Display + Copy) -> Result<&'a [u8], GgufError> {
         let rest = &self.bytes[self.at..];
         let Some(taken) = rest.get(..len) else {
-            return Err(GgufError::Truncated { path: self.path.into(), what: what.into() });
+            return Err(GgufError::Truncated { path: self.path.into(), what: what.to_string() });
         };
         self.at += len;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], GgufError> {
+    fn array<const N: usize>(&mut self, what: impl Display + Copy) -> Result<[u8; N], GgufError> {
         let bytes = self.take(N, what)?;
         let mut array = [0; N];
         array.copy_from_slice(bytes);
         Ok(array)
     }
 
-    fn u32(&mut self, what: &str) -> Result<u32, GgufError> {
+    fn u32(&mut self, what: impl Display + Copy) -> Result<u32, GgufError> {
         Ok(u32::from_le_bytes(self.array(what)?))
     }
 
-    fn u64(&mut self, what: &str) -> Result<u64, GgufError> {
+    fn u64(&mut self, what: impl Display + Copy) -> Result<u64, GgufError> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
     /// Reads the count of items that take at least `each` bytes, and checks that as many bytes
     /// remain.
-    fn count(&mut self, what: &str, limit: u64, each: u64) -> Result<usize, GgufError> {
+    fn count(
+        &mut self,
+        what: impl Display + Copy,
+        limit: u64,
+        each: u64,
+    ) -> Result<usize, GgufError> {
         let count = self.u64(what)?;
         if count > limit {
-            return Err(value_error(self.path, what, count, format!("at most {limit}")));
+            return Err(value_error(self.path, &what, count, format!("at most {limit}")));
         }
         let left = (self.bytes.len() - self.at) as u64;
         if count.checked_mul(each).is_none_or(|needed| needed > left) {
@@ -392,8 +403,8 @@ impl<'a> Cursor<'a> {
         Ok(count as usize)
     }
 
-    fn string(&mut self, what: &str, limit: u64) -> Result<String, GgufError> {
-        let len = self.count(&format!("the length of {what}"), limit, 1)?;
+    fn string(&mut self, what: impl Display + Copy, limit: u64) -> Result<String, GgufError> {
+        let len = self.count(format_args!("the length of {what}"), limit, 1)?;
         let bytes = self.take(len, what)?;
         let text = std::str::from_utf8(bytes);
         let text = text.map_err(|error| {
@@ -401,15 +412,15 @@ impl<'a> Cursor<'a> {
             // file.
             let around = &bytes[error.valid_up_to()..];
             let excerpt = String::from_utf8_lossy(&around[..around.len().min(32)]);
-            value_error(self.path, what, excerpt, "UTF-8")
+            value_error(self.path, &what, excerpt, "UTF-8")
         })?;
         Ok(text.to_string())
     }
 
     /// Reads a metadata string. Invalid UTF-8 becomes U+FFFD: published files have names and tokens
     /// with such bytes.
-    fn text(&mut self, what: &str) -> Result<String, GgufError> {
-        let len = self.count(&format!("the length of {what}"), limits::STRING_BYTES, 1)?;
+    fn text(&mut self, what: impl Display + Copy) -> Result<String, GgufError> {
+        let len = self.count(format_args!("the length of {what}"), limits::STRING_BYTES, 1)?;
         Ok(String::from_utf8_lossy(self.take(len, what)?).into_owned())
     }
 
@@ -422,7 +433,7 @@ impl<'a> Cursor<'a> {
             if !seen.insert(key.clone()) {
                 return Err(value_error(self.path, &what, key, "keys that occur once"));
             }
-            let ty = self.u32(&format!("the type of {key}"))?;
+            let ty = self.u32(format_args!("the type of {key}"))?;
             if key == HEADER_CHECKSUM_KEY && ty == 4 {
                 self.checksum = Some(self.at);
             }
@@ -444,7 +455,7 @@ impl<'a> Cursor<'a> {
             7 => Value::Bool(self.bool(key)?),
             8 => Value::String(self.text(key)?),
             9 => {
-                let ty = self.u32(&format!("the element type of {key}"))?;
+                let ty = self.u32(format_args!("the element type of {key}"))?;
                 Value::Array(self.elements(key, ty, limits::ARRAY_DEPTH)?)
             }
             10 => Value::U64(u64::from_le_bytes(self.array(key)?)),
@@ -462,7 +473,7 @@ impl<'a> Cursor<'a> {
         match self.array::<1>(key)? {
             [0] => Ok(false),
             [1] => Ok(true),
-            [other] => Err(value_error(self.path, key, other, "0 or 1, for a bool")),
+            [other] => Err(value_error(self.path, &key, other, "0 or 1, for a bool")),
         }
     }
 
@@ -496,7 +507,7 @@ impl<'a> Cursor<'a> {
                 let len = self.count(&what, limits::ARRAY_ELEMENTS, 8)?;
                 let mut strings = Vec::with_capacity(len);
                 for i in 0..len {
-                    strings.push(self.text(&format!("{key}[{i}]"))?);
+                    strings.push(self.text(format_args!("{key}[{i}]"))?);
                 }
                 Array::String(strings)
             }
@@ -510,7 +521,7 @@ impl<'a> Cursor<'a> {
                 let len = self.count(&what, limits::ARRAY_ELEMENTS, 12)?;
                 let mut arrays = Vec::new();
                 for _ in 0..len {
-                    let ty = self.u32(&format!("the element type of {key}"))?;
+                    let ty = self.u32(format_args!("the element type of {key}"))?;
                     arrays.push(self.elements(key, ty, depth - 1)?);
                 }
                 Array::Array(arrays)
@@ -523,7 +534,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn tensor_info(&mut self, i: usize) -> Result<TensorInfo, GgufError> {
-        let name = self.string(&format!("the name of tensor {i}"), limits::NAME_BYTES)?;
+        let name = self.string(format_args!("the name of tensor {i}"), limits::NAME_BYTES)?;
         let what = format!("the number of dimensions of tensor {name}");
         let n = self.u32(&what)?;
         if !(1..=limits::DIMENSIONS).contains(&n) {
@@ -532,10 +543,10 @@ impl<'a> Cursor<'a> {
         }
         let mut dims = Vec::with_capacity(n as usize);
         for _ in 0..n {
-            dims.push(self.u64(&format!("the extents of tensor {name}"))?);
+            dims.push(self.u64(format_args!("the extents of tensor {name}"))?);
         }
-        let ty = GgmlType(self.u32(&format!("the type of tensor {name}"))?);
-        let offset = self.u64(&format!("the offset of tensor {name}"))?;
+        let ty = GgmlType(self.u32(format_args!("the type of tensor {name}"))?);
+        let offset = self.u64(format_args!("the offset of tensor {name}"))?;
         if !ty.is_known() {
             let what = format!("the type of tensor {name}");
             let found = match ty.ik_name() {

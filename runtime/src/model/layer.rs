@@ -10,6 +10,7 @@ use super::rope::Rope;
 use super::store::Purpose;
 use crate::checkpoint::{Config, LayerId, WeightsError};
 use crate::kernels::Activations;
+use crate::kernels::scan::all_finite;
 use crate::kernels::vector::{AddScaled, rms_norm};
 
 /// A decoder layer.
@@ -92,7 +93,7 @@ impl Layer {
     /// Rejects hidden states after one half of the layer that are NaN or infinite. Every kernel
     /// propagates both.
     pub fn check(&self, x: &[f32], half: Half) -> Result<(), WeightsError> {
-        if x.iter().all(|x| x.is_finite()) {
+        if all_finite(x) {
             return Ok(());
         }
         let half = match half {

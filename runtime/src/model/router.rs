@@ -8,6 +8,7 @@ use crate::blocks::Matrix;
 use crate::checkpoint::ExpertId;
 use crate::checkpoint::config::{MoeConfig, Scoring, TopkMethod};
 use crate::isa::Tier;
+use crate::kernels::scan::all_finite;
 use crate::kernels::vector::{Sigmoid, Softmax};
 use crate::kernels::{Activations, matmul};
 
@@ -53,7 +54,7 @@ impl Router {
         preference: Option<&Preference>,
     ) -> Vec<Slot> {
         // Non-finite logits allow no choice: NaN weights propagate to all results.
-        if logits.iter().any(|logit| !logit.is_finite()) {
+        if !all_finite(logits) {
             let slot = |e| Slot { expert: ExpertId(e), weight: f32::NAN };
             return (0..config.num_experts_per_tok).map(slot).collect();
         }

@@ -14,6 +14,7 @@ use super::store::{ExpertStore, Purpose, Visit};
 use super::{Compute, ModelError, Resident};
 use crate::blocks::Matrix;
 use crate::checkpoint::{Config, LayerId, Weights, WeightsError};
+use crate::kernels::scan::all_finite;
 use crate::kernels::vector::{SoftCap, rms_norm};
 use crate::kernels::{Activations, matmul};
 
@@ -196,7 +197,7 @@ impl Model {
 
 /// Rejects logits, `[vocab_size]`, that are NaN or infinite, or all equal.
 fn check_logits(logits: &[f32]) -> Result<(), ModelError> {
-    if !logits.iter().all(|logit| logit.is_finite()) {
+    if !all_finite(logits) {
         return Err(WeightsError::NotFinite { name: "the output head".into() }.into());
     }
     match logits {

@@ -8,6 +8,7 @@ use vaquita_quantize::container::Inventory;
 use vaquita_quantize::sources::{self, HfFolder};
 use vaquita_runtime::app::{AppModel, Conversation, LoadedModel, ModelOptions};
 use vaquita_runtime::bytes::file::reason;
+use vaquita_runtime::checkpoint::GgufWeights;
 use vaquita_runtime::checkpoint::suggested::SuggestedSampling;
 use vaquita_runtime::experts::ExpertIndex;
 use vaquita_runtime::gguf::Gguf;
@@ -29,10 +30,15 @@ use crate::{size, slips};
 pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
     slips::check_model(path)?;
     let tokenizer = sources::tokenizer(path)?;
+    tell(path, &tokenizer);
+    Ok(tokenizer)
+}
+
+/// Says what was assumed about a tokenizer.
+fn tell(path: &Path, tokenizer: &Tokenizer) {
     if let Some(note) = tokenizer.note() {
         eprintln!("note: {}: {note}", path.display());
     }
-    Ok(tokenizer)
 }
 
 /// The sampling options that a model's authors suggest.
@@ -78,13 +84,23 @@ fn finish(loaded: &LoadedModel) -> Result {
 /// Loads a model for `sessions` concurrent sequences. A folder is the full-precision reference, so
 /// its cache is not rounded either.
 pub fn load(compute: &Compute, path: &Path, sessions: usize) -> Result<Loaded> {
+    Ok(load_with_file(compute, path, sessions)?.0)
+}
+
+/// The model, and the file if it is one.
+fn load_with_file(
+    compute: &Compute,
+    path: &Path,
+    sessions: usize,
+) -> Result<(Loaded, Option<Arc<GgufWeights>>)> {
     slips::check_model(path)?;
     let cache = if path.is_dir() { CacheType::F32 } else { CacheType::F16 };
     let options = compute.model(cache, sessions)?;
-    match path.is_dir() {
-        true => load_folder(compute, path, &options),
-        false => load_file(compute, path, &options),
+    if path.is_dir() {
+        return Ok((load_folder(compute, path, &options)?, None));
     }
+    let (loaded, file) = load_file(compute, path, &options)?;
+    Ok((loaded, Some(file)))
 }
 
 fn load_folder(compute: &Compute, path: &Path, options: &ModelOptions) -> Result<Loaded> {
@@ -103,7 +119,11 @@ fn load_folder(compute: &Compute, path: &Path, options: &ModelOptions) -> Result
     Ok(Loaded { loaded: LoadedModel::new(model, options)?, parameters, footprint: None })
 }
 
-fn load_file(compute: &Compute, path: &Path, options: &ModelOptions) -> Result<Loaded> {
+fn load_file(
+    compute: &Compute,
+    path: &Path,
+    options: &ModelOptions,
+) -> Result<(Loaded, Arc<GgufWeights>)> {
     if compute.has_trace() && options.sessions > 1 {
         let message = "--trace records one sequence at a time: use it with run, chat or bench";
         return Err(Failure::Usage(message.into()));
@@ -123,7 +143,7 @@ fn load_file(compute: &Compute, path: &Path, options: &ModelOptions) -> Result<L
         Some(footprint)
     });
     let parameters = Inventory::new(weights.as_ref())?.parameters;
-    Ok(Loaded { loaded, parameters, footprint })
+    Ok((Loaded { loaded, parameters, footprint }, weights))
 }
 
 /// Says so where a budget is more than the machine has.
@@ -165,15 +185,21 @@ impl Bundle {
     }
 
     fn open_for(compute: &Compute, path: &Path, sessions: usize) -> Result<Self> {
-        let loaded = load(compute, path, sessions)?.loaded;
-        let tokenizer = open_tokenizer(path)?;
-        let app = match path.is_dir() {
-            true => AppModel::new(loaded, tokenizer),
-            false => AppModel::of_file(loaded, tokenizer, Gguf::open(path)?.identity()?),
+        let (Loaded { loaded, .. }, file) = load_with_file(compute, path, sessions)?;
+        // A header is read once: vocabularies make it long.
+        let (app, suggested) = match file {
+            None => (AppModel::new(loaded, open_tokenizer(path)?), suggested(path)?),
+            Some(file) => {
+                let gguf = file.gguf();
+                let tokenizer = Tokenizer::from_metadata(gguf.metadata())?;
+                tell(path, &tokenizer);
+                let suggested = SuggestedSampling::from_metadata(gguf.metadata());
+                (AppModel::of_file(loaded, tokenizer, gguf.identity()?), suggested)
+            }
         };
         let app = app
             .map_err(|error| Failure::Error(format!("{}: {}", path.display(), in_words(&error))))?;
-        Ok(Self { app, suggested: suggested(path)? })
+        Ok(Self { app, suggested })
     }
 
     /// The model for programs, shared.

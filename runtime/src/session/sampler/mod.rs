@@ -15,6 +15,7 @@ mod penalties;
 
 use super::constraint::{Constraint, ConstraintError};
 use super::random::Xoshiro256;
+use crate::kernels::scan::{all_finite, largest};
 use filters::Candidate;
 use logprobs::{Logprob, Logprobs};
 pub use options::{MAX_BIASES, SamplingOptions};
@@ -121,9 +122,11 @@ impl Sampler {
         history: &[u32],
         constraint: Option<&mut (dyn Constraint + '_)>,
     ) -> Result<(u32, Vec<Candidate>), SamplerError> {
-        let bad = logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY);
-        if let Some(token) = bad {
-            return Err(SamplerError::NotFinite { token, value: logits[token] });
+        if !all_finite(logits) {
+            let bad = logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY);
+            if let Some(token) = bad {
+                return Err(SamplerError::NotFinite { token, value: logits[token] });
+            }
         }
         penalties::bias(logits, &self.options);
         penalties::penalize(logits, history, &self.options);
@@ -132,7 +135,7 @@ impl Sampler {
         if let Some(constraint) = constraint {
             constraint.mask(logits)?;
         }
-        let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let best = largest(logits);
         let best_token =
             logits.iter().position(|logit| *logit == best).ok_or(SamplerError::Empty)?;
         if best == f32::NEG_INFINITY && constrained {
