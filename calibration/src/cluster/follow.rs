@@ -13,6 +13,9 @@ const WHOLE: u64 = 1000;
 /// Number of consecutive polls without a task or an output after which the work counts as lost.
 /// File systems and schedulers show changes at different times.
 const LOOKS: usize = 3;
+/// Number of polls for which the last task may go on after the output file exists. A node that does
+/// not answer keeps its task in the queue.
+const LAST_LOOKS: usize = 30;
 
 /// Progress of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +53,8 @@ fn of_task(output: &Path) -> u64 {
     }
 }
 
-/// Waits for the output file while Slurm has tasks for it. Fails if Slurm has none and the file
-/// does not exist.
+/// Waits for the output file and for the end of Slurm's tasks: the last one removes the parts when
+/// the file exists. Fails if Slurm has no tasks and the file does not exist.
 pub fn slurm(
     workflow: &Workflow,
     steps: &[Step],
@@ -67,6 +70,11 @@ pub fn slurm(
             return Err(lost(workflow, steps, progress.step));
         }
         thread::sleep(pause);
+    }
+    let mut looks = 0;
+    while looks < LAST_LOOKS && slurm::waiting(jobs)? > 0 {
+        thread::sleep(pause);
+        looks += 1;
     }
     Ok(())
 }

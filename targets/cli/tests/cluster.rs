@@ -30,7 +30,8 @@ fn success(command: &mut Command) -> Output {
 /// What `quantize` is to make of the reference model.
 const OPTIONS: [&str; 6] = ["--type", "e2", "--limit", "8", "--products", "16MiB"];
 
-/// `sbatch` runs all tasks of a script, one after the other, and notes which; `squeue` knows of none.
+/// `sbatch` runs all tasks of a script, one after the other, and notes which; `squeue` has as many
+/// lines as the file `queue`, and takes one off.
 struct Slurm {
     folder: tempfile::TempDir,
 }
@@ -56,8 +57,12 @@ wc -l <{log}
 "#,
             log = log.display()
         );
-        let scripts =
-            [("sbatch", &*sbatch), ("squeue", "#!/bin/sh\n"), ("scontrol", "#!/bin/sh\n")];
+        let queue = slurm.path("queue");
+        let queue = queue.display();
+        let squeue = format!(
+            "#!/bin/sh\n[ ! -e {queue} ] || {{ cat {queue}; tail -n +2 {queue} >{queue}.next; mv {queue}.next {queue}; }}\n"
+        );
+        let scripts = [("sbatch", &*sbatch), ("squeue", &squeue), ("scontrol", "#!/bin/sh\n")];
         for (name, text) in scripts {
             fs::write(bin.join(name), text).unwrap();
             fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
@@ -136,6 +141,16 @@ fn parts_made_by_scripts_are_the_undivided_file_and_lost_ones_alone_are_made_aga
     let other = slurm.command("model.gguf").args(["--trunk", "e8"]).output().unwrap();
     let error = String::from_utf8_lossy(&other.stderr);
     assert!(error.contains("parts of other work"), "{error}");
+}
+
+#[test]
+fn a_submission_is_followed_until_its_last_task_ends() {
+    let slurm = Slurm::new();
+    let queue = slurm.path("queue");
+    // The model exists as soon as it is submitted: these tasks outlive it.
+    fs::write(&queue, "8_1\n8_2\n").unwrap();
+    success(slurm.command("model.gguf").arg("--submit"));
+    assert_eq!(fs::read_to_string(&queue).unwrap(), "");
 }
 
 #[test]
