@@ -17,6 +17,7 @@ mod ggml;
 mod ggml_row;
 pub mod matmul;
 mod plain;
+pub mod rotary;
 pub mod scan;
 pub mod ssd;
 pub mod vector;

@@ -3,8 +3,8 @@
 
 use super::Compute;
 use super::linear::Linear;
-use super::part::{Part, positions};
-use super::rope::{Rope, Rotation};
+use super::part::Part;
+use super::rope::Angles;
 use crate::checkpoint::config::{Config, GroupedConfig, HeadShape, LayerType, OutputGate, QkNorm};
 use crate::kernels::Activations;
 use crate::kernels::attention::{CausalAttention, EntryLayout, attend_all};
@@ -56,7 +56,7 @@ impl Gqa {
         &self,
         ctx: &Compute,
         config: &Config,
-        rope: &Rope,
+        angles: &Angles,
         x: &Activations,
         parts: &mut [Part],
     ) -> Vec<f32> {
@@ -88,9 +88,9 @@ impl Gqa {
             }
         }
         if self.rotates {
-            let (rotation, positions) = (rope.of(self.ty), positions(parts));
-            rotate(rotation, &mut queries, head_dim, &positions);
-            rotate(rotation, &mut keys, head_dim, &positions);
+            let turns = angles.of(self.ty);
+            turns.rotate(ctx.tier, &mut queries, head_dim, 0);
+            turns.rotate(ctx.tier, &mut keys, head_dim, 0);
         }
 
         let scale = match self.shape.score_scale {
@@ -175,16 +175,6 @@ impl GroupedConfig {
             QkNorm::Whole => {
                 Some([self.num_attention_heads, self.num_key_value_heads].map(|n| n * head_dim))
             }
-        }
-    }
-}
-
-/// Rotates the heads of `x`, `[tokens, heads, head_dim]`, to the tokens' positions.
-fn rotate(rope: &Rotation, x: &mut [f32], head_dim: usize, positions: &[usize]) {
-    let width = x.len() / positions.len().max(1);
-    for (token, position) in x.chunks_exact_mut(width.max(1)).zip(positions) {
-        for head in token.chunks_exact_mut(head_dim) {
-            rope.rotate(head, *position);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::mixer::Mixer;
 use super::moe::FeedForward;
 use super::part::Part;
 use super::per_layer::LayerEmbedding;
-use super::rope::Rope;
+use super::rope::Angles;
 use super::store::Purpose;
 use crate::checkpoint::{Config, LayerId, WeightsError};
 use crate::kernels::Activations;
@@ -46,7 +46,7 @@ impl Layer {
         &self,
         ctx: &Compute,
         config: &Config,
-        rope: &Rope,
+        angles: &Angles,
         x: &mut [f32],
         parts: &mut [Part],
     ) {
@@ -54,7 +54,7 @@ impl Layer {
         let normed = rms_norm(ctx.tier, x, &self.mixer_norm, config.rms_norm_eps);
         let normed = Activations::new(ctx.tier, &normed, config.hidden_size);
         parts.iter_mut().for_each(|part| part.cache.drop_old());
-        let mut y = self.mixer.forward(ctx, config, rope, &normed, parts);
+        let mut y = self.mixer.forward(ctx, config, angles, &normed, parts);
         if let Some(norm) = &self.mixer_post_norm {
             y = rms_norm(ctx.tier, &y, norm, config.rms_norm_eps);
         }

@@ -10,7 +10,7 @@ use super::layer::{Half, Layer};
 use super::loader::Loader;
 use super::part::Part;
 use super::per_layer::PerLayer;
-use super::rope::Rope;
+use super::rope::{Angles, Rope};
 use super::store::Purpose;
 use super::transformer::embed;
 use super::{Compute, ModelError};
@@ -99,7 +99,9 @@ impl LoadedLayer<'_> {
     ) -> Result<(), WeightsError> {
         let config = self.model.config();
         let mut parts = [Part { rows: 0..x.len() / config.hidden_size, cache, past }];
-        self.layer.mix(ctx, config, &self.model.rope, x, &mut parts);
+        let mut angles = Angles::default();
+        angles.move_to(&self.model.rope, &parts);
+        self.layer.mix(ctx, config, &angles, x, &mut parts);
         self.layer.check(x, Half::Mixer)
     }
 

@@ -7,7 +7,7 @@ use super::kimi_delta::KimiDeltaAttention;
 use super::mamba2::Mamba2;
 use super::mla::Mla;
 use super::part::Part;
-use super::rope::Rope;
+use super::rope::Angles;
 use super::short_conv::ShortConv;
 use crate::checkpoint::config::Config;
 use crate::kernels::Activations;
@@ -36,13 +36,13 @@ impl Mixer {
         &self,
         ctx: &Compute,
         config: &Config,
-        rope: &Rope,
+        angles: &Angles,
         x: &Activations,
         parts: &mut [Part],
     ) -> Vec<f32> {
         match self {
-            Self::Mla(mla) => mla.forward(ctx, config, rope, x, parts),
-            Self::Gqa(gqa) => gqa.forward(ctx, config, rope, x, parts),
+            Self::Mla(mla) => mla.forward(ctx, config, angles, x, parts),
+            Self::Gqa(gqa) => gqa.forward(ctx, config, angles, x, parts),
             Self::ShortConv(conv) => conv.forward(ctx, x, parts),
             Self::GatedDeltaNet(net) => net.forward(ctx, config, x, parts),
             Self::Mamba2(mamba) => mamba.forward(ctx, config, x, parts),

@@ -6,8 +6,8 @@
 use super::Compute;
 use super::gqa::sigmoids;
 use super::linear::Linear;
-use super::part::{Part, positions};
-use super::rope::Rope;
+use super::part::Part;
+use super::rope::Angles;
 use crate::checkpoint::config::{Config, LayerType, MlaConfig};
 use crate::kernels::Activations;
 use crate::kernels::attention::{CausalAttention, EntryLayout, attend_all};
@@ -58,12 +58,11 @@ impl Mla {
         &self,
         ctx: &Compute,
         config: &Config,
-        rope: &Rope,
+        angles: &Angles,
         x: &Activations,
         parts: &mut [Part],
     ) -> Vec<f32> {
         let (tokens, heads) = (x.tokens(), self.shape.num_attention_heads);
-        let positions = positions(parts);
         let MlaConfig { kv_lora_rank: rank, qk_rope_head_dim: pe, v_head_dim, .. } = self.shape;
 
         // c_kv = W_DKV h and c_q = W_DQ h (9, 12), as one job
@@ -81,10 +80,10 @@ impl Mla {
             }
         };
         // [norm(c_kv); k_r = RoPE(W_KR h)] (9, 15)
-        let entries = self.entries(ctx, rope, kv, &positions);
+        let entries = self.entries(ctx, angles, kv);
         parts.iter_mut().for_each(|part| part.push(&entries, rank + pe));
         // [W_UK^T q_c; RoPE(q_r)] (10, 14, 16)
-        let queries = self.absorbed_queries(ctx, rope, q, &positions);
+        let queries = self.absorbed_queries(ctx, angles, q);
 
         // o = softmax(q k / sqrt(d_h + d_r)) c_kv (17, 18), before W_UV
         let sequences = parts.iter().map(|part| CausalAttention {
@@ -122,35 +121,23 @@ impl Mla {
 
     /// Cache entries `[tokens, kv_lora_rank + qk_rope_head_dim]` of `kv`, the outputs of `kv_a`:
     /// the normalized latent and the rotated key that all heads share.
-    fn entries(
-        &self,
-        ctx: &Compute,
-        rope: &Rope,
-        mut kv: Vec<f32>,
-        positions: &[usize],
-    ) -> Vec<f32> {
+    fn entries(&self, ctx: &Compute, angles: &Angles, mut kv: Vec<f32>) -> Vec<f32> {
         let rank = self.shape.kv_lora_rank;
-        let entries = kv.chunks_exact_mut(rank + self.shape.qk_rope_head_dim);
-        for (entry, position) in entries.zip(positions) {
-            let (latent, key) = entry.split_at_mut(rank);
+        let width = rank + self.shape.qk_rope_head_dim;
+        for entry in kv.chunks_exact_mut(width) {
+            let latent = &mut entry[..rank];
             let normed = rms_norm(ctx.tier, latent, &self.kv_a_norm, self.shape.latent_norm_eps);
             latent.copy_from_slice(&normed);
-            if self.shape.rotates {
-                rope.of(LayerType::Full).rotate(key, *position);
-            }
+        }
+        if self.shape.rotates {
+            angles.of(LayerType::Full).rotate(ctx.tier, &mut kv, width, rank);
         }
         kv
     }
 
     /// Queries over cache entries, `[tokens, heads, kv_lora_rank + qk_rope_head_dim]`, of `q`,
     /// `[tokens, heads, qk_nope_head_dim + qk_rope_head_dim]`.
-    fn absorbed_queries(
-        &self,
-        ctx: &Compute,
-        rope: &Rope,
-        mut q: Vec<f32>,
-        positions: &[usize],
-    ) -> Vec<f32> {
+    fn absorbed_queries(&self, ctx: &Compute, angles: &Angles, mut q: Vec<f32>) -> Vec<f32> {
         let MlaConfig { num_attention_heads: heads, kv_lora_rank: rank, .. } = self.shape;
         let MlaConfig { qk_nope_head_dim: nope, qk_rope_head_dim: pe, .. } = self.shape;
         let per_head = q.len() / (nope + pe);
@@ -159,13 +146,11 @@ impl Mla {
         let q_nope = Activations::new(ctx.tier, &q_nope, heads * nope);
         let q_latent = self.k_b.forward_per_head(ctx, heads, &q_nope);
 
+        if self.shape.rotates {
+            angles.of(LayerType::Full).rotate(ctx.tier, &mut q, nope + pe, nope);
+        }
         let mut queries = Vec::with_capacity(per_head * (rank + pe));
-        for (i, (latent, q)) in
-            q_latent.chunks_exact(rank).zip(q.chunks_exact_mut(nope + pe)).enumerate()
-        {
-            if self.shape.rotates {
-                rope.of(LayerType::Full).rotate(&mut q[nope..], positions[i / heads]);
-            }
+        for (latent, q) in q_latent.chunks_exact(rank).zip(q.chunks_exact(nope + pe)) {
             queries.extend_from_slice(latent);
             queries.extend_from_slice(&q[nope..]);
         }

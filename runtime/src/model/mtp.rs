@@ -15,6 +15,7 @@ use super::layer::{Half, Layer};
 use super::linear::Linear;
 use super::loader::Loader;
 use super::part::Part;
+use super::rope::Angles;
 use super::store::Purpose;
 use super::transformer::{Model, embed};
 use super::{Compute, ModelError};
@@ -132,7 +133,9 @@ impl Model {
         let parts = chunks.iter_mut().zip(&rows);
         let mut parts: Vec<Part> =
             parts.map(|(chunk, rows)| Part::new(rows.clone(), chunk.cache)).collect();
-        mtp.layer.mix(ctx, config, &self.rope, &mut x, &mut parts);
+        let mut angles = Angles::default();
+        angles.move_to(&self.rope, &parts);
+        mtp.layer.mix(ctx, config, &angles, &mut x, &mut parts);
         mtp.layer.check(&x, Half::Mixer)?;
         let decodes = rows.iter().all(|rows| rows.len() <= MOST_TOGETHER);
         let purpose = if decodes { Purpose::Decode } else { Purpose::Prompt };

@@ -1,7 +1,10 @@
 //! Rotary position embedding, with YaRN's frequencies where the context was extended.
 
+use super::part::{Part, positions};
 use crate::checkpoint::Config;
 use crate::checkpoint::config::{LayerType, Llama3Config, RopeConfig, RopeScaling, YarnConfig};
+use crate::isa::Tier;
+use crate::kernels::rotary::Rotate;
 
 /// The rotary embeddings of a model.
 #[derive(Clone, Debug)]
@@ -18,9 +21,30 @@ impl Rope {
         let sliding = config.sliding_rope.as_ref().map(|rope| Rotation::new(rope, None));
         Self { full: Rotation::new(&config.rope, factors), sliding }
     }
+}
 
-    /// The embedding of the layers of a type.
-    pub fn of(&self, ty: LayerType) -> &Rotation {
+/// Angles of the tokens of a pass, which all heads of all layers share.
+#[derive(Clone, Debug, Default)]
+pub struct Angles {
+    positions: Vec<usize>,
+    full: Turns,
+    /// Those of sliding layers, if they differ.
+    sliding: Option<Turns>,
+}
+
+impl Angles {
+    /// Moves to the positions of a layer's parts: they are computed again only where they changed.
+    pub fn move_to(&mut self, rope: &Rope, parts: &[Part]) {
+        let positions = positions(parts);
+        if positions != self.positions {
+            self.full = rope.full.turns(&positions);
+            self.sliding = rope.sliding.as_ref().map(|sliding| sliding.turns(&positions));
+            self.positions = positions;
+        }
+    }
+
+    /// The turns of the layers of a type.
+    pub fn of(&self, ty: LayerType) -> &Turns {
         match &self.sliding {
             Some(sliding) if ty == LayerType::Sliding => sliding,
             _ => &self.full,
@@ -28,7 +52,29 @@ impl Rope {
     }
 }
 
-/// Rotates the positional part of queries and keys.
+/// Turns to the positions of several tokens.
+#[derive(Clone, Debug, Default)]
+pub struct Turns {
+    /// Cosines, `[tokens, pairs]`, times the magnitude.
+    cos: Vec<f32>,
+    /// Sines, `[tokens, pairs]`, times the magnitude.
+    sin: Vec<f32>,
+    pairs: usize,
+    interleaved: bool,
+}
+
+impl Turns {
+    /// Rotates the heads of `x`, `[tokens, heads, head_width]`, in place: the numbers from `at` on.
+    pub fn rotate(&self, tier: Tier, x: &mut [f32], head_width: usize, at: usize) {
+        let Self { cos, sin, pairs, interleaved } = self;
+        let tokens = cos.len() / pairs.max(&1);
+        let token_width = x.len() / tokens.max(1);
+        let (pairs, interleaved) = (*pairs, *interleaved);
+        tier.run(Rotate { x, token_width, head_width, at, cos, sin, pairs, interleaved });
+    }
+}
+
+/// Frequencies of the positional part of queries and keys.
 #[derive(Clone, Debug)]
 pub struct Rotation {
     inverse_frequencies: Vec<f32>,
@@ -62,18 +108,19 @@ impl Rotation {
         }
     }
 
-    /// Rotates the first `dim` numbers of `x` to `position`, in place.
-    pub fn rotate(&self, x: &mut [f32], position: usize) {
-        let half = self.inverse_frequencies.len();
-        for (i, frequency) in self.inverse_frequencies.iter().enumerate() {
-            let angle = position as f32 * frequency;
-            let (sin, cos) = libm::sincosf(angle);
-            let (sin, cos) = (sin * self.magnitude, cos * self.magnitude);
-            let (a, b) = if self.interleaved { (2 * i, 2 * i + 1) } else { (i, i + half) };
-            let (xa, xb) = (x[a], x[b]);
-            x[a] = xa.mul_add(cos, -(xb * sin));
-            x[b] = xa.mul_add(sin, xb * cos);
+    /// The turns to positions.
+    pub fn turns(&self, positions: &[usize]) -> Turns {
+        let pairs = self.inverse_frequencies.len();
+        let numbers = positions.len() * pairs;
+        let (mut cos, mut sin) = (Vec::with_capacity(numbers), Vec::with_capacity(numbers));
+        for position in positions {
+            for frequency in &self.inverse_frequencies {
+                let (s, c) = libm::sincosf(*position as f32 * frequency);
+                cos.push(c * self.magnitude);
+                sin.push(s * self.magnitude);
+            }
         }
+        Turns { cos, sin, pairs, interleaved: self.interleaved }
     }
 }
 
@@ -175,8 +222,8 @@ mod tests {
             let k: Vec<f32> = (0..16).map(|i| libm::cosf(3.0 * i as f32)).collect();
             let product = |p: usize, s: usize| {
                 let (mut q, mut k) = (q.clone(), k.clone());
-                rope.rotate(&mut q, p);
-                rope.rotate(&mut k, s);
+                rope.turns(&[p]).rotate(Tier::best(), &mut q, 16, 0);
+                rope.turns(&[s]).rotate(Tier::best(), &mut k, 16, 0);
                 q.iter().zip(&k).map(|(a, b)| a * b).sum::<f32>()
             };
             assert!((product(7, 3) - product(104, 100)).abs() < 1e-4);

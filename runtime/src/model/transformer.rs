@@ -8,7 +8,7 @@ use super::layer::{Half, Layer};
 use super::loader::Loader;
 use super::mtp::Mtp;
 use super::per_layer::PerLayer;
-use super::rope::Rope;
+use super::rope::{Angles, Rope};
 use super::step::{Chunk, Step};
 use super::store::{ExpertStore, Purpose, Visit};
 use super::{Compute, ModelError, Resident};
@@ -134,7 +134,7 @@ impl Model {
 
     /// Runs all layers, or as many as there are chunks for.
     fn run(&self, ctx: &Compute, step: &mut Step) -> Result<(), ModelError> {
-        let config = &self.config;
+        let (config, mut angles) = (&self.config, Angles::default());
         for (i, layer) in self.layers.iter().enumerate() {
             ctx.check_cancelled()?;
             step.drop_cancelled();
@@ -142,7 +142,8 @@ impl Model {
                 break;
             }
             let (x, mut parts) = step.parts(config.cache_layer(i));
-            layer.mix(ctx, config, &self.rope, x, &mut parts);
+            angles.move_to(&self.rope, &parts);
+            layer.mix(ctx, config, &angles, x, &mut parts);
             step.check(|_, x| layer.check(x, Half::Mixer));
             if step.is_done() {
                 break;
