@@ -94,8 +94,13 @@ pub fn encode_scale(scale: f32) -> u8 {
 pub const MAX_SCALE: f32 = 1.875;
 
 /// Reads the table in the header.
+#[inline(always)]
 pub fn table(data: &[u8]) -> [i8; 16] {
-    std::array::from_fn(|i| data[i] as i8)
+    let mut table = [0; 16];
+    for (entry, byte) in table.iter_mut().zip(&data[..16]) {
+        *entry = *byte as i8;
+    }
+    table
 }
 
 /// Rejects a table that could overflow a kernel's 16-bit sums.

@@ -86,6 +86,7 @@ impl Matrix {
     }
 
     /// The bytes, in the layout of the block type.
+    #[inline]
     pub fn data(&self) -> &[u8] {
         &self.data
     }

@@ -42,27 +42,34 @@ impl Kernel for Plain<'_> {
 impl Plain<'_> {
     #[inline(always)]
     fn tiles<I: Isa, N: Number>(&self, isa: I) {
+        let data = self.0.weights.data();
         let tokens = self.0.x.tokens();
         for first in (0..tokens).step_by(TOKENS_AT_ONCE) {
             let tokens = first..tokens.min(first + TOKENS_AT_ONCE);
             for tile in self.0.tiles.clone() {
-                self.tile::<I, N>(isa, self.0.rows(tile..tile + 1), tokens.clone());
+                self.tile::<I, N>(isa, data, self.0.rows(tile..tile + 1), tokens.clone());
             }
         }
     }
 
     #[inline(always)]
-    fn tile<I: Isa, N: Number>(&self, isa: I, rows: Range<usize>, tokens: Range<usize>) {
+    fn tile<I: Isa, N: Number>(
+        &self,
+        isa: I,
+        data: &[u8],
+        rows: Range<usize>,
+        tokens: Range<usize>,
+    ) {
         let mut token = tokens.start;
         while I::TOKENS >= TOKENS && token + TOKENS <= tokens.end {
             for row in rows.clone().step_by(ROWS) {
-                self.block::<I, N, ROWS, TOKENS>(isa, row, token);
+                self.block::<I, N, ROWS, TOKENS>(isa, data, row, token);
             }
             token += TOKENS;
         }
         for token in token..tokens.end {
             for row in rows.clone().step_by(ROWS_ALONE) {
-                self.block::<I, N, ROWS_ALONE, 1>(isa, row, token);
+                self.block::<I, N, ROWS_ALONE, 1>(isa, data, row, token);
             }
         }
     }
@@ -73,23 +80,29 @@ impl Plain<'_> {
     fn block<I: Isa, N: Number, const R: usize, const T: usize>(
         &self,
         isa: I,
+        data: &[u8],
         row: usize,
         token: usize,
     ) {
         let (rows, cols) = (self.0.weights.rows(), self.0.weights.cols());
         let input = self.0.input_at(row);
-        let weights: [&[u8]; R] = std::array::from_fn(|r| {
+        let steps = cols / 8;
+        // Loops, no closures: one that is not inlined is compiled without the caller's target
+        // features.
+        let (mut weights, mut w_steps) = ([&data[..0]; R], [N::eights(&data[..0]); R]);
+        for r in 0..R {
             let row = (row + r).min(rows - 1);
-            &self.0.weights.data()[row * cols * N::BYTES..][..cols * N::BYTES]
-        });
-        let x: [&[f32]; T] = std::array::from_fn(|t| {
-            &self.0.x.values[(token + t) * self.0.x.width + input..][..cols]
-        });
+            weights[r] = &data[row * cols * N::BYTES..][..cols * N::BYTES];
+            w_steps[r] = &N::eights(weights[r])[..steps];
+        }
+        let (values, none) = (&*self.0.x.values, [].as_slice());
+        let (mut x, mut x_steps) = ([&values[..0]; T], [none; T]);
+        for t in 0..T {
+            x[t] = &values[(token + t) * self.0.x.width + input..][..cols];
+            x_steps[t] = &x[t].as_chunks::<8>().0[..steps];
+        }
 
         let mut sums = [[isa.splat(0.0); T]; R];
-        let steps = cols / 8;
-        let w_steps: [&[N::Eight]; R] = weights.map(|w| &N::eights(w)[..steps]);
-        let x_steps: [&[[f32; 8]]; T] = x.map(|x| &x.as_chunks().0[..steps]);
         for step in 0..steps {
             let mut w = [isa.splat(0.0); R];
             for r in 0..R {
@@ -178,5 +191,9 @@ number!(F32, 4, load_f32);
 #[inline(always)]
 fn load_f32<I: Isa>(isa: I, from: &[u8; 32]) -> I::F32 {
     let numbers = from.as_chunks::<4>().0;
-    isa.load(&std::array::from_fn(|i| f32::from_le_bytes(numbers[i])))
+    let mut eight = [0.0; 8];
+    for (x, bytes) in eight.iter_mut().zip(numbers) {
+        *x = f32::from_le_bytes(*bytes);
+    }
+    isa.load(&eight)
 }

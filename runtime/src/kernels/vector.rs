@@ -19,12 +19,14 @@ fn map_lanes<I: Isa>(isa: I, x: &mut [f32], f: impl Fn(usize, I::F32) -> I::F32)
     }
 }
 
-/// Up to eight values of `from`, padded with zeros.
+/// Up to eight values of `from`, padded with zeros: one by one, since a call to memcpy would cost the
+/// kernel its registers.
 #[inline(always)]
 fn padded(from: &[f32]) -> [f32; 8] {
     let mut lane = [0.0; 8];
-    let n = from.len().min(8);
-    lane[..n].copy_from_slice(&from[..n]);
+    for (i, x) in lane.iter_mut().enumerate() {
+        *x = from.get(i).copied().unwrap_or(0.0);
+    }
     lane
 }
 
@@ -286,20 +288,39 @@ impl Kernel for Softmax<'_> {
     fn run<I: Isa>(self, isa: I) {
         let largest = self.0.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
         map_lanes(isa, self.0, |_, x| exp(isa, isa.sub(x, isa.splat(largest))));
-        let sum = sum(isa, self.0, |_, x| x);
+        let sum = sum(isa, self.0);
         map_lanes(isa, self.0, |_, x| isa.div(x, isa.splat(sum)));
     }
 }
 
-/// Accumulates `f` over the lanes of `x`, padded with zeros, and sums the lanes.
+/// The sum of the numbers of `x`, over eight lanes.
 #[inline(always)]
-fn sum<I: Isa>(isa: I, x: &[f32], f: impl Fn(I::F32, I::F32) -> I::F32) -> f32 {
+fn sum<I: Isa>(isa: I, x: &[f32]) -> f32 {
+    let (lanes, rest) = x.as_chunks::<8>();
     let mut sum = isa.splat(0.0);
-    for lane in x.chunks(8) {
-        let x = isa.load(&padded(lane));
-        sum = isa.add(sum, f(x, x));
+    for lane in lanes {
+        sum = isa.add(sum, isa.load(lane));
+    }
+    if !rest.is_empty() {
+        sum = isa.add(sum, isa.load(&padded(rest)));
     }
     isa.sum(sum)
+}
+
+/// The sum of the squares of `x`, over eight lanes.
+#[inline(always)]
+fn sum_of_squares<I: Isa>(isa: I, x: &[f32]) -> f32 {
+    let (lanes, rest) = x.as_chunks::<8>();
+    let mut squares = isa.splat(0.0);
+    for lane in lanes {
+        let x = isa.load(lane);
+        squares = isa.fma(x, x, squares);
+    }
+    if !rest.is_empty() {
+        let x = isa.load(&padded(rest));
+        squares = isa.fma(x, x, squares);
+    }
+    isa.sum(squares)
 }
 
 /// RMSNorm: `out = x / sqrt(mean(x^2) + eps) * weight`.
@@ -319,12 +340,7 @@ impl Kernel for RmsNorm<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let mut squares = isa.splat(0.0);
-        for lane in self.x.chunks(8) {
-            let x = isa.load(&padded(lane));
-            squares = isa.fma(x, x, squares);
-        }
-        let mean = isa.sum(squares) / self.x.len() as f32;
+        let mean = sum_of_squares(isa, self.x) / self.x.len() as f32;
         let factor = isa.splat(1.0 / (mean + self.eps).sqrt());
         self.out.copy_from_slice(self.x);
         let weight = self.weight;
@@ -401,12 +417,8 @@ impl Kernel for L2Norm<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let mut squares = isa.splat(0.0);
-        for lane in self.x.chunks(8) {
-            let x = isa.load(&padded(lane));
-            squares = isa.fma(x, x, squares);
-        }
-        let factor = isa.splat(self.factor / (isa.sum(squares) + self.eps).sqrt());
+        let length = (sum_of_squares(isa, self.x) + self.eps).sqrt();
+        let factor = isa.splat(self.factor / length);
         map_lanes(isa, self.x, |_, x| isa.mul(x, factor));
     }
 }

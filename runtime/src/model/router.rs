@@ -79,11 +79,13 @@ impl Router {
         let mut chosen: Vec<usize> =
             groups.into_iter().flat_map(|g| g * per_group..(g + 1) * per_group).collect();
         // Topk({s_{i,t}}, K_r): V2 equation 21, V3 equation 14
-        best_first(&mut chosen, &choice);
+        let per_token = config.num_experts_per_tok;
+        let wanted = if preference.is_some() { chosen.len() } else { per_token };
+        best_first(&mut chosen, &choice, wanted);
         if let Some(preference) = preference {
-            prefer(&mut chosen, &choice, config.num_experts_per_tok, preference);
+            prefer(&mut chosen, &choice, per_token, preference);
         }
-        chosen.truncate(config.num_experts_per_tok);
+        chosen.truncate(per_token);
         // g_{i,t}: V3 equation 13; V2 does not normalize
         let sum: f32 = chosen.iter().map(|&e| scores[e]).sum();
         let norm = if config.norm_topk_prob { sum + 1e-20 } else { 1.0 };
@@ -106,7 +108,7 @@ fn best_groups(config: &MoeConfig, choice: &[f32], best: usize) -> Vec<usize> {
     let per_group = config.n_routed_experts / config.n_group;
     let scores: Vec<f32> = choice.chunks_exact(per_group).map(group_score).collect();
     let mut groups: Vec<usize> = (0..config.n_group).collect();
-    best_first(&mut groups, &scores);
+    best_first(&mut groups, &scores, config.topk_group);
     groups.truncate(config.topk_group);
     groups
 }
@@ -126,13 +128,18 @@ fn prefer(candidates: &mut [usize], choice: &[f32], chosen: usize, preference: &
         }
         std::mem::swap(place, other);
     }
-    best_first(chosen, choice);
+    best_first(chosen, choice, chosen.len());
 }
 
-/// Sorts by score, best first; ties are ordered by number, so that the order is the same
-/// everywhere.
-fn best_first(items: &mut [usize], scores: &[f32]) {
-    items.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+/// Moves the best `wanted` items to the front, best first; ties are ordered by number, so that the
+/// order is the same everywhere. That of the others is not defined.
+fn best_first(items: &mut [usize], scores: &[f32], wanted: usize) {
+    let order = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
+    let wanted = wanted.min(items.len());
+    if 0 < wanted && wanted < items.len() {
+        items.select_nth_unstable_by(wanted - 1, order);
+    }
+    items[..wanted].sort_unstable_by(order);
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Scores of a block of positions: products of queries and keys.
 
-use std::array::from_fn;
 use std::ops::Range;
 
 use super::BLOCK;
@@ -89,24 +88,27 @@ impl<const H: usize> Keys<H> {
         let positions = block.len() / self.entry_bytes;
         let (main, halves) = self.queries.split_at(self.main.len() / 8);
         for at in (0..positions).step_by(P * W::TILES) {
-            // Positions after the last one repeat it.
-            let entry = |i: usize| {
-                let position = (at + i).min(positions - 1);
-                &block[position * self.entry_bytes..][..self.entry_bytes]
-            };
             let mut dots = [[isa.splat(0.0); H]; P];
-            let rows = from_fn(|p| {
-                from_fn(|tile| C::row(entry(p * W::TILES + tile), self.main.clone(), self.uniform))
-            });
+            let entries = Run { block, bytes: self.entry_bytes, at };
+            let mut rows =
+                [[C::row(entries.get(0), self.main.clone(), self.uniform); MOST_TILES]; P];
+            for (p, rows) in rows.iter_mut().enumerate() {
+                for (tile, row) in rows.iter_mut().enumerate() {
+                    let entry = entries.get(p * W::TILES + tile);
+                    *row = C::row(entry, self.main.clone(), self.uniform);
+                }
+            }
             multiply::<W, C, H, P>(isa, main, rows, &mut dots);
             if !halves.is_empty() {
                 let from = self.entry_bytes - 2 * self.halves.len();
-                let rows = from_fn(|p| {
-                    from_fn(|tile| {
-                        let entry = &entry(p * W::TILES + tile)[from..];
-                        cached::F16::row(entry, self.halves.clone(), 0)
-                    })
-                });
+                let first = cached::F16::row(&entries.get(0)[from..], self.halves.clone(), 0);
+                let mut rows = [[first; MOST_TILES]; P];
+                for (p, rows) in rows.iter_mut().enumerate() {
+                    for (tile, row) in rows.iter_mut().enumerate() {
+                        let entry = &entries.get(p * W::TILES + tile)[from..];
+                        *row = cached::F16::row(entry, self.halves.clone(), 0);
+                    }
+                }
                 multiply::<W, cached::F16, H, P>(isa, halves, rows, &mut dots);
             }
             for (p, dots) in dots.iter().enumerate() {
@@ -115,6 +117,26 @@ impl<const H: usize> Keys<H> {
                 }
             }
         }
+    }
+}
+
+/// The entries of a block from one on. (Loops and methods, no closures: one that is not inlined is
+/// compiled without the caller's target features.)
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    block: &'a [u8],
+    /// Bytes of an entry.
+    bytes: usize,
+    /// Index of the first one.
+    at: usize,
+}
+
+impl<'a> Run<'a> {
+    /// Entry `i`; those after the block's last one repeat it.
+    #[inline(always)]
+    fn get(self, i: usize) -> &'a [u8] {
+        let last = self.block.len() / self.bytes - 1;
+        &self.block[(self.at + i).min(last) * self.bytes..][..self.bytes]
     }
 }
 
