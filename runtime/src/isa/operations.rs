@@ -15,7 +15,9 @@ pub(crate) const MOST_TILES: usize = 2;
 pub trait TileSimd: Copy + Send + Sync {
     /// Tiles per register.
     const TILES: usize;
-    /// Number of tokens that share the unpacking of weights, limited by the registers.
+    /// Number of tokens whose sums registers hold beside the weights of a group, which they share:
+    /// one, four or eight; more than eight where registers hold the weights alone, and sums may wait
+    /// in memory for any number of tokens.
     const TOKENS: usize;
     /// Bits of weights below which [`dot_unsigned`](Self::dot_unsigned) gets no faster.
     const FEWEST_BITS: u32 = 6;

@@ -41,6 +41,8 @@ pub(super) struct Blocks {
     pub scales: Vec<[f32; BLOCK]>,
     /// Sums of codes, `[blocks, width / 32]` of eight tokens each.
     pub sums: Vec<[i32; BLOCK]>,
+    /// Sums of codes times minus 64: see [`TileSimd::TABLE_BIAS`](crate::isa::TileSimd::TABLE_BIAS).
+    pub starts: Vec<[i32; BLOCK]>,
     halves: OnceLock<Vec<Halves<BLOCK>>>,
 }
 
@@ -153,6 +155,7 @@ impl<'a> Activations<'a> {
                 codes: vec![[[[0; 4]; 8]; BLOCK]; len],
                 scales: vec![[0.0; BLOCK]; len],
                 sums: vec![[0; BLOCK]; len],
+                starts: vec![[0; BLOCK]; len],
                 halves: OnceLock::new(),
             };
             let codes = self.codes.as_chunks::<4>().0.as_chunks::<8>().0;
@@ -165,6 +168,7 @@ impl<'a> Activations<'a> {
                     blocks.codes[at + group][t] = codes[group];
                     blocks.scales[at + group][t] = scales[group];
                     blocks.sums[at + group][t] = sums[group];
+                    blocks.starts[at + group][t] = -64 * sums[group];
                 }
             }
             blocks
@@ -173,8 +177,7 @@ impl<'a> Activations<'a> {
 }
 
 /// `scale = max |x| / 127`, `code = round(x / scale)`, per group of 32. The scale of a group in
-/// which a
-/// value is NaN or infinite is NaN, so that all products with it are.
+/// which a value is NaN or infinite is NaN, so that all products with it are.
 struct Quantize<'a> {
     values: &'a [f32],
     codes: &'a mut [i8],

@@ -9,6 +9,7 @@
 //! ```
 
 use std::iter::zip;
+use std::ops::Range;
 
 use super::activations::{BLOCK, HALF};
 use super::codes::{Codes, E2, E3, E4, E8};
@@ -22,9 +23,13 @@ use crate::isa::{Features, Isa, Kernel, TileSimd};
 /// boundaries.
 const AHEAD: usize = 4096;
 
-/// Index of the first tile, with the layout and code tables of the matrix.
+/// Most tokens whose inputs stay in the second cache while the weights of a matrix pass.
+const MANY: usize = 64;
+
+/// Index of the first tile, with the bytes, layout and code tables of the matrix.
 #[derive(Clone, Copy)]
 struct TileRef<'a> {
+    data: &'a [u8],
     layout: &'a Layout,
     tables: &'a [[i8; 16]; 2],
     tile: usize,
@@ -63,6 +68,29 @@ fn pair_at<W: TileSimd, C: Codes<RUNS>, const RUNS: usize, const T: usize, const
     }
 }
 
+/// The first rows of a tile that is not whole. (Not inlined: a call to memcpy would cost the kernel
+/// its registers for whole tiles, too.)
+#[inline(never)]
+fn copy_first(rows: &[f32; MOST_ROWS], out: &mut [f32]) {
+    out.copy_from_slice(&rows[..out.len()]);
+}
+
+/// Prefetches the codes of later groups, of each tile in a register.
+#[inline(always)]
+fn prefetch<I: Isa, const RUNS: usize>(isa: I, codes: &[&[[u8; 32]; RUNS]]) {
+    for codes in codes {
+        let at = codes.as_ptr().cast();
+        isa.prefetch::<AHEAD>(at);
+        if RUNS > 2 {
+            isa.prefetch::<{ AHEAD + 64 }>(at);
+        }
+        if RUNS > 4 {
+            isa.prefetch::<{ AHEAD + 128 }>(at);
+            isa.prefetch::<{ AHEAD + 192 }>(at);
+        }
+    }
+}
+
 /// Product of coded tiles.
 pub(super) struct Coded<'a>(pub Tiles<'a>);
 
@@ -87,45 +115,53 @@ impl Tiles<'_> {
         let layout =
             Layout::new(self.weights.block_type(), self.weights.rows(), self.weights.cols())
                 .expect("checked at construction");
-        let tables = &C::tables(table(self.weights.data()));
-        // A single token is bound by memory, which reads one sequential stream faster than two.
-        let several = self.x.tokens() > 1;
-        let mut tile = self.tiles.start;
-        while tile < self.tiles.end {
-            let at = TileRef { layout: &layout, tables, tile };
-            let last = tile + <I::Wide as TileSimd>::TILES - 1;
-            // Tiles in one register must have the same inputs.
-            if <I::Wide as TileSimd>::TILES > 1
-                && several
-                && last < self.tiles.end
-                && self.input_at(tile * TILE_ROWS) == self.input_at(last * TILE_ROWS)
-            {
-                self.coded_tiles::<I, I::Wide, C, RUNS>(isa, isa.wide(), at);
-                tile = last + 1;
-            } else {
-                self.coded_tiles::<I, I, C, RUNS>(isa, isa, at);
-                tile += 1;
+        let data = self.weights.data();
+        let tables = &C::tables(table(data));
+        // Tokens first: their inputs stay in the second cache while the weights pass.
+        let tokens = self.x.tokens();
+        for token in (0..tokens).step_by(MANY) {
+            let tokens = token..tokens.min(token + MANY);
+            let mut tile = self.tiles.start;
+            while tile < self.tiles.end {
+                let at = TileRef { data, layout: &layout, tables, tile };
+                let last = tile + <I::Wide as TileSimd>::TILES - 1;
+                // A single token is bound by memory, which reads one sequential stream faster than
+                // two. Tiles in one register must have the same inputs.
+                if <I::Wide as TileSimd>::TILES > 1
+                    && self.x.tokens() > 1
+                    && last < self.tiles.end
+                    && self.input_at(tile * TILE_ROWS) == self.input_at(last * TILE_ROWS)
+                {
+                    self.coded_tiles::<I, I::Wide, C, RUNS>(isa, isa.wide(), at, tokens.clone());
+                    tile = last + 1;
+                } else {
+                    self.coded_tiles::<I, I, C, RUNS>(isa, isa, at, tokens.clone());
+                    tile += 1;
+                }
             }
         }
     }
 
-    /// Multiplies the tiles of one register with all tokens.
+    /// Multiplies the tiles of one register with some tokens, at most [`MANY`].
     #[inline(always)]
     fn coded_tiles<I: Isa, W: TileSimd, C: Codes<RUNS>, const RUNS: usize>(
         &self,
         isa: I,
         wide: W,
         at: TileRef,
+        tokens: Range<usize>,
     ) {
-        let tokens = self.x.tokens();
-        let mut token = 0;
-        while token < tokens {
-            let left = tokens - token;
+        let mut token = tokens.start;
+        while token < tokens.end {
+            let left = tokens.end - token;
             if left == 1 || W::TOKENS == 1 {
                 let x = self.token(at.tile, token);
                 self.run_batch::<I, W, C, RUNS, 1, 1>(isa, wide, at, token, x);
                 token += 1;
                 continue;
+            }
+            if W::TOKENS > BLOCK {
+                return self.run_many::<I, W, C, RUNS>(isa, wide, at, tokens);
             }
             let x = self.block(at.tile, token);
             if left == 2 {
@@ -133,7 +169,7 @@ impl Tiles<'_> {
                 token += 2;
                 continue;
             }
-            if W::TOKENS >= BLOCK && left > HALF {
+            if W::TOKENS == BLOCK && left > HALF {
                 self.run_batch::<I, W, C, RUNS, BLOCK, BLOCK>(isa, wide, at, token, x);
                 token += BLOCK;
             } else {
@@ -156,11 +192,11 @@ impl Tiles<'_> {
         &self,
         isa: I,
         wide: W,
-        TileRef { layout, tables, tile }: TileRef,
+        at: TileRef,
         token: usize,
         inputs: Inputs<B>,
     ) {
-        let data = self.weights.data();
+        let TileRef { data, layout, tables, tile } = at;
         let tables = [wide.table(&tables[0]), wide.table(&tables[1])];
         let tiles = [Tile::new(data, layout, tile), Tile::new(data, layout, tile + W::TILES - 1)];
 
@@ -173,17 +209,7 @@ impl Tiles<'_> {
         let inputs = zip(zip(inputs.codes, inputs.scales), inputs.sums);
         for ((codes, scales), ((x, x_scales), x_sums)) in zip(zip(codes, scales), inputs) {
             let (codes, scales) = ([codes.0, codes.1], [scales.0, scales.1]);
-            for codes in &codes[..W::TILES] {
-                let at = codes.as_ptr().cast();
-                isa.prefetch::<AHEAD>(at);
-                if RUNS > 2 {
-                    isa.prefetch::<{ AHEAD + 64 }>(at);
-                }
-                if RUNS > 4 {
-                    isa.prefetch::<{ AHEAD + 128 }>(at);
-                    isa.prefetch::<{ AHEAD + 192 }>(at);
-                }
-            }
+            prefetch::<I, RUNS>(isa, &codes[..W::TILES]);
             let weights = C::decode(wide, tables, codes);
             let scale = wide.scales_tiles(scales);
             let x: &[_; T] = subarray(x, from);
@@ -205,25 +231,79 @@ impl Tiles<'_> {
             }
         }
 
+        self.store(wide, at, token, &sums);
+    }
+
+    /// Multiplies a register's tiles with many tokens, at most [`MANY`], from the start of a block: the
+    /// weights of a group stay in registers while all tokens pass, and the tokens' sums wait in
+    /// memory.
+    #[inline(always)]
+    fn run_many<I: Isa, W: TileSimd, C: Codes<RUNS>, const RUNS: usize>(
+        &self,
+        isa: I,
+        wide: W,
+        at: TileRef,
+        tokens: Range<usize>,
+    ) {
+        let TileRef { data, layout, tables, tile } = at;
+        let tables = [wide.table(&tables[0]), wide.table(&tables[1])];
+        let first = Tile::<RUNS>::new(data, layout, tile);
+        let second = Tile::<RUNS>::new(data, layout, tile + W::TILES - 1);
+        let mut blocks = [self.block(tile, tokens.start); MANY / BLOCK];
+        let count = tokens.len().div_ceil(BLOCK);
+        for (block, token) in blocks[..count].iter_mut().zip(tokens.clone().step_by(BLOCK)) {
+            *block = self.block(tile, token);
+        }
+
+        let mut sums = [wide.splat(0.0); MANY];
+        let sums = &mut sums[..tokens.len()];
+        let codes = zip(first.codes, second.codes);
+        let scales = zip(first.scales, second.scales);
+        for (group, (codes, scales)) in zip(codes, scales).enumerate() {
+            let (codes, scales) = ([codes.0, codes.1], [scales.0, scales.1]);
+            prefetch::<I, RUNS>(isa, &codes[..W::TILES]);
+            let weights = C::decode(wide, tables, codes);
+            let scale = wide.scales_tiles(scales);
+            for (sums, block) in sums.chunks_mut(BLOCK).zip(&blocks) {
+                let x = zip(&block.codes[group], &block.scales[group]);
+                for (sum, ((x, x_scale), start)) in
+                    sums.iter_mut().zip(zip(x, &block.starts[group]))
+                {
+                    let product = C::dot(wide, C::start(wide, *start), &weights, x);
+                    let scale = wide.mul(scale, wide.splat(*x_scale));
+                    *sum = wide.fma(scale, wide.to_f32(product), *sum);
+                }
+            }
+        }
+        self.store(wide, at, tokens.start, sums);
+    }
+
+    /// Stores the sums of tokens from `token` on, as far as they exist, times the scales of the rows.
+    #[inline(always)]
+    fn store<W: TileSimd>(&self, wide: W, at: TileRef, token: usize, sums: &[W::F32]) {
+        let TileRef { data, tile, .. } = at;
         let row = tile * TILE_ROWS;
         let rows = (self.weights.rows() - row).min(W::TILES * TILE_ROWS);
+        let scales = data[HEADER_BYTES + row * 4..].as_chunks::<{ 4 * TILE_ROWS }>().0;
         let mut row_scales = [[0.0; TILE_ROWS]; MOST_TILES];
-        let bytes = &data[HEADER_BYTES + row * 4..][..W::TILES * TILE_ROWS * 4];
-        let scales = row_scales.as_flattened_mut().iter_mut();
-        for (scale, bytes) in scales.zip(bytes.as_chunks::<4>().0) {
-            *scale = f32::from_le_bytes(*bytes);
+        for (to, from) in row_scales.iter_mut().zip(&scales[..W::TILES]) {
+            for (scale, bytes) in to.iter_mut().zip(from.as_chunks::<4>().0) {
+                *scale = f32::from_le_bytes(*bytes);
+            }
         }
         let row_scales = wide.load_tiles([&row_scales[0], &row_scales[1]]);
         let tokens = self.x.tokens() - token;
         for (t, sum) in sums.iter().take(tokens).enumerate() {
-            let mut y = [0.0; MOST_ROWS];
-            wide.store_tiles(wide.mul(*sum, row_scales), &mut y);
             // SAFETY: only this task writes the rows of these tiles.
             let out = unsafe { self.out.slice((token + t) * self.weights.rows() + row, rows) };
-            // Whole tiles are copied without a call to memcpy.
-            match out.as_chunks_mut::<TILE_ROWS>() {
-                (tiles, []) => tiles.iter_mut().zip(y.as_chunks().0).for_each(|(out, y)| *out = *y),
-                _ => out.copy_from_slice(&y[..rows]),
+            let sum = wide.mul(*sum, row_scales);
+            match out.get_mut(..W::TILES * TILE_ROWS) {
+                Some(whole) => wide.store_tiles(sum, whole),
+                None => {
+                    let mut rows = [0.0; MOST_ROWS];
+                    wide.store_tiles(sum, &mut rows);
+                    copy_first(&rows, out);
+                }
             }
         }
     }

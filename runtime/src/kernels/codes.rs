@@ -24,6 +24,13 @@ pub trait Codes<const RUNS: usize> {
         W::TABLE_BIAS
     }
 
+    /// Start of a product with activations whose sum times minus 64 is `start`: minus what the bias
+    /// adds to it.
+    #[inline(always)]
+    fn start<W: TileSimd>(isa: W, start: i32) -> W::I32 {
+        isa.splat_i32(Self::bias::<W>() / 64 * start)
+    }
+
     #[inline(always)]
     fn dot<W: TileSimd>(isa: W, acc: W::I32, weights: &[W::U8; 8], a: &[[i8; 4]; 8]) -> W::I32 {
         isa.dot_table(acc, weights, a)

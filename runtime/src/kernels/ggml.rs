@@ -42,14 +42,12 @@ pub(super) fn multiply(tier: Tier, all: &Tiles) {
     let columns = all.weights.cols() / GROUP;
     let mut groups = [[TileGroup::EMPTY; GROUPS]; MOST_TILES];
     let mut sums = [[[0.0; TILE_ROWS]; MOST_TILES]; TOKENS];
-    let mut tile = all.tiles.start;
-    while tile < all.tiles.end {
-        // A single token is bound by memory, which reads one sequential stream faster than two.
-        let input_at = |tile| all.input_at(tile * TILE_ROWS);
-        let both = tokens > 1 && tile + 1 < all.tiles.end && input_at(tile) == input_at(tile + 1);
-        let tiles = tile..tile + 1 + usize::from(both);
-        for token in (0..tokens).step_by(TOKENS) {
-            let tokens = token..tokens.min(token + TOKENS);
+    // Tokens first: their inputs stay in the second cache while the weights pass.
+    for token in (0..tokens).step_by(TOKENS) {
+        let tokens = token..tokens.min(token + TOKENS);
+        let mut tile = all.tiles.start;
+        while tile < all.tiles.end {
+            let tiles = tile..tile + together(all, tile);
             sums[..tokens.len().next_multiple_of(BLOCK)].fill([[0.0; TILE_ROWS]; MOST_TILES]);
             for first in (0..columns).step_by(GROUPS) {
                 let columns = first..columns.min(first + GROUPS);
@@ -60,16 +58,25 @@ pub(super) fn multiply(tier: Tier, all: &Tiles) {
                 let (tiles, tokens, groups) = (tiles.clone(), tokens.clone(), &groups);
                 tier.run(Multiply { all, tiles, columns, tokens, groups, sums: &mut sums });
             }
-            for (token, sums) in tokens.zip(&sums) {
-                let rows = all.rows(tiles.clone());
+            let rows = all.rows(tiles.clone());
+            for (token, sums) in tokens.clone().zip(&sums) {
                 // SAFETY: only this task writes the rows of these tiles.
                 let out =
                     unsafe { all.out.slice(token * all.weights.rows() + rows.start, rows.len()) };
                 out.copy_from_slice(&sums.as_flattened()[..rows.len()]);
             }
+            tile = tiles.end;
         }
-        tile = tiles.end;
     }
+}
+
+/// Number of tiles from `tile` on that are multiplied together: two with the same inputs, but one for
+/// a single token, which is bound by memory, and that reads one sequential stream faster than two.
+fn together(all: &Tiles, tile: usize) -> usize {
+    let input_at = |tile| all.input_at(tile * TILE_ROWS);
+    let both =
+        all.x.tokens() > 1 && tile + 1 < all.tiles.end && input_at(tile) == input_at(tile + 1);
+    1 + usize::from(both)
 }
 
 /// Unpacks a range of columns of a tile. Missing rows of a partial tile repeat the last row.
@@ -198,6 +205,19 @@ impl Kernel for Multiply<'_> {
     }
 }
 
+/// The codes of a group of the tiles in one register.
+#[inline(always)]
+fn load<W: TileSimd, const CODES: u8>(wide: W, a: &TileGroup, b: &TileGroup) -> [W::U8; 8] {
+    let mut codes = [wide.load_bytes_tiles([&a.codes[0], &b.codes[0]]); 8];
+    for (codes, (a, b)) in codes.iter_mut().zip(zip(&a.codes, &b.codes)) {
+        *codes = match CODES {
+            SIGNED => wide.load_weights_tiles([a, b]),
+            _ => wide.load_bytes_tiles([a, b]),
+        };
+    }
+    codes
+}
+
 /// Products of the codes of a group, or of a half, with a token's, whose sum is `x_sum`.
 #[inline(always)]
 fn dot<W: TileSimd, const N: usize, const CODES: u8>(
@@ -259,7 +279,7 @@ impl Multiply<'_> {
                 continue;
             }
             let seen = (self.all.block(tile, token), self.all.block_halves(tile, token));
-            if W::TOKENS >= BLOCK && left > HALF {
+            if W::TOKENS == BLOCK && left > HALF {
                 self.run_batch::<W, HALVES, CODES, BLOCK, BLOCK>(wide, at, token, seen);
                 token += BLOCK;
             } else {
@@ -297,14 +317,7 @@ impl Multiply<'_> {
             zip(&inputs.sums[columns.clone()], &halves[columns]),
         );
         for ((a, b), ((x, x_scales), (x_sums, x_halves))) in zip(groups, inputs) {
-            let mut weights = [wide.load_bytes_tiles([&a.codes[0], &b.codes[0]]); 8];
-            for (weights, (a, b)) in weights.iter_mut().zip(zip(&a.codes, &b.codes)) {
-                *weights = if CODES == SIGNED {
-                    wide.load_weights_tiles([a, b])
-                } else {
-                    wide.load_bytes_tiles([a, b])
-                };
-            }
+            let weights = load::<W, CODES>(wide, a, b);
             let x: &[_; T] = subarray(x, from);
             let x_scales: &[_; T] = subarray(x_scales, from);
             let x_sums: &[_; T] = subarray(x_sums, from);

@@ -84,7 +84,10 @@ fn tasks(parts: &[CheckedProduct], threads: usize) -> Vec<(usize, Range<usize>)>
         let work = part.tile_work().max(1);
         let mut tile = 0;
         while tile < part.tiles() {
-            let share = (left / (threads * REST_DIVISOR)).max(TASK_WEIGHTS);
+            let share = match threads {
+                1 => left,
+                _ => (left / (threads * REST_DIVISOR)).max(TASK_WEIGHTS),
+            };
             let end = part.tiles().min(tile + share.div_ceil(work));
             left -= (end - tile) * part.tile_work();
             tasks.push((number, tile..end));
@@ -132,6 +135,8 @@ pub(super) struct Inputs<'a, const T: usize> {
     pub codes: &'a [[[[i8; 4]; 8]; T]],
     pub scales: &'a [[f32; T]],
     pub sums: &'a [[i32; T]],
+    /// The sums times minus 64; empty for one token by itself.
+    pub starts: &'a [[i32; T]],
 }
 
 /// The `T` elements of a block that start at `from`.
@@ -191,6 +196,7 @@ impl Tiles<'_> {
             codes: &codes[groups.clone()],
             scales: &self.x.scales.as_chunks::<1>().0[groups.clone()],
             sums: &self.x.sums.as_chunks::<1>().0[groups],
+            starts: &[],
         }
     }
 
@@ -203,7 +209,8 @@ impl Tiles<'_> {
         Inputs {
             codes: &blocks.codes[groups.clone()],
             scales: &blocks.scales[groups.clone()],
-            sums: &blocks.sums[groups],
+            sums: &blocks.sums[groups.clone()],
+            starts: &blocks.starts[groups],
         }
     }
 

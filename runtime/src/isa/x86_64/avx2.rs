@@ -87,7 +87,7 @@ impl TileSimd for Avx2 {
 
     const TABLE_BIAS: i32 = 64;
     const BYTE_BIAS: i32 = 0;
-    const TOKENS: usize = 4;
+    const TOKENS: usize = usize::MAX;
     const FEWEST_BITS: u32 = 4;
 
     #[inline(always)]
