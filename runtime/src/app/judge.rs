@@ -8,6 +8,7 @@ use super::AppError;
 use crate::checkpoint::gguf_weights::OpenError;
 use crate::checkpoint::{Config, GgufWeights, Role, Verify, Weights, WeightsError};
 use crate::gguf::Gguf;
+use crate::kernels::scan::all_finite;
 use crate::opening::OpenModelError;
 use crate::session::chat::Message;
 use crate::session::prompt::{PromptError, Prompter};
@@ -67,7 +68,7 @@ pub fn judge_weights(weights: &dyn Weights) -> Result<(), OpenModelError> {
             continue;
         }
         let vector = weights.tensor(&spec)?.map(|vector| vector.decode());
-        if vector.is_some_and(|vector| vector.iter().any(|x| !x.is_finite())) {
+        if vector.is_some_and(|vector| !all_finite(&vector)) {
             return Err(WeightsError::NotFinite { name: format!("tensor {}", spec.name) }.into());
         }
     }

@@ -63,11 +63,21 @@ pub(super) fn multiply(tier: Tier, all: &Tiles) {
                 // SAFETY: only this task writes the rows of these tiles.
                 let out =
                     unsafe { all.out.slice(token * all.weights.rows() + rows.start, rows.len()) };
-                out.copy_from_slice(&sums.as_flattened()[..rows.len()]);
+                // Two whole tiles, as nearly all are, are copied without a call to memcpy.
+                match out.as_chunks_mut().0.first_chunk_mut() {
+                    Some(both) => *both = *sums,
+                    None => copy_first(sums.as_flattened(), out),
+                }
             }
             tile = tiles.end;
         }
     }
+}
+
+/// The first rows of tiles, where fewer are stored.
+#[inline(never)]
+fn copy_first(rows: &[f32], out: &mut [f32]) {
+    out.copy_from_slice(&rows[..out.len()]);
 }
 
 /// Number of tiles from `tile` on that are multiplied together: two with the same inputs, but one for

@@ -2,20 +2,24 @@
 
 use crate::isa::{Isa, Kernel, Tier};
 
-/// Replaces the lanes of `x` by `f` of them; a short end is padded with zeros.
+/// Replaces the lanes of `x` by `f` of them; a short end is padded with zeros. `f` is called in one
+/// place, so that it is inlined: a closure that is not has none of the kernel's target features.
 #[inline(always)]
 fn map_lanes<I: Isa>(isa: I, x: &mut [f32], f: impl Fn(usize, I::F32) -> I::F32) {
-    let (lanes, rest) = x.as_chunks_mut::<8>();
-    let whole = lanes.len() * 8;
-    for (i, lane) in lanes.iter_mut().enumerate() {
-        let y = f(i * 8, isa.load(lane));
-        isa.store(y, lane);
-    }
-    if !rest.is_empty() {
-        let mut lane = padded(rest);
-        let y = f(whole, isa.load(&lane));
-        isa.store(y, &mut lane);
-        rest.copy_from_slice(&lane[..rest.len()]);
+    let mut at = 0;
+    while at < x.len() {
+        let y = f(at, isa.load(&lane_at(x, at)));
+        match x[at..].first_chunk_mut() {
+            Some(lane) => isa.store(y, lane),
+            None => {
+                let mut lane = [0.0; 8];
+                isa.store(y, &mut lane);
+                for (x, y) in x[at..].iter_mut().zip(lane) {
+                    *x = y;
+                }
+            }
+        }
+        at += 8;
     }
 }
 

@@ -21,6 +21,7 @@ use crate::checkpoint::config::{
     MlaConfig, OutputGate, QkNorm, Recurrence,
 };
 use crate::checkpoint::{LayerId, TensorSpec, Weights, WeightsError};
+use crate::kernels::scan::all_finite;
 
 pub(super) struct Loader<'a> {
     weights: &'a dyn Weights,
@@ -57,7 +58,7 @@ impl<'a> Loader<'a> {
     /// A tensor that is decoded once and kept: all its numbers must be finite.
     pub fn find_vector(&self, name: &str) -> Result<Option<Vec<f32>>, WeightsError> {
         let Some(vector) = self.find(name)?.map(|vector| vector.decode()) else { return Ok(None) };
-        match vector.iter().all(|x| x.is_finite()) {
+        match all_finite(&vector) {
             true => Ok(Some(vector)),
             false => Err(WeightsError::NotFinite { name: format!("tensor {name}") }),
         }
