@@ -28,7 +28,7 @@ impl Rope {
 pub struct Angles {
     positions: Vec<usize>,
     full: Turns,
-    /// Those of sliding layers, if they differ.
+    /// Turns of the sliding layers, if they differ.
     sliding: Option<Turns>,
 }
 
