@@ -5,6 +5,7 @@
 //! (a, b) = (fma(a, cos, -(b * sin)), fma(a, sin, b * cos))
 //! ```
 
+use super::vector::{lane_at, store_first};
 use crate::isa::{Isa, Kernel};
 
 /// Rotates the heads of several tokens, each token by its own angles.
@@ -54,10 +55,10 @@ fn halves<I: Isa>(isa: I, x: &mut [f32], cos: &[f32], sin: &[f32]) {
     let (first, second) = x.split_at_mut(cos.len());
     let pairs = first.chunks_mut(8).zip(second.chunks_mut(8));
     for ((first, second), (cos, sin)) in pairs.zip(cos.chunks(8).zip(sin.chunks(8))) {
-        let (mut a, mut b) = (eight(first), eight(second));
-        rotate(isa, &mut a, &mut b, &eight(cos), &eight(sin));
-        put(&a, first);
-        put(&b, second);
+        let pairs = [lane_at(first, 0), lane_at(second, 0)];
+        let [a, b] = rotate(isa, &pairs, &lane_at(cos, 0), &lane_at(sin, 0));
+        store_first(isa, a, first);
+        store_first(isa, b, second);
     }
 }
 
@@ -66,53 +67,26 @@ fn halves<I: Isa>(isa: I, x: &mut [f32], cos: &[f32], sin: &[f32]) {
 fn adjacent<I: Isa>(isa: I, x: &mut [f32], cos: &[f32], sin: &[f32]) {
     let pairs = x.as_chunks_mut::<2>().0.chunks_mut(8);
     for (pairs, (cos, sin)) in pairs.zip(cos.chunks(8).zip(sin.chunks(8))) {
-        let (mut a, mut b) = ([0.0; 8], [0.0; 8]);
+        let [mut a, mut b] = [[0.0; 8]; 2];
         for (pair, (a, b)) in pairs.iter().zip(a.iter_mut().zip(&mut b)) {
             [*a, *b] = *pair;
         }
-        rotate(isa, &mut a, &mut b, &eight(cos), &eight(sin));
+        let [turned_a, turned_b] = rotate(isa, &[a, b], &lane_at(cos, 0), &lane_at(sin, 0));
+        isa.store(turned_a, &mut a);
+        isa.store(turned_b, &mut b);
         for (pair, (a, b)) in pairs.iter_mut().zip(a.iter().zip(&b)) {
             *pair = [*a, *b];
         }
     }
 }
 
-/// Rotates eight pairs.
+/// Rotates eight pairs, given as their first and their second numbers.
 #[inline(always)]
-fn rotate<I: Isa>(isa: I, a: &mut [f32; 8], b: &mut [f32; 8], cos: &[f32; 8], sin: &[f32; 8]) {
-    let (x, y, cos, sin) = (isa.load(a), isa.load(b), isa.load(cos), isa.load(sin));
+fn rotate<I: Isa>(isa: I, [a, b]: &[[f32; 8]; 2], cos: &[f32; 8], sin: &[f32; 8]) -> [I::F32; 2] {
+    let (a, b, cos, sin) = (isa.load(a), isa.load(b), isa.load(cos), isa.load(sin));
     // The product's sign is exact, whichever factor has it.
     let minus = isa.mul(sin, isa.splat(-1.0));
-    isa.store(isa.fma(x, cos, isa.mul(y, minus)), a);
-    isa.store(isa.fma(x, sin, isa.mul(y, cos)), b);
-}
-
-/// Up to eight numbers, followed by zeros.
-#[inline(always)]
-fn eight(from: &[f32]) -> [f32; 8] {
-    match from.first_chunk() {
-        Some(eight) => *eight,
-        None => {
-            let mut eight = [0.0; 8];
-            for (to, from) in eight.iter_mut().zip(from) {
-                *to = *from;
-            }
-            eight
-        }
-    }
-}
-
-/// The first numbers of `from`.
-#[inline(always)]
-fn put(from: &[f32; 8], to: &mut [f32]) {
-    match to.first_chunk_mut() {
-        Some(to) => *to = *from,
-        None => {
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = *from;
-            }
-        }
-    }
+    [isa.fma(a, cos, isa.mul(b, minus)), isa.fma(a, sin, isa.mul(b, cos))]
 }
 
 #[cfg(test)]

@@ -9,17 +9,23 @@ fn map_lanes<I: Isa>(isa: I, x: &mut [f32], f: impl Fn(usize, I::F32) -> I::F32)
     let mut at = 0;
     while at < x.len() {
         let y = f(at, isa.load(&lane_at(x, at)));
-        match x[at..].first_chunk_mut() {
-            Some(lane) => isa.store(y, lane),
-            None => {
-                let mut lane = [0.0; 8];
-                isa.store(y, &mut lane);
-                for (x, y) in x[at..].iter_mut().zip(lane) {
-                    *x = y;
-                }
+        store_first(isa, y, &mut x[at..]);
+        at += 8;
+    }
+}
+
+/// Stores the lanes of `from` in the first numbers of `to`, as far as they exist.
+#[inline(always)]
+pub(super) fn store_first<I: Isa>(isa: I, from: I::F32, to: &mut [f32]) {
+    match to.first_chunk_mut() {
+        Some(lane) => isa.store(from, lane),
+        None => {
+            let mut lane = [0.0; 8];
+            isa.store(from, &mut lane);
+            for (to, from) in to.iter_mut().zip(lane) {
+                *to = from;
             }
         }
-        at += 8;
     }
 }
 
