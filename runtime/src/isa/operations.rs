@@ -8,6 +8,9 @@
 /// Maximum number of tiles in a register.
 pub(crate) const MOST_TILES: usize = 2;
 
+/// Biases of weights are multiples of this magnitude, which no entry of a table exceeds.
+pub(crate) const BIAS: i32 = 64;
+
 /// Operations of matrix products over the rows of one or several tiles.
 ///
 /// A value of the type proves that the CPU has the instructions. If a type has fewer tiles than
@@ -16,9 +19,15 @@ pub trait TileSimd: Copy + Send + Sync {
     /// Tiles per register.
     const TILES: usize;
     /// Number of tokens whose sums registers hold beside the weights of a group, which they share:
-    /// one, four or eight; more than eight where registers hold the weights alone, and sums may wait
-    /// in memory for any number of tokens.
+    /// one, four or eight.
     const TOKENS: usize;
+    /// Number of tokens from which on their sums had better wait in memory, while the weights of a
+    /// group are in registers for all of them.
+    const MANY_FROM: usize = usize::MAX;
+    /// The same for weights that are loaded as they are, so that tokens have no unpacking to share.
+    const MANY_BYTES_FROM: usize = Self::MANY_FROM;
+    /// Whether these tokens are multiplied in pairs.
+    const PAIRS: bool = false;
     /// Bits of weights below which [`dot_unsigned`](Self::dot_unsigned) gets no faster.
     const FEWEST_BITS: u32 = 6;
     /// Bias that [`lookup`](Self::lookup) adds to each weight, where dot products need one unsigned

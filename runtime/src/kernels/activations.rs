@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::blocks::GROUP;
-use crate::isa::{Isa, Kernel, Tier};
+use crate::isa::{BIAS, Isa, Kernel, Tier};
 
 /// Inputs, `[tokens, width]`.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub(super) struct Blocks {
     pub scales: Vec<[f32; BLOCK]>,
     /// Sums of codes, `[blocks, width / 32]` of eight tokens each.
     pub sums: Vec<[i32; BLOCK]>,
-    /// Sums of codes times minus 64: see [`TileSimd::TABLE_BIAS`](crate::isa::TileSimd::TABLE_BIAS).
+    /// Sums of codes times minus [`BIAS`].
     pub starts: Vec<[i32; BLOCK]>,
     halves: OnceLock<Vec<Halves<BLOCK>>>,
 }
@@ -168,7 +168,7 @@ impl<'a> Activations<'a> {
                     blocks.codes[at + group][t] = codes[group];
                     blocks.scales[at + group][t] = scales[group];
                     blocks.sums[at + group][t] = sums[group];
-                    blocks.starts[at + group][t] = -64 * sums[group];
+                    blocks.starts[at + group][t] = -BIAS * sums[group];
                 }
             }
             blocks

@@ -16,8 +16,7 @@ use super::codes::{Codes, E2, E3, E4, E8};
 use super::matmul::{Inputs, MOST_ROWS, Tiles, subarray};
 use crate::blocks::coded::{HEADER_BYTES, Layout, table};
 use crate::blocks::{BlockType, TILE_ROWS};
-use crate::isa::MOST_TILES;
-use crate::isa::{Features, Isa, Kernel, TileSimd};
+use crate::isa::{Features, Isa, Kernel, MOST_TILES, TileSimd};
 
 /// Prefetch distance in bytes. Memory latency is high, and the hardware prefetcher stops at page
 /// boundaries.
@@ -65,6 +64,49 @@ fn pair_at<W: TileSimd, C: Codes<RUNS>, const RUNS: usize, const T: usize, const
         [*first, *second] = C::dot_pair(wide, [*first, *second], weights, x);
     } else if let Some(product) = products.get_mut(AT) {
         *product = C::dot(wide, *product, weights, &x[AT]);
+    }
+}
+
+/// Inputs of a block of tokens from a group of columns.
+struct Block<'a> {
+    x: &'a [[[i8; 4]; 8]; BLOCK],
+    x_scales: &'a [f32; BLOCK],
+    starts: &'a [i32; BLOCK],
+}
+
+/// Adds a group's products with the first tokens of a block to their sums.
+#[inline(always)]
+fn add_each<W: TileSimd, C: Codes<RUNS>, const RUNS: usize>(
+    wide: W,
+    sums: &mut [W::F32],
+    weights: &[W::U8; 8],
+    scale: W::F32,
+    Block { x, x_scales, starts }: Block,
+) {
+    for (sum, ((x, x_scale), start)) in zip(sums, zip(zip(x, x_scales), starts)) {
+        let product = C::dot(wide, C::start(wide, *start), weights, x);
+        let scale = wide.mul(scale, wide.splat(*x_scale));
+        *sum = wide.fma(scale, wide.to_f32(product), *sum);
+    }
+}
+
+/// [`add_each`], two tokens at a time.
+#[inline(always)]
+fn add_pairs<W: TileSimd, C: Codes<RUNS>, const RUNS: usize>(
+    wide: W,
+    sums: &mut [W::F32],
+    weights: &[W::U8; 8],
+    scale: W::F32,
+    Block { x, x_scales, starts }: Block,
+) {
+    let inputs = zip(zip(x.as_chunks().0, x_scales.as_chunks::<2>().0), starts.as_chunks::<2>().0);
+    for (sums, (([a, b], x_scales), starts)) in zip(sums.as_chunks_mut::<2>().0, inputs) {
+        let starts = [C::start(wide, starts[0]), C::start(wide, starts[1])];
+        let products = C::dot_pair(wide, starts, weights, [a, b]);
+        for (sum, (product, x_scale)) in zip(sums, zip(products, x_scales)) {
+            let scale = wide.mul(scale, wide.splat(*x_scale));
+            *sum = wide.fma(scale, wide.to_f32(product), *sum);
+        }
     }
 }
 
@@ -151,17 +193,18 @@ impl Tiles<'_> {
         at: TileRef,
         tokens: Range<usize>,
     ) {
+        let many = C::many_from::<W>();
+        if many <= MANY && tokens.len() >= many {
+            return self.run_many::<I, W, C, RUNS>(isa, wide, at, tokens);
+        }
         let mut token = tokens.start;
         while token < tokens.end {
             let left = tokens.end - token;
-            if left == 1 || W::TOKENS == 1 {
+            if left == 1 || W::TOKENS == 1 || many <= 2 {
                 let x = self.token(at.tile, token);
                 self.run_batch::<I, W, C, RUNS, 1, 1>(isa, wide, at, token, x);
                 token += 1;
                 continue;
-            }
-            if W::TOKENS > BLOCK {
-                return self.run_many::<I, W, C, RUNS>(isa, wide, at, tokens);
             }
             let x = self.block(at.tile, token);
             if left == 2 {
@@ -249,14 +292,11 @@ impl Tiles<'_> {
         let tables = [wide.table(&tables[0]), wide.table(&tables[1])];
         let first = Tile::<RUNS>::new(data, layout, tile);
         let second = Tile::<RUNS>::new(data, layout, tile + W::TILES - 1);
-        let mut blocks = [self.block(tile, tokens.start); MANY / BLOCK];
-        let count = tokens.len().div_ceil(BLOCK);
-        for (block, token) in blocks[..count].iter_mut().zip(tokens.clone().step_by(BLOCK)) {
-            *block = self.block(tile, token);
-        }
+        let blocks = self.blocks(tile, tokens.clone());
 
         let mut sums = [wide.splat(0.0); MANY];
-        let sums = &mut sums[..tokens.len()];
+        // Pairs may have a token too much, whose inputs are zeros.
+        let sums = &mut sums[..tokens.len().next_multiple_of(1 + usize::from(W::PAIRS))];
         let codes = zip(first.codes, second.codes);
         let scales = zip(first.scales, second.scales);
         for (group, (codes, scales)) in zip(codes, scales).enumerate() {
@@ -265,21 +305,32 @@ impl Tiles<'_> {
             let weights = C::decode(wide, tables, codes);
             let scale = wide.scales_tiles(scales);
             for (sums, block) in sums.chunks_mut(BLOCK).zip(&blocks) {
-                let x = zip(&block.codes[group], &block.scales[group]);
-                for (sum, ((x, x_scale), start)) in
-                    sums.iter_mut().zip(zip(x, &block.starts[group]))
-                {
-                    let product = C::dot(wide, C::start(wide, *start), &weights, x);
-                    let scale = wide.mul(scale, wide.splat(*x_scale));
-                    *sum = wide.fma(scale, wide.to_f32(product), *sum);
+                let (x, x_scales) = (&block.codes[group], &block.scales[group]);
+                let inputs = Block { x, x_scales, starts: &block.starts[group] };
+                match W::PAIRS {
+                    true => add_pairs::<W, C, RUNS>(wide, sums, &weights, scale, inputs),
+                    false => add_each::<W, C, RUNS>(wide, sums, &weights, scale, inputs),
                 }
             }
         }
         self.store(wide, at, tokens.start, sums);
     }
 
+    /// The inputs of a tile for some tokens, at most [`MANY`], from the start of a block.
+    #[inline(never)]
+    fn blocks(&self, tile: usize, tokens: Range<usize>) -> [Inputs<'_, BLOCK>; MANY / BLOCK] {
+        let mut blocks = [self.block(tile, tokens.start); MANY / BLOCK];
+        for (block, token) in blocks.iter_mut().zip(tokens.step_by(BLOCK)) {
+            *block = self.block(tile, token);
+        }
+        blocks
+    }
+
     /// Stores the sums of tokens from `token` on, as far as they exist, times the scales of the rows.
-    #[inline(always)]
+    /// On ARM, whose vectors need no target feature, it is not copied into each kernel: that took 13 KB
+    /// of apps' libraries.
+    #[cfg_attr(target_arch = "aarch64", inline(never))]
+    #[cfg_attr(not(target_arch = "aarch64"), inline(always))]
     fn store<W: TileSimd>(&self, wide: W, at: TileRef, token: usize, sums: &[W::F32]) {
         let TileRef { data, tile, .. } = at;
         let row = tile * TILE_ROWS;

@@ -1,7 +1,7 @@
 //! Unpacking of coded weights: the codes of a group become eight registers of 8 rows x 4 columns,
 //! or of the rows of several tiles.
 
-use crate::isa::{MOST_TILES, TileSimd};
+use crate::isa::{BIAS, MOST_TILES, TileSimd};
 
 /// Unpacks the codes of a group, `RUNS` times 32 bytes in each tile, into eight registers of 8 rows
 /// x 4 columns.
@@ -24,11 +24,17 @@ pub trait Codes<const RUNS: usize> {
         W::TABLE_BIAS
     }
 
-    /// Start of a product with activations whose sum times minus 64 is `start`: minus what the bias
-    /// adds to it.
+    /// [`TileSimd::MANY_FROM`] for these weights.
+    #[inline(always)]
+    fn many_from<W: TileSimd>() -> usize {
+        W::MANY_FROM
+    }
+
+    /// Start of a product with activations whose sum times minus [`BIAS`] is `start`: minus what the
+    /// bias adds to it.
     #[inline(always)]
     fn start<W: TileSimd>(isa: W, start: i32) -> W::I32 {
-        isa.splat_i32(Self::bias::<W>() / 64 * start)
+        isa.splat_i32(Self::bias::<W>() / BIAS * start)
     }
 
     #[inline(always)]
@@ -170,6 +176,11 @@ impl Codes<8> for E8 {
     #[inline(always)]
     fn bias<W: TileSimd>() -> i32 {
         W::BYTE_BIAS
+    }
+
+    #[inline(always)]
+    fn many_from<W: TileSimd>() -> usize {
+        W::MANY_BYTES_FROM
     }
 
     #[inline(always)]

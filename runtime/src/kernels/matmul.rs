@@ -135,7 +135,7 @@ pub(super) struct Inputs<'a, const T: usize> {
     pub codes: &'a [[[[i8; 4]; 8]; T]],
     pub scales: &'a [[f32; T]],
     pub sums: &'a [[i32; T]],
-    /// The sums times minus 64; empty for one token by itself.
+    /// The sums times minus [`BIAS`](crate::isa::BIAS); empty for one token by itself.
     pub starts: &'a [[i32; T]],
 }
 

@@ -91,6 +91,8 @@ impl TileSimd for Dotprod {
     const TABLE_BIAS: i32 = 0;
     const BYTE_BIAS: i32 = 0;
     const TOKENS: usize = 4;
+    const MANY_FROM: usize = 5;
+    const MANY_BYTES_FROM: usize = usize::MAX;
 
     forward! {
         fn splat(x: f32) -> F32x8;

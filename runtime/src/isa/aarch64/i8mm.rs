@@ -79,6 +79,8 @@ impl TileSimd for I8mm {
     const TABLE_BIAS: i32 = 0;
     const BYTE_BIAS: i32 = 0;
     const TOKENS: usize = 4;
+    const MANY_FROM: usize = 5;
+    const PAIRS: bool = true;
 
     forward! {
         fn splat(x: f32) -> F32x8;

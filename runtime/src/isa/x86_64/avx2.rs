@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::isa::{Isa, Kernel, MOST_TILES, TileSimd};
+use crate::isa::{BIAS, Isa, Kernel, MOST_TILES, TileSimd};
 
 /// Proof that this CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -85,9 +85,10 @@ impl TileSimd for Avx2 {
     type U8 = __m256i;
     type Table = __m256i;
 
-    const TABLE_BIAS: i32 = 64;
+    const TABLE_BIAS: i32 = BIAS;
     const BYTE_BIAS: i32 = 0;
-    const TOKENS: usize = usize::MAX;
+    const TOKENS: usize = 4;
+    const MANY_FROM: usize = 2;
     const FEWEST_BITS: u32 = 4;
 
     #[inline(always)]

@@ -45,7 +45,7 @@ macro_rules! vnni {
             type Table = __m256i;
 
             const TABLE_BIAS: i32 = Avx2::TABLE_BIAS;
-            const BYTE_BIAS: i32 = 128;
+            const BYTE_BIAS: i32 = 2 * $crate::isa::BIAS;
             const TOKENS: usize = $tokens;
 
             forward! {
