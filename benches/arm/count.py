@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "aarch64-unknown-linux-gnu"
 ROWS, COLS = 16, 2048
+PROMPT = 64
 TYPES = ["e2", "e3", "e4", "e8", "f16", "q2_k", "q3_k", "q4_0", "q4_k", "q6_k", "q8_0"]
 
 # What the emulator calls the processor, what it is to gcc, and how ggml packs rows there (`ggml_repack_get_optimal_repack_type`).
@@ -73,9 +74,9 @@ def theirs(llama: Path, flags: str, out: Path) -> Path:
 
 
 def table(cpu: str, rows: list[tuple[str, Path, str]]) -> None:
-    print(f"\n| {cpu} | decode | prompt of 16 |\n|---|---|---|")
+    print(f"\n| {cpu} | decode | prompt of {PROMPT} |\n|---|---|---|")
     for name, program, kernel in rows:
-        print(f"| {name} | {per_weight(cpu, program, kernel, 1)} | {per_weight(cpu, program, kernel, 16)} |", flush=True)
+        print(f"| {name} | {per_weight(cpu, program, kernel, 1)} | {per_weight(cpu, program, kernel, PROMPT)} |", flush=True)
 
 
 def main() -> None:

@@ -157,6 +157,9 @@ pub trait TileSimd: Copy + Send + Sync {
 pub trait Isa: TileSimd {
     /// Whether these are registers in name only, so that code written for vectors gains nothing.
     const SCALAR: bool = false;
+    /// Weights of the largest of ggml's blocks that few tokens are multiplied with row by row: by tiles
+    /// of eight rows, larger ones take fewer instructions.
+    const LARGEST_BY_ROW: usize = usize::MAX;
 
     /// Registers for products with coded weights: the same, or wider ones if the CPU has them.
     type Wide: TileSimd;

@@ -132,6 +132,7 @@ impl TileSimd for Scalar {
 
 impl Isa for Scalar {
     const SCALAR: bool = true;
+    const LARGEST_BY_ROW: usize = 0;
 
     type Wide = Self;
 

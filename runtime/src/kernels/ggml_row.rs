@@ -23,13 +23,13 @@ pub(super) struct FewTokens<'a>(pub &'a Tiles<'a>);
 
 impl Kernel for FewTokens<'_> {
     const FEATURES: Features = Features::Dots;
-    /// Whether the type is unpacked row by row. The scalar tier stays with the definition.
+    /// Whether the type is unpacked row by row here. The scalar tier stays with the definition.
     type Output = bool;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> bool {
         let work = OnIsa { isa, all: self.0 };
-        !I::SCALAR && with_by_row(self.0.weights.block_type(), work).is_some()
+        with_by_row(self.0.weights.block_type(), work).unwrap_or(false)
     }
 }
 
@@ -39,11 +39,14 @@ struct OnIsa<'a, I> {
 }
 
 impl<I: Isa> WithByRow for OnIsa<'_, I> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    fn with<B: ByRow>(self) {
+    fn with<B: ByRow>(self) -> bool {
         let Self { isa, all } = self;
+        if B::WEIGHTS > I::LARGEST_BY_ROW {
+            return false;
+        }
         let mut groups = [TileGroup::EMPTY; GROUPS];
         for tile in all.tiles.clone() {
             let mut sums = [[0.0; TILE_ROWS]; FEW_TOKENS];
@@ -64,6 +67,7 @@ impl<I: Isa> WithByRow for OnIsa<'_, I> {
                 out.copy_from_slice(&sums[..rows.len()]);
             }
         }
+        true
     }
 }
 

@@ -4,6 +4,7 @@ use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
 use super::neon::{F32x8, I32x8, Neon, U8x32, firsts, halves_of, neon, row_sums, seconds};
+use crate::blocks::GROUP;
 use crate::isa::forward::forward;
 use crate::isa::{Features, Isa, Kernel, MOST_TILES, TileSimd};
 
@@ -163,6 +164,7 @@ impl TileSimd for Dotprod {
 
 impl Isa for Dotprod {
     type Wide = Self;
+    const LARGEST_BY_ROW: usize = GROUP;
 
     #[inline(always)]
     fn wide(self) -> Self {

@@ -483,6 +483,7 @@ impl TileSimd for Neon {
 
 impl Isa for Neon {
     type Wide = Self;
+    const LARGEST_BY_ROW: usize = 0;
 
     #[inline(always)]
     fn wide(self) -> Self {
