@@ -67,8 +67,14 @@ fn pair_at<W: TileSimd, C: Codes<RUNS>, const RUNS: usize, const T: usize, const
     }
 }
 
+/// A token's sums, with a group's products and their scales.
+#[inline(always)]
+fn add<W: TileSimd>(wide: W, sum: W::F32, products: W::I32, scale: W::F32, x_scale: f32) -> W::F32 {
+    wide.fma(wide.mul(scale, wide.splat(x_scale)), wide.to_f32(products), sum)
+}
+
 /// Inputs of a block of tokens from a group of columns.
-struct Block<'a> {
+struct BlockInputs<'a> {
     x: &'a [[[i8; 4]; 8]; BLOCK],
     x_scales: &'a [f32; BLOCK],
     starts: &'a [i32; BLOCK],
@@ -81,12 +87,11 @@ fn add_each<W: TileSimd, C: Codes<RUNS>, const RUNS: usize>(
     sums: &mut [W::F32],
     weights: &[W::U8; 8],
     scale: W::F32,
-    Block { x, x_scales, starts }: Block,
+    BlockInputs { x, x_scales, starts }: BlockInputs,
 ) {
     for (sum, ((x, x_scale), start)) in zip(sums, zip(zip(x, x_scales), starts)) {
         let product = C::dot(wide, C::start(wide, *start), weights, x);
-        let scale = wide.mul(scale, wide.splat(*x_scale));
-        *sum = wide.fma(scale, wide.to_f32(product), *sum);
+        *sum = add(wide, *sum, product, scale, *x_scale);
     }
 }
 
@@ -97,15 +102,14 @@ fn add_pairs<W: TileSimd, C: Codes<RUNS>, const RUNS: usize>(
     sums: &mut [W::F32],
     weights: &[W::U8; 8],
     scale: W::F32,
-    Block { x, x_scales, starts }: Block,
+    BlockInputs { x, x_scales, starts }: BlockInputs,
 ) {
     let inputs = zip(zip(x.as_chunks().0, x_scales.as_chunks::<2>().0), starts.as_chunks::<2>().0);
     for (sums, (([a, b], x_scales), starts)) in zip(sums.as_chunks_mut::<2>().0, inputs) {
         let starts = [C::start(wide, starts[0]), C::start(wide, starts[1])];
         let products = C::dot_pair(wide, starts, weights, [a, b]);
         for (sum, (product, x_scale)) in zip(sums, zip(products, x_scales)) {
-            let scale = wide.mul(scale, wide.splat(*x_scale));
-            *sum = wide.fma(scale, wide.to_f32(product), *sum);
+            *sum = add(wide, *sum, product, scale, *x_scale);
         }
     }
 }
@@ -200,6 +204,7 @@ impl Tiles<'_> {
         let mut token = tokens.start;
         while token < tokens.end {
             let left = tokens.end - token;
+            // With `many` at two, this is the only token: known when it is compiled.
             if left == 1 || W::TOKENS == 1 || many <= 2 {
                 let x = self.token(at.tile, token);
                 self.run_batch::<I, W, C, RUNS, 1, 1>(isa, wide, at, token, x);
@@ -269,8 +274,7 @@ impl Tiles<'_> {
             pair_at::<W, C, RUNS, T, 4>(wide, &mut products, &weights, x);
             pair_at::<W, C, RUNS, T, 6>(wide, &mut products, &weights, x);
             for t in 0..T {
-                let scale = wide.mul(scale, wide.splat(x_scales[t]));
-                sums[t] = wide.fma(scale, wide.to_f32(products[t]), sums[t]);
+                sums[t] = add(wide, sums[t], products[t], scale, x_scales[t]);
             }
         }
 
@@ -306,7 +310,7 @@ impl Tiles<'_> {
             let scale = wide.scales_tiles(scales);
             for (sums, block) in sums.chunks_mut(BLOCK).zip(&blocks) {
                 let (x, x_scales) = (&block.codes[group], &block.scales[group]);
-                let inputs = Block { x, x_scales, starts: &block.starts[group] };
+                let inputs = BlockInputs { x, x_scales, starts: &block.starts[group] };
                 match W::PAIRS {
                     true => add_pairs::<W, C, RUNS>(wide, sums, &weights, scale, inputs),
                     false => add_each::<W, C, RUNS>(wide, sums, &weights, scale, inputs),

@@ -4,7 +4,6 @@ use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
 use super::neon::{F32x8, I32x8, Neon, U8x32, firsts, halves_of, neon, row_sums, seconds};
-use crate::blocks::GROUP;
 use crate::isa::forward::forward;
 use crate::isa::{Features, Isa, Kernel, MOST_TILES, TileSimd};
 
@@ -164,7 +163,7 @@ impl TileSimd for Dotprod {
 
 impl Isa for Dotprod {
     type Wide = Self;
-    const LARGEST_BY_ROW: usize = GROUP;
+    const LARGEST_BY_ROW: usize = 32;
 
     #[inline(always)]
     fn wide(self) -> Self {
