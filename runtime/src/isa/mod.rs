@@ -15,6 +15,6 @@ mod aarch64;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-pub(crate) use operations::{BIAS, MOST_TILES};
+pub(crate) use operations::{BIAS, EITHER_SIGN, MOST_TILES};
 pub use operations::{Features, Isa, Kernel, TileSimd};
 pub use tier::Tier;

@@ -11,6 +11,9 @@ pub(crate) const MOST_TILES: usize = 2;
 /// Biases of weights are multiples of this magnitude, which no entry of a table exceeds.
 pub(crate) const BIAS: i32 = 64;
 
+/// Stands for codes from -127 to 127 in the place of the largest code of an unsigned type.
+pub(crate) const EITHER_SIGN: u8 = u8::MAX;
+
 /// Operations of matrix products over the rows of one or several tiles.
 ///
 /// A value of the type proves that the CPU has the instructions. If a type has fewer tiles than
@@ -289,9 +292,9 @@ pub trait Isa: TileSimd {
     /// 32 bits as bytes: 1 where a bit is set, else 0.
     fn expand(self, bits: &[u8; 4]) -> Self::U8;
     /// For each of eight rows, the dot products of its first sixteen and its last sixteen codes
-    /// with those of `a`. Codes are from 0 to 63, or if `SIGNED` from -127 to 127; activations are
-    /// between -127 and 127.
-    fn dot_row_halves<const SIGNED: bool>(
+    /// with those of `a`. Codes are from 0 to `MOST`, at most 128, or from -127 to 127 for
+    /// [`EITHER_SIGN`]; activations are between -127 and 127.
+    fn dot_row_halves<const MOST: u8>(
         self,
         rows: [Self::U8; 8],
         a: &[[i8; 4]; 8],
@@ -299,8 +302,8 @@ pub trait Isa: TileSimd {
 
     /// The sum of both [halves](Self::dot_row_halves).
     #[inline(always)]
-    fn dot_rows<const SIGNED: bool>(self, rows: [Self::U8; 8], a: &[[i8; 4]; 8]) -> Self::I32 {
-        let [first, second] = self.dot_row_halves::<SIGNED>(rows, a);
+    fn dot_rows<const MOST: u8>(self, rows: [Self::U8; 8], a: &[[i8; 4]; 8]) -> Self::I32 {
+        let [first, second] = self.dot_row_halves::<MOST>(rows, a);
         self.join(first, second, 0)
     }
 }

@@ -297,7 +297,7 @@ impl Isa for Scalar {
     }
 
     #[inline(never)]
-    fn dot_row_halves<const SIGNED: bool>(
+    fn dot_row_halves<const MOST: u8>(
         self,
         rows: [[u8; 32]; 8],
         a: &[[i8; 4]; 8],

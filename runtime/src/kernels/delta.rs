@@ -14,6 +14,7 @@
 //! chunks, or heads among threads.
 
 use super::disjoint::Disjoint;
+use super::vector::whole_lane;
 use crate::isa::{Isa, Kernel, Tier};
 use crate::threads::Pool;
 
@@ -114,22 +115,19 @@ impl Kernel for Step<'_> {
 fn columns<I: Isa, const N: usize>(isa: I, step: &mut Step, at: usize) {
     let width = step.value.len();
     let per_channel = usize::from(step.decay.len() > 1);
-    let lane = |from: &[f32], i: usize| -> I::F32 {
-        isa.load(from[at + 8 * i..].first_chunk().expect("whole vectors"))
-    };
     // S^T k
     let mut recalled = [isa.splat(0.0); N];
     for (i, (row, key)) in step.state.chunks_exact(width).zip(step.key).enumerate() {
         let (decay, key) = (isa.splat(step.decay[i * per_channel]), isa.splat(*key));
         for (n, sum) in recalled.iter_mut().enumerate() {
-            *sum = isa.fma(isa.mul(decay, lane(row, n)), key, *sum);
+            *sum = isa.fma(isa.mul(decay, isa.load(whole_lane(row, at + 8 * n))), key, *sum);
         }
     }
     // beta (v - S^T k)
     let beta = isa.splat(step.beta);
     let mut delta = recalled;
     for (n, delta) in delta.iter_mut().enumerate() {
-        *delta = isa.mul(beta, isa.sub(lane(step.value, n), *delta));
+        *delta = isa.mul(beta, isa.sub(isa.load(whole_lane(step.value, at + 8 * n)), *delta));
     }
     // S + k d^T, and S^T q
     let mut sums = [isa.splat(0.0); N];
@@ -138,7 +136,7 @@ fn columns<I: Isa, const N: usize>(isa: I, step: &mut Step, at: usize) {
         let decay = isa.splat(step.decay[i * per_channel]);
         let (key, query) = (isa.splat(*key), isa.splat(*query));
         for (n, sum) in sums.iter_mut().enumerate() {
-            let s = isa.fma(key, delta[n], isa.mul(decay, lane(row, n)));
+            let s = isa.fma(key, delta[n], isa.mul(decay, isa.load(whole_lane(row, at + 8 * n))));
             isa.store(s, row[at + 8 * n..].first_chunk_mut().expect("whole vectors"));
             *sum = isa.fma(s, query, *sum);
         }

@@ -12,10 +12,11 @@
 //! types share while it is in the L1 cache.
 
 use std::iter::zip;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::activations::{BLOCK, HALF, Halves};
-use super::ggml_row::{FEW_TOKENS, FewTokens};
+use super::ggml_row;
 use super::matmul::{Inputs, Tiles, subarray};
 use crate::blocks::ggml::{
     Block, BlockBytes, CodeRange, RowScale, TileGroup, WithBlock, row_len, with_block,
@@ -36,7 +37,7 @@ type Sums = [[[f32; TILE_ROWS]; MOST_TILES]; TOKENS];
 /// Multiplies a range of tiles with all tokens.
 pub(super) fn multiply(tier: Tier, all: &Tiles) {
     let tokens = all.x.tokens();
-    if tokens <= FEW_TOKENS && tier.run(FewTokens(all)) {
+    if ggml_row::multiply(tier, all) {
         return;
     }
     let columns = all.weights.cols() / GROUP;
@@ -53,7 +54,9 @@ pub(super) fn multiply(tier: Tier, all: &Tiles) {
                 let columns = first..columns.min(first + GROUPS);
                 for (tile, groups) in tiles.clone().zip(&mut groups) {
                     let groups = &mut groups[..columns.len()];
-                    tier.run(Unpack { all, tile, columns: columns.clone(), groups });
+                    let work = Unpack { all, tile, columns: columns.clone(), groups };
+                    let known = with_block(all.weights.block_type(), OnTier(tier, work));
+                    debug_assert!(known.is_some(), "other types have their own kernels");
                 }
                 let (tiles, tokens, groups) = (tiles.clone(), tokens.clone(), &groups);
                 tier.run(Multiply { all, tiles, columns, tokens, groups, sums: &mut sums });
@@ -97,27 +100,26 @@ struct Unpack<'a> {
     groups: &'a mut [TileGroup],
 }
 
-impl Kernel for Unpack<'_> {
+struct OnTier<'a>(Tier, Unpack<'a>);
+
+impl WithBlock for OnTier<'_> {
+    type Output = ();
+
+    fn with<B: Block>(self) {
+        let Self(tier, work) = self;
+        tier.run(UnpackBlocks::<B>(work, PhantomData));
+    }
+}
+
+/// [`Unpack`] for one type: each is a function of its own.
+struct UnpackBlocks<'a, B>(Unpack<'a>, PhantomData<B>);
+
+impl<B: Block> Kernel for UnpackBlocks<'_, B> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let known = with_block(self.all.weights.block_type(), OnIsa { isa, work: self });
-        debug_assert!(known.is_some(), "matrices of other types have their own kernels");
-    }
-}
-
-struct OnIsa<'a, I> {
-    isa: I,
-    work: Unpack<'a>,
-}
-
-impl<I: Isa> WithBlock for OnIsa<'_, I> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with<B: Block>(self) {
-        let Self { isa, work: Unpack { all, tile, columns, groups } } = self;
+        let Self(Unpack { all, tile, columns, groups }, _) = self;
         let of_block = B::WEIGHTS / GROUP;
         let (first, count) = (columns.start / of_block, columns.len() / of_block);
         let (data, len) = (all.weights.data(), row_len::<B>(all.weights));
@@ -195,9 +197,9 @@ impl WithBlock for Kind {
 }
 
 /// [`CodeRange`] as const parameters of a function.
-const FOUR_BITS: u8 = CodeRange::FourBits as u8;
-const FIVE_BITS: u8 = CodeRange::FiveBits as u8;
-const SIX_BITS: u8 = CodeRange::SixBits as u8;
+pub(super) const FOUR_BITS: u8 = CodeRange::FourBits as u8;
+pub(super) const FIVE_BITS: u8 = CodeRange::FiveBits as u8;
+pub(super) const SIX_BITS: u8 = CodeRange::SixBits as u8;
 const SMALL: u8 = CodeRange::Small as u8;
 const SIGNED: u8 = CodeRange::Signed as u8;
 

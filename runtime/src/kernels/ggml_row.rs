@@ -4,46 +4,53 @@
 //! that has factors of its own, and the same operations on them. Without a transposition, and
 //! without a detour of codes through memory, decoding takes two to three times fewer instructions.
 
+use std::marker::PhantomData;
+
 use super::activations::Halves;
+use super::ggml::{FIVE_BITS, FOUR_BITS, SIX_BITS};
 use super::matmul::{Inputs, Tiles};
 use crate::blocks::ggml::{
-    Block, BlockBytes, ByRow, RowScale, TileGroup, WithByRow, row_len, with_by_row,
+    Block, BlockBytes, ByRow, CodeRange, RowScale, TileGroup, WithByRow, row_len, with_by_row,
 };
 use crate::blocks::{GROUP, TILE_ROWS};
-use crate::isa::{Features, Isa, Kernel};
+use crate::isa::{BIAS, EITHER_SIGN, Features, Isa, Kernel, Tier};
 
 /// Maximum number of groups in a block.
 const GROUPS: usize = 8;
 
 /// Maximum number of tokens for which rows are not transposed: more than that share the work.
-pub(super) const FEW_TOKENS: usize = 3;
+const FEW_TOKENS: usize = 3;
 
-/// Multiplies a range of tiles with at most [`FEW_TOKENS`] tokens.
-pub(super) struct FewTokens<'a>(pub &'a Tiles<'a>);
+/// Multiplies a range of tiles with at most [`FEW_TOKENS`] tokens; `false` if there are more, or the
+/// type is not unpacked row by row here. The scalar tier stays with the definition.
+pub(super) fn multiply(tier: Tier, all: &Tiles) -> bool {
+    all.x.tokens() <= FEW_TOKENS
+        && with_by_row(all.weights.block_type(), OnTier { tier, all }).unwrap_or(false)
+}
 
-impl Kernel for FewTokens<'_> {
+struct OnTier<'a> {
+    tier: Tier,
+    all: &'a Tiles<'a>,
+}
+
+impl WithByRow for OnTier<'_> {
+    type Output = bool;
+
+    fn with<B: ByRow>(self) -> bool {
+        self.tier.run(Rows::<B>(self.all, PhantomData))
+    }
+}
+
+/// Products with one type: each is a function of its own, whose loops keep their values in registers.
+struct Rows<'a, B>(&'a Tiles<'a>, PhantomData<B>);
+
+impl<B: ByRow> Kernel for Rows<'_, B> {
     const FEATURES: Features = Features::Dots;
-    /// Whether the type is unpacked row by row here. The scalar tier stays with the definition.
     type Output = bool;
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> bool {
-        let work = OnIsa { isa, all: self.0 };
-        with_by_row(self.0.weights.block_type(), work).unwrap_or(false)
-    }
-}
-
-struct OnIsa<'a, I> {
-    isa: I,
-    all: &'a Tiles<'a>,
-}
-
-impl<I: Isa> WithByRow for OnIsa<'_, I> {
-    type Output = bool;
-
-    #[inline(always)]
-    fn with<B: ByRow>(self) -> bool {
-        let Self { isa, all } = self;
+        let Self(all, _) = self;
         if B::WEIGHTS > I::LARGEST_BY_ROW {
             return false;
         }
@@ -54,10 +61,8 @@ impl<I: Isa> WithByRow for OnIsa<'_, I> {
             // A copy of the code for one token made AVX2 about 15% faster. In apps' libraries for
             // ARM, it and the scalar tier's copies took 118 KB together.
             match sums.len() {
-                1 if cfg!(target_arch = "x86_64") => {
-                    multiply::<I, B, true>(isa, all, tile, &mut groups, sums);
-                }
-                _ => multiply::<I, B, false>(isa, all, tile, &mut groups, sums),
+                1 if cfg!(target_arch = "x86_64") => one::<I, B>(isa, all, tile, &mut groups, sums),
+                _ => few::<I, B>(isa, all, tile, &mut groups, sums),
             }
             let rows = all.rows(tile..tile + 1);
             for (token, sums) in sums.iter().enumerate() {
@@ -71,122 +76,243 @@ impl<I: Isa> WithByRow for OnIsa<'_, I> {
     }
 }
 
-/// Adds the products of a tile's rows to the sums of each token, which stay in a register if there is
-/// `ONE`; `groups` are memory for factors.
-/// Missing rows of a partial tile repeat the last row.
+/// Eight rows of a tile, and their factors. Missing rows of a partial tile repeat the last row.
+struct Tile<'a, I: Isa, B: ByRow> {
+    isa: I,
+    rows: [&'a [B::Bytes]; TILE_ROWS],
+    scales: I::F32,
+    /// What follows the tile, as far as it exists.
+    next: *const u8,
+}
+
+impl<'a, I: Isa, B: ByRow> Tile<'a, I, B> {
+    /// Groups in a block.
+    const GROUPS: usize = B::WEIGHTS / GROUP;
+
+    #[inline(always)]
+    fn new(isa: I, all: &'a Tiles, tile: usize) -> Self {
+        let (data, len) = (all.weights.data(), row_len::<B>(all.weights));
+        let blocks = all.weights.cols() / B::WEIGHTS;
+        let mut rows: [&[B::Bytes]; TILE_ROWS] = [&[]; TILE_ROWS];
+        let mut scales = [1.0; TILE_ROWS];
+        for (i, (row, row_scale)) in rows.iter_mut().zip(&mut scales).enumerate() {
+            let number = (tile * TILE_ROWS + i).min(all.weights.rows() - 1);
+            let (scale, bytes) = B::ROW_SCALE.split(&data[number * len..][..len]);
+            (*row, *row_scale) = (&B::Bytes::blocks(bytes)[..blocks], scale);
+        }
+        let next = data.as_ptr().wrapping_add((tile + 1) * TILE_ROWS * len);
+        Self { isa, rows, scales: isa.load(&scales), next }
+    }
+
+    /// Block `at` of each row, whose factors are set in `groups`.
+    #[inline(always)]
+    fn block(&self, at: usize, groups: &mut [TileGroup]) -> [&'a B::Bytes; TILE_ROWS] {
+        // Prefetches as much of the next tile: rows are too short for the hardware prefetcher.
+        let bytes = TILE_ROWS * size_of::<B::Bytes>();
+        let mut line = 0;
+        while line < bytes {
+            self.isa.prefetch::<0>(self.next.wrapping_add(at * bytes + line));
+            line += 64;
+        }
+        let mut block = [&self.rows[0][at]; TILE_ROWS];
+        for (block, row) in block.iter_mut().zip(self.rows) {
+            *block = &row[at];
+        }
+        B::factors(self.isa, block, groups);
+        if B::ROW_SCALE != RowScale::None {
+            let halves = 1 + usize::from(B::HALVES);
+            for group in groups {
+                for scales in &mut group.scales[..halves] {
+                    self.isa.store(self.isa.mul(self.scales, self.isa.load(scales)), scales);
+                }
+            }
+        }
+        block
+    }
+
+    /// The codes of a group of each row.
+    #[inline(always)]
+    fn codes(&self, block: [&B::Bytes; TILE_ROWS], index: usize) -> [I::U8; TILE_ROWS] {
+        let mut codes = [self.isa.splat_bytes(0); TILE_ROWS];
+        for (codes, block) in codes.iter_mut().zip(block) {
+            *codes = B::codes(self.isa, block, index);
+        }
+        codes
+    }
+}
+
+/// The sums of a tile's rows for one token, which stay in a register; `groups` are memory for factors.
 #[inline(always)]
-fn multiply<I: Isa, B: ByRow, const ONE: bool>(
+fn one<I: Isa, B: ByRow>(
     isa: I,
     all: &Tiles,
     tile: usize,
     groups: &mut [TileGroup; GROUPS],
     sums: &mut [[f32; TILE_ROWS]],
 ) {
-    let of_block = B::WEIGHTS / GROUP;
-    let row_blocks = all.weights.cols() / B::WEIGHTS;
-    let (data, len) = (all.weights.data(), row_len::<B>(all.weights));
-    let mut rows: [&[B::Bytes]; TILE_ROWS] = [&[]; TILE_ROWS];
-    let mut row_scales = [1.0; TILE_ROWS];
-    for (i, (row, row_scale)) in rows.iter_mut().zip(&mut row_scales).enumerate() {
-        let number = (tile * TILE_ROWS + i).min(all.weights.rows() - 1);
-        let (scale, blocks) = B::ROW_SCALE.split(&data[number * len..][..len]);
-        (*row, *row_scale) = (&B::Bytes::blocks(blocks)[..row_blocks], scale);
-    }
-    let row_scales = isa.load(&row_scales);
-    let mut inputs = [(all.token(tile, 0), all.token_halves(tile, 0)); FEW_TOKENS];
-    for (token, inputs) in inputs.iter_mut().enumerate().take(sums.len()).skip(1) {
-        *inputs = (all.token(tile, token), all.token_halves(tile, token));
-    }
+    const { assert!(Tile::<I, B>::GROUPS == 1 || Tile::<I, B>::GROUPS == GROUPS) }
+    let rows = Tile::<I, B>::new(isa, all, tile);
+    let inputs = Columns::new(all, tile, 0);
+    let groups = &mut groups[..Tile::<I, B>::GROUPS];
     let mut sum = isa.splat(0.0);
-    for at in 0..row_blocks {
-        let block = TILE_ROWS * at * size_of::<B::Bytes>();
-        prefetch::<I, B>(isa, data.as_ptr().wrapping_add((tile + 1) * TILE_ROWS * len + block));
-        let mut block = [&rows[0][at]; TILE_ROWS];
-        for (block, row) in block.iter_mut().zip(rows) {
-            *block = &row[at];
+    for at in 0..rows.rows[0].len() {
+        let block = rows.block(at, groups);
+        let x = inputs.block(at, groups.len());
+        sum = add::<I, B>(isa, sum, &groups[0], rows.codes(block, 0), x.group(0));
+        if groups.len() == GROUPS {
+            // Not a loop: offsets and shifts are constants, where the compiler would keep a pointer
+            // for each row and field, most of them in memory.
+            sum = add::<I, B>(isa, sum, &groups[1], rows.codes(block, 1), x.group(1));
+            sum = add::<I, B>(isa, sum, &groups[2], rows.codes(block, 2), x.group(2));
+            sum = add::<I, B>(isa, sum, &groups[3], rows.codes(block, 3), x.group(3));
+            sum = add::<I, B>(isa, sum, &groups[4], rows.codes(block, 4), x.group(4));
+            sum = add::<I, B>(isa, sum, &groups[5], rows.codes(block, 5), x.group(5));
+            sum = add::<I, B>(isa, sum, &groups[6], rows.codes(block, 6), x.group(6));
+            sum = add::<I, B>(isa, sum, &groups[7], rows.codes(block, 7), x.group(7));
         }
-        let groups = &mut groups[..of_block];
-        B::factors(isa, block, groups);
-        if B::ROW_SCALE != RowScale::None {
-            for scales in groups.iter_mut().flat_map(|group| &mut group.scales) {
-                isa.store(isa.mul(row_scales, isa.load(scales)), scales);
-            }
-        }
+    }
+    isa.store(sum, &mut sums[0]);
+}
+
+/// Adds the products of a tile's rows to the sums of each token; `groups` are memory for factors.
+#[inline(always)]
+fn few<I: Isa, B: ByRow>(
+    isa: I,
+    all: &Tiles,
+    tile: usize,
+    groups: &mut [TileGroup; GROUPS],
+    sums: &mut [[f32; TILE_ROWS]],
+) {
+    let rows = Tile::<I, B>::new(isa, all, tile);
+    let mut inputs = [Columns::new(all, tile, 0); FEW_TOKENS];
+    for (token, inputs) in inputs[..sums.len()].iter_mut().enumerate().skip(1) {
+        *inputs = Columns::new(all, tile, token);
+    }
+    let groups = &mut groups[..Tile::<I, B>::GROUPS];
+    for at in 0..rows.rows[0].len() {
+        let block = rows.block(at, groups);
         for (index, group) in groups.iter().enumerate() {
-            let mut codes = [isa.splat_bytes(0); TILE_ROWS];
-            for (codes, block) in codes.iter_mut().zip(block) {
-                *codes = B::codes(isa, block, index);
-            }
-            let column = at * of_block + index;
-            if ONE {
-                sum = add::<I, B>(isa, sum, group, codes, input_at(inputs[0], column));
-                continue;
-            }
+            let codes = rows.codes(block, index);
             for (sum, inputs) in sums.iter_mut().zip(inputs) {
-                let x = input_at(inputs, column);
+                let x = inputs.block(at, Tile::<I, B>::GROUPS).group(index);
                 isa.store(add::<I, B>(isa, isa.load(sum), group, codes, x), sum);
             }
         }
     }
-    if ONE {
-        isa.store(sum, &mut sums[0]);
-    }
 }
 
-/// Codes of a group, their scale, and the scaled sums of both halves.
-type Input<'a> = (&'a [[i8; 4]; 8], f32, [f32; 2]);
+/// Inputs of one token, by group of columns.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    codes: &'a [[[i8; 4]; 8]],
+    scales: &'a [f32],
+    sums: &'a [i32],
+    halves: &'a [Halves<1>],
+}
 
-/// The inputs of one token from a group of columns.
-#[inline(always)]
-fn input_at<'a>((inputs, halves): (Inputs<'a, 1>, &[Halves<1>]), column: usize) -> Input<'a> {
-    let ([x], [scale]) = (&inputs.codes[column], inputs.scales[column]);
-    let [[first], [second]] = halves[column].scaled;
-    (x, scale, [first, second])
+/// One group of it.
+struct Group<'a> {
+    codes: &'a [[i8; 4]; 8],
+    scale: f32,
+    sum: i32,
+    halves: &'a Halves<1>,
+}
+
+impl<'a> Columns<'a> {
+    #[inline(always)]
+    fn new(all: &'a Tiles, tile: usize, token: usize) -> Self {
+        let Inputs { codes, scales, sums, .. } = all.token(tile, token);
+        Self {
+            codes: codes.as_flattened(),
+            scales: scales.as_flattened(),
+            sums: sums.as_flattened(),
+            halves: all.token_halves(tile, token),
+        }
+    }
+
+    /// The groups of block `at`, of which there are `of_block` in each.
+    #[inline(always)]
+    fn block(&self, at: usize, of_block: usize) -> Self {
+        let first = at * of_block;
+        Self {
+            codes: &self.codes[first..][..of_block],
+            scales: &self.scales[first..][..of_block],
+            sums: &self.sums[first..][..of_block],
+            halves: &self.halves[first..][..of_block],
+        }
+    }
+
+    #[inline(always)]
+    fn group(&self, index: usize) -> Group<'a> {
+        Group {
+            codes: &self.codes[index],
+            scale: self.scales[index],
+            sum: self.sums[index],
+            halves: &self.halves[index],
+        }
+    }
 }
 
 /// Adds a group's products to the sums, in the order of [`super::ggml`].
 #[inline(always)]
 fn add<I: Isa, B: Block>(
     isa: I,
+    sum: I::F32,
+    group: &TileGroup,
+    codes: [I::U8; TILE_ROWS],
+    x: Group,
+) -> I::F32 {
+    match B::CODES {
+        CodeRange::FourBits => add_codes::<I, B, FOUR_BITS>(isa, sum, group, codes, x),
+        CodeRange::FiveBits => add_codes::<I, B, FIVE_BITS>(isa, sum, group, codes, x),
+        CodeRange::SixBits => add_codes::<I, B, SIX_BITS>(isa, sum, group, codes, x),
+        CodeRange::Small if I::TABLE_BIAS == BIAS => {
+            add_codes::<I, B, { 2 * BIAS as u8 }>(isa, sum, group, codes, x)
+        }
+        CodeRange::Small | CodeRange::Signed => {
+            add_codes::<I, B, EITHER_SIGN>(isa, sum, group, codes, x)
+        }
+    }
+}
+
+/// [`add`] for codes up to `MOST`.
+#[inline(always)]
+fn add_codes<I: Isa, B: Block, const MOST: u8>(
+    isa: I,
     mut sum: I::F32,
     group: &TileGroup,
     codes: [I::U8; TILE_ROWS],
-    (x, x_scale, x_sums): Input,
+    x: Group,
 ) -> I::F32 {
-    let signed = !B::CODES.is_unsigned();
-    let x_scale = isa.splat(x_scale);
+    let biased = MOST == 2 * BIAS as u8;
+    let x_scale = isa.splat(x.scale);
     if B::HALVES {
-        let products = match signed {
-            true => isa.dot_row_halves::<true>(codes, x),
-            false => isa.dot_row_halves::<false>(codes, x),
-        };
+        let products = isa.dot_row_halves::<MOST>(codes, x.codes);
         for half in 0..2 {
+            let [x_sum] = x.halves.sums[half];
+            let mut products = products[half];
+            if biased {
+                products = isa.join(products, isa.splat_i32(-BIAS * x_sum), 0);
+            }
             let scale = isa.mul(isa.load(&group.scales[half]), x_scale);
-            sum = isa.fma(scale, isa.to_f32(products[half]), sum);
-            if !signed {
-                sum = isa.fma(isa.load(&group.offsets[half]), isa.splat(x_sums[half]), sum);
+            sum = isa.fma(scale, isa.to_f32(products), sum);
+            if B::CODES.is_unsigned() {
+                let [x_sum] = x.halves.scaled[half];
+                sum = isa.fma(isa.load(&group.offsets[half]), isa.splat(x_sum), sum);
             }
         }
         return sum;
     }
-    let products = match signed {
-        true => isa.dot_rows::<true>(codes, x),
-        false => isa.dot_rows::<false>(codes, x),
-    };
-    sum = isa.fma(isa.mul(isa.load(&group.scales[0]), x_scale), isa.to_f32(products), sum);
-    match signed {
-        true => sum,
-        false => isa.fma(isa.load(&group.offsets[0]), isa.splat(x_sums[0] + x_sums[1]), sum),
+    let mut products = isa.dot_rows::<MOST>(codes, x.codes);
+    if biased {
+        products = isa.join(products, isa.splat_i32(-BIAS * x.sum), 0);
     }
-}
-
-/// Prefetches as many blocks as are read at a time, from the next tile: rows are too short for the
-/// hardware prefetcher.
-#[inline(always)]
-fn prefetch<I: Isa, B: Block>(isa: I, from: *const u8) {
-    let mut line = 0;
-    while line < TILE_ROWS * size_of::<B::Bytes>() {
-        isa.prefetch::<0>(from.wrapping_add(line));
-        line += 64;
+    sum = isa.fma(isa.mul(isa.load(&group.scales[0]), x_scale), isa.to_f32(products), sum);
+    match B::CODES.is_unsigned() {
+        true => {
+            let [whole] = x.halves.whole;
+            isa.fma(isa.load(&group.offsets[0]), isa.splat(whole), sum)
+        }
+        false => sum,
     }
 }

@@ -11,6 +11,7 @@
 //! or heads among threads.
 
 use super::disjoint::Disjoint;
+use super::vector::whole_lane;
 use crate::isa::{Isa, Kernel, Tier};
 use crate::threads::Pool;
 
@@ -104,27 +105,24 @@ impl Kernel for Step<'_> {
 /// The recurrence for `N` vectors of channels, which begin at channel `at`.
 #[inline(always)]
 fn columns<I: Isa, const N: usize>(isa: I, step: &mut Step, at: usize) {
-    let lane = |from: &[f32], i: usize| -> I::F32 {
-        isa.load(from[at + 8 * i..].first_chunk().expect("whole vectors"))
-    };
     let (decay, dt) = (isa.splat(step.decay), isa.splat(step.step));
     let mut input = [dt; N];
     for (n, input) in input.iter_mut().enumerate() {
-        *input = isa.mul(dt, lane(step.x, n));
+        *input = isa.mul(dt, isa.load(whole_lane(step.x, at + 8 * n)));
     }
     let mut sums = [isa.splat(0.0); N];
     let rows = step.state.chunks_exact_mut(step.x.len()).zip(step.b.iter().zip(step.c));
     for (row, (b, c)) in rows {
         let (b, c) = (isa.splat(*b), isa.splat(*c));
         for (n, sum) in sums.iter_mut().enumerate() {
-            let s = isa.fma(b, input[n], isa.mul(decay, lane(row, n)));
+            let s = isa.fma(b, input[n], isa.mul(decay, isa.load(whole_lane(row, at + 8 * n))));
             isa.store(s, row[at + 8 * n..].first_chunk_mut().expect("whole vectors"));
             *sum = isa.fma(s, c, *sum);
         }
     }
     let skip = isa.splat(step.skip);
     for (n, sum) in sums.into_iter().enumerate() {
-        let y = isa.fma(skip, lane(step.x, n), sum);
+        let y = isa.fma(skip, isa.load(whole_lane(step.x, at + 8 * n)), sum);
         isa.store(y, step.out[at + 8 * n..].first_chunk_mut().expect("whole vectors"));
     }
 }

@@ -49,6 +49,12 @@ pub(super) fn lane_at(from: &[f32], at: usize) -> [f32; 8] {
     }
 }
 
+/// Eight values of `from` at `at`, all of which exist.
+#[inline(always)]
+pub(super) fn whole_lane(from: &[f32], at: usize) -> &[f32; 8] {
+    from[at..].first_chunk().expect("whole vectors")
+}
+
 /// `e^x`, within 2 ulp: Cody and Waite's range reduction and Cephes' polynomial. Arguments below
 /// -87 give about 1e-38, above 88 about 1e38.
 #[inline(always)]

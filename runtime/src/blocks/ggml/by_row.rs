@@ -14,8 +14,7 @@ pub trait ByRow: Block {
     /// Sets scales and offsets of a block of each of eight rows, as [`Block::tile`] does.
     fn factors<I: Isa>(isa: I, rows: [&Self::Bytes; TILE_ROWS], groups: &mut [TileGroup]);
 
-    /// The 32 codes of a group of one row: from 0 to 63, or of either sign where [`Block::CODES`]
-    /// are not unsigned.
+    /// The 32 codes of a group of one row, as [`Block::CODES`] says.
     fn codes<I: Isa>(isa: I, block: &Self::Bytes, index: usize) -> I::U8;
 }
 

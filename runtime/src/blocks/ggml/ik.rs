@@ -3,7 +3,9 @@
 //!
 //! A bit per group or half says that all entries of the table are a little larger.
 
-use super::tile::{Sixteen, bits, insert, looked_up, numbers, part, sixteen, subarray};
+use super::tile::{
+    Sixteen, bits, insert, looked_up, nibble_numbers, numbers, part, sixteen, subarray,
+};
 use super::{GROUP, TILE_ROWS, TileGroup, field};
 use crate::isa::Isa;
 
@@ -127,6 +129,21 @@ pub(super) fn tile_threes<I: Isa, const N: usize>(
     ]
 }
 
+/// Sixteen bytes of each of the four 32 from offset `at` on.
+#[inline(always)]
+fn four_sixteens<I: Isa, const N: usize>(
+    isa: I,
+    rows: [&[u8; N]; TILE_ROWS],
+    at: usize,
+) -> [Sixteen<I>; 4] {
+    [
+        sixteen(isa, rows, at),
+        sixteen(isa, rows, at + 32),
+        sixteen(isa, rows, at + 64),
+        sixteen(isa, rows, at + 96),
+    ]
+}
+
 /// The values of the 5-bit codes of sixteen columns of all groups; `at` is the offset of the 128
 /// bytes of low bits, which the 32 of high bits follow.
 #[inline(always)]
@@ -136,9 +153,8 @@ pub(super) fn tile_fives<I: Isa, const N: usize>(
     at: usize,
     half: usize,
 ) -> [Sixteen<I>; 8] {
-    let low = |pair: usize| sixteen(isa, rows, at + 32 * pair + 16 * half);
     let high = sixteen(isa, rows, at + 128 + 16 * half);
-    let (a, b, c, d) = (low(0), low(1), low(2), low(3));
+    let [a, b, c, d] = four_sixteens(isa, rows, at + 16 * half);
     [
         wide(isa, bits::<I, 0>(isa, a, 15), bits::<I, 0>(isa, high, 1)),
         wide(isa, bits::<I, 4>(isa, a, 15), bits::<I, 1>(isa, high, 1)),
@@ -160,9 +176,8 @@ pub(super) fn tile_sixes<I: Isa, const N: usize>(
     at: usize,
     half: usize,
 ) -> [Sixteen<I>; 8] {
-    let low = |pair: usize| sixteen(isa, rows, at + 32 * pair + 16 * half);
     let high = tile_twos(isa, rows, at + 128, half);
-    let (a, b, c, d) = (low(0), low(1), low(2), low(3));
+    let [a, b, c, d] = four_sixteens(isa, rows, at + 16 * half);
     [
         wider(isa, bits::<I, 0>(isa, a, 15), high[0]),
         wider(isa, bits::<I, 4>(isa, a, 15), high[1]),
@@ -271,17 +286,21 @@ pub(super) fn set_six_bit_scales<I: Isa, const N: usize>(
         numbers(isa, isa.shift_and::<6>(high, 3)),
     ];
     for half in 0..2 {
-        let nibbles = |bytes| match half {
-            0 => numbers(isa, isa.shift_and::<0>(bytes, 15)),
-            _ => numbers(isa, isa.shift_and::<4>(bytes, 15)),
-        };
-        let low = [nibbles(first), nibbles(second)];
+        let low = [nibble_numbers(isa, first, half), nibble_numbers(isa, second, half)];
         for (index, group) in groups.iter_mut().enumerate() {
             let (low, high) = (low[index / 4][index % 4], high[2 * (index % 2) + half][index / 2]);
             let scale = isa.sub(isa.fma(high, isa.splat(16.0), low), isa.splat(32.0));
             group.set_factors(isa, half, isa.mul(d, scale), isa.splat(0.0));
         }
     }
+}
+
+/// The nibbles of bytes 2 to 5 of eight, the low ones or the high ones, as floats.
+#[inline(always)]
+pub(super) fn middle<I: Isa>(isa: I, [start, end]: [I::U8; 2], half: usize) -> [I::F32; 4] {
+    let [_, _, a, b] = nibble_numbers(isa, start, half);
+    let [c, d, ..] = nibble_numbers(isa, end, half);
+    [a, b, c, d]
 }
 
 /// The scales of a group's halves from 6 bits less 32, as integers.
@@ -317,13 +336,15 @@ pub(super) fn set_scales<I: Isa>(
     x: u8,
     groups: &mut [TileGroup; 8],
 ) -> [I::U8; 8] {
-    let seven = |bytes| numbers(isa, isa.shift_and::<0>(bytes, 254));
-    let scales = [seven(bytes[0]), seven(bytes[1])];
+    let [low, high] = bytes;
+    let scales =
+        [numbers(isa, isa.shift_and::<0>(low, 254)), numbers(isa, isa.shift_and::<0>(high, 254))];
     for (group, scale) in groups.iter_mut().zip(scales.as_flattened()) {
         group.set_factors(isa, 0, isa.sub(*scale, isa.splat(127.0)), isa.splat(0.0));
     }
-    let set = bytes.map(|bytes| isa.at_least(isa.shift_and::<0>(bytes, 1), 1));
-    let (x, [first, second]) = (isa.splat_bytes(x), set);
+    let first = isa.at_least(isa.shift_and::<0>(low, 1), 1);
+    let second = isa.at_least(isa.shift_and::<0>(high, 1), 1);
+    let x = isa.splat_bytes(x);
     [
         isa.and_bytes(isa.repeat::<0>(first), x),
         isa.and_bytes(isa.repeat::<1>(first), x),
@@ -336,21 +357,27 @@ pub(super) fn set_scales<I: Isa>(
     ]
 }
 
-/// Four, two or no more in each half of a row's 32 bytes.
+/// `X` more, or none, in each half of a row's 32 bytes: as the bits of group `index` say in the 16-bit
+/// number at `from`, of which each half has one.
 #[inline(always)]
-pub(super) fn row_more<I: Isa, const X: u8>(isa: I, halves: [bool; 2]) -> I::U8 {
-    let table = const {
-        let mut table = [[[0; GROUP]; 2]; 2];
+pub(super) fn row_more<I: Isa, const X: u8, const N: usize>(
+    isa: I,
+    block: &[u8; N],
+    from: usize,
+    index: usize,
+) -> I::U8 {
+    let more = const {
+        let mut more = [[0; GROUP]; 4];
         let mut at = 0;
         while at < 4 * GROUP {
-            let (first, second, i) = (at / GROUP / 2, at / GROUP % 2, at % GROUP);
-            let set = if i < GROUP / 2 { first } else { second };
-            table[first][second][i] = X * set as u8;
+            let (bits, half) = (at / GROUP, at % GROUP / (GROUP / 2));
+            more[bits][at % GROUP] = X * (bits >> half & 1) as u8;
             at += 1;
         }
-        table
+        more
     };
-    isa.load_bytes(&table[usize::from(halves[0])][usize::from(halves[1])])
+    let bits = block[from + index / 4] >> (2 * (index % 4)) & 3;
+    isa.load_bytes(&more[usize::from(bits)])
 }
 
 /// The 2-bit codes of group `index` of one row; `at` is the offset of their 64 bytes.

@@ -1,7 +1,7 @@
 //! IQ2_K: a table of 4 in two forms, a 4-bit scale per 16 and an f16 per 256. 2.375 bits.
 
 use super::ik::{self, TWO, bit, of_halves, tile_twos, twos};
-use super::tile::{eight, halves, numbers, row_looked_up, sixteen, small, subarray};
+use super::tile::{eight, halves, nibble_numbers, row_small, sixteen, small, subarray};
 use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
@@ -60,11 +60,8 @@ impl ByRow for Iq2K {
         let d = halves(isa, rows, 0);
         let scales = isa.transpose_eights(subarray::<8, 76>(rows, 4));
         for half in 0..2 {
-            let nibbles = |bytes| match half {
-                0 => numbers(isa, isa.shift_and::<0>(bytes, 15)),
-                _ => numbers(isa, isa.shift_and::<4>(bytes, 15)),
-            };
-            let scales = [nibbles(scales[0]), nibbles(scales[1])];
+            let scales =
+                [nibble_numbers(isa, scales[0], half), nibble_numbers(isa, scales[1], half)];
             for (group, scale) in groups.iter_mut().zip(scales.as_flattened()) {
                 let scale = isa.mul(d, isa.sub(*scale, isa.splat(8.0)));
                 group.set_factors(isa, half, scale, isa.splat(0.0));
@@ -74,9 +71,8 @@ impl ByRow for Iq2K {
 
     #[inline(always)]
     fn codes<I: Isa>(isa: I, block: &[u8; 76], index: usize) -> I::U8 {
-        let more = [0, 1].map(|half| bit(block, 2, 2 * index + half));
         let codes = ik::row_twos(isa, block, 12, index);
-        let codes = isa.add_bytes(codes, ik::row_more::<I, 4>(isa, more));
-        row_looked_up(isa, &TABLE, codes)
+        let codes = isa.add_bytes(codes, ik::row_more::<I, 4, _>(isa, block, 2, index));
+        row_small(isa, &TABLE, codes)
     }
 }

@@ -1,8 +1,8 @@
 //! IQ2_KS: a table of 4 in two forms, a 5-bit scale per 32 and an f16 per row. 2.1875 bits.
 
-use super::ik::{self, TWO, bit, tile_twos, twos, where_set};
+use super::ik::{self, TWO, bit, middle, tile_twos, twos, where_set};
 use super::iq2_k::TABLE;
-use super::tile::{eight, numbers, row_looked_up, small, subarray};
+use super::tile::{eight, row_small, small, subarray};
 use super::{Block, ByRow, CodeRange, Group, RowScale, TILE_ROWS, TileGroup};
 use crate::isa::Isa;
 
@@ -50,16 +50,11 @@ impl ByRow for Iq2Ks {
         let groups = eight(groups);
         let [extra, low] = isa.transpose_eights(subarray::<8, 70>(rows, 0));
         let fives = [where_set::<I, 8>(isa, extra, 16), where_set::<I, 12>(isa, extra, 16)];
-        // Bytes 2 and 3 of the first register, then 0 and 1 of the second.
-        let even = [isa.shift_and::<0>(extra, 15), isa.shift_and::<0>(low, 15)];
-        let odd = [isa.shift_and::<4>(extra, 15), isa.shift_and::<4>(low, 15)];
-        let nibbles = [even, odd].map(|[first, second]| {
-            let (first, second) = (numbers(isa, first), numbers(isa, second));
-            [first[2], first[3], second[0], second[1]]
-        });
+        // The low four bits are in bytes 2 to 5.
+        let low = [middle(isa, [extra, low], 0), middle(isa, [extra, low], 1)];
         for (index, group) in groups.iter_mut().enumerate() {
             let high = isa.to_f32(isa.byte::<0>(fives[index / 4][index % 4]));
-            let scale = isa.add(nibbles[index % 2][index / 2], high);
+            let scale = isa.add(low[index % 2][index / 2], high);
             group.set_factors(isa, 0, isa.sub(scale, isa.splat(16.0)), isa.splat(0.0));
         }
     }
@@ -68,6 +63,6 @@ impl ByRow for Iq2Ks {
     fn codes<I: Isa>(isa: I, block: &[u8; 70], index: usize) -> I::U8 {
         let codes = ik::row_twos(isa, block, 6, index);
         let more = 4 * u8::from(bit(block, 0, index));
-        row_looked_up(isa, &TABLE, isa.add_bytes(codes, isa.splat_bytes(more)))
+        row_small(isa, &TABLE, isa.add_bytes(codes, isa.splat_bytes(more)))
     }
 }

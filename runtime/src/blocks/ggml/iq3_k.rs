@@ -1,7 +1,7 @@
 //! IQ3_K: a table of 8 in two forms, an odd 5-bit scale per 16 and an f16 per 256. 3.4375 bits.
 
 use super::ik::{self, THREE, bit, of_halves, threes, tile_threes};
-use super::tile::{eight, halves, odd_numbers, row_looked_up, sixteen, small, subarray};
+use super::tile::{eight, halves, odd_numbers, row_small, sixteen, small, subarray};
 use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
@@ -75,9 +75,8 @@ impl ByRow for Iq3K {
 
     #[inline(always)]
     fn codes<I: Isa>(isa: I, block: &[u8; 110], index: usize) -> I::U8 {
-        let more = [0, 1].map(|half| bit(block, 2, 2 * index + half));
         let codes = ik::row_threes(isa, block, 14, index);
-        let codes = isa.add_bytes(codes, ik::row_more::<I, 8>(isa, more));
-        row_looked_up(isa, &THREE, codes)
+        let codes = isa.add_bytes(codes, ik::row_more::<I, 8, _>(isa, block, 2, index));
+        row_small(isa, &THREE, codes)
     }
 }

@@ -1,7 +1,7 @@
 //! IQ3_KS: a table of 8 in two forms, a 5-bit scale per 32 and an f16 per row. 3.1875 bits.
 
-use super::ik::{self, THREE, bit, threes, tile_threes, where_set};
-use super::tile::{eight, numbers, row_looked_up, small, subarray};
+use super::ik::{self, THREE, bit, middle, threes, tile_threes, where_set};
+use super::tile::{eight, row_small, small, subarray};
 use super::{Block, ByRow, CodeRange, Group, RowScale, TILE_ROWS, TileGroup};
 use crate::isa::Isa;
 
@@ -50,16 +50,11 @@ impl ByRow for Iq3Ks {
         let groups = eight(groups);
         let [extra, low] = isa.transpose_eights(subarray::<8, 102>(rows, 0));
         let fives = [where_set::<I, 0>(isa, extra, 16), where_set::<I, 4>(isa, extra, 16)];
-        // Bytes 2 and 3 of the first register, then 0 and 1 of the second.
-        let first = [isa.shift_and::<0>(extra, 15), isa.shift_and::<0>(low, 15)];
-        let second = [isa.shift_and::<4>(extra, 15), isa.shift_and::<4>(low, 15)];
-        let nibbles = [first, second].map(|[start, end]| {
-            let (start, end) = (numbers(isa, start), numbers(isa, end));
-            [start[2], start[3], end[0], end[1]]
-        });
+        // The low four bits are in bytes 2 to 5.
+        let low = [middle(isa, [extra, low], 0), middle(isa, [extra, low], 1)];
         for (index, group) in groups.iter_mut().enumerate() {
             let high = isa.to_f32(isa.byte::<0>(fives[index / 4][index % 4]));
-            let scale = isa.add(nibbles[index / 4][index % 4], high);
+            let scale = isa.add(low[index / 4][index % 4], high);
             group.set_factors(isa, 0, isa.sub(scale, isa.splat(16.0)), isa.splat(0.0));
         }
     }
@@ -68,6 +63,6 @@ impl ByRow for Iq3Ks {
     fn codes<I: Isa>(isa: I, block: &[u8; 102], index: usize) -> I::U8 {
         let codes = ik::row_threes(isa, block, 6, index);
         let more = 8 * u8::from(bit(block, 1, index));
-        row_looked_up(isa, &THREE, isa.add_bytes(codes, isa.splat_bytes(more)))
+        row_small(isa, &THREE, isa.add_bytes(codes, isa.splat_bytes(more)))
     }
 }

@@ -57,7 +57,6 @@ impl ByRow for Iq4K {
     #[inline(always)]
     fn codes<I: Isa>(isa: I, block: &[u8; 144], index: usize) -> I::U8 {
         let values = row_looked_up(isa, &TABLE, isa.nibbles(part(block, 16 + 16 * index)));
-        let more = [0, 1].map(|half| bit(block, 2, 2 * index + half));
-        isa.add_bytes(values, ik::row_more::<I, FOUR_MORE>(isa, more))
+        isa.add_bytes(values, ik::row_more::<I, FOUR_MORE, _>(isa, block, 2, index))
     }
 }

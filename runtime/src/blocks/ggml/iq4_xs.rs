@@ -1,7 +1,9 @@
 //! IQ4_XS: IQ4_NL's table with a 6-bit scale per 32 and an f16 per 256. 4.25 bits.
 
 use super::iq4_nl::TABLE;
-use super::tile::{bits, eight, halves, looked_up, numbers, part, row_looked_up, sixteen};
+use super::tile::{
+    bits, eight, halves, looked_up, nibble_numbers, numbers, part, row_looked_up, sixteen,
+};
 use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, half_at, nibbles};
 use crate::isa::Isa;
 
@@ -46,8 +48,7 @@ impl ByRow for Iq4Xs {
             numbers(isa, isa.shift_and::<4>(high, 3)),
             numbers(isa, isa.shift_and::<6>(high, 3)),
         ];
-        let low =
-            [numbers(isa, isa.shift_and::<0>(low, 15)), numbers(isa, isa.shift_and::<4>(low, 15))];
+        let low = [nibble_numbers(isa, low, 0), nibble_numbers(isa, low, 1)];
         for (index, group) in groups.iter_mut().enumerate() {
             let (low, high) = (low[index % 2][index / 2], high[index % 4][2 + index / 4]);
             let scale = isa.sub(isa.fma(high, isa.splat(16.0), low), isa.splat(32.0));

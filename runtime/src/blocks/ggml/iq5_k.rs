@@ -51,8 +51,7 @@ impl ByRow for Iq5K {
 
     #[inline(always)]
     fn codes<I: Isa>(isa: I, block: &[u8; 176], index: usize) -> I::U8 {
-        let more = [0, 1].map(|half| bit(block, 2, 2 * index + half));
         let values = ik::row_fives(isa, block, 16, index);
-        isa.add_bytes(values, ik::row_more::<I, FIVE_MORE>(isa, more))
+        isa.add_bytes(values, ik::row_more::<I, FIVE_MORE, _>(isa, block, 2, index))
     }
 }

@@ -61,8 +61,7 @@ impl ByRow for Iq6K {
 
     #[inline(always)]
     fn codes<I: Isa>(isa: I, block: &[u8; 212], index: usize) -> I::U8 {
-        let more = [0, 1].map(|half| bit(block, 2, 2 * index + half));
         let values = ik::row_sixes(isa, block, 20, index);
-        isa.add_bytes(values, ik::row_more::<I, SIX_MORE>(isa, more))
+        isa.add_bytes(values, ik::row_more::<I, SIX_MORE, _>(isa, block, 2, index))
     }
 }

@@ -1,6 +1,6 @@
 //! MXFP4: the OCP microscaling format, 4-bit floats with a power of two per 32. 4.25 bits.
 
-use super::tile::{bits, part, row_looked_up, sixteen, small};
+use super::tile::{bits, part, row_small, sixteen, small};
 use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, nibbles};
 use crate::isa::Isa;
 
@@ -50,6 +50,6 @@ impl ByRow for Mxfp4 {
 
     #[inline(always)]
     fn codes<I: Isa>(isa: I, block: &[u8; 17], _: usize) -> I::U8 {
-        row_looked_up(isa, &TABLE, isa.nibbles(part(block, 1)))
+        row_small(isa, &TABLE, isa.nibbles(part(block, 1)))
     }
 }

@@ -109,6 +109,15 @@ pub(super) fn numbers<I: Isa>(isa: I, bytes: I::U8) -> [I::F32; 4] {
     ]
 }
 
+/// Converts the low nibbles of each row's bytes to floats, or the high ones for the second half.
+#[inline(always)]
+pub(super) fn nibble_numbers<I: Isa>(isa: I, bytes: I::U8, half: usize) -> [I::F32; 4] {
+    match half {
+        0 => numbers(isa, isa.shift_and::<0>(bytes, 15)),
+        _ => numbers(isa, isa.shift_and::<4>(bytes, 15)),
+    }
+}
+
 /// Converts the signed bytes of each row to floats.
 #[inline(always)]
 pub(super) fn signed_numbers<I: Isa>(isa: I, bytes: I::U8) -> [I::F32; 4] {
@@ -123,8 +132,7 @@ pub(super) fn signed_numbers<I: Isa>(isa: I, bytes: I::U8) -> [I::F32; 4] {
 /// `2 n + 1` for the numbers `n` in the low nibbles of each row's bytes, then in the high ones.
 #[inline(always)]
 pub(super) fn odd_numbers<I: Isa>(isa: I, bytes: I::U8) -> [[I::F32; 4]; 2] {
-    let low = numbers(isa, isa.shift_and::<0>(bytes, 15));
-    let mut both = [low, numbers(isa, isa.shift_and::<4>(bytes, 15))];
+    let mut both = [nibble_numbers(isa, bytes, 0), nibble_numbers(isa, bytes, 1)];
     for number in both.as_flattened_mut() {
         *number = isa.fma(*number, isa.splat(2.0), isa.splat(1.0));
     }
@@ -175,6 +183,13 @@ pub(super) fn part<const N: usize, const B: usize>(block: &[u8; B], at: usize) -
 pub(super) fn row_looked_up<I: Isa>(isa: I, table: &[i8; 16], codes: I::U8) -> I::U8 {
     let [values, ..] = looked_up(isa, table, [codes; 4]);
     values
+}
+
+/// Table lookup of numbers below 65 by one row's codes below 16, stored as
+/// [`CodeRange::Small`](super::CodeRange::Small).
+#[inline(always)]
+pub(super) fn row_small<I: Isa>(isa: I, table: &[i8; 16], codes: I::U8) -> I::U8 {
+    isa.lookup(isa.table(table), codes)
 }
 
 /// Each row's four bytes as numbers.

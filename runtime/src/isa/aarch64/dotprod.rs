@@ -209,7 +209,7 @@ impl Isa for Dotprod {
     }
 
     #[inline(always)]
-    fn dot_row_halves<const SIGNED: bool>(self, rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> [I32x8; 2] {
+    fn dot_row_halves<const MOST: u8>(self, rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> [I32x8; 2] {
         let [first, second] = halves_of(a);
         let mut products = [[neon!(vdupq_n_s32(0)); 8]; 2];
         let [lower, upper] = &mut products;
@@ -221,7 +221,7 @@ impl Isa for Dotprod {
     }
 
     #[inline(always)]
-    fn dot_rows<const SIGNED: bool>(self, rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
+    fn dot_rows<const MOST: u8>(self, rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8 {
         let [first, second] = halves_of(a);
         let mut products = [neon!(vdupq_n_s32(0)); 8];
         for (product, row) in products.iter_mut().zip(rows) {

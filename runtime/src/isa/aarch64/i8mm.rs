@@ -189,7 +189,7 @@ impl Isa for I8mm {
         fn append<const SHIFT: i32>(low: U8x32, high: U8x32) -> U8x32;
         fn nibbles(from: &[u8; 16]) -> U8x32;
         fn expand(bits: &[u8; 4]) -> U8x32;
-        fn dot_row_halves<const SIGNED: bool>(rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> [I32x8; 2];
-        fn dot_rows<const SIGNED: bool>(rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8;
+        fn dot_row_halves<const MOST: u8>(rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> [I32x8; 2];
+        fn dot_rows<const MOST: u8>(rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8;
     }
 }

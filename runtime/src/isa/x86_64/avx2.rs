@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::isa::{BIAS, Isa, Kernel, MOST_TILES, TileSimd};
+use crate::isa::{BIAS, EITHER_SIGN, Isa, Kernel, MOST_TILES, TileSimd};
 
 /// Proof that this CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -59,22 +59,83 @@ unsafe fn two(low: &[u8; 16], high: &[u8; 16]) -> __m256i {
     })
 }
 
-/// The sums of each row's lower and of its upper four lanes, a lane per row.
+/// How many pairs of products of activations with codes up to `MOST`, of the eight of a row, have a
+/// sum of 16 bits in any case.
+const fn pairs_in_16_bits(most: u8) -> i32 {
+    let mut pairs = 8;
+    while pairs > 1 && pairs * 2 * most as i32 * 127 > i16::MAX as i32 {
+        pairs /= 2;
+    }
+    pairs
+}
+
+/// Adds sums which have `PAIRS` pairs of products then: in 16 bits where they fit, else in 32.
 ///
 /// # Safety
 /// The CPU must have AVX2.
 #[inline(always)]
-pub(super) unsafe fn half_sums(rows: [__m256i; 8]) -> [__m256i; 2] {
+unsafe fn add_pairs<const MOST: u8, const PAIRS: i32>(a: __m256i, b: __m256i) -> __m256i {
+    avx2!(match PAIRS <= pairs_in_16_bits(MOST) {
+        true => _mm256_add_epi16(a, b),
+        false => _mm256_add_epi32(a, b),
+    })
+}
+
+/// Sums of `PAIRS` pairs of products, brought to 32 bits if more do not fit 16.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn widen<const MOST: u8, const PAIRS: i32>(sums: __m256i) -> __m256i {
+    avx2!(match PAIRS == pairs_in_16_bits(MOST) {
+        true => _mm256_madd_epi16(sums, _mm256_set1_epi16(1)),
+        false => sums,
+    })
+}
+
+/// The sums of each row's lower and of its upper half, from [`row_pairs`]: a lane of 32 bits per row,
+/// or two of 16 where all pairs fit these.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn half_sums<const MOST: u8>(rows: [__m256i; 8]) -> [__m256i; 2] {
     avx2!({
-        let [a, b, c, d, e, f, g, h] = rows;
         // Lanes 0 + 2 and 1 + 3 of each half, of two rows side by side.
-        let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-        let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
-        let ef = _mm256_add_epi32(_mm256_unpacklo_epi32(e, f), _mm256_unpackhi_epi32(e, f));
-        let gh = _mm256_add_epi32(_mm256_unpacklo_epi32(g, h), _mm256_unpackhi_epi32(g, h));
-        let low = _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
-        let high = _mm256_add_epi32(_mm256_unpacklo_epi64(ef, gh), _mm256_unpackhi_epi64(ef, gh));
+        let mut twos = [rows[0]; 4];
+        for (two, [a, b]) in twos.iter_mut().zip(rows.as_chunks().0) {
+            let (low, high) = (_mm256_unpacklo_epi32(*a, *b), _mm256_unpackhi_epi32(*a, *b));
+            *two = widen::<MOST, 2>(add_pairs::<MOST, 2>(low, high));
+        }
+        let mut fours = [twos[0]; 2];
+        for (four, [a, b]) in fours.iter_mut().zip(twos.as_chunks().0) {
+            let (low, high) = (_mm256_unpacklo_epi64(*a, *b), _mm256_unpackhi_epi64(*a, *b));
+            *four = widen::<MOST, 4>(add_pairs::<MOST, 4>(low, high));
+        }
+        let [low, high] = fours;
         [_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high)]
+    })
+}
+
+/// Pairs of products of each row, two of which are added to a lane of 32 bits if they do not fit 16.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+unsafe fn row_pairs<const MOST: u8>(rows: [__m256i; 8], a: &[[i8; 4]; 8]) -> [__m256i; 8] {
+    avx2!({
+        let a = _mm256_loadu_si256(a.as_ptr().cast());
+        let mut products = rows;
+        for row in &mut products {
+            // At most 2 * 128 * 127 in 16 bits, so nothing saturates.
+            let pairs = if MOST == EITHER_SIGN {
+                _mm256_maddubs_epi16(_mm256_abs_epi8(*row), _mm256_sign_epi8(a, *row))
+            } else {
+                _mm256_maddubs_epi16(*row, a)
+            };
+            *row = widen::<MOST, 1>(pairs);
+        }
+        products
     })
 }
 
@@ -325,18 +386,19 @@ impl Isa for Avx2 {
     fn sums(self, a: [__m256; 8]) -> __m256 {
         avx2!({
             // Registers r and r + 4 as halves of one: lanes 0 + 4, 1 + 5, 2 + 6, 3 + 7 of each.
-            let fours = |low, high| {
-                let first = _mm256_permute2f128_ps::<0x20>(low, high);
-                _mm256_add_ps(first, _mm256_permute2f128_ps::<0x31>(low, high))
-            };
+            let mut fours = [_mm256_setzero_ps(); 4];
+            for (r, four) in fours.iter_mut().enumerate() {
+                let first = _mm256_permute2f128_ps::<0x20>(a[r], a[r + 4]);
+                *four = _mm256_add_ps(first, _mm256_permute2f128_ps::<0x31>(a[r], a[r + 4]));
+            }
             // Of two such pairs: (0 + 4) + (2 + 6) and (1 + 5) + (3 + 7) of each.
-            let twos = |a, b| {
-                let (a, b) = (_mm256_castps_pd(a), _mm256_castps_pd(b));
+            let mut twos = [_mm256_setzero_ps(); 2];
+            for (two, [a, b]) in twos.iter_mut().zip(fours.as_chunks().0) {
+                let (a, b) = (_mm256_castps_pd(*a), _mm256_castps_pd(*b));
                 let first = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
-                _mm256_add_ps(first, _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)))
-            };
-            let low = twos(fours(a[0], a[4]), fours(a[1], a[5]));
-            let high = twos(fours(a[2], a[6]), fours(a[3], a[7]));
+                *two = _mm256_add_ps(first, _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+            }
+            let [low, high] = twos;
             let even = _mm256_shuffle_ps::<0b10_00_10_00>(low, high);
             _mm256_add_ps(even, _mm256_shuffle_ps::<0b11_01_11_01>(low, high))
         })
@@ -559,24 +621,21 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn dot_row_halves<const SIGNED: bool>(
-        self,
-        rows: [__m256i; 8],
-        a: &[[i8; 4]; 8],
-    ) -> [__m256i; 2] {
+    fn dot_row_halves<const MOST: u8>(self, rows: [__m256i; 8], a: &[[i8; 4]; 8]) -> [__m256i; 2] {
         avx2!({
-            let a = _mm256_loadu_si256(a.as_ptr().cast());
-            let mut products = rows;
-            for row in &mut products {
-                // At most 2 * 127 * 127 in 16 bits, so nothing saturates.
-                let pairs = if SIGNED {
-                    _mm256_maddubs_epi16(_mm256_abs_epi8(*row), _mm256_sign_epi8(a, *row))
-                } else {
-                    _mm256_maddubs_epi16(*row, a)
-                };
-                *row = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+            let mut halves = half_sums::<MOST>(row_pairs::<MOST>(rows, a));
+            for half in &mut halves {
+                *half = widen::<MOST, 8>(*half);
             }
-            half_sums(products)
+            halves
+        })
+    }
+
+    #[inline(always)]
+    fn dot_rows<const MOST: u8>(self, rows: [__m256i; 8], a: &[[i8; 4]; 8]) -> __m256i {
+        avx2!({
+            let [first, second] = half_sums::<MOST>(row_pairs::<MOST>(rows, a));
+            widen::<MOST, 8>(add_pairs::<MOST, 8>(first, second))
         })
     }
 }

@@ -135,7 +135,7 @@ macro_rules! vnni {
             }
 
             #[inline(always)]
-            fn dot_row_halves<const SIGNED: bool>(
+            fn dot_row_halves<const MOST: u8>(
                 self,
                 rows: [__m256i; 8],
                 a: &[[i8; 4]; 8],
@@ -146,14 +146,14 @@ macro_rules! vnni {
                     let a = _mm256_loadu_si256(a.as_ptr().cast());
                     let mut products = rows;
                     for row in &mut products {
-                        let (codes, a) = if SIGNED {
+                        let (codes, a) = if MOST == $crate::isa::EITHER_SIGN {
                             (_mm256_abs_epi8(*row), _mm256_sign_epi8(a, *row))
                         } else {
                             (*row, a)
                         };
                         *row = $dpbusd(_mm256_setzero_si256(), codes, a);
                     }
-                    half_sums(products)
+                    half_sums::<{ $crate::isa::EITHER_SIGN }>(products)
                 }
             }
         }

@@ -14,6 +14,7 @@ mod first_hour;
 mod full_disk;
 mod hub;
 mod inspect;
+mod kernels;
 mod limits;
 mod offline;
 mod program;
