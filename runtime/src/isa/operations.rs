@@ -289,8 +289,10 @@ pub trait Isa: TileSimd {
     fn append<const SHIFT: i32>(self, low: Self::U8, high: Self::U8) -> Self::U8;
     /// The low nibbles of sixteen bytes, then the high ones.
     fn nibbles(self, from: &[u8; 16]) -> Self::U8;
-    /// 32 bits as bytes: 1 where a bit is set, else 0.
-    fn expand(self, bits: &[u8; 4]) -> Self::U8;
+    /// 32 bits as bytes: 255 where a bit is set, else 0.
+    fn masks(self, bits: &[u8; 4]) -> Self::U8;
+    /// 32 numbers of two bits as bytes.
+    fn quarters(self, from: &[u8; 8]) -> Self::U8;
     /// For each of eight rows, the dot products of its first sixteen and its last sixteen codes
     /// with those of `a`. Codes are from 0 to `MOST`, at most 128, or from -127 to 127 for
     /// [`EITHER_SIGN`]; activations are between -127 and 127.

@@ -292,8 +292,13 @@ impl Isa for Scalar {
     }
 
     #[inline(never)]
-    fn expand(self, bits: &[u8; 4]) -> [u8; 32] {
-        std::array::from_fn(|i| bits[i / 8] >> (i % 8) & 1)
+    fn masks(self, bits: &[u8; 4]) -> [u8; 32] {
+        std::array::from_fn(|i| (bits[i / 8] >> (i % 8) & 1) * u8::MAX)
+    }
+
+    #[inline(never)]
+    fn quarters(self, from: &[u8; 8]) -> [u8; 32] {
+        std::array::from_fn(|i| from[i / 4] >> (2 * (i % 4)) & 3)
     }
 
     #[inline(never)]

@@ -10,7 +10,7 @@ use super::activations::Halves;
 use super::ggml::{FIVE_BITS, FOUR_BITS, SIX_BITS};
 use super::matmul::{Inputs, Tiles};
 use crate::blocks::ggml::{
-    Block, BlockBytes, ByRow, CodeRange, RowScale, TileGroup, WithByRow, row_len, with_by_row,
+    BlockBytes, ByRow, CodeRange, RowScale, TileGroup, WithByRow, row_len, with_by_row,
 };
 use crate::blocks::{GROUP, TILE_ROWS};
 use crate::isa::{BIAS, EITHER_SIGN, Features, Isa, Kernel, Tier};
@@ -86,8 +86,12 @@ struct Tile<'a, I: Isa, B: ByRow> {
 }
 
 impl<'a, I: Isa, B: ByRow> Tile<'a, I, B> {
-    /// Groups in a block.
-    const GROUPS: usize = B::WEIGHTS / GROUP;
+    /// Groups in a block: one, two, four or eight.
+    const GROUPS: usize = {
+        let groups = B::WEIGHTS / GROUP;
+        assert!(groups.is_power_of_two() && groups <= GROUPS);
+        groups
+    };
 
     #[inline(always)]
     fn new(isa: I, all: &'a Tiles, tile: usize) -> Self {
@@ -130,14 +134,47 @@ impl<'a, I: Isa, B: ByRow> Tile<'a, I, B> {
         block
     }
 
-    /// The codes of a group of each row.
+    /// The codes of group `index` of each row.
     #[inline(always)]
-    fn codes(&self, block: [&B::Bytes; TILE_ROWS], index: usize) -> [I::U8; TILE_ROWS] {
+    fn codes(&self, block: &[&B::Bytes; TILE_ROWS], index: usize) -> [I::U8; TILE_ROWS] {
         let mut codes = [self.isa.splat_bytes(0); TILE_ROWS];
         for (codes, block) in codes.iter_mut().zip(block) {
             *codes = B::codes(self.isa, block, index);
         }
         codes
+    }
+
+    /// Adds the products of group `index` of each row to the sums of one token.
+    #[inline(always)]
+    fn add(
+        &self,
+        sum: I::F32,
+        block: &[&B::Bytes; TILE_ROWS],
+        groups: &[TileGroup],
+        x: &Columns,
+        index: usize,
+    ) -> I::F32 {
+        let codes = self.codes(block, index);
+        add::<I, B>(self.isa, sum, &groups[index], codes, x.group(index))
+    }
+
+    /// Adds the products of group `index` of each row, from a block that begins at group `first`, to
+    /// the sums of each token.
+    #[inline(always)]
+    fn add_few(
+        &self,
+        sums: &mut [[f32; TILE_ROWS]],
+        block: &[&B::Bytes; TILE_ROWS],
+        groups: &[TileGroup],
+        inputs: &[Columns],
+        first: usize,
+        index: usize,
+    ) {
+        let (isa, codes) = (self.isa, self.codes(block, index));
+        for (sum, inputs) in sums.iter_mut().zip(inputs) {
+            let x = inputs.group(first + index);
+            isa.store(add::<I, B>(isa, isa.load(sum), &groups[index], codes, x), sum);
+        }
     }
 }
 
@@ -150,25 +187,28 @@ fn one<I: Isa, B: ByRow>(
     groups: &mut [TileGroup; GROUPS],
     sums: &mut [[f32; TILE_ROWS]],
 ) {
-    const { assert!(Tile::<I, B>::GROUPS == 1 || Tile::<I, B>::GROUPS == GROUPS) }
     let rows = Tile::<I, B>::new(isa, all, tile);
     let inputs = Columns::new(all, tile, 0);
     let groups = &mut groups[..Tile::<I, B>::GROUPS];
     let mut sum = isa.splat(0.0);
     for at in 0..rows.rows[0].len() {
-        let block = rows.block(at, groups);
-        let x = inputs.block(at, groups.len());
-        sum = add::<I, B>(isa, sum, &groups[0], rows.codes(block, 0), x.group(0));
-        if groups.len() == GROUPS {
-            // Not a loop: offsets and shifts are constants, where the compiler would keep a pointer
-            // for each row and field, most of them in memory.
-            sum = add::<I, B>(isa, sum, &groups[1], rows.codes(block, 1), x.group(1));
-            sum = add::<I, B>(isa, sum, &groups[2], rows.codes(block, 2), x.group(2));
-            sum = add::<I, B>(isa, sum, &groups[3], rows.codes(block, 3), x.group(3));
-            sum = add::<I, B>(isa, sum, &groups[4], rows.codes(block, 4), x.group(4));
-            sum = add::<I, B>(isa, sum, &groups[5], rows.codes(block, 5), x.group(5));
-            sum = add::<I, B>(isa, sum, &groups[6], rows.codes(block, 6), x.group(6));
-            sum = add::<I, B>(isa, sum, &groups[7], rows.codes(block, 7), x.group(7));
+        let block = &rows.block(at, groups);
+        let x = &inputs.block(at, groups.len());
+        sum = rows.add(sum, block, groups, x, 0);
+        // Not a loop: offsets and shifts are constants, where the compiler would keep a pointer
+        // for each row and field, most of them in memory.
+        if groups.len() > 1 {
+            sum = rows.add(sum, block, groups, x, 1);
+        }
+        if groups.len() > 2 {
+            sum = rows.add(sum, block, groups, x, 2);
+            sum = rows.add(sum, block, groups, x, 3);
+        }
+        if groups.len() > 4 {
+            sum = rows.add(sum, block, groups, x, 4);
+            sum = rows.add(sum, block, groups, x, 5);
+            sum = rows.add(sum, block, groups, x, 6);
+            sum = rows.add(sum, block, groups, x, 7);
         }
     }
     isa.store(sum, &mut sums[0]);
@@ -185,18 +225,28 @@ fn few<I: Isa, B: ByRow>(
 ) {
     let rows = Tile::<I, B>::new(isa, all, tile);
     let mut inputs = [Columns::new(all, tile, 0); FEW_TOKENS];
-    for (token, inputs) in inputs[..sums.len()].iter_mut().enumerate().skip(1) {
+    let inputs = &mut inputs[..sums.len()];
+    for (token, inputs) in inputs.iter_mut().enumerate().skip(1) {
         *inputs = Columns::new(all, tile, token);
     }
     let groups = &mut groups[..Tile::<I, B>::GROUPS];
     for at in 0..rows.rows[0].len() {
-        let block = rows.block(at, groups);
-        for (index, group) in groups.iter().enumerate() {
-            let codes = rows.codes(block, index);
-            for (sum, inputs) in sums.iter_mut().zip(inputs) {
-                let x = inputs.block(at, Tile::<I, B>::GROUPS).group(index);
-                isa.store(add::<I, B>(isa, isa.load(sum), group, codes, x), sum);
-            }
+        let block = &rows.block(at, groups);
+        let at = at * groups.len();
+        rows.add_few(sums, block, groups, inputs, at, 0);
+        // As for one token.
+        if groups.len() > 1 {
+            rows.add_few(sums, block, groups, inputs, at, 1);
+        }
+        if groups.len() > 2 {
+            rows.add_few(sums, block, groups, inputs, at, 2);
+            rows.add_few(sums, block, groups, inputs, at, 3);
+        }
+        if groups.len() > 4 {
+            rows.add_few(sums, block, groups, inputs, at, 4);
+            rows.add_few(sums, block, groups, inputs, at, 5);
+            rows.add_few(sums, block, groups, inputs, at, 6);
+            rows.add_few(sums, block, groups, inputs, at, 7);
         }
     }
 }
@@ -255,7 +305,7 @@ impl<'a> Columns<'a> {
 
 /// Adds a group's products to the sums, in the order of [`super::ggml`].
 #[inline(always)]
-fn add<I: Isa, B: Block>(
+fn add<I: Isa, B: ByRow>(
     isa: I,
     sum: I::F32,
     group: &TileGroup,
@@ -263,36 +313,36 @@ fn add<I: Isa, B: Block>(
     x: Group,
 ) -> I::F32 {
     match B::CODES {
-        CodeRange::FourBits => add_codes::<I, B, FOUR_BITS>(isa, sum, group, codes, x),
-        CodeRange::FiveBits => add_codes::<I, B, FIVE_BITS>(isa, sum, group, codes, x),
-        CodeRange::SixBits => add_codes::<I, B, SIX_BITS>(isa, sum, group, codes, x),
+        CodeRange::FourBits => add_codes::<I, B, FOUR_BITS, 0>(isa, sum, group, codes, x),
+        CodeRange::FiveBits => add_codes::<I, B, FIVE_BITS, 0>(isa, sum, group, codes, x),
+        CodeRange::SixBits => add_codes::<I, B, SIX_BITS, 0>(isa, sum, group, codes, x),
+        _ if B::PLUS_ONE => add_codes::<I, B, FOUR_BITS, 1>(isa, sum, group, codes, x),
         CodeRange::Small if I::TABLE_BIAS == BIAS => {
-            add_codes::<I, B, { 2 * BIAS as u8 }>(isa, sum, group, codes, x)
+            add_codes::<I, B, { 2 * BIAS as u8 }, BIAS>(isa, sum, group, codes, x)
         }
         CodeRange::Small | CodeRange::Signed => {
-            add_codes::<I, B, EITHER_SIGN>(isa, sum, group, codes, x)
+            add_codes::<I, B, EITHER_SIGN, 0>(isa, sum, group, codes, x)
         }
     }
 }
 
-/// [`add`] for codes up to `MOST`.
+/// [`add`] for codes up to `MOST`, to which `PLUS` has been added.
 #[inline(always)]
-fn add_codes<I: Isa, B: Block, const MOST: u8>(
+fn add_codes<I: Isa, B: ByRow, const MOST: u8, const PLUS: i32>(
     isa: I,
     mut sum: I::F32,
     group: &TileGroup,
     codes: [I::U8; TILE_ROWS],
     x: Group,
 ) -> I::F32 {
-    let biased = MOST == 2 * BIAS as u8;
     let x_scale = isa.splat(x.scale);
     if B::HALVES {
         let products = isa.dot_row_halves::<MOST>(codes, x.codes);
         for half in 0..2 {
             let [x_sum] = x.halves.sums[half];
             let mut products = products[half];
-            if biased {
-                products = isa.join(products, isa.splat_i32(-BIAS * x_sum), 0);
+            if PLUS != 0 {
+                products = isa.join(products, isa.splat_i32(-PLUS * x_sum), 0);
             }
             let scale = isa.mul(isa.load(&group.scales[half]), x_scale);
             sum = isa.fma(scale, isa.to_f32(products), sum);
@@ -304,8 +354,8 @@ fn add_codes<I: Isa, B: Block, const MOST: u8>(
         return sum;
     }
     let mut products = isa.dot_rows::<MOST>(codes, x.codes);
-    if biased {
-        products = isa.join(products, isa.splat_i32(-BIAS * x.sum), 0);
+    if PLUS != 0 {
+        products = isa.join(products, isa.splat_i32(-PLUS * x.sum), 0);
     }
     sum = isa.fma(isa.mul(isa.load(&group.scales[0]), x_scale), isa.to_f32(products), sum);
     match B::CODES.is_unsigned() {

@@ -5,7 +5,10 @@
 
 use super::{Block, TILE_ROWS, TileGroup};
 use super::{Iq2K, Iq2Ks, Iq3K, Iq3Ks, Iq4K, Iq4Ks, Iq4Kss, Iq5K, Iq5Ks, Iq6K};
-use super::{Iq4Nl, Iq4Xs, Mxfp4, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use super::{
+    Iq4Nl, Iq4Xs, Mxfp4, Q1_0, Q2_0, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Tq1_0,
+    Tq2_0,
+};
 use crate::blocks::BlockType;
 use crate::isa::Isa;
 
@@ -13,6 +16,9 @@ use crate::isa::Isa;
 pub trait ByRow: Block {
     /// Sets scales and offsets of a block of each of eight rows, as [`Block::tile`] does.
     fn factors<I: Isa>(isa: I, rows: [&Self::Bytes; TILE_ROWS], groups: &mut [TileGroup]);
+
+    /// Whether [`codes`](Self::codes) are one more than [`Block::CODES`] says, and from 0 to 3.
+    const PLUS_ONE: bool = false;
 
     /// The 32 codes of a group of one row, as [`Block::CODES`] says.
     fn codes<I: Isa>(isa: I, block: &Self::Bytes, index: usize) -> I::U8;
@@ -43,6 +49,10 @@ pub fn with_by_row<W: WithByRow>(ty: BlockType, work: W) -> Option<W::Output> {
         BlockType::Iq4Nl => work.with::<Iq4Nl>(),
         BlockType::Iq4Xs => work.with::<Iq4Xs>(),
         BlockType::Mxfp4 => work.with::<Mxfp4>(),
+        BlockType::Tq1_0 => work.with::<Tq1_0>(),
+        BlockType::Tq2_0 => work.with::<Tq2_0>(),
+        BlockType::Q1_0 => work.with::<Q1_0>(),
+        BlockType::Q2_0 => work.with::<Q2_0>(),
         BlockType::Iq2K => work.with::<Iq2K>(),
         BlockType::Iq3K => work.with::<Iq3K>(),
         BlockType::Iq4K => work.with::<Iq4K>(),

@@ -66,7 +66,7 @@ impl Block for Iq1M {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 56]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let (groups, grid) = (eight(groups), &*IQ1);
+        let (groups, grid) = (eight(groups), &IQ1);
         let indices = indices(isa, rows);
         let mut parts = [[0; 2]; TILE_ROWS];
         for (parts, row) in parts.iter_mut().zip(rows) {

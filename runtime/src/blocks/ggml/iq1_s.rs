@@ -54,7 +54,7 @@ impl Block for Iq1S {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 50]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let (groups, grid) = (eight(groups), &*IQ1);
+        let (groups, grid) = (eight(groups), &IQ1);
         let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
         let words = sixteen(isa, rows, 34);
         let indices = indices(isa, rows);

@@ -52,7 +52,7 @@ impl Block for Iq2S {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 82]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let (groups, grid) = (eight(groups), &*IQ2_S);
+        let (groups, grid) = (eight(groups), &IQ2_S);
         let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
         let (indices, [.., low, high]) = (indices(isa, rows), sixteen(isa, rows, 66));
         for (at, (groups, both)) in

@@ -44,7 +44,7 @@ impl Block for Iq2Xs {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 74]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let (groups, grid) = (eight(groups), &*IQ2_XS);
+        let (groups, grid) = (eight(groups), &IQ2_XS);
         let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
         let (indices, [.., low, high]) = (indices(isa, rows), sixteen(isa, rows, 58));
         for (four, (groups, both)) in

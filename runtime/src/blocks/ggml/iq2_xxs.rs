@@ -27,7 +27,7 @@ impl Block for Iq2Xxs {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 66]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let (groups, grid) = (eight(groups), &*IQ2_XXS);
+        let (groups, grid) = (eight(groups), &IQ2_XXS);
         let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
         for (two, pair) in groups.as_chunks_mut::<2>().0.iter_mut().enumerate() {
             let [_, first, _, second] = sixteen(isa, rows, 2 + 16 * two);

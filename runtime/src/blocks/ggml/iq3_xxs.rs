@@ -27,7 +27,7 @@ impl Block for Iq3Xxs {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 98]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let (groups, grid) = (eight(groups), &*IQ3_XXS);
+        let (groups, grid) = (eight(groups), &IQ3_XXS);
         let d = isa.mul(halves(isa, rows, 0), isa.splat(0.25));
         for (four, groups) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let words = sixteen(isa, rows, 66 + 16 * four);

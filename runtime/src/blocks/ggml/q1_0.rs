@@ -1,7 +1,7 @@
 //! Q1_0: a sign each, a scale per 128. 1.125 bits.
 
-use super::tile::{halves, sixteen};
-use super::{Block, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{halves, part, sixteen};
+use super::{Block, ByRow, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, 16 bytes of signs: a set bit means plus.
@@ -39,5 +39,22 @@ impl Block for Q1_0 {
             }
             group.set_factors(isa, 0, d, isa.splat(0.0));
         }
+    }
+}
+
+impl ByRow for Q1_0 {
+    const PLUS_ONE: bool = true;
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 18]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let d = halves(isa, rows, 0);
+        for group in groups {
+            group.set_factors(isa, 0, d, isa.splat(0.0));
+        }
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 18], index: usize) -> I::U8 {
+        isa.and_bytes(isa.masks(part(block, 2 + 4 * index)), isa.splat_bytes(2))
     }
 }

@@ -1,7 +1,7 @@
 //! Q2_0: 2-bit integers less 1, a scale per 64. 2.25 bits.
 
-use super::tile::{halves, less_one, sixteen};
-use super::{Block, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{halves, less_one, part, sixteen};
+use super::{Block, ByRow, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, 16 bytes of codes, four neighbours in each.
@@ -35,5 +35,22 @@ impl Block for Q2_0 {
             }
             group.set_factors(isa, 0, d, isa.splat(0.0));
         }
+    }
+}
+
+impl ByRow for Q2_0 {
+    const PLUS_ONE: bool = true;
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 18]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let d = halves(isa, rows, 0);
+        for group in groups {
+            group.set_factors(isa, 0, d, isa.splat(0.0));
+        }
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 18], index: usize) -> I::U8 {
+        isa.quarters(part(block, 2 + 8 * index))
     }
 }

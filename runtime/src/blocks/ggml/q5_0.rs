@@ -53,6 +53,7 @@ impl ByRow for Q5_0 {
 
     #[inline(always)]
     fn codes<I: Isa>(isa: I, block: &[u8; 22], _: usize) -> I::U8 {
-        isa.append::<4>(isa.nibbles(part(block, 6)), isa.expand(part(block, 2)))
+        let fifth = isa.and_bytes(isa.masks(part(block, 2)), isa.splat_bytes(16));
+        isa.add_bytes(isa.nibbles(part(block, 6)), fifth)
     }
 }

@@ -39,6 +39,7 @@ impl ByRow for Q5_1 {
 
     #[inline(always)]
     fn codes<I: Isa>(isa: I, block: &[u8; 24], _: usize) -> I::U8 {
-        isa.append::<4>(isa.nibbles(part(block, 8)), isa.expand(part(block, 4)))
+        let fifth = isa.and_bytes(isa.masks(part(block, 4)), isa.splat_bytes(16));
+        isa.add_bytes(isa.nibbles(part(block, 8)), fifth)
     }
 }

@@ -1,7 +1,7 @@
 //! TQ1_0: ternary weights, five in a byte, a scale per 256. 1.6875 bits.
 
-use super::tile::{Sixteen, eight, halves, less_one, sixteen};
-use super::{Block, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{Sixteen, eight, halves, less_one, part, sixteen};
+use super::{Block, ByRow, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// 48 bytes of five digits, four bytes of four, an f16 scale. A byte is a fraction in base 3, whose
@@ -74,5 +74,55 @@ impl Block for Tq1_0 {
             (*digits, bytes) = (all[0], rest[0]);
         }
         last[2].set_codes(isa, 1, less_one(isa, columns));
+    }
+}
+
+/// For each group of a block, masks by which its bytes are tripled up to four times: for digits after
+/// the first.
+const TRIPLED: [[[u8; GROUP]; 4]; 8] = {
+    let mut masks = [[[0; GROUP]; 4]; 8];
+    let mut at = 0;
+    while at < 256 {
+        let place = match at {
+            0..160 => at / 32,
+            160..240 => (at - 160) / 16,
+            _ => (at - 240) / 4,
+        };
+        let mut time = 0;
+        while time < place {
+            masks[at / GROUP][time][at % GROUP] = u8::MAX;
+            time += 1;
+        }
+        at += 1;
+    }
+    masks
+};
+
+impl ByRow for Tq1_0 {
+    const PLUS_ONE: bool = true;
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 54]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let d = halves(isa, rows, 52);
+        for group in groups {
+            group.set_factors(isa, 0, d, isa.splat(0.0));
+        }
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 54], index: usize) -> I::U8 {
+        let [a, b, c, d] = [part(block, 32), part(block, 36), part(block, 40), part(block, 44)];
+        let last = part(block, 48);
+        let mut bytes = match index {
+            0..5 => isa.load_bytes(part(block, 0)),
+            5 | 6 => isa.load_fours([a, b, c, d, a, b, c, d]),
+            _ => isa.load_fours([a, b, c, d, last, last, last, last]),
+        };
+        for mask in &TRIPLED[index] {
+            let twice = isa.and_bytes(isa.add_bytes(bytes, bytes), isa.load_bytes(mask));
+            bytes = isa.add_bytes(bytes, twice);
+        }
+        let [digits, _] = next(isa, [bytes; 4]);
+        digits[0]
     }
 }

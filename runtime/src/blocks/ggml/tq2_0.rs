@@ -1,7 +1,7 @@
 //! TQ2_0: ternary weights in 2 bits, a scale per 256. 2.0625 bits.
 
-use super::tile::{bits, eight, halves, less_one, sixteen};
-use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, field, half_at};
+use super::tile::{bits, eight, halves, less_one, part, sixteen};
+use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
 /// 64 bytes of codes, which are the weights plus one, and an f16 scale.
@@ -34,5 +34,23 @@ impl Block for Tq2_0 {
                 group.set_factors(isa, 0, d, isa.splat(0.0));
             }
         }
+    }
+}
+
+impl ByRow for Tq2_0 {
+    const PLUS_ONE: bool = true;
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 66]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let d = halves(isa, rows, 64);
+        for group in groups {
+            group.set_factors(isa, 0, d, isa.splat(0.0));
+        }
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 66], index: usize) -> I::U8 {
+        let bytes = isa.load_bytes(part(block, 32 * (index / 4)));
+        isa.field(bytes, 2 * (index % 4) as u32, 3)
     }
 }

@@ -205,7 +205,8 @@ impl Isa for Dotprod {
         fn field(a: U8x32, at: u32, mask: u8) -> U8x32;
         fn append<const SHIFT: i32>(low: U8x32, high: U8x32) -> U8x32;
         fn nibbles(from: &[u8; 16]) -> U8x32;
-        fn expand(bits: &[u8; 4]) -> U8x32;
+        fn masks(bits: &[u8; 4]) -> U8x32;
+        fn quarters(from: &[u8; 8]) -> U8x32;
     }
 
     #[inline(always)]

@@ -188,7 +188,8 @@ impl Isa for I8mm {
         fn field(a: U8x32, at: u32, mask: u8) -> U8x32;
         fn append<const SHIFT: i32>(low: U8x32, high: U8x32) -> U8x32;
         fn nibbles(from: &[u8; 16]) -> U8x32;
-        fn expand(bits: &[u8; 4]) -> U8x32;
+        fn masks(bits: &[u8; 4]) -> U8x32;
+        fn quarters(from: &[u8; 8]) -> U8x32;
         fn dot_row_halves<const MOST: u8>(rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> [I32x8; 2];
         fn dot_rows<const MOST: u8>(rows: [U8x32; 8], a: &[[i8; 4]; 8]) -> I32x8;
     }

@@ -743,7 +743,7 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
-    fn expand(self, bits: &[u8; 4]) -> U8x32 {
+    fn masks(self, bits: &[u8; 4]) -> U8x32 {
         neon!({
             let bits = vreinterpretq_u8_u32(vdupq_n_u32(u32::from_le_bytes(*bits)));
             let single = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
@@ -751,7 +751,22 @@ impl Isa for Neon {
             let first = vtstq_u8(vqtbl1q_u8(bits, places), single);
             let places = vcombine_u8(vdup_n_u8(2), vdup_n_u8(3));
             let second = vtstq_u8(vqtbl1q_u8(bits, places), single);
-            (vshrq_n_u8::<7>(first), vshrq_n_u8::<7>(second))
+            (first, second)
+        })
+    }
+
+    #[inline(always)]
+    fn quarters(self, from: &[u8; 8]) -> U8x32 {
+        neon!({
+            let bytes = vcombine_u8(vld1_u8(from.as_ptr()), vdup_n_u8(0));
+            let by = vreinterpretq_s8_u32(vdupq_n_u32(u32::from_le_bytes([0, 254, 252, 250])));
+            let places = vreinterpretq_u8_u64(vdupq_n_u64(0x0101_0101_0000_0000));
+            let next = vcombine_u8(vdup_n_u8(0), vdup_n_u8(2));
+            let first = vaddq_u8(places, next);
+            let second = vaddq_u8(first, vdupq_n_u8(4));
+            let (first, second) = (vqtbl1q_u8(bytes, first), vqtbl1q_u8(bytes, second));
+            let mask = vdupq_n_u8(3);
+            (vandq_u8(vshlq_u8(first, by), mask), vandq_u8(vshlq_u8(second, by), mask))
         })
     }
 

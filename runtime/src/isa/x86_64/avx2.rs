@@ -608,15 +608,30 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    fn expand(self, bits: &[u8; 4]) -> __m256i {
+    fn masks(self, bits: &[u8; 4]) -> __m256i {
         avx2!({
             // Each byte eight times; then one bit of each.
             let (first, second) = (0, 0x0101_0101_0101_0101);
             let places = _mm256_setr_epi64x(first, second, 2 * second, 3 * second);
             let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(i32::from_le_bytes(*bits)), places);
             let bits = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
-            let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits);
-            _mm256_and_si256(set, _mm256_set1_epi8(1))
+            _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits)
+        })
+    }
+
+    #[inline(always)]
+    fn quarters(self, from: &[u8; 8]) -> __m256i {
+        avx2!({
+            // Each byte four times, the last two of them shifted by four bits.
+            let (first, next) = (0x0101_0101_0000_0000, 0x0202_0202_0202_0202);
+            let places =
+                _mm256_setr_epi64x(first, first + next, first + 2 * next, first + 3 * next);
+            let bytes = _mm256_set1_epi64x(i64::from_le_bytes(*from));
+            let bytes = _mm256_shuffle_epi8(bytes, places);
+            let nibbles = _mm256_blend_epi16::<0b1010_1010>(bytes, _mm256_srli_epi16::<4>(bytes));
+            let even = _mm256_and_si256(nibbles, _mm256_set1_epi16(0x0003));
+            let odd = _mm256_srli_epi16::<2>(nibbles);
+            _mm256_or_si256(even, _mm256_and_si256(odd, _mm256_set1_epi16(0x0300)))
         })
     }
 

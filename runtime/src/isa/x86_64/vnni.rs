@@ -131,7 +131,8 @@ macro_rules! vnni {
                 fn field(a: __m256i, at: u32, mask: u8) -> __m256i;
                 fn append<const SHIFT: i32>(low: __m256i, high: __m256i) -> __m256i;
                 fn nibbles(from: &[u8; 16]) -> __m256i;
-                fn expand(bits: &[u8; 4]) -> __m256i;
+                fn masks(bits: &[u8; 4]) -> __m256i;
+                fn quarters(from: &[u8; 8]) -> __m256i;
             }
 
             #[inline(always)]
