@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TARGET = "aarch64-unknown-linux-gnu"
 ROWS, COLS = 16, 2048
 PROMPT = 64
+HEADS, WIDTH = 2, 128
+STATES = ["delta", "kda", "ssd"]
 TYPES = ["e2", "e3", "e4", "e8", "f16", "q2_k", "q3_k", "q4_0", "q4_k", "q6_k", "q8_0"]
 
 # What the emulator calls the processor, what it is to gcc, and how ggml packs rows there (`ggml_repack_get_optimal_repack_type`).
@@ -44,9 +46,13 @@ def instructions(cpu: str, *command: object) -> int:
     return count
 
 
+def per_unit(cpu: str, program: Path, kernel: str, rows: int, cols: int, tokens: int, units: int) -> str:
+    once, thrice = (instructions(cpu, program, kernel, rows, cols, tokens, n) for n in (1, 3))
+    return f"{(thrice - once) / 2 / (units * tokens):.3f}"
+
+
 def per_weight(cpu: str, program: Path, kernel: str, tokens: int) -> str:
-    once, thrice = (instructions(cpu, program, kernel, ROWS, COLS, tokens, n) for n in (1, 3))
-    return f"{(thrice - once) / 2 / (ROWS * COLS * tokens):.3f}"
+    return per_unit(cpu, program, kernel, ROWS, COLS, tokens, ROWS * COLS)
 
 
 def ours() -> Path:
@@ -91,6 +97,9 @@ def main() -> None:
                 peer = theirs(args.peer.resolve(), flags, Path(folder))
                 rows += [(f"ggml `{kernel}`", peer, kernel) for kernel in DOTS + packed]
             table(cpu, rows)
+        print(f"\n| {cpu} | per element of a state and token |\n|---|---|")
+        for kernel in STATES:
+            print(f"| `{kernel}` | {per_unit(cpu, program, kernel, HEADS, WIDTH, 1, HEADS * WIDTH**2)} |", flush=True)
 
 
 # Newer versions of the emulator have another name for it.

@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use super::activations::Halves;
 use super::ggml::{FIVE_BITS, FOUR_BITS, SIX_BITS};
 use super::matmul::{Inputs, Tiles};
+use super::vector::store_first;
 use crate::blocks::ggml::{
     BlockBytes, ByRow, CodeRange, RowScale, TileGroup, WithByRow, row_len, with_by_row,
 };
@@ -54,23 +55,10 @@ impl<B: ByRow> Kernel for Rows<'_, B> {
         if B::WEIGHTS > I::LARGEST_BY_ROW {
             return false;
         }
-        let mut groups = [TileGroup::EMPTY; GROUPS];
-        for tile in all.tiles.clone() {
-            let mut sums = [[0.0; TILE_ROWS]; FEW_TOKENS];
-            let sums = &mut sums[..all.x.tokens()];
-            // A copy of the code for one token made AVX2 about 15% faster. In apps' libraries for
-            // ARM, it and the scalar tier's copies took 118 KB together.
-            match sums.len() {
-                1 if cfg!(target_arch = "x86_64") => one::<I, B>(isa, all, tile, &mut groups, sums),
-                _ => few::<I, B>(isa, all, tile, &mut groups, sums),
-            }
-            let rows = all.rows(tile..tile + 1);
-            for (token, sums) in sums.iter().enumerate() {
-                let at = token * all.weights.rows() + rows.start;
-                // SAFETY: only this task writes the rows of this tile.
-                let out = unsafe { all.out.slice(at, rows.len()) };
-                out.copy_from_slice(&sums[..rows.len()]);
-            }
+        match all.x.tokens() {
+            1 => multiply_tiles::<I, B, 1>(isa, all),
+            2 => multiply_tiles::<I, B, 2>(isa, all),
+            _ => multiply_tiles::<I, B, FEW_TOKENS>(isa, all),
         }
         true
     }
@@ -144,111 +132,80 @@ impl<'a, I: Isa, B: ByRow> Tile<'a, I, B> {
         codes
     }
 
-    /// Adds the products of group `index` of each row to the sums of one token.
+    /// Adds the products of group `index` of each row to the sums of each token, whose inputs for the
+    /// block are `x`.
     #[inline(always)]
-    fn add(
+    fn add<const T: usize>(
         &self,
-        sum: I::F32,
+        sums: [I::F32; T],
         block: &[&B::Bytes; TILE_ROWS],
         groups: &[TileGroup],
-        x: &Columns,
+        x: &[Columns; T],
         index: usize,
-    ) -> I::F32 {
+    ) -> [I::F32; T] {
         let codes = self.codes(block, index);
-        add::<I, B>(self.isa, sum, &groups[index], codes, x.group(index))
+        let mut added = sums;
+        for (sum, x) in added.iter_mut().zip(x) {
+            *sum = add::<I, B>(self.isa, *sum, &groups[index], codes, x.group(index));
+        }
+        added
     }
+}
 
-    /// Adds the products of group `index` of each row, from a block that begins at group `first`, to
-    /// the sums of each token.
-    #[inline(always)]
-    fn add_few(
-        &self,
-        sums: &mut [[f32; TILE_ROWS]],
-        block: &[&B::Bytes; TILE_ROWS],
-        groups: &[TileGroup],
-        inputs: &[Columns],
-        first: usize,
-        index: usize,
-    ) {
-        let (isa, codes) = (self.isa, self.codes(block, index));
-        for (sum, inputs) in sums.iter_mut().zip(inputs) {
-            let x = inputs.group(first + index);
-            isa.store(add::<I, B>(isa, isa.load(sum), &groups[index], codes, x), sum);
+/// Multiplies a range of tiles with `T` tokens.
+#[inline(always)]
+fn multiply_tiles<I: Isa, B: ByRow, const T: usize>(isa: I, all: &Tiles) {
+    let mut groups = [TileGroup::EMPTY; GROUPS];
+    for tile in all.tiles.clone() {
+        let sums = multiply_tile::<I, B, T>(isa, all, tile, &mut groups);
+        let rows = all.rows(tile..tile + 1);
+        for (token, sum) in sums.into_iter().enumerate() {
+            let at = token * all.weights.rows() + rows.start;
+            // SAFETY: only this task writes the rows of this tile.
+            store_first(isa, sum, unsafe { all.out.slice(at, rows.len()) });
         }
     }
 }
 
-/// The sums of a tile's rows for one token, which stay in a register; `groups` are memory for factors.
+/// The sums of a tile's rows for each token, which stay in registers; `groups` are memory for factors.
 #[inline(always)]
-fn one<I: Isa, B: ByRow>(
+fn multiply_tile<I: Isa, B: ByRow, const T: usize>(
     isa: I,
     all: &Tiles,
     tile: usize,
     groups: &mut [TileGroup; GROUPS],
-    sums: &mut [[f32; TILE_ROWS]],
-) {
+) -> [I::F32; T] {
     let rows = Tile::<I, B>::new(isa, all, tile);
-    let inputs = Columns::new(all, tile, 0);
-    let groups = &mut groups[..Tile::<I, B>::GROUPS];
-    let mut sum = isa.splat(0.0);
-    for at in 0..rows.rows[0].len() {
-        let block = &rows.block(at, groups);
-        let x = &inputs.block(at, groups.len());
-        sum = rows.add(sum, block, groups, x, 0);
-        // Not a loop: offsets and shifts are constants, where the compiler would keep a pointer
-        // for each row and field, most of them in memory.
-        if groups.len() > 1 {
-            sum = rows.add(sum, block, groups, x, 1);
-        }
-        if groups.len() > 2 {
-            sum = rows.add(sum, block, groups, x, 2);
-            sum = rows.add(sum, block, groups, x, 3);
-        }
-        if groups.len() > 4 {
-            sum = rows.add(sum, block, groups, x, 4);
-            sum = rows.add(sum, block, groups, x, 5);
-            sum = rows.add(sum, block, groups, x, 6);
-            sum = rows.add(sum, block, groups, x, 7);
-        }
-    }
-    isa.store(sum, &mut sums[0]);
-}
-
-/// Adds the products of a tile's rows to the sums of each token; `groups` are memory for factors.
-#[inline(always)]
-fn few<I: Isa, B: ByRow>(
-    isa: I,
-    all: &Tiles,
-    tile: usize,
-    groups: &mut [TileGroup; GROUPS],
-    sums: &mut [[f32; TILE_ROWS]],
-) {
-    let rows = Tile::<I, B>::new(isa, all, tile);
-    let mut inputs = [Columns::new(all, tile, 0); FEW_TOKENS];
-    let inputs = &mut inputs[..sums.len()];
+    let mut inputs = [Columns::new(all, tile, 0); T];
     for (token, inputs) in inputs.iter_mut().enumerate().skip(1) {
         *inputs = Columns::new(all, tile, token);
     }
     let groups = &mut groups[..Tile::<I, B>::GROUPS];
+    let mut sums = [isa.splat(0.0); T];
     for at in 0..rows.rows[0].len() {
         let block = &rows.block(at, groups);
-        let at = at * groups.len();
-        rows.add_few(sums, block, groups, inputs, at, 0);
-        // As for one token.
+        let mut x = inputs;
+        for x in &mut x {
+            *x = x.block(at, groups.len());
+        }
+        sums = rows.add(sums, block, groups, &x, 0);
+        // Not a loop: offsets and shifts are constants, where the compiler would keep a pointer
+        // for each row and field, most of them in memory.
         if groups.len() > 1 {
-            rows.add_few(sums, block, groups, inputs, at, 1);
+            sums = rows.add(sums, block, groups, &x, 1);
         }
         if groups.len() > 2 {
-            rows.add_few(sums, block, groups, inputs, at, 2);
-            rows.add_few(sums, block, groups, inputs, at, 3);
+            sums = rows.add(sums, block, groups, &x, 2);
+            sums = rows.add(sums, block, groups, &x, 3);
         }
         if groups.len() > 4 {
-            rows.add_few(sums, block, groups, inputs, at, 4);
-            rows.add_few(sums, block, groups, inputs, at, 5);
-            rows.add_few(sums, block, groups, inputs, at, 6);
-            rows.add_few(sums, block, groups, inputs, at, 7);
+            sums = rows.add(sums, block, groups, &x, 4);
+            sums = rows.add(sums, block, groups, &x, 5);
+            sums = rows.add(sums, block, groups, &x, 6);
+            sums = rows.add(sums, block, groups, &x, 7);
         }
     }
+    sums
 }
 
 /// Inputs of one token, by group of columns.
