@@ -14,7 +14,6 @@
 //! chunks, or heads among threads.
 
 use super::disjoint::Disjoint;
-use super::vector::whole_lane;
 use crate::isa::{Isa, Kernel, Tier};
 use crate::threads::Pool;
 
@@ -117,31 +116,46 @@ fn columns<I: Isa, const N: usize>(isa: I, step: &mut Step, at: usize) {
     let per_channel = usize::from(step.decay.len() > 1);
     // S^T k
     let mut recalled = [isa.splat(0.0); N];
-    for (i, (row, key)) in step.state.chunks_exact(width).zip(step.key).enumerate() {
+    for (i, key) in step.key.iter().enumerate() {
         let (decay, key) = (isa.splat(step.decay[i * per_channel]), isa.splat(*key));
-        for (n, sum) in recalled.iter_mut().enumerate() {
-            *sum = isa.fma(isa.mul(decay, isa.load(whole_lane(row, at + 8 * n))), key, *sum);
+        let row: &[_; N] = lanes(&step.state[i * width + at..]);
+        for (sum, s) in recalled.iter_mut().zip(row) {
+            *sum = isa.fma(isa.mul(decay, isa.load(s)), key, *sum);
         }
     }
     // beta (v - S^T k)
     let beta = isa.splat(step.beta);
+    let value: &[_; N] = lanes(&step.value[at..]);
     let mut delta = recalled;
-    for (n, delta) in delta.iter_mut().enumerate() {
-        *delta = isa.mul(beta, isa.sub(isa.load(whole_lane(step.value, at + 8 * n)), *delta));
+    for (delta, value) in delta.iter_mut().zip(value) {
+        *delta = isa.mul(beta, isa.sub(isa.load(value), *delta));
     }
     // S + k d^T, and S^T q
     let mut sums = [isa.splat(0.0); N];
-    let rows = step.state.chunks_exact_mut(width).zip(step.key.iter().zip(step.query));
-    for (i, (row, (key, query))) in rows.enumerate() {
+    for (i, (key, query)) in step.key.iter().zip(step.query).enumerate() {
         let decay = isa.splat(step.decay[i * per_channel]);
         let (key, query) = (isa.splat(*key), isa.splat(*query));
-        for (n, sum) in sums.iter_mut().enumerate() {
-            let s = isa.fma(key, delta[n], isa.mul(decay, isa.load(whole_lane(row, at + 8 * n))));
-            isa.store(s, row[at + 8 * n..].first_chunk_mut().expect("whole vectors"));
+        let row: &mut [_; N] = lanes_mut(&mut step.state[i * width + at..]);
+        for ((sum, delta), to) in sums.iter_mut().zip(delta).zip(row) {
+            let s = isa.fma(key, delta, isa.mul(decay, isa.load(to)));
+            isa.store(s, to);
             *sum = isa.fma(s, query, *sum);
         }
     }
-    for (n, sum) in sums.into_iter().enumerate() {
-        isa.store(sum, step.out[at + 8 * n..].first_chunk_mut().expect("whole vectors"));
+    let out: &mut [_; N] = lanes_mut(&mut step.out[at..]);
+    for (sum, out) in sums.into_iter().zip(out) {
+        isa.store(sum, out);
     }
+}
+
+/// The first `N` vectors.
+#[inline(always)]
+fn lanes<const N: usize>(from: &[f32]) -> &[[f32; 8]; N] {
+    from.as_chunks().0.first_chunk().expect("whole vectors")
+}
+
+/// The first `N` vectors, to be written.
+#[inline(always)]
+fn lanes_mut<const N: usize>(from: &mut [f32]) -> &mut [[f32; 8]; N] {
+    from.as_chunks_mut().0.first_chunk_mut().expect("whole vectors")
 }
