@@ -14,6 +14,7 @@
 //! chunks, or heads among threads.
 
 use super::disjoint::Disjoint;
+use super::vector::{lanes, lanes_mut};
 use crate::isa::{Isa, Kernel, Tier};
 use crate::threads::Pool;
 
@@ -146,16 +147,4 @@ fn columns<I: Isa, const N: usize>(isa: I, step: &mut Step, at: usize) {
     for (sum, out) in sums.into_iter().zip(out) {
         isa.store(sum, out);
     }
-}
-
-/// The first `N` vectors.
-#[inline(always)]
-fn lanes<const N: usize>(from: &[f32]) -> &[[f32; 8]; N] {
-    from.as_chunks().0.first_chunk().expect("whole vectors")
-}
-
-/// The first `N` vectors, to be written.
-#[inline(always)]
-fn lanes_mut<const N: usize>(from: &mut [f32]) -> &mut [[f32; 8]; N] {
-    from.as_chunks_mut().0.first_chunk_mut().expect("whole vectors")
 }

@@ -69,7 +69,7 @@ struct Tile<'a, I: Isa, B: ByRow> {
     isa: I,
     rows: [&'a [B::Bytes]; TILE_ROWS],
     scales: I::F32,
-    /// What follows the tile, as far as it exists.
+    /// Address of the next tile, for prefetches; behind the matrix after its last tile.
     next: *const u8,
 }
 

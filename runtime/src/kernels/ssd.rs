@@ -11,7 +11,7 @@
 //! or heads among threads.
 
 use super::disjoint::Disjoint;
-use super::vector::whole_lane;
+use super::vector::{lanes, lanes_mut};
 use crate::isa::{Isa, Kernel, Tier};
 use crate::threads::Pool;
 
@@ -106,23 +106,25 @@ impl Kernel for Step<'_> {
 #[inline(always)]
 fn columns<I: Isa, const N: usize>(isa: I, step: &mut Step, at: usize) {
     let (decay, dt) = (isa.splat(step.decay), isa.splat(step.step));
+    let x: &[_; N] = lanes(&step.x[at..]);
     let mut input = [dt; N];
-    for (n, input) in input.iter_mut().enumerate() {
-        *input = isa.mul(dt, isa.load(whole_lane(step.x, at + 8 * n)));
+    for (input, x) in input.iter_mut().zip(x) {
+        *input = isa.mul(dt, isa.load(x));
     }
     let mut sums = [isa.splat(0.0); N];
     let rows = step.state.chunks_exact_mut(step.x.len()).zip(step.b.iter().zip(step.c));
     for (row, (b, c)) in rows {
         let (b, c) = (isa.splat(*b), isa.splat(*c));
-        for (n, sum) in sums.iter_mut().enumerate() {
-            let s = isa.fma(b, input[n], isa.mul(decay, isa.load(whole_lane(row, at + 8 * n))));
-            isa.store(s, row[at + 8 * n..].first_chunk_mut().expect("whole vectors"));
+        let row: &mut [_; N] = lanes_mut(&mut row[at..]);
+        for ((sum, input), to) in sums.iter_mut().zip(input).zip(row) {
+            let s = isa.fma(b, input, isa.mul(decay, isa.load(to)));
+            isa.store(s, to);
             *sum = isa.fma(s, c, *sum);
         }
     }
     let skip = isa.splat(step.skip);
-    for (n, sum) in sums.into_iter().enumerate() {
-        let y = isa.fma(skip, isa.load(whole_lane(step.x, at + 8 * n)), sum);
-        isa.store(y, step.out[at + 8 * n..].first_chunk_mut().expect("whole vectors"));
+    let out: &mut [_; N] = lanes_mut(&mut step.out[at..]);
+    for ((sum, x), out) in sums.into_iter().zip(x).zip(out) {
+        isa.store(isa.fma(skip, isa.load(x), sum), out);
     }
 }

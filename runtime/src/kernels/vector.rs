@@ -49,10 +49,16 @@ pub(super) fn lane_at(from: &[f32], at: usize) -> [f32; 8] {
     }
 }
 
-/// Eight values of `from` at `at`, all of which exist.
+/// The first `N` vectors of `from`, all of which exist.
 #[inline(always)]
-pub(super) fn whole_lane(from: &[f32], at: usize) -> &[f32; 8] {
-    from[at..].first_chunk().expect("whole vectors")
+pub(super) fn lanes<const N: usize>(from: &[f32]) -> &[[f32; 8]; N] {
+    from.as_chunks().0.first_chunk().expect("whole vectors")
+}
+
+/// The same to be written.
+#[inline(always)]
+pub(super) fn lanes_mut<const N: usize>(to: &mut [f32]) -> &mut [[f32; 8]; N] {
+    to.as_chunks_mut().0.first_chunk_mut().expect("whole vectors")
 }
 
 /// `e^x`, within 2 ulp: Cody and Waite's range reduction and Cephes' polynomial. Arguments below

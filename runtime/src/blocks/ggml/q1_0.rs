@@ -1,6 +1,6 @@
 //! Q1_0: a sign each, a scale per 128. 1.125 bits.
 
-use super::tile::{halves, part, sixteen};
+use super::tile::{halves, part, set_scale, sixteen};
 use super::{Block, ByRow, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
@@ -23,10 +23,10 @@ impl Block for Q1_0 {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 18]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let (d, bits) = (halves(isa, rows, 0), sixteen(isa, rows, 2));
+        Self::factors(isa, rows, groups);
         // Minus one, plus two where a bit is set.
         let minus = isa.splat_bytes((I::TABLE_BIAS - 1) as u8);
-        for (group, bits) in groups.iter_mut().zip(bits) {
+        for (group, bits) in groups.iter_mut().zip(sixteen(isa, rows, 2)) {
             let masks = [
                 [isa.spread::<0>(bits), isa.spread::<4>(bits)],
                 [isa.spread::<8>(bits), isa.spread::<12>(bits)],
@@ -37,7 +37,6 @@ impl Block for Q1_0 {
                 let codes = [isa.shift_and::<0>(masks[0], 2), isa.shift_and::<0>(masks[1], 2)];
                 group.set_moved(isa, at, codes, minus);
             }
-            group.set_factors(isa, 0, d, isa.splat(0.0));
         }
     }
 }
@@ -47,10 +46,7 @@ impl ByRow for Q1_0 {
 
     #[inline(always)]
     fn factors<I: Isa>(isa: I, rows: [&[u8; 18]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let d = halves(isa, rows, 0);
-        for group in groups {
-            group.set_factors(isa, 0, d, isa.splat(0.0));
-        }
+        set_scale(isa, halves(isa, rows, 0), groups);
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Q2_0: 2-bit integers less 1, a scale per 64. 2.25 bits.
 
-use super::tile::{halves, less_one, part, sixteen};
+use super::tile::{halves, less_one, part, set_scale, sixteen};
 use super::{Block, ByRow, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
@@ -22,7 +22,8 @@ impl Block for Q2_0 {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 18]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let (d, bytes) = (halves(isa, rows, 0), sixteen(isa, rows, 2));
+        Self::factors(isa, rows, groups);
+        let bytes = sixteen(isa, rows, 2);
         for (group, halves) in groups.iter_mut().zip(bytes.as_chunks::<2>().0) {
             for (half, bytes) in halves.iter().enumerate() {
                 let codes = [
@@ -33,7 +34,6 @@ impl Block for Q2_0 {
                 ];
                 group.set_codes(isa, half, less_one(isa, codes));
             }
-            group.set_factors(isa, 0, d, isa.splat(0.0));
         }
     }
 }
@@ -43,10 +43,7 @@ impl ByRow for Q2_0 {
 
     #[inline(always)]
     fn factors<I: Isa>(isa: I, rows: [&[u8; 18]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let d = halves(isa, rows, 0);
-        for group in groups {
-            group.set_factors(isa, 0, d, isa.splat(0.0));
-        }
+        set_scale(isa, halves(isa, rows, 0), groups);
     }
 
     #[inline(always)]

@@ -192,6 +192,14 @@ pub(super) fn row_small<I: Isa>(isa: I, table: &[i8; 16], codes: I::U8) -> I::U8
     isa.lookup(isa.table(table), codes)
 }
 
+/// Sets the same scale, a lane per row, for all groups of a block.
+#[inline(always)]
+pub(super) fn set_scale<I: Isa>(isa: I, scale: I::F32, groups: &mut [TileGroup]) {
+    for group in groups {
+        group.set_factors(isa, 0, scale, isa.splat(0.0));
+    }
+}
+
 /// Each row's four bytes as numbers.
 #[inline(always)]
 pub(super) fn four<I: Isa>(isa: I, bytes: I::U8) -> [I::I32; 4] {

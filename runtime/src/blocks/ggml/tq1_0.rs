@@ -1,6 +1,6 @@
 //! TQ1_0: ternary weights, five in a byte, a scale per 256. 1.6875 bits.
 
-use super::tile::{Sixteen, eight, halves, less_one, part, sixteen};
+use super::tile::{Sixteen, eight, halves, less_one, part, set_scale, sixteen};
 use super::{Block, ByRow, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
@@ -47,11 +47,8 @@ impl Block for Tq1_0 {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 54]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let (groups, d) = (eight(groups), halves(isa, rows, 52));
-        for group in &mut *groups {
-            group.set_factors(isa, 0, d, isa.splat(0.0));
-        }
-        let (first, last) = groups.split_at_mut(5);
+        Self::factors(isa, rows, groups);
+        let (first, last) = eight(groups).split_at_mut(5);
         for half in 0..2 {
             let mut bytes = sixteen(isa, rows, 16 * half);
             for group in &mut *first {
@@ -103,10 +100,7 @@ impl ByRow for Tq1_0 {
 
     #[inline(always)]
     fn factors<I: Isa>(isa: I, rows: [&[u8; 54]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let d = halves(isa, rows, 52);
-        for group in groups {
-            group.set_factors(isa, 0, d, isa.splat(0.0));
-        }
+        set_scale(isa, halves(isa, rows, 52), groups);
     }
 
     #[inline(always)]

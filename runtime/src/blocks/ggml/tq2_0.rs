@@ -1,6 +1,6 @@
 //! TQ2_0: ternary weights in 2 bits, a scale per 256. 2.0625 bits.
 
-use super::tile::{bits, eight, halves, less_one, part, sixteen};
+use super::tile::{bits, eight, halves, less_one, part, set_scale, sixteen};
 use super::{Block, ByRow, CodeRange, Group, TILE_ROWS, TileGroup, field, half_at};
 use crate::isa::Isa;
 
@@ -21,17 +21,14 @@ impl Block for Tq2_0 {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 66]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let (groups, d) = (eight(groups), halves(isa, rows, 64));
-        for (i, four) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        Self::factors(isa, rows, groups);
+        for (i, four) in eight(groups).as_chunks_mut::<4>().0.iter_mut().enumerate() {
             for half in 0..2 {
                 let codes = sixteen(isa, rows, 32 * i + 16 * half);
                 four[0].set_codes(isa, half, less_one(isa, bits::<I, 0>(isa, codes, 3)));
                 four[1].set_codes(isa, half, less_one(isa, bits::<I, 2>(isa, codes, 3)));
                 four[2].set_codes(isa, half, less_one(isa, bits::<I, 4>(isa, codes, 3)));
                 four[3].set_codes(isa, half, less_one(isa, bits::<I, 6>(isa, codes, 3)));
-            }
-            for group in four {
-                group.set_factors(isa, 0, d, isa.splat(0.0));
             }
         }
     }
@@ -42,10 +39,7 @@ impl ByRow for Tq2_0 {
 
     #[inline(always)]
     fn factors<I: Isa>(isa: I, rows: [&[u8; 66]; TILE_ROWS], groups: &mut [TileGroup]) {
-        let d = halves(isa, rows, 64);
-        for group in groups {
-            group.set_factors(isa, 0, d, isa.splat(0.0));
-        }
+        set_scale(isa, halves(isa, rows, 64), groups);
     }
 
     #[inline(always)]
