@@ -23,10 +23,12 @@ use crate::checkpoint::gguf_weights::OpenError;
 use crate::cores::CoresRefused;
 use crate::engine::StartError;
 use crate::gguf::GgufError;
+use crate::model::cache::CacheTypeError;
 use crate::opening::OpenModelError;
 use crate::opening::budget::{BudgetTextError, TooSmall};
 use crate::session::SessionError;
 use crate::session::chat::ChatError;
+use crate::session::draft::DraftModeError;
 use crate::session::generate::GenerateError;
 use crate::session::prompt::PromptError;
 use crate::session::save::SaveError;
@@ -78,6 +80,12 @@ pub enum AppError {
     /// A memory budget cannot be read.
     #[error(transparent)]
     Budget(#[from] BudgetTextError),
+    /// A type of cache is unknown.
+    #[error(transparent)]
+    Cache(#[from] CacheTypeError),
+    /// A way to draft is unknown.
+    #[error(transparent)]
+    Drafts(#[from] DraftModeError),
     /// Threads cannot be bound to the cores that were asked for.
     #[error(transparent)]
     Cores(#[from] CoresRefused),
@@ -159,6 +167,8 @@ impl AppError {
             Self::Open(OpenModelError::Text(_)) | Self::Budget(_) | Self::NoMtp => {
                 ErrorKind::Argument
             }
+            Self::Cache(_) | Self::Drafts(_) => ErrorKind::Argument,
+            Self::Engine(StartError::Folder(_)) => ErrorKind::Io,
             Self::Engine(_) => ErrorKind::Argument,
             Self::Open(_) | Self::Tokenizer(_) | Self::Save(_) => ErrorKind::BadFile,
             Self::Prompt(PromptError::TooLong { .. }) => ErrorKind::ContextFull,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::AppError;
 use crate::checkpoint::Verify;
 use crate::cores::CoreOptions;
 use crate::experts::PrefetchMode;
@@ -75,6 +76,22 @@ impl Default for ModelOptions {
 }
 
 impl ModelOptions {
+    /// Reads those options that apps write as texts: a memory budget (`2GiB`), a type of cache (`q8`)
+    /// and a way to draft (`lookup:4`). `None` takes the default.
+    pub fn read(
+        memory: Option<&str>,
+        cache: Option<&str>,
+        drafts: Option<&str>,
+    ) -> Result<Self, AppError> {
+        let options = Self::default();
+        Ok(Self {
+            memory: memory.map(MemoryBudget::parse).transpose()?,
+            cache: cache.map_or(Ok(options.cache), CacheType::parse)?,
+            drafts: drafts.map_or(Ok(options.drafts), DraftMode::parse)?,
+            ..options
+        })
+    }
+
     /// The cores to compute on.
     pub fn cores(&self) -> CoreOptions {
         CoreOptions { threads: self.threads, cores: self.cores.clone() }

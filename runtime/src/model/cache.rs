@@ -51,10 +51,19 @@ impl CacheType {
         }
     }
 
-    /// Cache type called `name`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|ty| ty.name() == name)
+    /// Parses `f32`, `f16` or `q8`.
+    pub fn parse(text: &str) -> Result<Self, CacheTypeError> {
+        let found = Self::ALL.into_iter().find(|ty| ty.name() == text);
+        found.ok_or_else(|| CacheTypeError { found: text.into() })
     }
+}
+
+/// A text that is not a cache type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{found:?} is not a type of cache; allowed: {}", CacheType::ALL.map(CacheType::name).join(", "))]
+pub struct CacheTypeError {
+    /// The text.
+    pub found: String,
 }
 
 /// Cache of a sequence, over all layers.

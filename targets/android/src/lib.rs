@@ -7,16 +7,15 @@
 mod boundary;
 mod session;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jni::JNIEnv;
 use jni::objects::{JClass, JString};
 use jni::sys::{jint, jlong, jlongArray};
 use vaquita_runtime::app::{AppModel, ModelOptions, Thermal};
-use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::engine::PromptCacheOptions;
 use vaquita_runtime::opening::TrimLevel;
-use vaquita_runtime::opening::budget::MemoryBudget;
 
 use crate::boundary::{Failure, borrow, guard, optional_text, text};
 
@@ -29,6 +28,7 @@ pub(crate) fn count(number: jint, name: &str) -> boundary::Result<usize> {
 
 /// `Native.open`
 #[unsafe(no_mangle)]
+#[allow(clippy::too_many_arguments)] // JNI passes options one by one
 pub extern "system" fn Java_dev_vaquita_Native_open<'local>(
     mut env: JNIEnv<'local>,
     _class: JClass<'local>,
@@ -38,25 +38,25 @@ pub extern "system" fn Java_dev_vaquita_Native_open<'local>(
     sessions: jint,
     threads: jint,
     cache: JString<'local>,
+    drafts: JString<'local>,
+    prompt_folder: JString<'local>,
+    prompt_bytes: jlong,
 ) -> jlong {
     guard(&mut env, |env| {
         let path = text(env, &path, "path")?;
-        let cache = optional_text(env, &cache)?.map_or(Ok(CacheType::F16), |name| {
-            let names = CacheType::ALL.map(CacheType::name).join(", ");
-            CacheType::from_name(&name)
-                .ok_or_else(|| Failure::argument(format!("cache is {name:?}; allowed: {names}")))
-        });
         let memory = optional_text(env, &memory)?;
-        let memory = memory.map(|memory| MemoryBudget::parse(&memory)).transpose();
+        let (cache, drafts) = (optional_text(env, &cache)?, optional_text(env, &drafts)?);
+        let folder = optional_text(env, &prompt_folder)?.map(PathBuf::from);
+        let prompt_bytes = u64::try_from(prompt_bytes)
+            .map_err(|_| Failure::argument(format!("promptBytes is {prompt_bytes}")))?;
         let options = ModelOptions {
-            memory: memory.map_err(|error| Failure::argument(error.to_string()))?,
             context: count(context, "context")?,
             sessions: count(sessions, "sessions")?,
             threads: count(threads, "threads")?,
-            cache: cache?,
-            ..ModelOptions::default()
+            ..ModelOptions::read(memory.as_deref(), cache.as_deref(), drafts.as_deref())?
         };
         let model: Model = AppModel::open(Path::new(&path), &options)?;
+        model.keep_prompts(&PromptCacheOptions::in_folder(folder, prompt_bytes))?;
         Ok(Box::into_raw(Box::new(model)) as jlong)
     })
 }

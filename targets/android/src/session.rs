@@ -213,7 +213,7 @@ fn tell(env: &mut JNIEnv, events: &JObject, event: Event) -> Result<bool> {
     Ok(goes_on?)
 }
 
-fn figures(turn: &Turn) -> [f64; 11] {
+fn figures(turn: &Turn) -> [f64; 13] {
     let generation = &turn.generation;
     let stop = match generation.stop {
         StopReason::EndOfSentence => 0.0,
@@ -235,5 +235,7 @@ fn figures(turn: &Turn) -> [f64; 11] {
         or_nan(turn.joules_per_token),
         or_nan(turn.streaming.and_then(|stats| stats.hit_rate())),
         or_nan(turn.streaming.map(|stats| stats.bytes_read as f64)),
+        generation.drafts.all_drafted() as f64,
+        generation.drafts.all_accepted() as f64,
     ]
 }

@@ -330,6 +330,22 @@ typedef struct vaquita_model_options {
    * loss of precision. Null: "f16".
    */
   const char *cache;
+  /**
+   * How tokens are drafted and then checked together, which changes no answer: "auto" or "mtp:2"
+   * by the file's multi-token-prediction layer, "lookup:4" by text that occurred before; with at
+   * most so many drafts per step. Null: "off".
+   */
+  const char *drafts;
+  /**
+   * Folder that keeps prompts and answers, so that a conversation that begins like an earlier one
+   * starts at once, also after the app was restarted. It is created for its owner only. Null: they
+   * are not kept.
+   */
+  const char *prompt_folder;
+  /**
+   * Maximum size of that folder in bytes; 0: 2 GiB.
+   */
+  uint64_t prompt_bytes;
 } vaquita_model_options;
 
 /**
@@ -433,6 +449,14 @@ typedef struct vaquita_stats {
    * Bytes of this session's KV cache.
    */
   size_t cache_bytes;
+  /**
+   * Number of drafted tokens; 0 without drafts.
+   */
+  uint64_t drafted_tokens;
+  /**
+   * Number of drafted tokens that the model confirmed.
+   */
+  uint64_t accepted_tokens;
 } vaquita_stats;
 
 #ifdef __cplusplus

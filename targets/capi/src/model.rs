@@ -1,14 +1,13 @@
 //! Models: opening, closing, memory, thermal hints.
 
 use std::ffi::c_char;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::null;
 use std::sync::Arc;
 
-use vaquita_runtime::app::{AppModel, Thermal};
-use vaquita_runtime::model::cache::CacheType;
+use vaquita_runtime::app::{self, AppModel, Thermal};
+use vaquita_runtime::engine::PromptCacheOptions;
 use vaquita_runtime::opening::TrimLevel;
-use vaquita_runtime::opening::budget::MemoryBudget;
 
 use crate::arguments::{Versioned, give, given, optional_text, reference, text};
 use crate::status::{Failure, Result, VAQUITA_ERROR_BUSY, guard};
@@ -50,6 +49,16 @@ pub struct ModelOptions {
     /// Element type of the KV caches: "f16", or "q8", which takes about half the memory at a small
     /// loss of precision. Null: "f16".
     pub cache: *const c_char,
+    /// How tokens are drafted and then checked together, which changes no answer: "auto" or "mtp:2"
+    /// by the file's multi-token-prediction layer, "lookup:4" by text that occurred before; with at
+    /// most so many drafts per step. Null: "off".
+    pub drafts: *const c_char,
+    /// Folder that keeps prompts and answers, so that a conversation that begins like an earlier one
+    /// starts at once, also after the app was restarted. It is created for its owner only. Null: they
+    /// are not kept.
+    pub prompt_folder: *const c_char,
+    /// Maximum size of that folder in bytes; 0: 2 GiB.
+    pub prompt_bytes: u64,
 }
 
 // SAFETY: it begins with its size; the rest is numbers and pointers.
@@ -59,8 +68,17 @@ unsafe impl Versioned for ModelOptions {
 
 impl Default for ModelOptions {
     fn default() -> Self {
-        let struct_size = size_of::<Self>();
-        Self { struct_size, memory: null(), context: 0, sessions: 1, threads: 0, cache: null() }
+        Self {
+            struct_size: size_of::<Self>(),
+            memory: null(),
+            context: 0,
+            sessions: 1,
+            threads: 0,
+            cache: null(),
+            drafts: null(),
+            prompt_folder: null(),
+            prompt_bytes: 0,
+        }
     }
 }
 
@@ -142,27 +160,24 @@ pub unsafe extern "C" fn vaquita_model_open(
             (text(path, "path")?, given(options, ModelOptions::default())?, model.as_mut())
         };
         let out = out.ok_or_else(|| Failure::argument("model is null"))?;
-        // SAFETY: `memory` and `cache` are strings or null.
-        let (memory, cache) = unsafe {
-            (optional_text(given.memory, "memory")?, optional_text(given.cache, "cache")?)
+        // SAFETY: they are strings or null.
+        let (memory, cache, drafts, folder) = unsafe {
+            (
+                optional_text(given.memory, "memory")?,
+                optional_text(given.cache, "cache")?,
+                optional_text(given.drafts, "drafts")?,
+                optional_text(given.prompt_folder, "prompt_folder")?,
+            )
         };
-        let cache = match cache {
-            None => CacheType::F16,
-            Some(name) => CacheType::from_name(name).ok_or_else(|| {
-                let names = CacheType::ALL.map(CacheType::name).join(", ");
-                Failure::argument(format!("cache is {name:?}; allowed: {names}"))
-            })?,
-        };
-        let memory = memory.map(MemoryBudget::parse).transpose();
-        let options = vaquita_runtime::app::ModelOptions {
-            memory: memory.map_err(|error| Failure::argument(error.to_string()))?,
+        let options = app::ModelOptions {
             context: given.context,
             sessions: given.sessions,
             threads: given.threads,
-            cache,
-            ..vaquita_runtime::app::ModelOptions::default()
+            ..app::ModelOptions::read(memory, cache, drafts)?
         };
         let inner = AppModel::open(Path::new(path), &options)?;
+        let folder = folder.map(PathBuf::from);
+        inner.keep_prompts(&PromptCacheOptions::in_folder(folder, given.prompt_bytes))?;
         *out = Box::into_raw(Box::new(Model { inner }));
         Ok(())
     })

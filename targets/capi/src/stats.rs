@@ -52,6 +52,10 @@ pub struct Stats {
     pub bytes_read: i64,
     /// Bytes of this session's KV cache.
     pub cache_bytes: usize,
+    /// Number of drafted tokens; 0 without drafts.
+    pub drafted_tokens: u64,
+    /// Number of drafted tokens that the model confirmed.
+    pub accepted_tokens: u64,
 }
 
 // SAFETY: it begins with its size; the rest is numbers.
@@ -84,6 +88,8 @@ impl Stats {
             hit_rate: or_nan(turn.streaming.and_then(|stats| stats.hit_rate())),
             bytes_read: read.and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1),
             cache_bytes,
+            drafted_tokens: generation.drafts.all_drafted(),
+            accepted_tokens: generation.drafts.all_accepted(),
         }
     }
 }

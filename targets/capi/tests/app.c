@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vaquita.h"
 
@@ -401,6 +402,64 @@ static void small_caches(void) {
     CHECK(bytes[1] * 320 == bytes[0] * 200);
 }
 
+/* Drafts change no answer; they are counted. */
+static void drafts(void) {
+    said_t said[3] = {{0}};
+    const char *modes[] = {NULL, "lookup:4", "mtp:2"};
+    for (int i = 0; i < 3; i++) {
+        vaquita_model_options options;
+        OK(vaquita_model_options_init(&options, sizeof options));
+        options.context = 512;
+        options.threads = threads;
+        options.drafts = modes[i];
+        vaquita_model *model = NULL;
+        OK(vaquita_model_open(path, &options, &model));
+        vaquita_session *session = create(model);
+        ask(session, "723 * 8 = ?", &said[i]);
+        CHECK(strcmp(said[i].answer, "5784") == 0 && strcmp(said[i].reasoning, said[0].reasoning) == 0);
+        vaquita_stats stats = stats_of(session);
+        CHECK(stats.tokens == said[0].tokens && stats.accepted_tokens <= stats.drafted_tokens);
+        CHECK(i == 0 ? stats.drafted_tokens == 0 : stats.drafted_tokens > 0);
+        OK(vaquita_session_close(session));
+        OK(vaquita_model_close(model));
+    }
+}
+
+/* A conversation that begins like one before the app was restarted goes on from what was kept. */
+static void kept_prompts(const char *folder) {
+    static const char *system = "You are a patient teacher who explains each step of a calculation in short sentences, "
+                                "names the digits that are carried, and ends with the result alone in its own line.";
+    char kept[1024];
+    snprintf(kept, sizeof kept, "%s/prompts-%ld", folder, (long)getpid()); /* not what another run has kept */
+    said_t said[3] = {{0}};
+    size_t cached[3];
+    for (int i = 0; i < 3; i++) {
+        vaquita_model_options options;
+        OK(vaquita_model_options_init(&options, sizeof options));
+        options.context = 512;
+        options.threads = threads;
+        options.prompt_folder = i == 2 ? NULL : kept;
+        options.prompt_bytes = 64 << 20;
+        vaquita_model *model = NULL;
+        OK(vaquita_model_open(path, &options, &model));
+        vaquita_session *session = create(model);
+        OK(vaquita_session_set_system(session, system));
+        ask(session, "723 * 8 = ?", &said[i]);
+        cached[i] = stats_of(session).cached_tokens;
+        OK(vaquita_session_close(session));
+        OK(vaquita_model_close(model));
+        CHECK(strcmp(said[i].answer, said[0].answer) == 0 && strcmp(said[i].reasoning, said[0].reasoning) == 0);
+    }
+    CHECK(cached[0] == 0 && cached[1] > 32 && cached[2] == 0);
+    /* A file is no folder. */
+    vaquita_model_options options;
+    vaquita_model *model = NULL;
+    OK(vaquita_model_options_init(&options, sizeof options));
+    options.prompt_folder = path;
+    FAILS(vaquita_model_open(path, &options, &model), VAQUITA_ERROR_IO, "prompts cannot be kept there");
+    CHECK(model == NULL);
+}
+
 static void bad_arguments(vaquita_model *model) {
     vaquita_model *other = NULL;
     vaquita_session *session = create(model);
@@ -419,6 +478,12 @@ static void bad_arguments(vaquita_model *model) {
     options.cache = "q3";
     FAILS(vaquita_model_open(path, &options, &other), VAQUITA_ERROR_ARGUMENT, "allowed: f32, f16, q8");
     options.cache = NULL;
+    options.drafts = "lookup:99";
+    FAILS(vaquita_model_open(path, &options, &other), VAQUITA_ERROR_ARGUMENT, "lookup:DEPTH");
+    options.drafts = NULL;
+    options.prompt_folder = "\xff";
+    FAILS(vaquita_model_open(path, &options, &other), VAQUITA_ERROR_ARGUMENT, "prompt_folder is not UTF-8");
+    options.prompt_folder = NULL;
     options.context = 1 << 30;
     FAILS(vaquita_model_open(path, &options, &other), VAQUITA_ERROR_ARGUMENT, "takes up to");
     options.struct_size = sizeof options + 8;
@@ -466,6 +531,14 @@ static void older_headers(vaquita_model *model) {
     OK(vaquita_session_stats(session, (vaquita_stats *)&old));
     CHECK(old.stop == VAQUITA_STOP_END && old.guard == 42);
     OK(vaquita_session_close(session));
+    /* What the shorter struct does not have is not read, whatever lies behind it. */
+    vaquita_model_options options;
+    memset(&options, 0xff, sizeof options);
+    OK(vaquita_model_options_init(&options, offsetof(vaquita_model_options, drafts)));
+    options.context = 512;
+    vaquita_model *other = NULL;
+    OK(vaquita_model_open(path, &options, &other));
+    OK(vaquita_model_close(other));
 }
 
 static long resident_kib(void) {
@@ -509,6 +582,8 @@ int main(int count, char **arguments) {
     OK(vaquita_model_close(model));
     RUN(memory_and_heat());
     RUN(small_caches());
+    RUN(drafts());
+    RUN(kept_prompts(arguments[2]));
     RUN(open_and_close(strtol(arguments[3], NULL, 10)));
     puts("all checks passed");
     return 0;

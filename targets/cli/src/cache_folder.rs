@@ -23,7 +23,7 @@ pub struct CacheFolder {
 
 impl From<CacheFolder> for PromptCacheOptions {
     fn from(CacheFolder { cache_dir: folder, cache_disk: disk }: CacheFolder) -> Self {
-        Self { folder, disk, ..Self::default() }
+        Self::in_folder(folder, disk)
     }
 }
 

@@ -205,10 +205,7 @@ fn ends_in_digit(text: &str) -> bool {
 }
 
 fn cache_type(name: &str) -> std::result::Result<CacheType, String> {
-    CacheType::from_name(name).ok_or_else(|| {
-        let names = CacheType::ALL.map(CacheType::name);
-        format!("allowed: {}", names.join(", "))
-    })
+    CacheType::parse(name).map_err(|error| error.to_string())
 }
 
 fn policy(name: &str) -> std::result::Result<PolicyKind, String> {

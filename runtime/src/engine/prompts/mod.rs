@@ -55,6 +55,15 @@ impl Default for PromptCacheOptions {
     }
 }
 
+impl PromptCacheOptions {
+    /// Prompts are kept in `folder`, if one is given, as files of so many bytes; 0 takes the default.
+    pub fn in_folder(folder: Option<PathBuf>, bytes: u64) -> Self {
+        let options = Self::default();
+        let disk = if bytes == 0 { options.disk } else { bytes };
+        Self { folder, disk, ..options }
+    }
+}
+
 /// Whose prompts: those of a client, or of one of its slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Owner {

@@ -13,7 +13,17 @@ public final class VaquitaModel: @unchecked Sendable {
     ///   - context: tokens that a conversation may have; 0: the model's.
     ///   - sessions: at the same time, that the memory budget is to hold.
     ///   - threads: 0: one per core of the fastest cluster, bound to it.
-    public init(path: String, memory: String? = nil, context: Int = 0, sessions: Int = 1, threads: Int = 0) throws {
+    ///   - cache: numbers of the sessions' caches: "f16", or "q8", which takes about half the memory and costs a little
+    ///     precision.
+    ///   - drafts: how tokens are drafted and then checked together, which changes no answer: "auto" or "mtp:2" by the
+    ///     file's multi-token-prediction layer, "lookup:4" by text that occurred before. `nil`: not at all.
+    ///   - promptFolder: keeps prompts and answers, so that a conversation that begins like an earlier one starts at
+    ///     once, also after the app was restarted: one of the app's own. `nil`: they are not kept.
+    ///   - promptBytes: maximum size of that folder; 0: 2 GiB.
+    public init(
+        path: String, memory: String? = nil, context: Int = 0, sessions: Int = 1, threads: Int = 0,
+        cache: String? = nil, drafts: String? = nil, promptFolder: String? = nil, promptBytes: UInt64 = 0
+    ) throws {
         guard vaquita_abi_version() == UInt32(VAQUITA_ABI_VERSION) else {
             throw VaquitaError(kind: .internal, description: "the library and its header are of different versions")
         }
@@ -22,16 +32,16 @@ public final class VaquitaModel: @unchecked Sendable {
         options.context = context
         options.sessions = sessions
         options.threads = threads
+        options.prompt_bytes = promptBytes
+        // Copies in C, until the model is open.
+        let texts = [memory, cache, drafts, promptFolder].map { text in text.flatMap { strdup($0) } }
+        defer { texts.forEach { free($0) } }
+        options.memory = texts[0].map { UnsafePointer($0) }
+        options.cache = texts[1].map { UnsafePointer($0) }
+        options.drafts = texts[2].map { UnsafePointer($0) }
+        options.prompt_folder = texts[3].map { UnsafePointer($0) }
         var model: OpaquePointer?
-        // The texts live as long as the closures run.
-        if let memory {
-            try memory.withCString { text in
-                options.memory = text
-                try check(vaquita_model_open(path, &options, &model))
-            }
-        } else {
-            try check(vaquita_model_open(path, &options, &model))
-        }
+        try check(vaquita_model_open(path, &options, &model))
         handle = model!
     }
 

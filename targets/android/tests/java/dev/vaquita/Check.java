@@ -244,6 +244,36 @@ public final class Check {
         fails(VaquitaException.Kind.ARGUMENT, "threads", () -> VaquitaModel.open(path, options));
     }
 
+    /** Drafts change no answer, and a conversation that begins like one of an earlier model goes on from it. */
+    static void draftsAndKeptPrompts(String path, String folder) {
+        VaquitaModel.Options options = new VaquitaModel.Options();
+        options.context = 512;
+        options.drafts = "lookup:4";
+        options.promptFolder = folder + "/prompts";
+        options.promptBytes = 64 << 20;
+        VaquitaTurn[] turns = new VaquitaTurn[2];
+        for (int i = 0; i < turns.length; i++) {
+            try (VaquitaModel model = VaquitaModel.open(path, options);
+                    VaquitaSession session = model.createSession()) {
+                session.setSystem(
+                        "You are a patient teacher who explains each step of a calculation in short sentences, names"
+                                + " the digits that are carried, and ends with the result alone in its own line.");
+                turns[i] = session.generate(QUESTION, greedy(), new Said());
+            }
+        }
+        check(turns[0].cachedTokens == 0 && turns[1].cachedTokens > 32, "kept prompts");
+        check(turns[0].tokens == turns[1].tokens, "the same answer");
+        check(turns[0].draftedTokens > 0 && turns[0].acceptedTokens <= turns[0].draftedTokens, "drafts");
+        options.drafts = "guess";
+        fails(VaquitaException.Kind.ARGUMENT, "lookup:DEPTH", () -> VaquitaModel.open(path, options));
+        options.drafts = null;
+        options.promptFolder = path;
+        fails(VaquitaException.Kind.IO, "cannot be kept there", () -> VaquitaModel.open(path, options));
+        options.promptFolder = null;
+        options.promptBytes = -1;
+        fails(VaquitaException.Kind.ARGUMENT, "promptBytes", () -> VaquitaModel.open(path, options));
+    }
+
     static void await(CountDownLatch latch) {
         try {
             latch.await();
@@ -262,6 +292,7 @@ public final class Check {
             closeWhileGenerating(model);
         }
         memoryAndHeat(path);
+        draftsAndKeptPrompts(path, arguments[1]);
         System.out.println("all checks passed");
     }
 }

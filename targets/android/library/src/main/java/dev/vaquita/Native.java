@@ -9,7 +9,15 @@ final class Native {
     private Native() {}
 
     static native long open(
-            String path, String memory, int context, int sessions, int threads, String cache);
+            String path,
+            String memory,
+            int context,
+            int sessions,
+            int threads,
+            String cache,
+            String drafts,
+            String promptFolder,
+            long promptBytes);
 
     static native void closeModel(long model);
 

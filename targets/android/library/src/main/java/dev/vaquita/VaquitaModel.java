@@ -21,6 +21,22 @@ public final class VaquitaModel implements AutoCloseable {
          * precision; null: "f16".
          */
         public String cache = null;
+
+        /**
+         * How tokens are drafted and then checked together, which changes no answer: "auto" or "mtp:2" by the file's
+         * multi-token-prediction layer, "lookup:4" by text that occurred before; null: "off".
+         */
+        public String drafts = null;
+
+        /**
+         * Folder that keeps prompts and answers, so that a conversation that begins like an earlier one starts at once,
+         * also after the app was restarted: one of the app's own, such as a folder in {@code getCacheDir()}. Null: they
+         * are not kept.
+         */
+        public String promptFolder = null;
+
+        /** Maximum size of that folder in bytes; 0: 2 GiB. */
+        public long promptBytes = 0;
     }
 
     /** How hot the device is: all threads compute, three quarters, half, or one. */
@@ -47,7 +63,15 @@ public final class VaquitaModel implements AutoCloseable {
     public static VaquitaModel open(String path, Options options) {
         return new VaquitaModel(
                 Native.open(
-                        path, options.memory, options.context, options.sessions, options.threads, options.cache));
+                        path,
+                        options.memory,
+                        options.context,
+                        options.sessions,
+                        options.threads,
+                        options.cache,
+                        options.drafts,
+                        options.promptFolder,
+                        options.promptBytes));
     }
 
     /** Begins a conversation. It is to be closed. */

@@ -49,6 +49,12 @@ public final class VaquitaTurn {
     /** Bytes of experts read from the file meanwhile. */
     public final double bytesRead;
 
+    /** Tokens that were drafted. */
+    public final long draftedTokens;
+
+    /** Drafted tokens that the model confirmed. */
+    public final long acceptedTokens;
+
     VaquitaTurn(double[] figures) {
         stop = Stop.values()[(int) figures[0]];
         promptTokens = (int) figures[1];
@@ -61,5 +67,7 @@ public final class VaquitaTurn {
         joulesPerToken = figures[8];
         hitRate = figures[9];
         bytesRead = figures[10];
+        draftedTokens = (long) figures[11];
+        acceptedTokens = (long) figures[12];
     }
 }
