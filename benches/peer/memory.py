@@ -1,8 +1,9 @@
 """Decodes with less memory than the model takes, beside llama.cpp's mmap, each in a memory cgroup of its own.
 
     python3 benches/peer/memory.py OURS.gguf THEIRS.gguf [--limit 3GB] [--tokens 24] [--repetitions 3] [--threads 2]
+        [--prompt 512]
 
-Both files come from compare.py (`shape-e4.gguf`, `shape-q4_k.gguf`). Needs root, for the cgroup (v1 or v2). The peak is the cgroup's own counter: page cache included. The page cache is
+With `--prompt`, ours reads a prompt first. Both files come from compare.py (`shape-e4.gguf`, `shape-q4_k.gguf`). Needs root, for the cgroup (v1 or v2). The peak is the cgroup's own counter: page cache included. The page cache is
 emptied before each run, and the sides take turns.
 """
 
@@ -55,6 +56,7 @@ def main() -> None:
     options.add_argument("theirs", type=Path, nargs="?")
     options.add_argument("--limit", type=size, default=size("3GB"))
     options.add_argument("--tokens", type=int, default=24, help="tokens that llama.cpp decodes; ours are 200")
+    options.add_argument("--prompt", type=int, default=0, help="tokens of the prompt that ours reads first")
     options.add_argument("--repetitions", type=int, default=3)
     options.add_argument("--threads", type=int, default=os.cpu_count())
     args = options.parse_args()
@@ -67,9 +69,10 @@ def main() -> None:
     rates: dict[str, list[float]] = {"vaquita": [], "llama.cpp": []}
     for _ in range(args.repetitions):
         empty_page_cache()
-        text, peak = cgroup.run([streaming, str(args.ours), "--memory", str(args.limit), "--threads", str(args.threads)])
+        text, peak = cgroup.run([streaming, str(args.ours), "--memory", str(args.limit), "--threads", str(args.threads),
+                                 "--prompt", str(args.prompt)])
         rates["vaquita"].append(float(re.search(r"decode: .* ([\d.]+) tok/s", text)[1]))
-        print(text[text.index("decode:"):].strip())
+        print(text[text.index("prompt:" if args.prompt else "decode:"):].strip())
         print(f"  cgroup peak {peak / 1e6:.0f} of {args.limit / 1e6:.0f} MB", flush=True)
         if args.theirs:
             empty_page_cache()

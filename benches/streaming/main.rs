@@ -1,9 +1,10 @@
 //! Decodes with experts streamed from a file, and compares the speed with the bounds of storage and
 //! arithmetic.
 //!
-//! `streaming FILE [--memory 3GiB] [--tokens 200] [--warm 50] [--policy reuse] [--lanes N] [--prefetch auto] [--rate MIB]`
+//! `streaming FILE [--memory 3GiB] [--tokens 200] [--warm 50] [--policy reuse] [--lanes N] [--prefetch auto] [--rate MIB]
+//! [--prompt TOKENS] [--chunk TOKENS]`
 //!
-//! `--rate` limits reads to that many MiB/s, to simulate slower flash. Storage is probed first.
+//! `--prompt` reads a prompt first, in chunks of 128 to 512 tokens, as memory allows, or of `--chunk`. `--rate` limits reads to that many MiB/s, to simulate slower flash. Storage is probed first.
 //! Tokens are random, since a model with random weights routes them as variably as text. The
 //! figures cover the tokens after the first `--warm` ones.
 
@@ -34,6 +35,7 @@ struct Args {
     tokens: usize,
     warm: usize,
     prompt: usize,
+    chunk: Option<usize>,
     threads: usize,
     lanes: Option<usize>,
     policy: PolicyKind,
@@ -49,6 +51,7 @@ fn args() -> Result<Args> {
         tokens: 200,
         warm: 50,
         prompt: 0,
+        chunk: None,
         threads: Pool::default_threads(),
         lanes: None,
         policy: PolicyKind::default(),
@@ -62,6 +65,7 @@ fn args() -> Result<Args> {
             "--tokens" => args.tokens = value.parse()?,
             "--warm" => args.warm = value.parse()?,
             "--prompt" => args.prompt = value.parse()?,
+            "--chunk" => args.chunk = Some(value.parse()?),
             "--threads" => args.threads = value.parse()?,
             "--lanes" => args.lanes = Some(value.parse()?),
             "--policy" => args.policy = PolicyKind::from_name(&value).ok_or("no such policy")?,
@@ -150,18 +154,23 @@ fn main() -> Result<()> {
     let lanes = args.lanes.unwrap_or_else(|| probe::best_lanes(&rates).max(2));
 
     let context = args.prompt + args.warm + args.tokens;
-    let workload = Workload { context, prefill_chunk: 128, cache: CacheType::F16, sessions: 1 };
+    let prefill_chunk = args.chunk.unwrap_or(128);
+    let workload = Workload { context, prefill_chunk, cache: CacheType::F16, sessions: 1 };
     let mut options = OpenOptions::new(workload);
+    options.largest_chunk = args.chunk.unwrap_or(512);
     (options.memory, options.lanes) = (args.memory, lanes);
     (options.policy, options.prefetch) = (args.policy, args.prefetch);
     let since = Instant::now();
     let opened = open(&args.file, &options)?;
     println!("opened in {:.2} s, {lanes} lanes", since.elapsed().as_secs_f64());
+    let mut chunk = args.chunk.unwrap_or(256);
     if let Some(plan) = opened.memory.plan() {
         let footprint = plan.footprint;
+        chunk = footprint.prefill_chunk;
         let mib = |bytes: u64| bytes as f64 / MIB;
         println!(
-            "MiB: budget {:.0}, process {:.0}, dense {:.0}, cache {:.0}, scratch {:.0}, experts {} of {:.0}, cycle {:.0}",
+            "MiB: budget {:.0}, process {:.0}, dense {:.0}, cache {:.0}, scratch {:.0} for {chunk} tokens, experts {} of {:.0}, \
+             cycle {:.0}",
             mib(plan.budget),
             mib(footprint.process),
             mib(footprint.dense),
@@ -181,7 +190,8 @@ fn main() -> Result<()> {
         _ => (opened.model.clone(), opened.memory.store().cloned()),
     };
     let mut tokens = Tokens(0x9e3779b97f4a7c15, model.config().vocab_size as u64);
-    let session_options = SessionOptions { context, ..SessionOptions::default() };
+    let session_options =
+        SessionOptions { context, prefill_chunk: chunk, ..SessionOptions::default() };
     let pool = Arc::new(Pool::new(args.threads));
     let mut session = Session::new(model, pool, session_options);
     if args.prompt > 0 {

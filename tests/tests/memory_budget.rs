@@ -55,6 +55,42 @@ fn a_budget_decides_between_mapping_streaming_and_refusing() {
 }
 
 #[test]
+fn chunks_of_prompts_grow_where_that_costs_the_experts_little() {
+    let (_folder, file, tokens) = fixture();
+    let expected = run(&resident(&file), &tokens, 10);
+    let open_growing = |budget: u64| {
+        let memory = Some(MemoryBudget::Bytes(budget));
+        let options = OpenOptions { memory, largest_chunk: 64, ..OpenOptions::new(WORKLOAD) };
+        open_gguf(Gguf::open(&file).unwrap(), &options, 0).unwrap()
+    };
+    let plan_of = |budget| open_growing(budget).memory.plan().unwrap();
+    let least = open_within(&file, 1 << 40).unwrap().memory.plan().unwrap().footprint;
+    let roomy = plan_of(1 << 40);
+    assert_eq!((least.prefill_chunk, roomy.footprint.prefill_chunk), (16, 64));
+    assert!(roomy.footprint.scratch > least.scratch && roomy.experts.is_none());
+    assert_eq!(plan_of(least.floor()).footprint.prefill_chunk, 16);
+
+    // From the floor on, chunks only grow, plans add up, and what was mapped stays mapped.
+    let mut before = 16;
+    for step in 0..=64 {
+        let budget = least.floor() + (least.experts - least.cycle) * step / 64;
+        let (plan, small) =
+            (plan_of(budget), open_within(&file, budget).unwrap().memory.plan().unwrap());
+        let chunk = plan.footprint.prefill_chunk;
+        assert!(chunk >= before && chunk.is_power_of_two() && chunk <= 64);
+        before = chunk;
+        assert_eq!(plan.experts.is_none(), small.experts.is_none());
+        if let (Some(left), Some(without)) = (plan.experts, small.experts) {
+            assert_eq!(plan.footprint.fixed() + left, budget);
+            assert!(left >= plan.footprint.cycle && left >= without - without / 16);
+        }
+        if step % 16 == 0 {
+            assert!(run(&open_growing(budget).model, &tokens, chunk) == expected);
+        }
+    }
+}
+
+#[test]
 fn without_a_budget_a_file_is_mapped() {
     let (_folder, file, _) = fixture();
     let opened = open(&file, &OpenOptions::new(WORKLOAD)).unwrap();

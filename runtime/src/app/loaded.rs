@@ -41,7 +41,7 @@ impl LoadedModel {
         let opened = opening::open(path, &file)?;
         let memory = opened.memory;
         let watch = options.yield_memory.then(|| PressureWatch::start(memory.clone())).flatten();
-        let loaded = Self {
+        let mut loaded = Self {
             lossy: file.lossy(),
             sessions: memory.plan().map(|_| file.workload.sessions),
             trace: opened.trace,
@@ -49,6 +49,9 @@ impl LoadedModel {
             memory,
             ..Self::new(opened.model, options)?
         };
+        if let Some(plan) = loaded.memory.plan() {
+            loaded.options.prefill_chunk = plan.footprint.prefill_chunk;
+        }
         Ok((loaded, opened.weights))
     }
 

@@ -75,6 +75,15 @@ impl Default for ModelOptions {
     }
 }
 
+/// Tokens of a prompt that are computed together where no memory is planned. Weights are read once
+/// for all of them.
+const CHUNK: usize = 256;
+/// The same within a budget, at least.
+const LEAST_CHUNK: usize = 128;
+/// The same within a budget, at most. More are not faster, and nothing is said of a prompt's progress
+/// in between.
+const LARGEST_CHUNK: usize = 512;
+
 impl ModelOptions {
     /// Reads those options that apps write as texts: a memory budget (`2GiB`), a type of cache (`q8`)
     /// and a way to draft (`lookup:4`). `None` takes the default.
@@ -97,19 +106,18 @@ impl ModelOptions {
         CoreOptions { threads: self.threads, cores: self.cores.clone() }
     }
 
-    /// The options of sessions.
+    /// The options of sessions, where no memory is planned.
     pub fn session(&self) -> SessionOptions {
         let Self { context, cache, tier, .. } = *self;
-        SessionOptions { context, cache, tier, ..SessionOptions::default() }
+        SessionOptions { context, prefill_chunk: CHUNK, cache, tier }
     }
 
     /// The options of the file.
     pub fn file(&self) -> OpenOptions {
-        let session = self.session();
         let workload = Workload {
-            context: session.context,
-            prefill_chunk: session.prefill_chunk,
-            cache: session.cache,
+            context: self.context,
+            prefill_chunk: LEAST_CHUNK,
+            cache: self.cache,
             sessions: self.sessions.max(1),
         };
         OpenOptions {
@@ -122,6 +130,7 @@ impl ModelOptions {
             prefer_resident: self.prefer_resident,
             active_experts: self.active_experts,
             drafts: self.drafts,
+            largest_chunk: LARGEST_CHUNK,
             ..OpenOptions::new(workload)
         }
     }

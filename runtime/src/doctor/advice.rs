@@ -113,6 +113,7 @@ mod tests {
             dense: 512 * MIB,
             cache: 256 * MIB,
             context: 4096,
+            prefill_chunk: 128,
             scratch: 224 * MIB,
             layer: 8 * MIB,
             cycle: 200 * MIB,

@@ -125,7 +125,9 @@ pub struct Footprint {
     pub cache: u64,
     /// Tokens of each sequence that `cache` holds.
     pub context: usize,
-    /// Scratch memory of a prompt's chunk.
+    /// Tokens of a prompt that are computed together.
+    pub prefill_chunk: usize,
+    /// Scratch memory of such a chunk.
     pub scratch: u64,
     /// One token's experts in the largest layer.
     pub layer: u64,
@@ -183,6 +185,7 @@ impl Footprint {
             dense: dense_bytes(weights, 0..config.num_hidden_layers),
             cache: product(cache_bytes(config, context, workload), sessions),
             context,
+            prefill_chunk: workload.prefill_chunk.max(1),
             scratch: product(scratch_bytes(config, workload.prefill_chunk), sessions),
             layer: index.least_bytes() as u64,
             cycle: index.cycle_bytes() as u64,
@@ -240,6 +243,22 @@ pub struct MemoryPlan {
     /// Bytes for streamed experts; `None` if everything fits, so that the file is mapped and
     /// nothing is copied.
     pub experts: Option<u64>,
+}
+
+/// Part of the experts' memory that a larger chunk of prompts may take.
+const CHUNK_SHARE: u64 = 16;
+
+impl MemoryPlan {
+    /// Whether this plan is better than `smaller`, whose prompts have smaller chunks. A prompt
+    /// computes with an expert, and reads it, once per chunk; but what larger chunks take of the
+    /// experts' memory is missing in every token.
+    pub(super) fn is_worth(&self, smaller: &Self) -> bool {
+        match (self.experts, smaller.experts) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(left), Some(before)) => before - left <= before / CHUNK_SHARE,
+        }
+    }
 }
 
 /// Table of per-layer embeddings.
@@ -351,6 +370,7 @@ mod tests {
             dense: GIB / 2,
             cache: GIB / 8,
             context: 4096,
+            prefill_chunk: 128,
             scratch: GIB / 64,
             layer: GIB / 32,
             cycle: GIB / 4,
@@ -370,6 +390,20 @@ mod tests {
         let floor = footprint().floor();
         assert!(footprint().plan(floor - 1).is_err());
         assert_eq!(footprint().plan(floor).unwrap().experts, Some(GIB / 4));
+    }
+
+    #[test]
+    fn larger_chunks_may_take_little_of_the_experts_memory_and_do_not_end_mapping() {
+        let larger = |scratch| Footprint { prefill_chunk: 512, scratch, ..footprint() };
+        let plan =
+            |footprint: Footprint, experts| footprint.plan(self::footprint().fixed() + experts);
+        let small = plan(footprint(), 2 * GIB).unwrap();
+        let worth = |scratch| plan(larger(scratch), 2 * GIB).unwrap().is_worth(&small);
+        assert!(worth(GIB / 64 + GIB / 8));
+        assert!(!worth(GIB / 64 + GIB / 8 + 1));
+        let all = plan(footprint(), 4 * GIB).unwrap();
+        assert!(!plan(larger(GIB / 32), 4 * GIB).unwrap().is_worth(&all));
+        assert!(plan(larger(GIB / 32), 5 * GIB).unwrap().is_worth(&all));
     }
 
     #[test]

@@ -46,6 +46,10 @@ pub struct OpenOptions {
     pub active_experts: Option<usize>,
     /// How tokens will be drafted: whether the multi-token-prediction layer is loaded.
     pub drafts: DraftMode,
+    /// Largest chunk of prompts to plan a budget for. The workload's is doubled as long as that takes
+    /// little of the experts' memory, since a prompt reads each expert once per chunk.
+    /// [`Footprint::prefill_chunk`] of the plan is the result.
+    pub largest_chunk: usize,
 }
 
 impl OpenOptions {
@@ -70,6 +74,7 @@ impl OpenOptions {
             prefer_resident: None,
             active_experts: None,
             drafts: DraftMode::Off,
+            largest_chunk: workload.prefill_chunk,
         }
     }
 
@@ -187,23 +192,44 @@ pub fn open_gguf(
             .set_active_experts(found)
             .map_err(|allowed| OpenModelError::ActiveExperts { found, allowed })?;
     }
-    let has_mtp = weights.config().num_nextn_predict_layers > 0;
-    let plan = match options.memory {
-        None => None,
-        Some(memory) => {
-            let index = ExpertIndex::find(&weights)?;
-            let mut footprint = Footprint::of(&weights, &index, &options.workload, process)?;
-            if options.drafts.uses_mtp() && has_mtp {
-                footprint.add_mtp(&weights, &index, &options.workload);
-            }
-            let path = || weights.gguf().path().to_path_buf();
-            let plan = footprint.plan(memory.resolve()?);
-            Some(plan.map_err(|source| OpenModelError::TooSmall { path: path(), source })?)
-        }
-    };
+    let plan = options.memory.map(|memory| plan(&weights, memory, options, process)).transpose()?;
     match plan.and_then(|plan| Some((plan, plan.experts?))) {
         Some((plan, bytes)) => open_streamed(weights, plan, bytes, options),
         None => open_mapped(weights, plan, options),
+    }
+}
+
+/// Divides a memory budget.
+fn plan(
+    weights: &GgufWeights,
+    memory: MemoryBudget,
+    options: &OpenOptions,
+    process: u64,
+) -> Result<MemoryPlan, OpenModelError> {
+    let (index, budget) = (ExpertIndex::find(weights)?, memory.resolve()?);
+    let has_mtp = weights.config().num_nextn_predict_layers > 0;
+    let with_chunk = |prefill_chunk| {
+        let workload = Workload { prefill_chunk, ..options.workload };
+        let mut footprint = Footprint::of(weights, &index, &workload, process)?;
+        if options.drafts.uses_mtp() && has_mtp {
+            footprint.add_mtp(weights, &index, &workload);
+        }
+        Ok::<_, OpenModelError>(footprint.plan(budget))
+    };
+    let path = || weights.gguf().path().to_path_buf();
+    let least = with_chunk(options.workload.prefill_chunk)?
+        .map_err(|source| OpenModelError::TooSmall { path: path(), source })?;
+    let mut best = least;
+    loop {
+        // Nothing is longer than the context.
+        let Footprint { prefill_chunk: chunk, context, .. } = best.footprint;
+        if 2 * chunk > options.largest_chunk || chunk >= context {
+            return Ok(best);
+        }
+        match with_chunk(2 * chunk)? {
+            Ok(larger) if larger.is_worth(&least) => best = larger,
+            _ => return Ok(best),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::host::Host;
 use vaquita_runtime::model::Model;
 use vaquita_runtime::model::cache::CacheType;
-use vaquita_runtime::opening::budget::{Footprint, MemoryBudget, MemoryPlan};
+use vaquita_runtime::opening::budget::{Footprint, MemoryBudget, MemoryPlan, Workload};
 use vaquita_runtime::opening::memory_info::MemoryInfo;
 use vaquita_runtime::session::Session;
 use vaquita_runtime::session::prompt::Prompter;
@@ -133,7 +133,8 @@ fn load_file(
     if options.yield_memory && !loaded.yields_memory() && loaded.memory.store().is_some() {
         eprintln!("--yield-memory: this system does not say how short of memory it is");
     }
-    let workload = options.file().workload;
+    let prefill_chunk = loaded.options.prefill_chunk;
+    let workload = Workload { prefill_chunk, ..options.file().workload };
     let index = ExpertIndex::find(&weights).ok();
     let footprint = index.and_then(|index| {
         let mut footprint = Footprint::of(&weights, &index, &workload, 0).ok()?;

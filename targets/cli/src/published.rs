@@ -209,18 +209,13 @@ impl Machine<'_> {
 
 /// Reads what a header says of a model.
 fn describe(compute: &Compute, path: &std::path::Path) -> Result<Described> {
-    let options = compute.model(CacheType::F16, 1)?.session();
-    let workload = |context| Workload {
-        context,
-        prefill_chunk: options.prefill_chunk,
-        cache: options.cache,
-        sessions: 1,
-    };
+    let least = compute.model(CacheType::F16, 1)?.file().workload;
+    let workload = |context| Workload { context, ..least };
     let weights = GgufWeights::new(Gguf::open(path)?, Verify::Never)?;
     let parameters = Inventory::new(&weights)?.parameters;
     let family = weights.config().family.name().to_string();
     let most = model_file(path, &workload(0))?.model.footprint.context;
-    let context = if options.context == 0 { CONTEXT.min(most) } else { options.context };
+    let context = if least.context == 0 { CONTEXT.min(most) } else { least.context };
     let file = model_file(path, &workload(context))?;
     Ok(Described { family, parameters, context, demand: file.model, bytes: file.file_bytes })
 }

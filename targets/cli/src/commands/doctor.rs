@@ -120,17 +120,12 @@ fn model(
     host: &Host,
     rates: Rates,
 ) -> Result<ModelFindings> {
-    let options = compute.model(CacheType::F16, 1)?.session();
-    let workload = |context| Workload {
-        context,
-        prefill_chunk: options.prefill_chunk,
-        cache: options.cache,
-        sessions: 1,
-    };
+    let least = compute.model(CacheType::F16, 1)?.file().workload;
+    let workload = |context| Workload { context, ..least };
     let weights = GgufWeights::new(Gguf::open(path)?, Verify::Never)?;
     let parameters = Inventory::new(&weights)?.parameters;
     let most = model_file(path, &workload(0))?.model.footprint.context;
-    let context = if options.context == 0 { CONTEXT.min(most) } else { options.context };
+    let context = if least.context == 0 { CONTEXT.min(most) } else { least.context };
     let ModelFile { name, file_bytes, model } = model_file(path, &workload(context))?;
     let unknown = || Failure::Error("this system does not say how much memory it has".into());
     let machine = MemoryInfo::read(host).ok_or_else(unknown)?;
