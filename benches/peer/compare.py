@@ -1,11 +1,12 @@
 """Measures vaquita beside llama.cpp, in one run on one machine: quantizing, reading a prompt, generating.
 
-    python3 benches/peer/compare.py [--work FOLDER] [--layers 14] [--repetitions 5] [--threads 1,2] [--depths 0,4096]
-        [--sequences 2,4] [--ik PYTHON]
+    python3 benches/peer/compare.py [--shape v2-lite] [--work FOLDER] [--layers 14] [--repetitions 5] [--threads 1,2]
+        [--depths 0,4096] [--sequences 2,4] [--ik PYTHON]
 
-Takes llama.cpp as `.ci/peer --only-make` provides it, or a Python that VAQUITA_PEER names; makes a
-checkpoint in the shape of DeepSeek-V2-Lite (14 layers: 15.6 GB, and as much again for a while), quantizes it with both,
-and prints medians and ratios. Both sides do the same work with the same threads, turn by turn. The rate of plain reads
+Takes llama.cpp as `.ci/peer --only-make` provides it, or a Python that VAQUITA_PEER names; makes a checkpoint in the
+shape of DeepSeek-V2-Lite (14 layers: 15.6 GB, and as much again for a while) and quantizes it with both, or in the shape
+of Qwen3.6-35B-A3B (`--shape qwen3.6`, 1.7 GB a layer), which `vaquita export` writes for llama.cpp in Q4_K; and prints
+medians and ratios. Both sides do the same work with the same threads, turn by turn. The rate of plain reads
 is measured between them, in the same run. `--ik` adds ik_llama.cpp, through a Python that has `ik-llama-cpp-python`.
 """
 
@@ -50,8 +51,35 @@ def plain_reads(roofline: Path, threads: int) -> float:
     return float(first.split(" at ")[1].split()[0])
 
 
+def v2_lite(args: argparse.Namespace, python: str, _vaquita: Path) -> tuple[Path, Path, tuple[float, int] | None]:
+    """The checkpoint, llama.cpp's file, and what quantizing that took where it was done."""
+    checkpoint = args.work / f"shape-{args.layers}"
+    if not (checkpoint / "model.safetensors.index.json").exists():
+        run(python, HERE / "make_shape.py", checkpoint, args.layers)
+    plain, peer, cost = args.work / "shape-bf16.gguf", args.work / "shape-q4_k.gguf", None
+    if not peer.exists():
+        if not plain.exists():
+            run(python, HERE / "to_gguf.py", checkpoint, plain)
+        cost = timed(python, HERE / "llama.py", "quantize", plain, peer, max(args.threads))
+        plain.unlink()
+    return checkpoint, peer, cost
+
+
+def qwen36(args: argparse.Namespace, python: str, vaquita: Path) -> tuple[Path, Path, None]:
+    checkpoint, peer = args.work / f"qwen36-{args.layers}", args.work / "shape-q4_k.gguf"
+    if not (checkpoint / "model.safetensors").exists():
+        run(python, HERE / "make_qwen36.py", checkpoint, args.layers)
+    if not peer.exists():
+        run(vaquita, "export", checkpoint, "-o", peer, "--type", "q4_k")
+    return checkpoint, peer, None
+
+
+SHAPES = {"v2-lite": v2_lite, "qwen3.6": qwen36}
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--shape", choices=SHAPES, default="v2-lite")
     options.add_argument("--work", type=Path, default=ROOT / "target" / "peer")
     options.add_argument("--layers", type=int, default=14)
     options.add_argument("--repetitions", type=int, default=5)
@@ -69,16 +97,8 @@ def main() -> None:
     vaquita = target / "release" / "vaquita"
     python = peer_python()
 
-    checkpoint = args.work / f"shape-{args.layers}"
-    if not (checkpoint / "model.safetensors.index.json").exists():
-        run(python, HERE / "make_shape.py", checkpoint, args.layers)
-    plain, peer = args.work / "shape-bf16.gguf", args.work / "shape-q4_k.gguf"
-    peer_seconds, most = None, max(args.threads)
-    if not peer.exists():
-        if not plain.exists():
-            run(python, HERE / "to_gguf.py", checkpoint, plain)
-        peer_seconds = timed(python, HERE / "llama.py", "quantize", plain, peer, most)
-        plain.unlink()
+    most = max(args.threads)
+    checkpoint, peer, peer_seconds = SHAPES[args.shape](args, python, vaquita)
     ours = {"e4": args.work / "shape-e4.gguf", "low": args.work / "shape-low.gguf"}
     our_seconds = timed(vaquita, "quantize", checkpoint, "-o", ours["e4"], "--threads", most)
     if not ours["low"].exists():

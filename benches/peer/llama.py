@@ -29,9 +29,11 @@ def quantize(source: str, out: str, threads: int) -> None:
     assert llama.llama_model_quantize(source.encode(), out.encode(), ctypes.byref(params)) == 0
 
 
-def open_model(path: str, threads: int, positions: int = 512, sequences: int = 1):
-    """A context, and as many tokens as it has positions per sequence."""
+def open_model(path: str, threads: int, positions: int = 512, sequences: int = 1, mapped: bool = False):
+    """A context, and as many tokens as it has positions per sequence. `mapped`: weights stay in the mapped file, and are
+    not copied into an order that is faster."""
     model_params = llama.llama_model_default_params()
+    model_params.use_extra_bufts = not mapped
     model = llama.llama_model_load_from_file(path.encode(), model_params)
     context_params = llama.llama_context_default_params()
     context_params.n_ctx = positions * sequences
@@ -53,7 +55,7 @@ def decode_one_by_one(context, array, first: int, count: int) -> None:
 
 def decode(path: str, threads: int, count: int) -> None:
     """Tokens per second of `count` tokens, after a third as many that warm up."""
-    context, array = open_model(path, threads)
+    context, array = open_model(path, threads, mapped=True)
     warm = count // 3
     decode_one_by_one(context, array, 0, warm)
     start = time.monotonic()
