@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use vaquita_runtime::app::{LoadedModel, ModelOptions};
 use vaquita_runtime::blocks::BlockType;
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::model::ExpertStore;
@@ -10,7 +11,7 @@ use vaquita_runtime::opening::budget::{MemoryBudget, Workload};
 use vaquita_runtime::opening::pressure::PressureWatch;
 use vaquita_runtime::opening::{OpenModelError, OpenOptions, Opened, TrimLevel, open, open_gguf};
 use vaquita_tests::store::{quantize_to, resident, run};
-use vaquita_tests::{golden, goldens, quantized};
+use vaquita_tests::{golden, goldens, quantized, reference_file};
 
 const WORKLOAD: Workload =
     Workload { context: 64, prefill_chunk: 16, cache: CacheType::F16, sessions: 1 };
@@ -56,38 +57,55 @@ fn a_budget_decides_between_mapping_streaming_and_refusing() {
 
 #[test]
 fn chunks_of_prompts_grow_where_that_costs_the_experts_little() {
-    let (_folder, file, tokens) = fixture();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    reference_file(&file);
+    let tokens: Vec<u32> = (0..16).map(|i| i * 29 % 256).collect();
     let expected = run(&resident(&file), &tokens, 10);
-    let open_growing = |budget: u64| {
+    let open_up_to = |largest_chunk, budget| {
         let memory = Some(MemoryBudget::Bytes(budget));
-        let options = OpenOptions { memory, largest_chunk: 64, ..OpenOptions::new(WORKLOAD) };
+        let workload = Workload { prefill_chunk: 1, ..WORKLOAD };
+        let options = OpenOptions { memory, largest_chunk, ..OpenOptions::new(workload) };
         open_gguf(Gguf::open(&file).unwrap(), &options, 0).unwrap()
     };
-    let plan_of = |budget| open_growing(budget).memory.plan().unwrap();
-    let least = open_within(&file, 1 << 40).unwrap().memory.plan().unwrap().footprint;
-    let roomy = plan_of(1 << 40);
-    assert_eq!((least.prefill_chunk, roomy.footprint.prefill_chunk), (16, 64));
+    let plan_of = |largest, budget| open_up_to(largest, budget).memory.plan().unwrap();
+    let least = plan_of(1, 1 << 40).footprint;
+    let roomy = plan_of(64, 1 << 40);
+    assert_eq!((least.prefill_chunk, roomy.footprint.prefill_chunk), (1, 64));
     assert!(roomy.footprint.scratch > least.scratch && roomy.experts.is_none());
-    assert_eq!(plan_of(least.floor()).footprint.prefill_chunk, 16);
+    assert_eq!(plan_of(64, least.floor()).footprint.prefill_chunk, 1);
 
-    // From the floor on, chunks only grow, plans add up, and what was mapped stays mapped.
-    let mut before = 16;
+    // From the floor on, chunks of streamed models only grow, plans add up, and what was mapped stays
+    // mapped.
+    let mut streamed = 1;
     for step in 0..=64 {
         let budget = least.floor() + (least.experts - least.cycle) * step / 64;
-        let (plan, small) =
-            (plan_of(budget), open_within(&file, budget).unwrap().memory.plan().unwrap());
+        let (plan, small) = (plan_of(64, budget), plan_of(1, budget));
         let chunk = plan.footprint.prefill_chunk;
-        assert!(chunk >= before && chunk.is_power_of_two() && chunk <= 64);
-        before = chunk;
+        assert!(chunk.is_power_of_two() && chunk <= 64);
         assert_eq!(plan.experts.is_none(), small.experts.is_none());
         if let (Some(left), Some(without)) = (plan.experts, small.experts) {
             assert_eq!(plan.footprint.fixed() + left, budget);
             assert!(left >= plan.footprint.cycle && left >= without - without / 16);
+            assert!(chunk >= streamed);
+            streamed = chunk;
         }
         if step % 16 == 0 {
-            assert!(run(&open_growing(budget).model, &tokens, chunk) == expected);
+            assert!(run(&open_up_to(64, budget).model, &tokens, chunk) == expected);
         }
     }
+    assert!(streamed > 1, "they grow where experts are streamed, too");
+}
+
+#[test]
+fn a_loaded_model_reads_prompts_in_the_chunks_of_its_plan() {
+    let (_folder, file, _) = fixture();
+    let chunk = |memory| {
+        let options = ModelOptions { memory, context: 512, ..ModelOptions::default() };
+        LoadedModel::open(&file, &options).unwrap().0.options.prefill_chunk
+    };
+    assert_eq!(chunk(None), 256);
+    assert_eq!(chunk(Some(MemoryBudget::Bytes(1 << 40))), 512);
 }
 
 #[test]
