@@ -3,6 +3,7 @@
     python llama.py quantize IN.gguf OUT.gguf THREADS
     python llama.py bench MODEL.gguf THREADS [DEPTH [SEQUENCES...]]
     python llama.py decode MODEL.gguf THREADS TOKENS
+    python llama.py first MODEL.gguf THREADS TEXT
 """
 
 import ctypes
@@ -63,6 +64,21 @@ def decode(path: str, threads: int, count: int) -> None:
     print(json.dumps([{"test": f"tg{count}", "avg_ts": count / (time.monotonic() - start)}]))
 
 
+def first(path: str, threads: int, text: str) -> None:
+    """Seconds from opening the file to the first token after a text. Python and its libraries are already loaded."""
+    start = time.monotonic()
+    context, array = open_model(path, threads, mapped=True)
+    model = llama.llama_get_model(context)
+    vocabulary = llama.llama_model_get_vocab(model)
+    written = text.encode()
+    count = llama.llama_tokenize(vocabulary, written, len(written), array, len(array), True, True)
+    assert count > 0
+    assert llama.llama_decode(context, part(array, 0, count)) == 0
+    greedy = llama.llama_sampler_init_greedy()
+    llama.llama_sampler_sample(greedy, context, -1)
+    print(json.dumps([{"tokens": count, "seconds": time.monotonic() - start}]))
+
+
 def part(array, first: int, count: int):
     """A batch of the tokens from `first`, which continue the first sequence."""
     at = ctypes.addressof(array) + first * ctypes.sizeof(llama.llama_token)
@@ -117,6 +133,8 @@ if __name__ == "__main__":
         quantize(sys.argv[2], sys.argv[3], int(sys.argv[4]))
     elif sys.argv[1] == "decode":
         decode(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    elif sys.argv[1] == "first":
+        first(sys.argv[2], int(sys.argv[3]), sys.argv[4])
     else:
         depth, *sequences = [int(word) for word in sys.argv[4:]] or [0]
         bench(sys.argv[2], int(sys.argv[3]), depth, sequences)

@@ -13,7 +13,7 @@ use tokenizers::{
 
 use super::error::TokenizerError;
 
-use super::definition::{Definition, Ids};
+use super::definition::{AddedIds, Definition};
 
 /// Matchers of added tokens: one for all of them, and one that leaves control tokens as text.
 pub(super) struct AddedTokens {
@@ -23,8 +23,8 @@ pub(super) struct AddedTokens {
 
 impl AddedTokens {
     pub(super) fn new(
-        definition: &Definition,
-        ids: &Ids,
+        definition: &Definition<'_>,
+        ids: &AddedIds,
         normalizer: Option<&NormalizerWrapper>,
     ) -> Result<Self, TokenizerError> {
         let tokens: Vec<_> = definition.added_tokens.iter().map(|a| a.token.clone()).collect();
@@ -76,8 +76,8 @@ fn check_normalized(
     Err(TokenizerError::value("an added token", format!("{:?}", token.content), allowed))
 }
 
-/// A model that only maps tokens to ids.
-struct Declared<'a>(&'a Ids);
+/// A model that only maps added tokens to ids.
+struct Declared<'a>(&'a AddedIds);
 
 impl Model for Declared<'_> {
     type Trainer = BpeTrainer;

@@ -1,9 +1,10 @@
 //! Tokenizer definition in the format of tokenizer.json, and its validation.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -13,17 +14,19 @@ use super::TokenizerError;
 use super::alphabet::{Alphabet, fallback_token};
 use super::limits;
 use super::pre_tokenizer::PreTokenizer;
+use super::vocabulary::{self, Vocabulary};
 
-/// Contents of a tokenizer.json.
+/// Contents of a tokenizer.json. Tokens are borrowed from the file where it has them as they are.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Definition {
+pub(super) struct Definition<'a> {
     #[serde(default = "version")]
     pub version: String,
     #[serde(default)]
     pub added_tokens: Vec<Added>,
     #[serde(flatten)]
     pub steps: Steps,
-    pub model: Model,
+    #[serde(borrow)]
+    pub model: Model<'a>,
 }
 
 fn version() -> String {
@@ -53,7 +56,7 @@ pub(super) struct Added {
 
 /// BPE model.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Model {
+pub(super) struct Model<'a> {
     #[serde(rename = "type", default)]
     pub kind: Option<String>,
     #[serde(default)]
@@ -70,38 +73,46 @@ pub(super) struct Model {
     pub byte_fallback: bool,
     #[serde(default)]
     pub ignore_merges: bool,
-    pub vocab: Vocabulary,
-    #[serde(default)]
-    pub merges: Vec<Merge>,
+    #[serde(borrow)]
+    pub vocab: Tokens<'a>,
+    #[serde(borrow, default)]
+    pub merges: Vec<Merge<'a>>,
+    /// Scores by id, from which merges follow; no tokenizer.json has them.
+    #[serde(skip)]
+    pub scores: Option<Cow<'a, [f32]>>,
 }
 
 /// Tokens and ids in file order; duplicates are kept.
 #[derive(Debug, Default)]
-pub(super) struct Vocabulary(pub Vec<(String, u32)>);
+pub(super) struct Tokens<'a>(pub Vec<(Cow<'a, str>, u32)>);
 
-impl<'de> Deserialize<'de> for Vocabulary {
+/// A string, borrowed unless it has escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Tokens<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries;
         impl<'de> Visitor<'de> for Entries {
-            type Value = Vocabulary;
+            type Value = Tokens<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("tokens with their ids (a BPE vocabulary)")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocabulary, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tokens<'de>, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
+                while let Some((Text(token), id)) = map.next_entry()? {
+                    entries.push((token, id));
                 }
-                Ok(Vocabulary(entries))
+                Ok(Tokens(entries))
             }
         }
         deserializer.deserialize_map(Entries)
     }
 }
 
-impl Serialize for Vocabulary {
+impl Serialize for Tokens<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (token, id) in &self.0 {
@@ -112,31 +123,12 @@ impl Serialize for Vocabulary {
 }
 
 /// Two tokens that merge into one: `["a", "b"]`, or `"a b"` in older files and in GGUF.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(try_from = "MergeJson")]
-pub(super) struct Merge(pub String, pub String);
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Merge<'a>(pub Cow<'a, str>, pub Cow<'a, str>);
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum MergeJson {
-    Pair(String, String),
-    Joined(String),
-}
-
-impl TryFrom<MergeJson> for Merge {
-    type Error = TokenizerError;
-
-    fn try_from(json: MergeJson) -> Result<Self, TokenizerError> {
-        match json {
-            MergeJson::Pair(a, b) => Ok(Self(a, b)),
-            MergeJson::Joined(text) => Self::parse(&text),
-        }
-    }
-}
-
-impl Merge {
+impl<'a> Merge<'a> {
     /// Parses two tokens separated by a space.
-    pub(super) fn parse(text: &str) -> Result<Self, TokenizerError> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, TokenizerError> {
         match text.split_once(' ') {
             Some((a, b)) if !a.is_empty() && !b.is_empty() && !b.contains(' ') => {
                 Ok(Self(a.into(), b.into()))
@@ -148,6 +140,44 @@ impl Merge {
             )),
         }
     }
+
+    fn into_owned(self) -> Merge<'static> {
+        Merge(self.0.into_owned().into(), self.1.into_owned().into())
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pair;
+        impl<'de> Visitor<'de> for Pair {
+            type Value = Merge<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a merge: two tokens")
+            }
+
+            fn visit_borrowed_str<E: serde::de::Error>(
+                self,
+                text: &'de str,
+            ) -> Result<Merge<'de>, E> {
+                Merge::parse(text).map_err(E::custom)
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Merge<'de>, E> {
+                Merge::parse(text).map(Merge::into_owned).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut pair: A) -> Result<Merge<'de>, A::Error> {
+                let mut half = || match pair.next_element()? {
+                    Some(Text(half)) => Ok(half),
+                    None => Err(A::Error::custom("a merge has two tokens")),
+                };
+                // A third is refused by the deserializer.
+                Ok(Merge(half()?, half()?))
+            }
+        }
+        deserializer.deserialize_any(Pair)
+    }
 }
 
 /// Formats a token for a message.
@@ -155,12 +185,12 @@ pub(super) fn shown(token: &str) -> String {
     format!("{:?}", token.chars().take(80).collect::<String>())
 }
 
-/// Ids of all tokens, from the model and added.
-pub(super) type Ids = HashMap<String, u32>;
+/// Ids of added tokens.
+pub(super) type AddedIds = HashMap<String, u32>;
 
-impl Definition {
-    /// Checks everything except the regexes, and returns the ids of all tokens.
-    pub(super) fn check(&self) -> Result<Ids, TokenizerError> {
+impl Definition<'_> {
+    /// Checks everything except the vocabulary, merges and regexes.
+    pub(super) fn check(&self) -> Result<(), TokenizerError> {
         self.check_model()?;
         self.check_added()?;
         let count = self.model.vocab.0.len() + self.added_tokens.len();
@@ -168,33 +198,25 @@ impl Definition {
             let allowed = format!("at most {}", limits::TOKENS);
             return Err(TokenizerError::value("the vocabulary's size", count.to_string(), allowed));
         }
-        let mut ids = Ids::with_capacity(count);
-        let mut taken = HashSet::with_capacity(count);
-        for (token, id) in &self.model.vocab.0 {
-            check_token(token, *id)?;
-            if !taken.insert(*id) {
-                return Err(duplicate(format!("the id of token {}", shown(token)), *id));
-            }
-            if ids.insert(token.clone(), *id).is_some() {
-                return Err(duplicate(format!("token {}", shown(token)), *id));
-            }
-        }
-        let mut added = HashSet::with_capacity(self.added_tokens.len());
+        Ok(())
+    }
+
+    /// Returns the ids of added tokens. A token may also be in the vocabulary, with the same id.
+    pub(super) fn added_ids(&self, vocabulary: &Vocabulary) -> Result<AddedIds, TokenizerError> {
+        let mut ids = AddedIds::with_capacity(self.added_tokens.len());
+        let mut taken = HashSet::with_capacity(self.added_tokens.len());
         for Added { id, token } in &self.added_tokens {
-            let what = || format!("the added token {}", shown(&token.content));
-            check_token(&token.content, *id)?;
-            if !added.insert(&token.content) {
-                return Err(duplicate(what(), *id));
+            let (id, text) = (*id, &token.content);
+            let what = || format!("the added token {}", shown(text));
+            vocabulary::check(text, id)?;
+            let in_model = vocabulary.id(text.as_bytes());
+            if let Some(other) = in_model.filter(|other| *other != id) {
+                let allowed = format!("id {other}, which the model has for it");
+                return Err(TokenizerError::value(what(), format!("id {id}"), allowed));
             }
-            // The token may also be in the model's vocabulary, with the same id.
-            match ids.insert(token.content.clone(), *id) {
-                Some(other) if other != *id => {
-                    let allowed = format!("id {other}, which the model has for it");
-                    return Err(TokenizerError::value(what(), format!("id {id}"), allowed));
-                }
-                Some(_) => {}
-                None if !taken.insert(*id) => return Err(duplicate(what(), *id)),
-                None => {}
+            let is_free = in_model.is_some() || vocabulary.text(id).is_none();
+            if !is_free || !taken.insert(id) || ids.insert(text.clone(), id).is_some() {
+                return Err(vocabulary::duplicate(what(), id));
             }
         }
         Ok(ids)
@@ -251,26 +273,28 @@ impl Definition {
     /// Returns the alphabet of the vocabulary, and the characters of that alphabet without a token.
     pub(super) fn alphabet(
         &self,
-        ids: &Ids,
+        vocabulary: &Vocabulary,
+        added: &AddedIds,
         pre_tokenizer: &PreTokenizer,
     ) -> Result<(Alphabet, Vec<(char, u8)>), TokenizerError> {
         let unk = self.model.unk_token.as_ref();
-        let in_model: HashSet<&str> = self.model.vocab.0.iter().map(|(t, _)| t.as_str()).collect();
-        if let Some(unk) = unk.filter(|unk| !in_model.contains(unk.as_str())) {
+        let in_model = |text: &str| vocabulary.id(text.as_bytes()).is_some();
+        if let Some(unk) = unk.filter(|unk| !in_model(unk)) {
             let allowed = "a token of the vocabulary, or none";
             return Err(TokenizerError::value("model.unk_token", shown(unk), allowed));
         }
         if pre_tokenizer.is_byte_level() {
             let mut missing: Vec<_> = (0..=255u8)
                 .map(|byte| (super::alphabet::byte_to_char(byte), byte))
-                .filter(|(char, _)| !in_model.contains(char.encode_utf8(&mut [0; 4]) as &str))
+                .filter(|(char, _)| !in_model(char.encode_utf8(&mut [0; 4])))
                 .collect();
             if unk.is_some() {
                 missing.clear();
             }
             return Ok((Alphabet::ByteLevel, missing));
         }
-        let whole = (0..=255u8).all(|byte| ids.contains_key(&fallback_token(byte)));
+        let is_token = |text: &str| in_model(text) || added.contains_key(text);
+        let whole = (0..=255u8).all(|byte| is_token(&fallback_token(byte)));
         if self.model.byte_fallback && (whole || unk.is_some()) {
             return Ok((Alphabet::ByteFallback, Vec::new()));
         }
@@ -280,25 +304,4 @@ impl Definition {
             "BPE with a ByteLevel pre-tokenizer, or with byte_fallback",
         ))
     }
-}
-
-fn check_token(token: &str, id: u32) -> Result<(), TokenizerError> {
-    if token.is_empty() || token.len() > limits::TOKEN_BYTES {
-        let found = format!("a token of {} bytes", token.len());
-        let allowed = format!("1 to {} bytes", limits::TOKEN_BYTES);
-        return Err(TokenizerError::value(format!("id {id}"), found, allowed));
-    }
-    if id as usize >= limits::TOKENS {
-        let allowed = format!("below {}", limits::TOKENS);
-        return Err(TokenizerError::value(
-            format!("the id of token {}", shown(token)),
-            id.to_string(),
-            allowed,
-        ));
-    }
-    Ok(())
-}
-
-fn duplicate(what: String, id: u32) -> TokenizerError {
-    TokenizerError::value(what, format!("{id}, a second time"), "each token and each id once")
 }

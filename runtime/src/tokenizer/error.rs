@@ -90,9 +90,9 @@ pub enum TokenizerError {
         /// The byte.
         byte: u8,
     },
-    /// The BPE model refuses its vocabulary or a text.
-    #[error("BPE: {0}")]
-    Model(String),
+    /// The `tokenizers` crate refuses a step or a text.
+    #[error("the tokenizer: {0}")]
+    Crate(String),
 }
 
 impl TokenizerError {
@@ -119,7 +119,7 @@ impl TokenizerError {
     pub(super) fn from_crate(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
         match error.downcast::<Self>() {
             Ok(ours) => *ours,
-            Err(other) => Self::Model(other.to_string()),
+            Err(other) => Self::Crate(other.to_string()),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Reads a tokenizer from GGUF metadata, and writes the metadata of a tokenizer.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use tokenizers::AddedToken;
 
 use super::alphabet::Alphabet;
-use super::definition::{Added, Definition, Merge, Model, Vocabulary};
-use super::sentencepiece::{self, Ranking};
+use super::bpe::Ranking;
+use super::definition::{self, Added, Definition, Merge, Model};
+use super::sentencepiece::{self, Order};
 use super::{Tokenizer, TokenizerError, limits, pre_tokenizers, ranked};
 use crate::gguf::Metadata;
 
@@ -75,7 +77,9 @@ fn id(
 
 /// Returns the tokenizer.json equivalent to llama.cpp's keys, whether BOS is added if they do not
 /// state it, and a note for the user.
-fn definition(metadata: &Metadata) -> Result<(Definition, bool, Option<String>), TokenizerError> {
+fn definition(
+    metadata: &Metadata,
+) -> Result<(Definition<'_>, bool, Option<String>), TokenizerError> {
     // llama.cpp's mark of a file without a tokenizer.
     let model = metadata.str(MODEL)?.filter(|model| *model != "no_vocab");
     let model = model.ok_or(TokenizerError::Absent)?;
@@ -103,14 +107,14 @@ fn definition(metadata: &Metadata) -> Result<(Definition, bool, Option<String>),
 
 /// Tokens by treatment.
 #[derive(Default)]
-struct Tokens {
-    vocab: Vec<(String, u32)>,
+struct Tokens<'a> {
+    vocab: Vec<(Cow<'a, str>, u32)>,
     added: Vec<Added>,
-    unknown: Option<(String, u32)>,
+    unknown: Option<(Cow<'a, str>, u32)>,
 }
 
-impl Tokens {
-    fn read(metadata: &Metadata) -> Result<Self, TokenizerError> {
+impl<'a> Tokens<'a> {
+    fn read(metadata: &'a Metadata) -> Result<Self, TokenizerError> {
         let tokens = metadata.strings(TOKENS)?.ok_or(TokenizerError::Missing { key: TOKENS })?;
         let kinds = metadata.u32s(TOKEN_TYPE)?.unwrap_or_else(|| vec![kind::NORMAL; tokens.len()]);
         check_count(TOKENS, tokens.len(), limits::TOKENS)?;
@@ -120,20 +124,20 @@ impl Tokens {
         for (id, (token, kind)) in (0u32..).zip(tokens.iter().zip(kinds)) {
             match kind {
                 // llama.cpp tolerates empty tokens too; they do not occur in text.
-                _ if token.is_empty() => this.vocab.push((format!("[EMPTY_{id}]"), id)),
+                _ if token.is_empty() => this.vocab.push((format!("[EMPTY_{id}]").into(), id)),
                 // Bytes that are not UTF-8: their replacement texts may collide.
                 _ if token.contains(char::REPLACEMENT_CHARACTER) && !lossy.insert(token) => {
-                    this.vocab.push((format!("[BYTES_{id}]"), id));
+                    this.vocab.push((format!("[BYTES_{id}]").into(), id));
                 }
                 kind::UNKNOWN | kind::CONTROL | kind::USER_DEFINED => {
                     if kind == kind::UNKNOWN {
-                        this.unknown.get_or_insert_with(|| (token.clone(), id));
+                        this.unknown.get_or_insert((token.into(), id));
                     }
                     let token = AddedToken::from(token.clone(), kind != kind::USER_DEFINED);
                     this.added.push(Added { id, token: token.normalized(false) });
                 }
                 0 | kind::NORMAL | kind::UNUSED | kind::BYTE => {
-                    this.vocab.push((token.clone(), id));
+                    this.vocab.push((token.into(), id));
                 }
                 other => {
                     let what = format!("{TOKEN_TYPE}[{id}]");
@@ -163,31 +167,31 @@ fn check_as_many(key: &str, found: usize, tokens: usize) -> Result<(), Tokenizer
 
 /// Reads SentencePiece BPE, used by Llama 2 and Mixtral, or with merges instead of scores by
 /// Gemma 4.
-fn sentence_piece(metadata: &Metadata, merges: bool) -> Result<Definition, TokenizerError> {
+fn sentence_piece(metadata: &Metadata, merges: bool) -> Result<Definition<'_>, TokenizerError> {
     let Tokens { vocab, added, unknown } = Tokens::read(metadata)?;
-    let ranking = match merges {
-        true => Ranking::Merges(read_merges(metadata)?),
+    let order = match merges {
+        true => Order::Merges(read_merges(metadata)?),
         false => {
             let scores = metadata.f32s(SCORES)?.ok_or(TokenizerError::Missing { key: SCORES })?;
             check_as_many(SCORES, scores.len(), vocab.len() + added.len())?;
-            Ranking::Scores(scores.to_vec())
+            Order::Scores(scores.into())
         }
     };
     let prefix_space = metadata.bool(PREFIX_SPACE)?.unwrap_or(!merges);
-    sentencepiece::definition(sentencepiece::Keys { vocab, added, ranking, unknown, prefix_space })
+    sentencepiece::definition(sentencepiece::Keys { vocab, added, order, unknown, prefix_space })
 }
 
-fn read_merges(metadata: &Metadata) -> Result<Vec<Merge>, TokenizerError> {
+fn read_merges(metadata: &Metadata) -> Result<Vec<Merge<'_>>, TokenizerError> {
     let merges = metadata.strings(MERGES)?.ok_or(TokenizerError::Missing { key: MERGES })?;
     check_count(MERGES, merges.len(), limits::MERGES)?;
     merges.iter().map(|merge| Merge::parse(merge)).collect()
 }
 
 /// Reads byte-level BPE.
-fn byte_level(
-    metadata: &Metadata,
+fn byte_level<'a>(
+    metadata: &'a Metadata,
     entry: &pre_tokenizers::Entry,
-) -> Result<Definition, TokenizerError> {
+) -> Result<Definition<'a>, TokenizerError> {
     let Tokens { vocab, added, .. } = Tokens::read(metadata)?;
     // llama.cpp needs no merges if ids are ranks.
     let by_rank = std::ptr::eq(entry, pre_tokenizers::KIMI) && metadata.get(MERGES).is_none();
@@ -205,8 +209,9 @@ fn byte_level(
             fuse_unk: false,
             byte_fallback: false,
             ignore_merges: entry.ignore_merges,
-            vocab: Vocabulary(vocab),
+            vocab: definition::Tokens(vocab),
             merges,
+            scores: None,
         },
     })
 }
@@ -215,18 +220,28 @@ pub(super) fn write(tokenizer: &Tokenizer, metadata: &mut Metadata) {
     for key in [PRE, MERGES, SCORES, PREFIX_SPACE, BOS, EOS, ENDS, TEMPLATE, HUGGINGFACE] {
         metadata.remove(key);
     }
-    let definition = tokenizer.definition();
-    let (tokens, kinds) = tokens(tokenizer, &definition);
+    let merges = tokenizer.merges();
+    let (tokens, kinds) = tokens(tokenizer);
     match tokenizer.alphabet {
         Alphabet::ByteLevel => {
             metadata.insert(MODEL, "gpt2");
             metadata.insert(PRE, recognised(tokenizer));
-            let merges = definition.model.merges.iter().map(|Merge(a, b)| format!("{a} {b}"));
+            let merges = merges.iter().flatten().map(|Merge(a, b)| format!("{a} {b}"));
             metadata.insert(MERGES, merges.collect::<Vec<_>>());
         }
         Alphabet::ByteFallback => {
             metadata.insert(MODEL, "llama");
-            metadata.insert(SCORES, sentencepiece::scores(&tokens, &definition.model.merges));
+            let scores = match &tokenizer.model.ranking {
+                Ranking::Scores(scores) => {
+                    let mut scores = scores.clone();
+                    scores.resize(tokens.len(), 0.0);
+                    scores
+                }
+                Ranking::Merges(_) => {
+                    sentencepiece::scores(&tokens, merges.as_deref().unwrap_or_default())
+                }
+            };
+            metadata.insert(SCORES, scores);
             let prefix_space = sentencepiece::has_prefix_space(&tokenizer.steps);
             metadata.insert(PREFIX_SPACE, prefix_space);
         }
@@ -246,7 +261,9 @@ pub(super) fn write(tokenizer: &Tokenizer, metadata: &mut Metadata) {
         metadata.insert(TEMPLATE, template.as_str());
     }
     // Serializing a map with string keys cannot fail.
-    if let Ok(json) = serde_json::to_string(&definition) {
+    if let Some(merges) = merges
+        && let Ok(json) = serde_json::to_string(&tokenizer.definition(merges))
+    {
         metadata.insert(HUGGINGFACE, json);
     }
 }
@@ -263,26 +280,26 @@ fn recognised(tokenizer: &Tokenizer) -> &'static str {
 }
 
 /// Returns texts and types of all ids. Ids without a token get a text that no input contains.
-fn tokens(tokenizer: &Tokenizer, definition: &Definition) -> (Vec<String>, Vec<i32>) {
+fn tokens(tokenizer: &Tokenizer) -> (Vec<String>, Vec<i32>) {
     let mut slots: Vec<Option<(String, u32)>> = vec![None; tokenizer.vocab_size];
     let byte_fallback = tokenizer.alphabet == Alphabet::ByteFallback;
-    let unk = definition.model.unk_token.as_deref();
-    let normal = definition.model.vocab.0.iter().map(|(token, id)| {
-        let kind = match token.as_str() {
+    let unk = tokenizer.model.unknown_text();
+    let normal = tokenizer.model.vocabulary.iter().map(|(token, id)| {
+        let kind = match token {
             token if Some(token) == unk => kind::UNKNOWN,
             token if byte_fallback && token.starts_with("<0x") && token.len() == 6 => kind::BYTE,
             _ => kind::NORMAL,
         };
-        (*id, token.clone(), kind)
+        (id, token.to_string(), kind)
     });
-    let added = definition.added_tokens.iter().map(|Added { id, token }| {
+    let added = tokenizer.added.iter().map(|(id, token)| {
         let unknown = Some(token.content.as_str()) == unk;
         let kind = match token.special {
             true if unknown => kind::UNKNOWN,
             true => kind::CONTROL,
             false => kind::USER_DEFINED,
         };
-        (*id, token.content.clone(), kind)
+        (id, token.content.clone(), kind)
     });
     for (id, token, kind) in normal.chain(added) {
         if let Some(slot) = slots.get_mut(id as usize) {

@@ -1,12 +1,13 @@
 //! Tokenization and detokenization.
 //!
 //! A [`Tokenizer`] is read from a checkpoint's tokenizer.json ([`Tokenizer::from_folder`]) or from
-//! GGUF metadata ([`Tokenizer::from_metadata`]). The `tokenizers` crate implements BPE, Unicode
+//! GGUF metadata ([`Tokenizer::from_metadata`]). The `tokenizers` crate implements Unicode
 //! normalization and added tokens. It trusts files and regexes, so files are checked before they
-//! are passed to it, and regexes run under our own limits.
+//! are passed to it, and regexes run under our own limits. BPE is ours.
 
 mod added;
 mod alphabet;
+mod bpe;
 mod definition;
 mod ends;
 mod error;
@@ -20,26 +21,26 @@ mod ranked;
 mod sentencepiece;
 mod sentencepiece_model;
 mod split;
+mod vocabulary;
 mod windows;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::{AddedToken, Model as _, NormalizerWrapper, OffsetType};
+use tokenizers::{AddedToken, NormalizerWrapper, OffsetReferential, OffsetType};
 
 use crate::gguf::Metadata;
 use added::AddedTokens;
 use alphabet::Alphabet;
-use definition::{Added, Definition, Merge, Model, Steps, Vocabulary};
+use bpe::Bpe;
+use definition::{Added, Definition, Merge, Model, Steps, Tokens};
 pub use error::TokenizerError;
 use pre_tokenizer::PreTokenizer;
 
 /// A BPE tokenizer: byte-level, or SentencePiece BPE with byte fallback.
 pub struct Tokenizer {
-    model: BPE,
-    /// Pairs of ids, by rank.
-    merges: Vec<(u32, u32)>,
+    model: Bpe,
     added: AddedTokens,
     normalizer: Option<NormalizerWrapper>,
     pre_tokenizer: PreTokenizer,
@@ -113,40 +114,25 @@ impl Tokenizer {
         metadata::write(self, metadata);
     }
 
-    fn from_definition(definition: Definition) -> Result<Self, TokenizerError> {
-        let ids = definition.check()?;
+    fn from_definition(definition: Definition<'_>) -> Result<Self, TokenizerError> {
+        definition.check()?;
+        let model = Bpe::new(&definition.model)?;
+        let ids = definition.added_ids(&model.vocabulary)?;
         let normalizer = normalizer::load(definition.steps.normalizer.as_ref())?;
         let pre_tokenizer = PreTokenizer::load(definition.steps.pre_tokenizer.as_ref())?;
-        let (alphabet, missing) = definition.alphabet(&ids, &pre_tokenizer)?;
+        let (alphabet, missing) = definition.alphabet(&model.vocabulary, &ids, &pre_tokenizer)?;
         let added = AddedTokens::new(&definition, &ids, normalizer.as_ref())?;
-        let longest = ids.keys().map(String::len).max().unwrap_or(1);
-        let vocab_size = ids.values().max().map_or(0, |id| *id as usize + 1);
-
-        let Model { vocab, merges, unk_token, fuse_unk, byte_fallback, ignore_merges, .. } =
-            definition.model;
-        let pair = |Merge(a, b): &Merge| Some((*ids.get(a)?, *ids.get(b)?));
-        let ranked = merges.iter().filter_map(pair).collect();
-        let merges = merges.into_iter().map(|Merge(a, b)| (a, b)).collect();
-        let vocab: Vocab = vocab.0.into_iter().collect();
-        let mut model = BPE::builder()
-            .vocab_and_merges(vocab, merges)
-            .cache_capacity(limits::CACHED_WORDS)
-            .fuse_unk(fuse_unk)
-            .byte_fallback(byte_fallback)
-            .ignore_merges(ignore_merges);
-        if let Some(unk) = unk_token {
-            model = model.unk_token(unk);
-        }
+        let longest = ids.keys().map(String::len).chain([1, model.vocabulary.longest()]).max();
+        let vocab_size = ids.values().map(|id| id + 1).chain([model.vocabulary.size()]).max();
         let mut tokenizer = Self {
-            model: model.build().map_err(TokenizerError::from_crate)?,
-            merges: ranked,
             added,
             normalizer,
             pre_tokenizer,
             alphabet,
             missing,
             steps: definition.steps,
-            vocab_size,
+            vocab_size: vocab_size.unwrap_or(0) as usize,
+            model,
             bos: None,
             eos: None,
             add_bos: false,
@@ -154,7 +140,7 @@ impl Tokenizer {
             named_ends: Vec::new(),
             chat_template: None,
             note: None,
-            longest,
+            longest: longest.unwrap_or(1),
             cut: false,
         };
         tokenizer.ends = ends::by_name(&tokenizer);
@@ -168,13 +154,18 @@ impl Tokenizer {
         self.named_ends = ids;
     }
 
-    /// Returns the tokenizer.json of this tokenizer.
-    fn definition(&self) -> Definition {
-        let mut vocab: Vec<_> = self.model.get_vocab().into_iter().collect();
-        vocab.sort_by_key(|(_, id)| *id);
-        let text = |id| self.model.id_to_token(id);
-        let merge = |&(a, b): &(u32, u32)| Some(Merge(text(a)?, text(b)?));
+    /// Returns the merges by rank; `None` if more follow from scores than a tokenizer.json may have.
+    fn merges(&self) -> Option<Vec<Merge<'_>>> {
+        let text = |id| self.model.vocabulary.text(id).map(Cow::Borrowed);
+        let merge = |(a, b)| Some(Merge(text(a)?, text(b)?));
+        Some(self.model.merges()?.into_iter().filter_map(merge).collect())
+    }
+
+    /// Returns the tokenizer.json of this tokenizer with its merges.
+    fn definition<'a>(&'a self, merges: Vec<Merge<'a>>) -> Definition<'a> {
+        let model = &self.model;
         let added = |(id, token): (u32, &AddedToken)| Added { id, token: token.clone() };
+        let vocab = model.vocabulary.iter().map(|(text, id)| (text.into(), id));
         Definition {
             version: "1.0".into(),
             added_tokens: self.added.iter().map(added).collect(),
@@ -182,14 +173,15 @@ impl Tokenizer {
             model: Model {
                 kind: Some("BPE".into()),
                 dropout: None,
-                unk_token: self.model.unk_token.clone(),
+                unk_token: model.unknown_text().map(String::from),
                 continuing_subword_prefix: None,
                 end_of_word_suffix: None,
-                fuse_unk: self.model.fuse_unk,
-                byte_fallback: self.model.byte_fallback,
-                ignore_merges: self.model.ignore_merges,
-                vocab: Vocabulary(vocab),
-                merges: self.merges.iter().filter_map(merge).collect(),
+                fuse_unk: model.fuse_unk,
+                byte_fallback: model.byte_fallback,
+                ignore_merges: model.ignore_merges,
+                vocab: Tokens(vocab.collect()),
+                merges,
+                scores: None,
             },
         }
     }
@@ -244,23 +236,26 @@ impl Tokenizer {
     fn encode_whole(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
         let recogniser = self.added.recogniser(special);
         let mut pieces = recogniser.extract_and_normalize(self.normalizer.as_ref(), text);
-        let encoding = self
-            .pre_tokenizer
-            .apply(&mut pieces, text.len())
-            .and_then(|()| pieces.tokenize(|word| self.words_tokens(word.get())))
-            .and_then(|()| pieces.into_encoding(None, 0, OffsetType::None))
-            .map_err(TokenizerError::from_crate)?;
-        Ok(encoding.get_ids().to_vec())
+        self.pre_tokenizer.apply(&mut pieces, text.len()).map_err(TokenizerError::from_crate)?;
+        let mut ids = Vec::new();
+        for (word, _, added) in pieces.get_splits(OffsetReferential::Normalized, OffsetType::None) {
+            match added {
+                Some(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
+                None => self.encode_word(word, &mut ids)?,
+            }
+        }
+        Ok(ids)
     }
 
-    fn words_tokens(&self, word: &str) -> tokenizers::Result<Vec<tokenizers::Token>> {
+    fn encode_word(&self, word: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
         // The model would silently drop such a character.
         if !self.missing.is_empty()
             && let Some(&(_, byte)) = self.missing.iter().find(|(char, _)| word.contains(*char))
         {
-            return Err(TokenizerError::Byte { byte }.into());
+            return Err(TokenizerError::Byte { byte });
         }
-        self.model.tokenize(word)
+        self.model.encode(word, ids);
+        Ok(())
     }
 
     /// Returns the text of tokens, including special ones. Bytes that are not UTF-8 become U+FFFD;
@@ -274,13 +269,13 @@ impl Tokenizer {
     pub fn piece(&self, id: u32) -> Option<Vec<u8>> {
         match self.added.get(id) {
             Some(added) => Some(added.content.clone().into_bytes()),
-            None => self.model.id_to_token(id).map(|token| self.alphabet.bytes(&token)),
+            None => self.model.vocabulary.text(id).map(|token| self.alphabet.bytes(token)),
         }
     }
 
     /// Returns the id of a token in the notation of the vocabulary (`Ġthe` for ` the`).
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
-        self.added.id(token).or_else(|| self.model.token_to_id(token))
+        self.added.id(token).or_else(|| self.model.vocabulary.id(token.as_bytes()))
     }
 
     /// Highest id plus one.

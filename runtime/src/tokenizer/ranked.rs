@@ -4,6 +4,7 @@
 //! token of the lowest rank are joined, repeatedly. Any two tokens that concatenate to a third are
 //! therefore a merge with the rank of the third.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use base64::decode;
@@ -11,7 +12,7 @@ use serde_json::json;
 use tokenizers::AddedToken;
 
 use super::alphabet::byte_to_char;
-use super::definition::{Added, Definition, Merge, Model, Steps, Vocabulary, shown};
+use super::definition::{Added, Definition, Merge, Model, Steps, Tokens, shown};
 use super::pre_tokenizers::Entry;
 use super::{TokenizerError, limits};
 
@@ -24,7 +25,7 @@ pub(super) fn definition(
     file: &[u8],
     named: Vec<Added>,
     entry: &Entry,
-) -> Result<Definition, TokenizerError> {
+) -> Result<Definition<'static>, TokenizerError> {
     let mut tokens: Vec<(Vec<u8>, u32)> = Vec::new();
     for (number, line) in file.split(|byte| *byte == b'\n').enumerate() {
         let line = line.trim_ascii();
@@ -44,7 +45,7 @@ pub(super) fn definition(
     }
     let first_free = tokens.iter().map(|(_, rank)| rank.saturating_add(1)).max().unwrap_or(0);
     let written = |token: &[u8]| token.iter().map(|byte| byte_to_char(*byte)).collect::<String>();
-    let vocab: Vec<_> = tokens.iter().map(|(token, rank)| (written(token), *rank)).collect();
+    let vocab: Vec<_> = tokens.iter().map(|(token, rank)| (written(token).into(), *rank)).collect();
     Ok(Definition {
         version: "1.0".into(),
         added_tokens: with_reserved(named, first_free),
@@ -59,7 +60,8 @@ pub(super) fn definition(
             byte_fallback: false,
             ignore_merges: true,
             merges: merges(&vocab)?,
-            vocab: Vocabulary(vocab),
+            vocab: Tokens(vocab),
+            scores: None,
         },
     })
 }
@@ -102,8 +104,8 @@ pub(super) fn steps(entry: &Entry) -> Steps {
 
 /// Returns every pair of tokens that concatenates to a third, by the rank of the third, which is
 /// its id.
-pub(super) fn merges(vocab: &[(String, u32)]) -> Result<Vec<Merge>, TokenizerError> {
-    let ranks: HashMap<&str, u32> = vocab.iter().map(|(token, id)| (token.as_str(), *id)).collect();
+pub(super) fn merges(vocab: &[(Cow<'_, str>, u32)]) -> Result<Vec<Merge<'static>>, TokenizerError> {
+    let ranks: HashMap<&str, u32> = vocab.iter().map(|(token, id)| (&**token, *id)).collect();
     let mut made: Vec<(u32, (u32, u32), &str, &str)> = Vec::new();
     for (token, rank) in vocab {
         if token.len() > 2 * limits::PIECE_BYTES {
@@ -121,5 +123,6 @@ pub(super) fn merges(vocab: &[(String, u32)]) -> Result<Vec<Merge>, TokenizerErr
         }
     }
     made.sort_unstable();
-    Ok(made.into_iter().map(|(_, _, a, b)| Merge(a.into(), b.into())).collect())
+    let owned = |text: &str| Cow::Owned(text.to_string());
+    Ok(made.into_iter().map(|(_, _, a, b)| Merge(owned(a), owned(b))).collect())
 }

@@ -5,45 +5,50 @@
 //! score is formed first. `transformers` converts such a vocabulary to merges in this way, and its
 //! tokenization is the reference here.
 
-use std::cmp::Ordering;
+use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
 use super::TokenizerError;
-use super::definition::{Added, Definition, Merge, Model, Steps, Vocabulary};
+use super::definition::{Added, Definition, Merge, Model, Steps, Tokens};
 use super::limits;
+use super::vocabulary::Vocabulary;
 
 /// Values of the metadata keys.
-pub(super) struct Keys {
+pub(super) struct Keys<'a> {
     /// Normal and byte tokens, with their ids.
-    pub vocab: Vec<(String, u32)>,
+    pub vocab: Vec<(Cow<'a, str>, u32)>,
     /// Tokens that are matched in the text itself.
     pub added: Vec<Added>,
     /// Scores, one per id, or merges.
-    pub ranking: Ranking,
+    pub order: Order<'a>,
     /// Token for text that no other token represents.
-    pub unknown: Option<(String, u32)>,
+    pub unknown: Option<(Cow<'a, str>, u32)>,
     /// Whether a space is added before a text and after a matched token.
     pub prefix_space: bool,
 }
 
 /// Order in which tokens are formed.
-pub(super) enum Ranking {
+pub(super) enum Order<'a> {
     /// Scores, one per id.
-    Scores(Vec<f32>),
+    Scores(Cow<'a, [f32]>),
     /// Merges, best first.
-    Merges(Vec<Merge>),
+    Merges(Vec<Merge<'a>>),
 }
 
 /// Returns the tokenizer.json equivalent to the keys.
-pub(super) fn definition(keys: Keys) -> Result<Definition, TokenizerError> {
-    let Keys { mut vocab, added, ranking, unknown, prefix_space } = keys;
-    let merges = match ranking {
-        Ranking::Scores(scores) => merges(&vocab, &scores)?,
-        Ranking::Merges(merges) => merges,
+pub(super) fn definition(keys: Keys<'_>) -> Result<Definition<'_>, TokenizerError> {
+    let Keys { mut vocab, added, order, unknown, prefix_space } = keys;
+    let (merges, scores) = match order {
+        Order::Scores(scores) => {
+            vocab.iter().try_for_each(|(token, id)| check(token, *id, &scores))?;
+            (Vec::new(), Some(scores))
+        }
+        Order::Merges(merges) => (merges, None),
     };
-    let unk_token = unknown.as_ref().map(|(token, _)| token.clone());
+    let unk_token = unknown.as_ref().map(|(token, _)| token.to_string());
     vocab.extend(unknown);
     let spaces = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
     let normalizer = match prefix_space {
@@ -66,52 +71,79 @@ pub(super) fn definition(keys: Keys) -> Result<Definition, TokenizerError> {
             fuse_unk: true,
             byte_fallback: true,
             ignore_merges: false,
-            vocab: Vocabulary(vocab),
+            vocab: Tokens(vocab),
             merges,
+            scores,
         },
     })
 }
 
-/// Returns every pair of tokens that concatenates to a third: best scores first; among equal
-/// scores, those with the longer first half first.
-fn merges(vocab: &[(String, u32)], scores: &[f32]) -> Result<Vec<Merge>, TokenizerError> {
-    let ids: HashMap<&str, u32> = vocab.iter().map(|(token, id)| (token.as_str(), *id)).collect();
-    let mut made: Vec<(f32, &str, &str)> = Vec::new();
-    for (token, id) in vocab {
-        if token.len() > limits::PIECE_BYTES {
-            let found = format!("a token of {} bytes", token.len());
-            let allowed =
-                format!("at most {} where merges follow from scores", limits::PIECE_BYTES);
-            return Err(TokenizerError::value(format!("id {id}"), found, allowed));
-        }
-        let score = scores.get(*id as usize).copied().unwrap_or_default();
-        // There is no order of numbers that are none, and a sort without one may panic.
-        if score.is_nan() {
-            let what = format!("the score of id {id}");
-            return Err(TokenizerError::value(what, "NaN", "a number"));
-        }
+/// Checks a token that is formed by its score.
+fn check(token: &str, id: u32, scores: &[f32]) -> Result<(), TokenizerError> {
+    if token.len() > limits::PIECE_BYTES {
+        let found = format!("a token of {} bytes", token.len());
+        let allowed = format!("at most {} where merges follow from scores", limits::PIECE_BYTES);
+        return Err(TokenizerError::value(format!("id {id}"), found, allowed));
+    }
+    // A number that is none has no place in an order.
+    if score(scores, id).is_nan() {
+        let what = format!("the score of id {id}");
+        return Err(TokenizerError::value(what, "NaN", "a number"));
+    }
+    Ok(())
+}
+
+fn score(scores: &[f32], id: u32) -> f32 {
+    scores.get(id as usize).copied().unwrap_or_default()
+}
+
+/// Rank of forming a token from two halves: best scores first; among equal scores, those with the
+/// longer first half first, then those with the longer second half.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    score: Reverse<i32>,
+    chars: Reverse<[usize; 2]>,
+    id: u32,
+    halves: [u32; 2],
+}
+
+impl Rank {
+    /// Rank of the token `id` with the ids and texts of its halves.
+    pub(super) fn new(scores: &[f32], id: u32, halves: [u32; 2], texts: [&str; 2]) -> Self {
+        // No NaN, and zero has one form: the order of the bits is that of the numbers.
+        let bits = (score(scores, id) + 0.0).to_bits() as i32;
+        let ordered = bits ^ ((bits >> 31) & i32::MAX);
+        let chars = texts.map(|text| text.chars().count());
+        Self { score: Reverse(ordered), chars: Reverse(chars), id, halves }
+    }
+}
+
+/// Returns every pair of tokens that concatenates to a third, by rank; `None` if they are more than
+/// [`limits::MERGES`]. Nothing forms the unknown token.
+pub(super) fn merges(
+    vocabulary: &Vocabulary,
+    scores: &[f32],
+    unknown: Option<u32>,
+) -> Option<Vec<(u32, u32)>> {
+    let mut made: Vec<Rank> = Vec::new();
+    for (token, id) in vocabulary.iter().filter(|(_, id)| Some(*id) != unknown) {
         let cuts = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
-        let halves = cuts.filter_map(|(a, b)| Some(((*ids.get(a)?, *ids.get(b)?), a, b)));
-        let mut halves: Vec<_> = halves.collect();
-        halves.sort_unstable();
-        made.extend(halves.into_iter().map(|(_, a, b)| (score, a, b)));
+        made.extend(cuts.filter_map(|(a, b)| {
+            let known =
+                |half: &str| vocabulary.id(half.as_bytes()).filter(|id| Some(*id) != unknown);
+            Some(Rank::new(scores, id, [known(a)?, known(b)?], [a, b]))
+        }));
         if made.len() > limits::MERGES {
-            let (found, limit) = (made.len(), limits::MERGES);
-            let (found, allowed) = (format!("{found} or more"), format!("at most {limit}"));
-            return Err(TokenizerError::value("the number of merges", found, allowed));
+            return None;
         }
     }
-    let chars = |text: &str| text.chars().count();
-    made.sort_by(|(score, a, b), (other, c, d)| {
-        let best = other.partial_cmp(score).unwrap_or(Ordering::Equal);
-        best.then_with(|| (chars(c), chars(d)).cmp(&(chars(a), chars(b))))
-    });
-    Ok(made.into_iter().map(|(_, a, b)| Merge(a.into(), b.into())).collect())
+    made.sort_unstable();
+    Some(made.into_iter().map(|rank| rank.halves.into()).collect())
 }
 
 /// Returns scores from which the same merges can be derived, provided that every way to form a
 /// token was a merge: the negative rank of a token's first merge. Tokens without a merge come last.
-pub(super) fn scores(tokens: &[String], merges: &[Merge]) -> Vec<f32> {
+pub(super) fn scores(tokens: &[String], merges: &[Merge<'_>]) -> Vec<f32> {
     let mut ranks: HashMap<String, usize> = HashMap::with_capacity(merges.len());
     for (rank, Merge(a, b)) in merges.iter().enumerate() {
         ranks.entry(format!("{a}{b}")).or_insert(rank);

@@ -4,7 +4,7 @@
 use tokenizers::AddedToken;
 
 use super::definition::{Added, Definition};
-use super::sentencepiece::{self, Keys, Ranking};
+use super::sentencepiece::{self, Keys, Order};
 use super::{TokenizerError, limits};
 
 /// Values of `SentencePiece.Type`.
@@ -22,7 +22,7 @@ const BPE: u64 = 2;
 
 /// Contents of the file: the equivalent tokenizer.json, and the tokens that begin and end a text.
 pub(super) struct SentencePieceModel {
-    pub definition: Definition,
+    pub definition: Definition<'static>,
     pub bos: Option<u32>,
     pub eos: Option<u32>,
 }
@@ -53,12 +53,12 @@ pub(super) fn read(file: &[u8], more: Vec<Added>) -> Result<SentencePieceModel, 
                 match kind {
                     kind::UNKNOWN | kind::CONTROL | kind::USER_DEFINED => {
                         if kind == kind::UNKNOWN {
-                            unknown.get_or_insert_with(|| (text.clone(), id));
+                            unknown.get_or_insert_with(|| (text.clone().into(), id));
                         }
                         let token = AddedToken::from(text, kind != kind::USER_DEFINED);
                         added.push(Added { id, token: token.normalized(false) });
                     }
-                    kind::NORMAL | kind::UNUSED | kind::BYTE => vocab.push((text, id)),
+                    kind::NORMAL | kind::UNUSED | kind::BYTE => vocab.push((text.into(), id)),
                     other => {
                         let what = format!("the type of token {id}");
                         return Err(TokenizerError::value(what, other.to_string(), "1 to 6"));
@@ -78,8 +78,8 @@ pub(super) fn read(file: &[u8], more: Vec<Added>) -> Result<SentencePieceModel, 
     let count = scores.len() as u32;
     let known: Vec<String> = added.iter().map(|added| added.token.content.clone()).collect();
     added.extend(more.into_iter().filter(|added| !known.contains(&added.token.content)));
-    let ranking = Ranking::Scores(scores);
-    let keys = Keys { vocab, added, ranking, unknown, prefix_space };
+    let order = Order::Scores(scores.into());
+    let keys = Keys { vocab, added, order, unknown, prefix_space };
     let id = |id: i64| u32::try_from(id).ok().filter(|id| *id < count);
     let (bos, eos) = (id(trained.bos), id(trained.eos));
     Ok(SentencePieceModel { definition: sentencepiece::definition(keys)?, bos, eos })
