@@ -54,10 +54,27 @@ fn stored_texts_are_said_again() {
     assert!(count >= 57, "{count} of 60");
 }
 
+/// Tasks in which the model errs, and some in which it does not, with what transformers got right:
+/// a part of `figures.json` keeps the suite short.
+const TASKS: [(&str, [usize; 2]); 6] = [
+    ("add", [35, 37]),
+    ("choice", [13, 30]),
+    ("code", [8, 8]),
+    ("max", [15, 16]),
+    ("reverse", [5, 5]),
+    ("unit", [18, 19]),
+];
+
 #[test]
 fn grades_are_those_of_transformers() {
-    let grades = grade(&FULL, &questions(), &|_, _| {}).unwrap();
-    assert!((grades.accuracy - ACCURACY).abs() <= 0.01, "{grades:?}");
+    let mut questions = questions();
+    questions.retain(|question| TASKS.iter().any(|(task, _)| *task == question.task));
+    let grades = grade(&FULL, &questions, &|_, _| {}).unwrap();
+    for (task, [right, all]) in TASKS {
+        let [found, asked] = grades.tasks[task];
+        assert_eq!(asked, all, "{task}");
+        assert!(found.abs_diff(right) <= 1, "{task}: {found} instead of {right}");
+    }
 }
 
 #[test]
@@ -70,8 +87,8 @@ fn perplexity_is_that_of_transformers() {
 fn diverge(ty: BlockType, target: Option<Target>) -> Divergence {
     let folder = tempfile::tempdir().unwrap();
     let subject = quantized_subject(&folder.path().join("model.gguf"), ty, target);
-    // A third of the documents keeps the suite short.
-    divergence(&subject, &FULL, &documents()[..100], &|_, _| {}).unwrap()
+    // A part of the documents keeps the suite short.
+    divergence(&subject, &FULL, &documents()[..40], &|_, _| {}).unwrap()
 }
 
 #[test]
@@ -89,7 +106,7 @@ fn a_cache_in_eight_bits_costs_little() {
     let folder = tempfile::tempdir().unwrap();
     let model = quantized(&reference(), &folder.path().join("model.gguf"), BlockType::E4, None);
     let [half, eight] = [CacheType::F16, CacheType::Q8].map(|ty| subject(model.clone(), ty));
-    let result = divergence(&eight, &half, &documents()[..100], &|_, _| {}).unwrap();
+    let result = divergence(&eight, &half, &documents()[..40], &|_, _| {}).unwrap();
     assert!(result.mean_kld > 0.0, "it rounds");
     assert!(result.mean_kld <= 3e-5 && result.same_top > 0.995, "{result:?}");
 }

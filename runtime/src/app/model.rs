@@ -120,6 +120,11 @@ impl AppModel {
         &self.loaded
     }
 
+    /// Identity of the model's file; `None` without one.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
     /// Prompt renderer of the model.
     pub fn prompter(&self) -> &Prompter {
         &self.prompter

@@ -9,15 +9,21 @@ use hashbrown::hash_table::Entry;
 use super::definition::shown;
 use super::{TokenizerError, limits};
 
-/// Tokens with unique texts and ids. All texts are in one string: a vocabulary of 262,144 tokens is
-/// read in a tenth of the time that strings of their own take.
+/// Tokens with unique texts and ids. All texts are in one string, so that a large vocabulary is read
+/// without an allocation per token.
 pub(super) struct Vocabulary {
     texts: String,
-    /// Start and length of each id's text; length 0 for ids without a token.
-    places: Vec<(usize, usize)>,
-    /// Ids, by the hash of their text. Keyed at random: texts come from strangers.
-    ids: HashTable<u32>,
+    /// Tokens by ascending id. Mostly ids have no gaps; where they do, memory is for tokens alone.
+    tokens: Vec<Token>,
+    /// Indices of `tokens`, by the hash of their text. Keyed at random: texts come from strangers.
+    indices: HashTable<u32>,
     hasher: RandomState,
+}
+
+struct Token {
+    id: u32,
+    /// Start and length of the text.
+    text: (usize, usize),
 }
 
 impl Vocabulary {
@@ -28,70 +34,76 @@ impl Vocabulary {
     pub(super) fn new(tokens: &[(Cow<'_, str>, u32)]) -> Result<Self, TokenizerError> {
         let mut this = Self {
             texts: String::with_capacity(tokens.iter().map(|(text, _)| text.len()).sum()),
-            places: Vec::with_capacity(tokens.len()),
-            ids: HashTable::with_capacity(tokens.len()),
+            tokens: Vec::with_capacity(tokens.len()),
+            indices: HashTable::with_capacity(tokens.len()),
             hasher: RandomState::new(),
         };
-        for (text, id) in tokens {
+        let mut by_id: Vec<_> = tokens.iter().collect();
+        by_id.sort_by_key(|(_, id)| *id);
+        for (text, id) in by_id {
             check(text, *id)?;
-            this.insert(text, *id)?;
+            this.push(text, *id)?;
         }
         Ok(this)
     }
 
-    fn insert(&mut self, text: &str, id: u32) -> Result<(), TokenizerError> {
-        let index = id as usize;
-        if index >= self.places.len() {
-            self.places.resize(index + 1, (0, 0));
-        }
-        if self.places[index].1 > 0 {
+    fn push(&mut self, text: &str, id: u32) -> Result<(), TokenizerError> {
+        let Self { texts, tokens, indices, hasher } = self;
+        if tokens.last().is_some_and(|last| last.id == id) {
             return Err(duplicate(format!("the id of token {}", shown(text)), id));
         }
-        let Self { texts, places, ids, hasher } = self;
         let hash_of = |text: &str| hasher.hash_one(text.as_bytes());
-        let text_of = |id: u32| {
-            let (start, len) = places[id as usize];
+        let text_of = |index: u32| {
+            let (start, len) = tokens[index as usize].text;
             &texts[start..start + len]
         };
-        let same = |other: &u32| text_of(*other) == text;
-        match ids.entry(hash_of(text), same, |id| hash_of(text_of(*id))) {
+        let same = |index: &u32| text_of(*index) == text;
+        match indices.entry(hash_of(text), same, |index| hash_of(text_of(*index))) {
             Entry::Occupied(_) => return Err(duplicate(format!("token {}", shown(text)), id)),
-            Entry::Vacant(free) => free.insert(id),
+            // At most as many as ids.
+            Entry::Vacant(free) => free.insert(tokens.len() as u32),
         };
-        places[index] = (texts.len(), text.len());
+        tokens.push(Token { id, text: (texts.len(), text.len()) });
         texts.push_str(text);
         Ok(())
     }
 
+    fn text_of(&self, token: &Token) -> &str {
+        let (start, len) = token.text;
+        &self.texts[start..start + len]
+    }
+
     /// Returns the text of a token.
     pub(super) fn text(&self, id: u32) -> Option<&str> {
-        let &(start, len) = self.places.get(id as usize)?;
-        (len > 0).then(|| &self.texts[start..start + len])
+        let without_gaps = self.tokens.get(id as usize).filter(|token| token.id == id);
+        let token = without_gaps.or_else(|| {
+            let index = self.tokens.binary_search_by_key(&id, |token| token.id).ok()?;
+            self.tokens.get(index)
+        });
+        token.map(|token| self.text_of(token))
     }
 
     /// Returns the token with a text. No token has bytes that are not UTF-8.
     pub(super) fn id(&self, text: &[u8]) -> Option<u32> {
-        let same = |id: &u32| {
-            let (start, len) = self.places[*id as usize];
-            &self.texts.as_bytes()[start..start + len] == text
-        };
-        self.ids.find(self.hasher.hash_one(text), same).copied()
+        let token = |index: &u32| &self.tokens[*index as usize];
+        let same = |index: &u32| self.text_of(token(index)).as_bytes() == text;
+        let index = self.indices.find(self.hasher.hash_one(text), same)?;
+        Some(token(index).id)
     }
 
     /// Iterates over all tokens by ascending id.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
-        (0..self.size()).filter_map(|id| Some((self.text(id)?, id)))
+        self.tokens.iter().map(|token| (self.text_of(token), token.id))
     }
 
     /// Highest id plus one.
     pub(super) fn size(&self) -> u32 {
-        // Ids are below `limits::TOKENS`.
-        self.places.len() as u32
+        self.tokens.last().map_or(0, |token| token.id + 1)
     }
 
     /// Length of the longest text, in bytes.
     pub(super) fn longest(&self) -> usize {
-        self.places.iter().map(|(_, len)| *len).max().unwrap_or(0)
+        self.tokens.iter().map(|token| token.text.1).max().unwrap_or(0)
     }
 }
 
@@ -143,7 +155,7 @@ mod tests {
     #[test]
     fn a_text_and_an_id_occur_once() {
         for (tokens, what) in [
-            ([("a", 0), ("b", 0)], "the id of token \"b\""),
+            ([("a", 5), ("b", 5)], "the id of token \"b\""),
             ([("a", 0), ("a", 1)], "token \"a\""),
             ([("a", 0), ("", 1)], "0 bytes"),
             ([("a", 0), ("b", 1 << 20)], "below"),

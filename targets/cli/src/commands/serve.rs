@@ -10,7 +10,6 @@ use clap::Args as ClapArgs;
 use vaquita_hub::Purpose;
 use vaquita_runtime::checkpoint::suggested::SuggestedSampling;
 use vaquita_runtime::engine::{EngineOptions, PromptCacheOptions};
-use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::host::Host;
 use vaquita_runtime::measure::meter::Meters;
 use vaquita_server::{
@@ -297,8 +296,7 @@ fn info(
     };
     let stem = stem.map_or("model".into(), |stem| stem.to_string_lossy().into_owned());
     let id = if names.is_empty() { stem } else { names.remove(0) };
-    let identity = Gguf::open(path).ok().and_then(|gguf| gguf.identity().ok());
-    let fingerprint = identity.and_then(|identity| identity.fingerprint().ok());
+    let fingerprint = bundle.app().identity().and_then(|identity| identity.fingerprint().ok());
     let meter = Meters::find(&Arc::new(Host::live())).into_best().ok();
     let meter = meter.map(|meter| meter.name().to_string());
     let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());

@@ -6,6 +6,8 @@ mod calibrating;
 mod cgroup;
 mod chat;
 mod closed_output;
+#[cfg(unix)]
+mod cluster;
 mod convert;
 mod deploy;
 mod doctor;

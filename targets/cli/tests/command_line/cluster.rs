@@ -1,31 +1,12 @@
 //! `cluster slurm` against a Slurm of three shell scripts that runs tasks at once: `.ci/slurm` has a real one.
-#![cfg(unix)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-fn reference() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../calibration/reference")
-}
-
-fn vaquita() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vaquita"));
-    command.stdin(Stdio::null());
-    for name in ["VAQUITA_ISA", "VAQUITA_MEMORY", "VAQUITA_LANES", "VAQUITA_RECORDING"] {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn success(command: &mut Command) -> Output {
-    let output = command.output().expect("the program starts");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {error}");
-    output
-}
+use crate::program::{reference, success, vaquita};
 
 /// What `quantize` is to make of the reference model.
 const OPTIONS: [&str; 6] = ["--type", "e2", "--limit", "8", "--products", "16MiB"];
@@ -76,10 +57,9 @@ wc -l <{log}
 
     /// `cluster slurm quantize` over four tasks.
     fn command(&self, out: &str) -> Command {
-        let mut command = vaquita();
+        let mut command = vaquita(["cluster", "slurm", "quantize", "--tasks", "4", "--cpus", "1"]);
         let path = std::env::var("PATH").unwrap();
         command.env("PATH", format!("{}:{path}", self.path("bin").display()));
-        command.args(["cluster", "slurm", "quantize", "--tasks", "4", "--cpus", "1"]);
         command.args(OPTIONS).arg("--calibrate").arg(reference().join("calibration.jsonl"));
         command.arg(reference()).arg("-o").arg(self.path(out));
         command
@@ -94,11 +74,11 @@ wc -l <{log}
 /// The same by one process.
 fn undivided(folder: &Path) -> Vec<u8> {
     let [calibration, out] = ["whole.calibration", "whole.gguf"].map(|name| folder.join(name));
-    let mut calibrate = vaquita();
-    calibrate.arg("calibrate").args(&OPTIONS[2..]).arg(reference()).arg("-o").arg(&calibration);
+    let mut calibrate = vaquita(["calibrate"]);
+    calibrate.args(&OPTIONS[2..]).arg(reference()).arg("-o").arg(&calibration);
     success(calibrate.arg("--text").arg(reference().join("calibration.jsonl")));
-    let mut quantize = vaquita();
-    quantize.arg("quantize").args(&OPTIONS[..2]).arg(reference()).arg("-o").arg(&out);
+    let mut quantize = vaquita(["quantize"]);
+    quantize.args(&OPTIONS[..2]).arg(reference()).arg("-o").arg(&out);
     success(quantize.arg("--calibration").arg(&calibration));
     fs::read(out).unwrap()
 }
@@ -106,8 +86,7 @@ fn undivided(folder: &Path) -> Vec<u8> {
 #[test]
 fn parts_made_by_scripts_are_the_undivided_file_and_lost_ones_alone_are_made_again() {
     let slurm = Slurm::new();
-    let output = success(&mut slurm.command("model.gguf"));
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = success(&mut slurm.command("model.gguf"));
     assert!(text.contains("quantize") && text.contains("--submit submits them"), "{text}");
     assert!(slurm.submitted().is_empty());
 
@@ -156,14 +135,14 @@ fn a_submission_is_followed_until_its_last_task_ends() {
 #[test]
 fn manifests_are_written_to_standard_output() {
     let kubernetes = |out: &str| {
-        let mut command = vaquita();
-        command.args(["cluster", "kubernetes", "quantize", "--tasks", "3", "--storage", "1GiB"]);
+        let first = ["cluster", "kubernetes", "quantize", "--tasks", "3", "--storage", "1GiB"];
+        let mut command = vaquita(first);
         command.arg("--mount").arg(reference().parent().unwrap());
         command.arg("-m").arg(reference()).arg("-o").arg(out);
         command
     };
     let out = reference().with_file_name("model.gguf");
-    let text = String::from_utf8(success(&mut kubernetes(out.to_str().unwrap())).stdout).unwrap();
+    let text = success(&mut kubernetes(out.to_str().unwrap()));
     assert_eq!(text.matches("\nkind: Job\n").count(), 2);
     assert!(text.contains("storage: 1024Mi") && text.contains("completions: 3"), "{text}");
     assert!(!out.with_file_name("model.gguf.parts").exists(), "nothing is made here");
@@ -177,8 +156,8 @@ fn sigterm_ends_a_step_and_the_same_command_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let command = |out: &str| {
-        let mut command = vaquita();
-        command.args(["calibrate", "--threads", "1", "--limit", "150", "--products", "none"]);
+        let mut command = vaquita(["calibrate"]);
+        command.args(["--threads", "1", "--limit", "150", "--products", "none"]);
         command.args(["--part", "1/2"]).arg(reference()).arg("-o").arg(path(out));
         command.arg("--text").arg(reference().join("calibration.jsonl"));
         command
@@ -207,21 +186,21 @@ fn parts_of_a_calibration_are_merged_by_the_program() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let calibrate = |out: &str, more: &[&str]| {
-        let mut command = vaquita();
-        command.arg("calibrate").args(&OPTIONS[2..]).args(more);
+        let mut command = vaquita(["calibrate"]);
+        command.args(&OPTIONS[2..]).args(more);
         command.arg("--text").arg(reference().join("calibration.jsonl"));
         success(command.arg(reference()).arg("-o").arg(path(out)))
     };
     let whole = calibrate("whole.calibration", &["--json"]);
     calibrate("1.part", &["--part", "1/2"]);
     calibrate("2.part", &["--part", "2/2"]);
-    let mut merge = vaquita();
-    merge.args(["calibrate", "merge", "--json"]).arg(path("2.part")).arg(path("1.part"));
+    let mut merge = vaquita(["calibrate", "merge", "--json"]);
+    merge.arg(path("2.part")).arg(path("1.part"));
     let merged = success(merge.arg("-o").arg(path("a.calibration")));
-    assert_eq!(merged.stdout, whole.stdout);
+    assert_eq!(merged, whole);
     assert!(
         fs::read(path("a.calibration")).unwrap() == fs::read(path("whole.calibration")).unwrap()
     );
-    let output = vaquita().arg("calibrate").output().unwrap();
+    let output = vaquita(["calibrate"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }
