@@ -19,11 +19,11 @@
 //! features.
 
 use std::ops::Range;
-use std::sync::LazyLock;
 
 use vaquita_runtime::blocks::GROUP;
-use vaquita_runtime::isa::{Isa, Kernel, Tier};
+use vaquita_runtime::isa::{Isa, Kernel};
 
+use super::TIER;
 use super::feedback::{Factors, Feedback, Triangular};
 use super::search::{self, Grid, LANES, Lanes, Scales};
 
@@ -36,9 +36,6 @@ const IMPROVEMENT: f32 = 0.9999;
 
 /// A group of each row.
 type GroupLanes = [Lanes; GROUP];
-
-/// Tier for quantization. Measured: table lookups are faster than with the widest vectors.
-static TIER: LazyLock<Tier> = LazyLock::new(|| Tier::from_name("avx2").unwrap_or_else(Tier::best));
 
 /// Quantized rows.
 pub(super) struct QuantizedRows {

@@ -5,12 +5,16 @@
 //! factors by which errors propagate, `ldlq` quantizes rows with them, `coded` assembles rows, and
 //! `plain` converts to floating-point types. [`encode_ggml`] writes ggml's types, for other programs.
 
+use std::sync::LazyLock;
+
 use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::isa::Tier;
 
 mod coded;
 mod exact;
 mod feedback;
 mod ggml;
+mod ggml_fit;
 mod ldlq;
 mod plain;
 mod rows;
@@ -23,6 +27,9 @@ pub use exact::{exact, holds_mxfp4, unchanged};
 pub use feedback::Feedback;
 pub use ggml::{GGML_TYPES, encode_ggml};
 pub use rows::{Rows, Sample, Slice};
+
+/// Tier for quantization. Measured: table lookups are faster than with the widest vectors.
+static TIER: LazyLock<Tier> = LazyLock::new(|| Tier::from_name("avx2").unwrap_or_else(Tier::best));
 
 /// Error of encoding weights.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
