@@ -6,18 +6,15 @@
 pub mod advice;
 pub mod storage;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::checkpoint::gguf_weights::OpenError;
-use crate::checkpoint::{GgufWeights, Verify};
+use crate::checkpoint::GgufWeights;
 use crate::cores::{self, Cluster, CoreOptions};
 use crate::experts::ExpertIndex;
-use crate::gguf::Gguf;
 use crate::host::Host;
 use crate::isa::Tier;
 use crate::measure::cost::MeterInfo;
@@ -142,18 +139,17 @@ pub struct ModelFile {
     pub model: advice::ModelDemand,
 }
 
-/// Reads a model's header. A `context` of 0 in `workload` means the model's maximum.
-pub fn model_file(path: &Path, workload: &Workload) -> Result<ModelFile, OpenModelError> {
-    let gguf = Gguf::open(path).map_err(OpenError::from)?;
+/// What an open file demands. A `context` of 0 in `workload` means the model's maximum.
+pub fn model_file(weights: &GgufWeights, workload: &Workload) -> Result<ModelFile, OpenModelError> {
+    let gguf = weights.gguf();
     let named = gguf.metadata().str("general.name").ok().flatten().and_then(printable);
-    let file = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let file = || gguf.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
     let (name, file_bytes) = (named.unwrap_or_else(file), gguf.file_bytes());
-    let weights = GgufWeights::new(gguf, Verify::Never)?;
-    let index = ExpertIndex::find(&weights)?;
-    let footprint = Footprint::of(&weights, &index, workload, 0)?;
-    let embedding = weights.gguf().tensor("token_embd.weight").map_or(0, |tensor| tensor.len);
+    let index = ExpertIndex::find(weights)?;
+    let footprint = Footprint::of(weights, &index, workload, 0)?;
+    let embedding = gguf.tensor("token_embd.weight").map_or(0, |tensor| tensor.len);
     // Without an output matrix, the embedding serves as the output head and is read whole.
-    let tied = weights.gguf().tensor("output.weight").is_none();
+    let tied = gguf.tensor("output.weight").is_none();
     let idle = if tied { 0 } else { embedding };
     let token = footprint.dense.saturating_sub(idle).saturating_add(footprint.cycle);
     Ok(ModelFile { name, file_bytes, model: advice::ModelDemand { footprint, token } })

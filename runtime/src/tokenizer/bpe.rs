@@ -32,10 +32,13 @@ pub(super) struct Bpe {
     bytes: [Option<u32>; 256],
 }
 
+/// Rank and result of pairs of tokens.
+type Ranks = AHashMap<(u32, u32), (u32, u32)>;
+
 /// Which tokens merge, and in which order.
 pub(super) enum Ranking {
     /// Rank and result of each pair that merges.
-    Merges(AHashMap<(u32, u32), (u32, u32)>),
+    Merges(Ranks),
     /// Scores by id: any two tokens that concatenate to a third merge to it, best scores first
     /// ([`sentencepiece::Rank`]).
     Scores(Vec<f32>),
@@ -153,10 +156,7 @@ impl Bpe {
 }
 
 /// Returns the rank and the result of each merge. Of equal pairs the last one counts.
-fn ranks(
-    merges: &[Merge<'_>],
-    vocabulary: &Vocabulary,
-) -> Result<AHashMap<(u32, u32), (u32, u32)>, TokenizerError> {
+fn ranks(merges: &[Merge<'_>], vocabulary: &Vocabulary) -> Result<Ranks, TokenizerError> {
     let mut ranks = AHashMap::with_capacity(merges.len());
     let mut joined = Vec::new();
     for (rank, Merge(left, right)) in (0u32..).zip(merges) {

@@ -214,9 +214,9 @@ fn describe(compute: &Compute, path: &std::path::Path) -> Result<Described> {
     let weights = GgufWeights::new(Gguf::open(path)?, Verify::Never)?;
     let parameters = Inventory::new(&weights)?.parameters;
     let family = weights.config().family.name().to_string();
-    let most = model_file(path, &workload(0))?.model.footprint.context;
+    let most = weights.config().max_position_embeddings;
     let context = if least.context == 0 { CONTEXT.min(most) } else { least.context };
-    let file = model_file(path, &workload(context))?;
+    let file = model_file(&weights, &workload(context))?;
     Ok(Described { family, parameters, context, demand: file.model, bytes: file.file_bytes })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use vaquita_quantize::container::Inventory;
-use vaquita_runtime::checkpoint::{GgufWeights, Verify};
+use vaquita_runtime::checkpoint::{GgufWeights, Verify, Weights};
 use vaquita_runtime::doctor::advice::{Advice, Rates, advise};
 use vaquita_runtime::doctor::storage::{Storage, probe};
 use vaquita_runtime::doctor::{ModelFile, Report, memory_rate, model_file};
@@ -124,9 +124,9 @@ fn model(
     let workload = |context| Workload { context, ..least };
     let weights = GgufWeights::new(Gguf::open(path)?, Verify::Never)?;
     let parameters = Inventory::new(&weights)?.parameters;
-    let most = model_file(path, &workload(0))?.model.footprint.context;
+    let most = weights.config().max_position_embeddings;
     let context = if least.context == 0 { CONTEXT.min(most) } else { least.context };
-    let ModelFile { name, file_bytes, model } = model_file(path, &workload(context))?;
+    let ModelFile { name, file_bytes, model } = model_file(&weights, &workload(context))?;
     let unknown = || Failure::Error("this system does not say how much memory it has".into());
     let machine = MemoryInfo::read(host).ok_or_else(unknown)?;
     let bits_per_weight = file_bytes as f64 * 8.0 / parameters.max(1) as f64;
