@@ -323,6 +323,32 @@ fn sentencepiece_with_byte_fallback_keeps_every_byte() {
     assert!(text.contains("merges follow from scores"), "{text}");
 }
 
+#[test]
+fn scores_from_which_more_merges_follow_than_a_tokenizer_json_may_have_are_written_alone() {
+    // All texts of up to 17 letters of two kinds: each is formed in as many ways as it has cuts.
+    let bytes = (0..256).map(|b| format!("<0x{b:02X}>"));
+    let words = (1..=17).flat_map(|len| (0..1u32 << len).map(move |bits| (len, bits)));
+    let letter = |set: u32| if set == 1 { 'b' } else { 'a' };
+    let words = words.map(|(len, bits)| (0..len).map(|i| letter(bits >> i & 1)).collect());
+    let tokens: Vec<String> = bytes.chain(words).collect();
+    let mut metadata = Metadata::new();
+    metadata.insert("tokenizer.ggml.model", "llama");
+    metadata.insert(
+        "tokenizer.ggml.scores",
+        (0..tokens.len()).map(|id| -(id as f32)).collect::<Vec<_>>(),
+    );
+    metadata.insert("tokenizer.ggml.tokens", tokens);
+    let tokenizer = Tokenizer::from_metadata(&metadata).unwrap();
+    let mut written = Metadata::new();
+    tokenizer.write_metadata(&mut written);
+    assert!(written.get("tokenizer.huggingface.json").is_none());
+    assert_eq!(written.get("tokenizer.ggml.scores"), metadata.get("tokenizer.ggml.scores"));
+    let again = Tokenizer::from_metadata(&written).unwrap();
+    for text in ["abbabaabbbabaabababbbabab", "aaaaaaaaaaaaaaaaaaaaaaaa", "ab c"] {
+        assert_eq!(again.encode(text, true).unwrap(), tokenizer.encode(text, true).unwrap());
+    }
+}
+
 /// Metadata of the small tokenizer, ggml's keys only.
 fn keys() -> Metadata {
     let mut metadata = Metadata::new();

@@ -14,7 +14,7 @@ pub(super) struct Fits<const N: usize> {
     pub codes: [Lanes; N],
     /// Factors of the codes.
     pub scales: Lanes,
-    /// What is subtracted then: not negative, and zero for Q6_K.
+    /// Offsets, which are subtracted from the products: not negative, and zero for Q6_K.
     pub offsets: Lanes,
 }
 

@@ -3,7 +3,8 @@
 //! [`encode`] is the entry point, and [`exact`] the one for lossless encoding. [`tables`] contains
 //! the value tables of the coded types, `search` selects the scale of a group, [`Feedback`] has the
 //! factors by which errors propagate, `ldlq` quantizes rows with them, `coded` assembles rows, and
-//! `plain` converts to floating-point types. [`encode_ggml`] writes ggml's types, for other programs.
+//! `plain` converts to floating-point types. [`encode_ggml`] writes ggml's types for other programs,
+//! with the scales that `ggml_fit` finds.
 
 use std::sync::LazyLock;
 

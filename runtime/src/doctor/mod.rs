@@ -139,7 +139,7 @@ pub struct ModelFile {
     pub model: advice::ModelDemand,
 }
 
-/// What an open file demands. A `context` of 0 in `workload` means the model's maximum.
+/// Computes the memory and bandwidth that a model demands. A `context` of 0 in `workload` means the model's maximum.
 pub fn model_file(weights: &GgufWeights, workload: &Workload) -> Result<ModelFile, OpenModelError> {
     let gguf = weights.gguf();
     let named = gguf.metadata().str("general.name").ok().flatten().and_then(printable);

@@ -228,17 +228,9 @@ mod tests {
     fn model<'a>(tokens: &'a [String], merges: &'a [(String, String)]) -> Model<'a> {
         let merge = |(a, b): &'a (String, String)| Merge(a.into(), b.into());
         Model {
-            kind: None,
-            dropout: None,
-            unk_token: None,
-            continuing_subword_prefix: None,
-            end_of_word_suffix: None,
-            fuse_unk: false,
-            byte_fallback: false,
-            ignore_merges: false,
             vocab: Tokens(tokens.iter().map(Into::into).zip(0..).collect()),
             merges: merges.iter().map(merge).collect(),
-            scores: None,
+            ..Model::default()
         }
     }
 

@@ -55,7 +55,7 @@ pub(super) struct Added {
 }
 
 /// BPE model.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct Model<'a> {
     #[serde(rename = "type", default)]
     pub kind: Option<String>,

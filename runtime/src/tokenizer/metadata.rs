@@ -202,16 +202,10 @@ fn byte_level<'a>(
         steps: ranked::steps(entry),
         model: Model {
             kind: Some("BPE".into()),
-            dropout: None,
-            unk_token: None,
-            continuing_subword_prefix: None,
-            end_of_word_suffix: None,
-            fuse_unk: false,
-            byte_fallback: false,
             ignore_merges: entry.ignore_merges,
             vocab: definition::Tokens(vocab),
             merges,
-            scores: None,
+            ..Model::default()
         },
     })
 }

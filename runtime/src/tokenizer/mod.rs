@@ -172,16 +172,13 @@ impl Tokenizer {
             steps: self.steps.clone(),
             model: Model {
                 kind: Some("BPE".into()),
-                dropout: None,
                 unk_token: model.unknown_text().map(String::from),
-                continuing_subword_prefix: None,
-                end_of_word_suffix: None,
                 fuse_unk: model.fuse_unk,
                 byte_fallback: model.byte_fallback,
                 ignore_merges: model.ignore_merges,
                 vocab: Tokens(vocab.collect()),
                 merges,
-                scores: None,
+                ..Model::default()
             },
         }
     }

@@ -52,16 +52,10 @@ pub(super) fn definition(
         steps: steps(entry),
         model: Model {
             kind: Some("BPE".into()),
-            dropout: None,
-            unk_token: None,
-            continuing_subword_prefix: None,
-            end_of_word_suffix: None,
-            fuse_unk: false,
-            byte_fallback: false,
             ignore_merges: true,
             merges: merges(&vocab)?,
             vocab: Tokens(vocab),
-            scores: None,
+            ..Model::default()
         },
     })
 }

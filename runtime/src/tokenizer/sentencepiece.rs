@@ -64,16 +64,13 @@ pub(super) fn definition(keys: Keys<'_>) -> Result<Definition<'_>, TokenizerErro
         steps: Steps { normalizer: Some(normalizer), ..Steps::default() },
         model: Model {
             kind: Some("BPE".into()),
-            dropout: None,
             unk_token,
-            continuing_subword_prefix: None,
-            end_of_word_suffix: None,
             fuse_unk: true,
             byte_fallback: true,
-            ignore_merges: false,
             vocab: Tokens(vocab),
             merges,
             scores,
+            ..Model::default()
         },
     })
 }
