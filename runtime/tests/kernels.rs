@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use vaquita_lcg::Lcg;
 use vaquita_runtime::blocks::coded::Packer;
 use vaquita_runtime::blocks::{BlockType, GROUP, Matrix};
-use vaquita_runtime::isa::Tier;
+use vaquita_runtime::isa::{Features, HighBits, Isa, Kernel, Tier};
 use vaquita_runtime::kernels::attention::{CausalAttention, Entries, EntryLayout, PAGE};
 use vaquita_runtime::kernels::cached::EntryFormat;
 use vaquita_runtime::kernels::decay::ChannelDecay;
@@ -85,6 +85,54 @@ fn multiplies_alike(w: &Matrix, x: &[f32]) -> Result<(), TestCaseError> {
         prop_assert_eq!(&bits(&product(tier, 3, w, x)), &expected, "{}", tier.name());
     }
     Ok(())
+}
+
+/// Operations on entries of grids, with bytes and floats at random.
+struct OnEntries<'a> {
+    bits: &'a HighBits,
+    seed: u64,
+}
+
+impl Kernel for OnEntries<'_> {
+    const FEATURES: Features = Features::Dots;
+    type Output = (Vec<u8>, [u16; 16], Vec<u32>);
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
+        let mut random = Lcg(self.seed);
+        let random: Vec<u8> = (0..1024).map(|_| random.bits() as u8).collect();
+        let (fours, eights) = (random.as_chunks::<4>().0, random.as_chunks::<8>().0);
+        let (sixteens, sixties) = (random.as_chunks::<16>().0, random.as_chunks::<64>().0);
+
+        let mut bytes = [[0; 32]; 2];
+        let [a, b, c, d, ..] = eights else { unreachable!() };
+        isa.store_bytes(isa.load_eights([d, b, a, c]), &mut bytes[0]);
+        isa.store_bytes(isa.odd_bytes(&sixties[1]), &mut bytes[1]);
+        let numbers = isa.extended(&sixteens[8], &sixteens[9], self.bits);
+
+        let mut rows = [isa.splat(0.0); 8];
+        let activations = random[256..512].iter().map(|x| (*x as i8).max(-127)).collect::<Vec<_>>();
+        let activations = activations.as_chunks().0.as_chunks().0.as_array().unwrap();
+        let mut codes = [isa.splat_bytes(0); 8];
+        for (codes, random) in codes.iter_mut().zip(random[512..].chunks(32)) {
+            *codes = isa.load_bytes(&std::array::from_fn(|i| random[i] % 65));
+        }
+        let signs = fours[..8].as_array().unwrap();
+        [rows[0], rows[1]] = isa.dot_groups(codes, Some(signs), activations);
+        for (codes, signs) in codes.iter_mut().zip(&fours[8..]) {
+            *codes = isa.negate_where(*codes, isa.masks(signs));
+        }
+        let [first, second] = isa.dot_groups(codes, None, activations);
+        (rows[2], rows[7]) = (first, second);
+        rows[5] = isa.load(&std::array::from_fn(|i| f32::from(random[i])));
+        let mut lanes = Vec::new();
+        for row in isa.transpose_lanes(rows) {
+            let mut eight = [0.0; 8];
+            isa.store(row, &mut eight);
+            lanes.extend(bits(&eight));
+        }
+        (bytes.concat(), numbers, lanes)
+    }
 }
 
 fn any_type() -> impl Strategy<Value = BlockType> {
@@ -205,6 +253,23 @@ proptest! {
         let expected = on(scalar());
         for tier in Tier::available() {
             prop_assert_eq!(&on(tier), &expected, "{}", tier.name());
+        }
+    }
+
+    #[test]
+    fn every_tier_has_the_same_operations_on_entries_of_grids(
+        bytes in proptest::array::uniform32(any::<u8>()),
+        times in proptest::array::uniform16(any::<u16>()),
+        mask: u16,
+        seed: u64,
+    ) {
+        let place = |byte: u8| if byte % 20 < 16 { byte % 20 } else { HighBits::NONE };
+        let from = std::array::from_fn(|i| [place(bytes[i]), place(bytes[16 + i])]);
+        let bits = HighBits { from, times, mask };
+        let expected = scalar().run(OnEntries { bits: &bits, seed });
+        for tier in Tier::available() {
+            let found = tier.run(OnEntries { bits: &bits, seed });
+            prop_assert_eq!(&found, &expected, "{}", tier.name());
         }
     }
 

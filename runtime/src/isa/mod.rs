@@ -16,5 +16,5 @@ mod aarch64;
 mod x86_64;
 
 pub(crate) use operations::{BIAS, EITHER_SIGN, MOST_TILES};
-pub use operations::{Features, Isa, Kernel, TileSimd};
+pub use operations::{Features, HighBits, Isa, Kernel, TileSimd};
 pub use tier::Tier;

@@ -302,12 +302,100 @@ pub trait Isa: TileSimd {
         a: &[[i8; 4]; 8],
     ) -> [Self::I32; 2];
 
+    /// 32 bytes, eight from each place.
+    #[inline(always)]
+    fn load_eights(self, from: [&[u8; 8]; 4]) -> Self::U8 {
+        let mut bytes = [0; 32];
+        for (to, from) in bytes.as_chunks_mut().0.iter_mut().zip(from) {
+            *to = *from;
+        }
+        self.load_bytes(&bytes)
+    }
+    /// Every second byte, from the second on.
+    #[inline(always)]
+    fn odd_bytes(self, from: &[u8; 64]) -> Self::U8 {
+        let mut bytes = [0; 32];
+        for (to, [_, from]) in bytes.iter_mut().zip(from.as_chunks().0) {
+            *to = *from;
+        }
+        self.load_bytes(&bytes)
+    }
+    /// Sixteen numbers of a low byte and what [`HighBits`] selects.
+    #[inline(always)]
+    fn extended(self, low: &[u8; 16], high: &[u8; 16], bits: &HighBits) -> [u16; 16] {
+        let mut numbers = [0; 16];
+        for (i, (number, low)) in numbers.iter_mut().zip(low).enumerate() {
+            let high = bits.from[i].map(|from| high.get(usize::from(from)).copied().unwrap_or(0));
+            let high = u16::from_le_bytes(high).wrapping_mul(bits.times[i]) & bits.mask;
+            *number = u16::from(*low) | high;
+        }
+        numbers
+    }
+    /// For each of eight groups of one row, a lane each, the dot products of its first sixteen and its
+    /// last sixteen codes with those of `a`. With signs, codes are from 0 to 64 and negated where a bit
+    /// is set; without, they are from -64 to 64. Activations are between -127 and 127.
+    #[inline(always)]
+    fn dot_groups(
+        self,
+        codes: [Self::U8; 8],
+        signs: Option<&[[u8; 4]; 8]>,
+        a: &[[[i8; 4]; 8]; 8],
+    ) -> [Self::F32; 2] {
+        let mut products = [[0.0; 8]; 2];
+        for (group, (codes, a)) in codes.into_iter().zip(a).enumerate() {
+            let codes = match signs {
+                Some(signs) => self.negate_where(codes, self.masks(&signs[group])),
+                None => codes,
+            };
+            let mut bytes = [0; 32];
+            self.store_bytes(codes, &mut bytes);
+            for (half, codes) in bytes.as_chunks::<16>().0.iter().enumerate() {
+                let a = &a.as_flattened()[16 * half..][..16];
+                let sum: i32 = codes
+                    .iter()
+                    .zip(a)
+                    .map(|(code, a)| i32::from(*code as i8) * i32::from(*a))
+                    .sum();
+                products[half][group] = sum as f32;
+            }
+        }
+        [self.load(&products[0]), self.load(&products[1])]
+    }
+    /// Lane `i` of register `k` is lane `k` of register `i`.
+    #[inline(always)]
+    fn transpose_lanes(self, rows: [Self::F32; 8]) -> [Self::F32; 8] {
+        let mut from = [[0.0; 8]; 8];
+        for (from, row) in from.iter_mut().zip(rows) {
+            self.store(row, from);
+        }
+        let mut columns = rows;
+        for (i, column) in columns.iter_mut().enumerate() {
+            *column = self.load(&from.map(|row| row[i]));
+        }
+        columns
+    }
+
     /// The sum of both [halves](Self::dot_row_halves).
     #[inline(always)]
     fn dot_rows<const MOST: u8>(self, rows: [Self::U8; 8], a: &[[i8; 4]; 8]) -> Self::I32 {
         let [first, second] = self.dot_row_halves::<MOST>(rows, a);
         self.join(first, second, 0)
     }
+}
+
+/// Where the high bits of sixteen numbers are.
+pub struct HighBits {
+    /// Places of two bytes of each number, the lower one first, or [`NONE`](Self::NONE).
+    pub from: [[u8; 2]; 16],
+    /// What these, as 16 bits, are multiplied with.
+    pub times: [u16; 16],
+    /// The bits of the product, modulo 2^16, that belong to the number.
+    pub mask: u16,
+}
+
+impl HighBits {
+    /// Stands for a byte that is zero.
+    pub const NONE: u8 = u8::MAX;
 }
 
 /// CPU features that a kernel benefits from.

@@ -16,8 +16,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::activations::{BLOCK, HALF, Halves};
-use super::ggml_row;
 use super::matmul::{Inputs, Tiles, subarray};
+use super::{ggml_grid, ggml_row};
 use crate::blocks::ggml::{
     Block, BlockBytes, CodeRange, RowScale, TileGroup, WithBlock, row_len, with_block,
 };
@@ -37,7 +37,7 @@ type Sums = [[[f32; TILE_ROWS]; MOST_TILES]; TOKENS];
 /// Multiplies a range of tiles with all tokens.
 pub(super) fn multiply(tier: Tier, all: &Tiles) {
     let tokens = all.x.tokens();
-    if ggml_row::multiply(tier, all) {
+    if ggml_row::multiply(tier, all) || ggml_grid::multiply(tier, all) {
         return;
     }
     let columns = all.weights.cols() / GROUP;

@@ -11,7 +11,7 @@ use super::ggml::{FIVE_BITS, FOUR_BITS, SIX_BITS};
 use super::matmul::{Inputs, Tiles};
 use super::vector::store_first;
 use crate::blocks::ggml::{
-    BlockBytes, ByRow, CodeRange, RowScale, TileGroup, WithByRow, row_len, with_by_row,
+    Block, BlockBytes, ByRow, CodeRange, RowScale, TileGroup, WithByRow, row_len, with_by_row,
 };
 use crate::blocks::{GROUP, TILE_ROWS};
 use crate::isa::{BIAS, EITHER_SIGN, Features, Isa, Kernel, Tier};
@@ -65,24 +65,17 @@ impl<B: ByRow> Kernel for Rows<'_, B> {
 }
 
 /// Eight rows of a tile, and their factors. Missing rows of a partial tile repeat the last row.
-struct Tile<'a, I: Isa, B: ByRow> {
+pub(super) struct Tile<'a, I: Isa, B: Block> {
     isa: I,
-    rows: [&'a [B::Bytes]; TILE_ROWS],
+    pub rows: [&'a [B::Bytes]; TILE_ROWS],
     scales: I::F32,
     /// Address of the next tile, for prefetches; behind the matrix after its last tile.
     next: *const u8,
 }
 
-impl<'a, I: Isa, B: ByRow> Tile<'a, I, B> {
-    /// Groups in a block: one, two, four or eight.
-    const GROUPS: usize = {
-        let groups = B::WEIGHTS / GROUP;
-        assert!(groups.is_power_of_two() && groups <= GROUPS);
-        groups
-    };
-
+impl<'a, I: Isa, B: Block> Tile<'a, I, B> {
     #[inline(always)]
-    fn new(isa: I, all: &'a Tiles, tile: usize) -> Self {
+    pub fn new(isa: I, all: &'a Tiles, tile: usize) -> Self {
         let (data, len) = (all.weights.data(), row_len::<B>(all.weights));
         let blocks = all.weights.cols() / B::WEIGHTS;
         let mut rows: [&[B::Bytes]; TILE_ROWS] = [&[]; TILE_ROWS];
@@ -96,9 +89,9 @@ impl<'a, I: Isa, B: ByRow> Tile<'a, I, B> {
         Self { isa, rows, scales: isa.load(&scales), next }
     }
 
-    /// Block `at` of each row, whose factors are set in `groups`.
+    /// Block `at` of each row.
     #[inline(always)]
-    fn block(&self, at: usize, groups: &mut [TileGroup]) -> [&'a B::Bytes; TILE_ROWS] {
+    pub fn block(&self, at: usize) -> [&'a B::Bytes; TILE_ROWS] {
         // Prefetches as much of the next tile: rows are too short for the hardware prefetcher.
         let bytes = TILE_ROWS * size_of::<B::Bytes>();
         let mut line = 0;
@@ -110,6 +103,22 @@ impl<'a, I: Isa, B: ByRow> Tile<'a, I, B> {
         for (block, row) in block.iter_mut().zip(self.rows) {
             *block = &row[at];
         }
+        block
+    }
+}
+
+impl<'a, I: Isa, B: ByRow> Tile<'a, I, B> {
+    /// Groups in a block: one, two, four or eight.
+    const GROUPS: usize = {
+        let groups = B::WEIGHTS / GROUP;
+        assert!(groups.is_power_of_two() && groups <= GROUPS);
+        groups
+    };
+
+    /// Block `at` of each row, whose factors are set in `groups`.
+    #[inline(always)]
+    fn with_factors(&self, at: usize, groups: &mut [TileGroup]) -> [&'a B::Bytes; TILE_ROWS] {
+        let block = self.block(at);
         B::factors(self.isa, block, groups);
         if B::ROW_SCALE != RowScale::None {
             let halves = 1 + usize::from(B::HALVES);
@@ -183,7 +192,7 @@ fn multiply_tile<I: Isa, B: ByRow, const T: usize>(
     let groups = &mut groups[..Tile::<I, B>::GROUPS];
     let mut sums = [isa.splat(0.0); T];
     for at in 0..rows.rows[0].len() {
-        let block = &rows.block(at, groups);
+        let block = &rows.with_factors(at, groups);
         let mut x = inputs;
         for x in &mut x {
             *x = x.block(at, groups.len());
@@ -210,9 +219,9 @@ fn multiply_tile<I: Isa, B: ByRow, const T: usize>(
 
 /// Inputs of one token, by group of columns.
 #[derive(Clone, Copy)]
-struct Columns<'a> {
-    codes: &'a [[[i8; 4]; 8]],
-    scales: &'a [f32],
+pub(super) struct Columns<'a> {
+    pub codes: &'a [[[i8; 4]; 8]],
+    pub scales: &'a [f32],
     sums: &'a [i32],
     halves: &'a [Halves<1>],
 }
@@ -227,7 +236,7 @@ struct Group<'a> {
 
 impl<'a> Columns<'a> {
     #[inline(always)]
-    fn new(all: &'a Tiles, tile: usize, token: usize) -> Self {
+    pub fn new(all: &'a Tiles, tile: usize, token: usize) -> Self {
         let Inputs { codes, scales, sums, .. } = all.token(tile, token);
         Self {
             codes: codes.as_flattened(),
@@ -239,7 +248,7 @@ impl<'a> Columns<'a> {
 
     /// The groups of block `at`, of which there are `of_block` in each.
     #[inline(always)]
-    fn block(&self, at: usize, of_block: usize) -> Self {
+    pub fn block(&self, at: usize, of_block: usize) -> Self {
         let first = at * of_block;
         Self {
             codes: &self.codes[first..][..of_block],

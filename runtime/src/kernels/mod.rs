@@ -14,6 +14,7 @@ pub mod decay;
 pub mod delta;
 mod disjoint;
 mod ggml;
+mod ggml_grid;
 mod ggml_row;
 pub mod matmul;
 mod plain;

@@ -2,9 +2,11 @@
 //! 256. 1.75 bits.
 
 use super::grids::IQ1;
-use super::tile::{Indices, eight, eighths, eights, four, numbers, sixteen, subarray};
-use super::{Block, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
-use crate::isa::Isa;
+use super::tile::{
+    Indices, eight, eighths, eights, four, numbers, part, row_eights, sixteen, subarray,
+};
+use super::{Block, ByGrid, CodeRange, GROUP, Group, Signs, TILE_ROWS, TileGroup, half_at};
+use crate::isa::{HighBits, Isa};
 
 /// 32 times the low eight bits of an index; 32 times four bits: the high three bits, and whether an
 /// eighth is subtracted; four times 16 bits: scales of two groups, and four bits of the f16 scale
@@ -66,35 +68,12 @@ impl Block for Iq1M {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 56]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         let (groups, grid) = (eight(groups), &IQ1);
         let indices = indices(isa, rows);
-        let mut parts = [[0; 2]; TILE_ROWS];
-        for (parts, row) in parts.iter_mut().zip(rows) {
-            *parts = scale_of_scales(row);
-        }
-        let [a, b, c, d, e, f, g, h] = &parts;
-        let d = isa.mul(isa.load_halves([a, b, c, d, e, f, g, h]), isa.splat(0.125));
-        // 32 bits per four groups: two words of four scales, at bits 0, 3, 6 and 9.
-        let words = isa.transpose_eights(subarray::<8, 56>(rows, 48));
-        for (at, (groups, words)) in groups.as_chunks_mut::<4>().0.iter_mut().zip(words).enumerate()
-        {
-            let first = numbers(isa, isa.shift_and::<0>(words, 7));
-            let second = numbers(isa, isa.shift_and::<3>(words, 7));
-            let third = numbers(isa, isa.shift_and::<6>(words, 3));
-            let third_above = numbers(isa, isa.shift_and::<0>(words, 1));
-            let fourth = numbers(isa, isa.shift_and::<1>(words, 7));
+        for (at, groups) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let high = isa.transpose_eights(subarray::<8, 56>(rows, 32 + 8 * at));
             for (i, group) in groups.iter_mut().enumerate() {
-                // The bytes of the word.
-                let (low, upper) = (i / 2 * 2, i / 2 * 2 + 1);
-                let scales = match i % 2 {
-                    0 => [first[low], second[low]],
-                    _ => [isa.fma(third_above[upper], isa.splat(4.0), third[low]), fourth[upper]],
-                };
-                for (half, scale) in scales.into_iter().enumerate() {
-                    let scale = isa.fma(scale, isa.splat(2.0), isa.splat(1.0));
-                    group.set_factors(isa, half, isa.mul(d, scale), isa.splat(0.0));
-                }
                 let less = isa.shift_and::<3>(high[i / 2], 1);
                 let also = isa.shift_and::<7>(high[i / 2], 1);
                 let less = match i % 2 {
@@ -117,5 +96,89 @@ impl Block for Iq1M {
                 }
             }
         }
+    }
+}
+
+/// The high three bits of sixteen indices, in eight bytes from `first_byte` on.
+const fn high_bits(first_byte: u8) -> HighBits {
+    let (mut from, mut times) = ([[first_byte, HighBits::NONE]; 16], [0; 16]);
+    let mut i = 0;
+    while i < 16 {
+        from[i][0] += (i / 2) as u8;
+        times[i] = 1 << (8 - 4 * (i % 2));
+        i += 1;
+    }
+    HighBits { from, times, mask: 0x700 }
+}
+
+/// An eighth more, or less where the bit is set, of four times eight weights, by these four bits.
+const EIGHTHS: [[u8; GROUP]; 16] = {
+    let mut eighths = [[1; GROUP]; 16];
+    let mut at = 0;
+    while at < 16 * GROUP {
+        let (bits, i) = (at / GROUP, at % GROUP);
+        if bits >> (i / 8) & 1 == 1 {
+            eighths[bits][i] = u8::MAX;
+        }
+        at += 1;
+    }
+    eighths
+};
+
+impl ByGrid for Iq1M {
+    type Prepared = [[u16; 16]; 2];
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 56]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let mut parts = [[0; 2]; TILE_ROWS];
+        for (parts, row) in parts.iter_mut().zip(rows) {
+            *parts = scale_of_scales(row);
+        }
+        let [a, b, c, d, e, f, g, h] = &parts;
+        let d = isa.mul(isa.load_halves([a, b, c, d, e, f, g, h]), isa.splat(0.125));
+        // 32 bits per four groups: two words of four scales, at bits 0, 3, 6 and 9.
+        let words = isa.transpose_eights(subarray::<8, 56>(rows, 48));
+        for (groups, words) in eight(groups).as_chunks_mut::<4>().0.iter_mut().zip(words) {
+            let first = numbers(isa, isa.shift_and::<0>(words, 7));
+            let second = numbers(isa, isa.shift_and::<3>(words, 7));
+            let third = numbers(isa, isa.shift_and::<6>(words, 3));
+            let third_above = numbers(isa, isa.shift_and::<0>(words, 1));
+            let fourth = numbers(isa, isa.shift_and::<1>(words, 7));
+            for (i, group) in groups.iter_mut().enumerate() {
+                // The bytes of the word.
+                let (low, upper) = (i / 2 * 2, i / 2 * 2 + 1);
+                let scales = match i % 2 {
+                    0 => [first[low], second[low]],
+                    _ => [isa.fma(third_above[upper], isa.splat(4.0), third[low]), fourth[upper]],
+                };
+                for (half, scale) in scales.into_iter().enumerate() {
+                    let scale = isa.fma(scale, isa.splat(2.0), isa.splat(1.0));
+                    group.set_factors(isa, half, isa.mul(d, scale), isa.splat(0.0));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prepare<I: Isa>(isa: I, block: &[u8; 56]) -> [[u16; 16]; 2] {
+        let high = part(block, 32);
+        [
+            isa.extended(part(block, 0), high, const { &high_bits(0) }),
+            isa.extended(part(block, 16), high, const { &high_bits(8) }),
+        ]
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 56], indices: &[[u16; 16]; 2], index: usize) -> I::U8 {
+        let entries = row_eights(isa, &IQ1, &indices.as_flattened().as_chunks().0[index]);
+        // Bits 3, 7, 11 and 15 brought together: no two of the sums of the product share a bit.
+        let bits = u32::from(u16::from_le_bytes(*part(block, 32 + 2 * index))) >> 3 & 0x1111;
+        let bits = bits * 0x1248 >> 12 & 15;
+        isa.add_bytes(entries, isa.load_bytes(&EIGHTHS[bits as usize]))
+    }
+
+    #[inline(always)]
+    fn signs<'a>(_: &'a [u8; 56], _: &'a [[u16; 16]; 2]) -> Option<&'a Signs> {
+        None
     }
 }

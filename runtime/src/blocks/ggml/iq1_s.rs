@@ -2,9 +2,9 @@
 //! 256. 1.5625 bits.
 
 use super::grids::IQ1;
-use super::tile::{Indices, eight, eighths, eights, four, halves, sixteen};
-use super::{Block, CodeRange, GROUP, Group, TILE_ROWS, TileGroup, half_at};
-use crate::isa::Isa;
+use super::tile::{Indices, eight, eighths, eights, four, halves, part, row_eights, sixteen};
+use super::{Block, ByGrid, CodeRange, GROUP, Group, Signs, TILE_ROWS, TileGroup, half_at};
+use crate::isa::{HighBits, Isa};
 
 /// f16 scale; 32 times the low eight bits of an index; per group 16 bits: four times the high three
 /// bits, the scale, and whether an eighth is subtracted.
@@ -54,14 +54,12 @@ impl Block for Iq1S {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 50]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         let (groups, grid) = (eight(groups), &IQ1);
-        let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
         let words = sixteen(isa, rows, 34);
         let indices = indices(isa, rows);
         for (two, (pair, words)) in groups.as_chunks_mut::<2>().0.iter_mut().zip(words).enumerate()
         {
-            let upper = isa.shift_and::<4>(words, 7);
-            let upper = [isa.byte::<1>(upper), isa.byte::<3>(upper)];
             let less = isa.shift_and::<7>(words, 1);
             let less = [isa.repeat::<1>(less), isa.repeat::<3>(less)];
             for (i, group) in pair.iter_mut().enumerate() {
@@ -69,9 +67,62 @@ impl Block for Iq1S {
                 for (j, indices) in indices[2 * two + i].iter().enumerate() {
                     group.set_moved(isa, j, eights(isa, grid, indices), eighth);
                 }
-                let scale = isa.fma(isa.to_f32(upper[i]), isa.splat(2.0), isa.splat(1.0));
+            }
+        }
+    }
+}
+
+/// The high three bits of sixteen indices, in four words from `first_byte` on.
+const fn high_bits(first_byte: u8) -> HighBits {
+    let (mut from, mut times) = ([[0, HighBits::NONE]; 16], [0; 16]);
+    let mut i = 0;
+    while i < 16 {
+        let (word, at) = (first_byte + 2 * (i / 4) as u8, 3 * (i % 4));
+        // The last three bits are in the second byte.
+        from[i] = if at < 8 { [word, word + 1] } else { [word + 1, HighBits::NONE] };
+        times[i] = 1 << (8 - at % 8);
+        i += 1;
+    }
+    HighBits { from, times, mask: 0x700 }
+}
+
+impl ByGrid for Iq1S {
+    type Prepared = [[u16; 16]; 2];
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 50]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
+        let pairs = eight(groups).as_chunks_mut::<2>().0.iter_mut();
+        for (pair, words) in pairs.zip(sixteen(isa, rows, 34)) {
+            let upper = isa.shift_and::<4>(words, 7);
+            for (group, upper) in pair.iter_mut().zip([isa.byte::<1>(upper), isa.byte::<3>(upper)])
+            {
+                let scale = isa.fma(isa.to_f32(upper), isa.splat(2.0), isa.splat(1.0));
                 group.set_factors(isa, 0, isa.mul(d, scale), isa.splat(0.0));
             }
         }
+    }
+
+    #[inline(always)]
+    fn prepare<I: Isa>(isa: I, block: &[u8; 50]) -> [[u16; 16]; 2] {
+        let high = part(block, 34);
+        [
+            isa.extended(part(block, 2), high, const { &high_bits(0) }),
+            isa.extended(part(block, 18), high, const { &high_bits(8) }),
+        ]
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 50], indices: &[[u16; 16]; 2], index: usize) -> I::U8 {
+        // By whether an eighth is subtracted.
+        const EIGHTHS: [[u8; GROUP]; 2] = [[1; GROUP], [u8::MAX; GROUP]];
+        let entries = row_eights(isa, &IQ1, &indices.as_flattened().as_chunks().0[index]);
+        let eighth = &EIGHTHS[usize::from(block[35 + 2 * index] >> 7)];
+        isa.add_bytes(entries, isa.load_bytes(eighth))
+    }
+
+    #[inline(always)]
+    fn signs<'a>(_: &'a [u8; 50], _: &'a [[u16; 16]; 2]) -> Option<&'a Signs> {
+        None
     }
 }

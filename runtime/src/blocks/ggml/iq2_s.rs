@@ -2,9 +2,11 @@
 //! bits.
 
 use super::grids::{IQ2_S, signed};
-use super::tile::{Indices, eight, eights, four, halves, odd_numbers, sixteen, subarray};
-use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
-use crate::isa::Isa;
+use super::tile::{
+    Indices, eight, eights, four, halves, part, row_eights, set_nibble_scales, sixteen, subarray,
+};
+use super::{Block, ByGrid, CodeRange, Group, Signs, TILE_ROWS, TileGroup, half_at};
+use crate::isa::{HighBits, Isa};
 
 /// f16 scale, 32 times the low eight bits of an index, 32 bytes of signs, 32 times the high two
 /// bits, 16 scales.
@@ -52,23 +54,60 @@ impl Block for Iq2S {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 82]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         let (groups, grid) = (eight(groups), &IQ2_S);
-        let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
-        let (indices, [.., low, high]) = (indices(isa, rows), sixteen(isa, rows, 66));
-        for (at, (groups, both)) in
-            groups.as_chunks_mut::<4>().0.iter_mut().zip([low, high]).enumerate()
-        {
-            let (scales, signs) = (odd_numbers(isa, both), sixteen(isa, rows, 34 + 16 * at));
+        let indices = indices(isa, rows);
+        for (at, groups) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let signs = sixteen(isa, rows, 34 + 16 * at);
             for (i, (group, signs)) in groups.iter_mut().zip(signs).enumerate() {
                 let mut codes = [[signs; 2]; 4];
                 for (codes, indices) in codes.iter_mut().zip(&indices[4 * at + i]) {
                     *codes = eights(isa, grid, indices);
                 }
                 group.set_signed(isa, codes, signs);
-                for (half, scales) in scales.iter().enumerate() {
-                    group.set_factors(isa, half, isa.mul(d, scales[i]), isa.splat(0.0));
-                }
             }
         }
+    }
+}
+
+/// The high two bits of sixteen indices, in four bytes from `first_byte` on.
+const fn high_bits(first_byte: u8) -> HighBits {
+    let (mut from, mut times) = ([[first_byte, HighBits::NONE]; 16], [0; 16]);
+    let mut i = 0;
+    while i < 16 {
+        from[i][0] += (i / 4) as u8;
+        times[i] = 1 << (8 - 2 * (i % 4));
+        i += 1;
+    }
+    HighBits { from, times, mask: 0x300 }
+}
+
+impl ByGrid for Iq2S {
+    type Prepared = [[u16; 16]; 2];
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 82]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
+        let [.., low, high] = sixteen(isa, rows, 66);
+        set_nibble_scales(isa, d, [low, high], eight(groups));
+    }
+
+    #[inline(always)]
+    fn prepare<I: Isa>(isa: I, block: &[u8; 82]) -> [[u16; 16]; 2] {
+        let high = part(block, 66);
+        [
+            isa.extended(part(block, 2), high, const { &high_bits(0) }),
+            isa.extended(part(block, 18), high, const { &high_bits(4) }),
+        ]
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, _: &[u8; 82], indices: &[[u16; 16]; 2], index: usize) -> I::U8 {
+        row_eights(isa, &IQ2_S, &indices.as_flattened().as_chunks().0[index])
+    }
+
+    #[inline(always)]
+    fn signs<'a>(block: &'a [u8; 82], _: &'a [[u16; 16]; 2]) -> Option<&'a Signs> {
+        block[34..66].as_chunks().0.as_array()
     }
 }

@@ -2,8 +2,11 @@
 //! bits.
 
 use super::grids::{IQ2_XS, even, signed};
-use super::tile::{Indices, eight, eights, even_signs, halves, odd_numbers, sixteen, subarray};
-use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{
+    Indices, eight, eights, even_signs, halves, part, row_eights, row_even_signs,
+    set_nibble_scales, sixteen, subarray,
+};
+use super::{Block, ByGrid, CodeRange, Group, Signs, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, 32 times an index of nine bits and seven signs, 16 scales.
@@ -44,13 +47,10 @@ impl Block for Iq2Xs {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 74]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         let (groups, grid) = (eight(groups), &IQ2_XS);
-        let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
-        let (indices, [.., low, high]) = (indices(isa, rows), sixteen(isa, rows, 58));
-        for (four, (groups, both)) in
-            groups.as_chunks_mut::<4>().0.iter_mut().zip([low, high]).enumerate()
-        {
-            let scales = odd_numbers(isa, both);
+        let indices = indices(isa, rows);
+        for (four, groups) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             for (i, group) in groups.iter_mut().enumerate() {
                 let at = 2 + 32 * four + 8 * i;
                 let [first, second] = isa.transpose_eights(subarray(rows, at));
@@ -68,10 +68,36 @@ impl Block for Iq2Xs {
                     [isa.spread::<24>(second), isa.spread::<28>(second)],
                 ];
                 group.set_negated(isa, codes, masks);
-                for (half, scales) in scales.iter().enumerate() {
-                    group.set_factors(isa, half, isa.mul(d, scales[i]), isa.splat(0.0));
-                }
             }
         }
+    }
+}
+
+impl ByGrid for Iq2Xs {
+    type Prepared = Signs;
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 74]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
+        let [.., low, high] = sixteen(isa, rows, 58);
+        set_nibble_scales(isa, d, [low, high], eight(groups));
+    }
+
+    #[inline(always)]
+    fn prepare<I: Isa>(isa: I, block: &[u8; 74]) -> Signs {
+        // The sevens are the upper bits of odd bytes.
+        row_even_signs(isa, isa.shift_and::<1>(isa.odd_bytes(part(block, 2)), 127))
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 74], _: &Signs, index: usize) -> I::U8 {
+        let words: &[u8; 8] = part(block, 2 + 8 * index);
+        let [a, b, c, d, e, f, g, h] = *words;
+        row_eights(isa, &IQ2_XS, &[[a, b], [c, d], [e, f], [g, h]].map(u16::from_le_bytes))
+    }
+
+    #[inline(always)]
+    fn signs<'a>(_: &'a [u8; 74], signs: &'a Signs) -> Option<&'a Signs> {
+        Some(signs)
     }
 }

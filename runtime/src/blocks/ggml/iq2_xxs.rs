@@ -2,8 +2,11 @@
 //! bits.
 
 use super::grids::{IQ2_XXS, even, signed};
-use super::tile::{eight, even_signs, halves, sixteen, subarray};
-use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{
+    eight, even_signs, halves, odd_number_above, part, row_eights, row_even_signs, sixteen,
+    subarray,
+};
+use super::{Block, ByGrid, CodeRange, Group, Signs, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale; per group four indices, and in 32 bits four times seven signs and the scale.
@@ -27,8 +30,8 @@ impl Block for Iq2Xxs {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 66]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         let (groups, grid) = (eight(groups), &IQ2_XXS);
-        let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
         for (two, pair) in groups.as_chunks_mut::<2>().0.iter_mut().enumerate() {
             let [_, first, _, second] = sixteen(isa, rows, 2 + 16 * two);
             for (i, (group, word)) in pair.iter_mut().zip([first, second]).enumerate() {
@@ -42,10 +45,42 @@ impl Block for Iq2Xxs {
                     *codes = isa.transpose_eights(entries);
                 }
                 group.set_signed(isa, codes, even_signs(isa, isa.sevens(word)));
-                let scale = isa.to_f32(isa.byte::<3>(isa.shift_and::<4>(word, 15)));
-                let scale = isa.fma(scale, isa.splat(2.0), isa.splat(1.0));
-                group.set_factors(isa, 0, isa.mul(d, scale), isa.splat(0.0));
             }
         }
+    }
+}
+
+impl ByGrid for Iq2Xxs {
+    type Prepared = Signs;
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 66]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let d = isa.mul(halves(isa, rows, 0), isa.splat(0.125));
+        for (two, pair) in eight(groups).as_chunks_mut::<2>().0.iter_mut().enumerate() {
+            let [_, first, _, second] = sixteen(isa, rows, 2 + 16 * two);
+            for (group, word) in pair.iter_mut().zip([first, second]) {
+                let scale = isa.mul(d, odd_number_above(isa, word));
+                group.set_factors(isa, 0, scale, isa.splat(0.0));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prepare<I: Isa>(isa: I, block: &[u8; 66]) -> Signs {
+        let mut words = [part(block, 6); 8];
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = part(block, 6 + 8 * index);
+        }
+        row_even_signs(isa, isa.sevens(isa.load_fours(words)))
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 66], _: &Signs, index: usize) -> I::U8 {
+        row_eights::<I, u8, _>(isa, &IQ2_XXS, part(block, 2 + 8 * index))
+    }
+
+    #[inline(always)]
+    fn signs<'a>(_: &'a [u8; 66], signs: &'a Signs) -> Option<&'a Signs> {
+        Some(signs)
     }
 }

@@ -3,9 +3,11 @@
 use std::hint::black_box;
 
 use super::grids::{IQ3_S, signed};
-use super::tile::{Indices, eight, four, fours, halves, odd_numbers, sixteen, subarray};
-use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
-use crate::isa::Isa;
+use super::tile::{
+    Indices, eight, four, fours, halves, odd_numbers, part, row_fours, sixteen, subarray,
+};
+use super::{Block, ByGrid, CodeRange, Group, Signs, TILE_ROWS, TileGroup, half_at};
+use crate::isa::{HighBits, Isa};
 
 /// f16 scale, 64 times the low eight bits of an index, 64 ninth bits, 32 bytes of signs, eight
 /// scales.
@@ -52,11 +54,9 @@ impl Block for Iq3S {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 110]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         // The address stays in a register: the compiler computed it again for each entry.
         let (groups, grid) = (eight(groups), black_box(&IQ3_S));
-        let d = halves(isa, rows, 0);
-        let [.., scales] = sixteen(isa, rows, 94);
-        let scales = odd_numbers(isa, scales);
         let indices = indices(isa, rows);
         for (at, groups) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let signs = sixteen(isa, rows, 74 + 16 * at);
@@ -67,9 +67,55 @@ impl Block for Iq3S {
                     *codes = fours(isa, grid, indices);
                 }
                 group.set_signed(isa, codes, signs);
-                let scale = isa.mul(d, scales[i % 2][2 * at + i / 2]);
-                group.set_factors(isa, 0, scale, isa.splat(0.0));
             }
         }
+    }
+}
+
+/// The ninth bits of sixteen indices, in two bytes from `first_byte` on.
+const fn high_bits(first_byte: u8) -> HighBits {
+    let (mut from, mut times) = ([[first_byte, HighBits::NONE]; 16], [0; 16]);
+    let mut i = 0;
+    while i < 16 {
+        from[i][0] += (i / 8) as u8;
+        times[i] = 1 << (8 - i % 8);
+        i += 1;
+    }
+    HighBits { from, times, mask: 0x100 }
+}
+
+impl ByGrid for Iq3S {
+    type Prepared = [[u16; 16]; 4];
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 110]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let d = halves(isa, rows, 0);
+        let [.., scales] = sixteen(isa, rows, 94);
+        let scales = odd_numbers(isa, scales);
+        for (index, group) in eight(groups).iter_mut().enumerate() {
+            let scale = isa.mul(d, scales[index % 2][index / 2]);
+            group.set_factors(isa, 0, scale, isa.splat(0.0));
+        }
+    }
+
+    #[inline(always)]
+    fn prepare<I: Isa>(isa: I, block: &[u8; 110]) -> [[u16; 16]; 4] {
+        let high = part(block, 66);
+        [
+            isa.extended(part(block, 2), high, const { &high_bits(0) }),
+            isa.extended(part(block, 18), high, const { &high_bits(2) }),
+            isa.extended(part(block, 34), high, const { &high_bits(4) }),
+            isa.extended(part(block, 50), high, const { &high_bits(6) }),
+        ]
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, _: &[u8; 110], indices: &[[u16; 16]; 4], index: usize) -> I::U8 {
+        row_fours(isa, &IQ3_S, &indices.as_flattened().as_chunks().0[index])
+    }
+
+    #[inline(always)]
+    fn signs<'a>(block: &'a [u8; 110], _: &'a [[u16; 16]; 4]) -> Option<&'a Signs> {
+        block[74..106].as_chunks().0.as_array()
     }
 }

@@ -2,8 +2,10 @@
 //! bits.
 
 use super::grids::{IQ3_XXS, even, signed};
-use super::tile::{eight, even_signs, halves, sixteen, subarray};
-use super::{Block, CodeRange, Group, TILE_ROWS, TileGroup, half_at};
+use super::tile::{
+    eight, even_signs, halves, odd_number_above, part, row_even_signs, row_fours, sixteen, subarray,
+};
+use super::{Block, ByGrid, CodeRange, Group, Signs, TILE_ROWS, TileGroup, half_at};
 use crate::isa::Isa;
 
 /// f16 scale, 64 indices, per group 32 bits: four times seven signs and the scale.
@@ -27,8 +29,8 @@ impl Block for Iq3Xxs {
 
     #[inline(always)]
     fn tile<I: Isa>(isa: I, rows: [&[u8; 98]; TILE_ROWS], groups: &mut [TileGroup]) {
+        Self::factors(isa, rows, groups);
         let (groups, grid) = (eight(groups), &IQ3_XXS);
-        let d = isa.mul(halves(isa, rows, 0), isa.splat(0.25));
         for (four, groups) in groups.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let words = sixteen(isa, rows, 66 + 16 * four);
             for (i, (group, word)) in groups.iter_mut().zip(words).enumerate() {
@@ -42,10 +44,37 @@ impl Block for Iq3Xxs {
                     *codes = isa.load_fours(entries);
                 }
                 group.set_signed(isa, codes, even_signs(isa, isa.sevens(word)));
-                let scale = isa.to_f32(isa.byte::<3>(isa.shift_and::<4>(word, 15)));
-                let scale = isa.fma(scale, isa.splat(2.0), isa.splat(1.0));
-                group.set_factors(isa, 0, isa.mul(d, scale), isa.splat(0.0));
             }
         }
+    }
+}
+
+impl ByGrid for Iq3Xxs {
+    type Prepared = Signs;
+
+    #[inline(always)]
+    fn factors<I: Isa>(isa: I, rows: [&[u8; 98]; TILE_ROWS], groups: &mut [TileGroup]) {
+        let d = isa.mul(halves(isa, rows, 0), isa.splat(0.25));
+        for (four, groups) in eight(groups).as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            for (group, word) in groups.iter_mut().zip(sixteen(isa, rows, 66 + 16 * four)) {
+                let scale = isa.mul(d, odd_number_above(isa, word));
+                group.set_factors(isa, 0, scale, isa.splat(0.0));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prepare<I: Isa>(isa: I, block: &[u8; 98]) -> Signs {
+        row_even_signs(isa, isa.sevens(isa.load_bytes(part(block, 66))))
+    }
+
+    #[inline(always)]
+    fn codes<I: Isa>(isa: I, block: &[u8; 98], _: &Signs, index: usize) -> I::U8 {
+        row_fours::<I, u8, _>(isa, &IQ3_XXS, part(block, 2 + 8 * index))
+    }
+
+    #[inline(always)]
+    fn signs<'a>(_: &'a [u8; 98], signs: &'a Signs) -> Option<&'a Signs> {
+        Some(signs)
     }
 }

@@ -9,6 +9,7 @@
 use super::{BlockType, GROUP, Matrix, TILE_ROWS, plain};
 use crate::isa::Isa;
 
+mod by_grid;
 mod by_row;
 mod grids;
 mod ik;
@@ -50,6 +51,7 @@ mod tile;
 mod tq1_0;
 mod tq2_0;
 
+pub use by_grid::{ByGrid, Signs, WithByGrid, with_by_grid};
 pub use by_row::{ByRow, WithByRow, with_by_row};
 pub use iq1_m::Iq1M;
 pub use iq1_s::Iq1S;

@@ -1,6 +1,8 @@
 //! Vector code that the types share, for eight rows at a time.
 
-use super::{TILE_ROWS, TileGroup};
+use std::hint::black_box;
+
+use super::{Signs, TILE_ROWS, TileGroup};
 use crate::isa::{Isa, TileSimd};
 
 /// Sixteen bytes of each of eight rows, four columns per register.
@@ -137,6 +139,70 @@ pub(super) fn odd_numbers<I: Isa>(isa: I, bytes: I::U8) -> [[I::F32; 4]; 2] {
         *number = isa.fma(*number, isa.splat(2.0), isa.splat(1.0));
     }
     both
+}
+
+/// `2 n + 1` for the number `n` in the highest four of each row's 32 bits.
+#[inline(always)]
+pub(super) fn odd_number_above<I: Isa>(isa: I, words: I::U8) -> I::F32 {
+    let number = isa.to_f32(isa.byte::<3>(isa.shift_and::<4>(words, 15)));
+    isa.fma(number, isa.splat(2.0), isa.splat(1.0))
+}
+
+/// Sets the scales of all halves to `d` times the odd numbers of nibbles: each group has a byte, the
+/// low nibble of which is its first half's.
+#[inline(always)]
+pub(super) fn set_nibble_scales<I: Isa>(
+    isa: I,
+    d: I::F32,
+    bytes: [I::U8; 2],
+    groups: &mut [TileGroup; 8],
+) {
+    for (groups, bytes) in groups.as_chunks_mut::<4>().0.iter_mut().zip(bytes) {
+        for (half, scales) in odd_numbers(isa, bytes).iter().enumerate() {
+            for (group, scale) in groups.iter_mut().zip(scales) {
+                group.set_factors(isa, half, isa.mul(d, *scale), isa.splat(0.0));
+            }
+        }
+    }
+}
+
+/// The entries of eight weights that four indices of one row select.
+#[inline(always)]
+pub(super) fn row_eights<I: Isa, T: Copy + Into<usize>, const N: usize>(
+    isa: I,
+    grid: &[[u8; 8]; N],
+    indices: &[T; 4],
+) -> I::U8 {
+    let mut entries = [&grid[0]; 4];
+    for (entry, index) in entries.iter_mut().zip(indices) {
+        *entry = &grid[(*index).into() % N];
+    }
+    isa.load_eights(entries)
+}
+
+/// The entries of four weights that eight indices of one row select.
+#[inline(always)]
+pub(super) fn row_fours<I: Isa, T: Copy + Into<usize>, const N: usize>(
+    isa: I,
+    grid: &[[u8; 4]; N],
+    indices: &[T; 8],
+) -> I::U8 {
+    let mut entries = [&grid[0]; 8];
+    for (entry, index) in entries.iter_mut().zip(indices) {
+        *entry = &grid[(*index).into() % N];
+    }
+    isa.load_fours(entries)
+}
+
+/// The signs of a block from seven of each eight weights' bits.
+#[inline(always)]
+pub(super) fn row_even_signs<I: Isa>(isa: I, sevens: I::U8) -> Signs {
+    let mut signs = [0; 32];
+    isa.store_bytes(even_signs(isa, sevens), &mut signs);
+    let mut by_group = [[0; 4]; 8];
+    by_group.copy_from_slice(signs.as_chunks().0);
+    // In memory: the compiler would rather take groups out of the register, with more operations.
+    black_box(by_group)
 }
 
 /// Indices of a block's grid entries by group, entry and row. All are computed before the first

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::isa::{BIAS, EITHER_SIGN, Isa, Kernel, MOST_TILES, TileSimd};
+use crate::isa::{BIAS, EITHER_SIGN, HighBits, Isa, Kernel, MOST_TILES, TileSimd};
 
 /// Proof that this CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +136,44 @@ unsafe fn row_pairs<const MOST: u8>(rows: [__m256i; 8], a: &[[i8; 4]; 8]) -> [__
             *row = widen::<MOST, 1>(pairs);
         }
         products
+    })
+}
+
+/// The largest code of `dot_groups`.
+const SMALL: u8 = 64;
+
+/// The magnitudes of eight groups' codes and the activations, which are negated where codes are
+/// negative or, if there are signs, where these have bits set.
+///
+/// # Safety
+/// The CPU must have AVX2.
+#[inline(always)]
+pub(super) unsafe fn magnitudes(
+    codes: [__m256i; 8],
+    signs: Option<&[[u8; 4]; 8]>,
+    a: &[[[i8; 4]; 8]; 8],
+) -> ([__m256i; 8], [__m256i; 8]) {
+    avx2!({
+        let (mut magnitudes, mut negated) = (codes, codes);
+        for (group, (codes, negated)) in magnitudes.iter_mut().zip(&mut negated).enumerate() {
+            let a = _mm256_loadu_si256(a[group].as_ptr().cast());
+            match signs {
+                Some(signs) => {
+                    // One bit of each byte, plus 127: negative where the bit is set, else positive.
+                    let (first, second) = (0, 0x0101_0101_0101_0101);
+                    let places = _mm256_setr_epi64x(first, second, 2 * second, 3 * second);
+                    let bytes = _mm256_set1_epi32(i32::from_le_bytes(signs[group]));
+                    let bits = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+                    let bit = _mm256_and_si256(_mm256_shuffle_epi8(bytes, places), bits);
+                    *negated = _mm256_sign_epi8(a, _mm256_add_epi8(bit, _mm256_set1_epi8(127)));
+                }
+                None => {
+                    *negated = _mm256_sign_epi8(a, *codes);
+                    *codes = _mm256_abs_epi8(*codes);
+                }
+            }
+        }
+        (magnitudes, negated)
     })
 }
 
@@ -616,6 +654,83 @@ impl Isa for Avx2 {
             let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(i32::from_le_bytes(*bits)), places);
             let bits = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
             _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits)
+        })
+    }
+
+    #[inline(always)]
+    fn load_eights(self, from: [&[u8; 8]; 4]) -> __m256i {
+        let [a, b, c, d] = from.map(|eight| i64::from_le_bytes(*eight));
+        avx2!(_mm256_setr_epi64x(a, b, c, d))
+    }
+
+    #[inline(always)]
+    fn odd_bytes(self, from: &[u8; 64]) -> __m256i {
+        let [low, high] = from.as_chunks::<32>().0 else { unreachable!("twice 32 bytes") };
+        avx2!({
+            let low = _mm256_srli_epi16::<8>(_mm256_loadu_si256(low.as_ptr().cast()));
+            let high = _mm256_srli_epi16::<8>(_mm256_loadu_si256(high.as_ptr().cast()));
+            // Eight bytes of each in turn.
+            _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(low, high))
+        })
+    }
+
+    #[inline(always)]
+    fn extended(self, low: &[u8; 16], high: &[u8; 16], bits: &HighBits) -> [u16; 16] {
+        let mut numbers = [0; 16];
+        avx2!({
+            let low = _mm256_cvtepu8_epi16(_mm_loadu_si128(low.as_ptr().cast()));
+            let high = _mm256_broadcastsi128_si256(_mm_loadu_si128(high.as_ptr().cast()));
+            let high = _mm256_shuffle_epi8(high, _mm256_loadu_si256(bits.from.as_ptr().cast()));
+            let times = _mm256_loadu_si256(bits.times.as_ptr().cast());
+            let mask = _mm256_set1_epi16(bits.mask as i16);
+            let high = _mm256_and_si256(_mm256_mullo_epi16(high, times), mask);
+            _mm256_storeu_si256(numbers.as_mut_ptr().cast(), _mm256_or_si256(low, high));
+        });
+        numbers
+    }
+
+    #[inline(always)]
+    fn dot_groups(
+        self,
+        codes: [__m256i; 8],
+        signs: Option<&[[u8; 4]; 8]>,
+        a: &[[[i8; 4]; 8]; 8],
+    ) -> [__m256; 2] {
+        avx2!({
+            let (factors, a) = magnitudes(codes, signs, a);
+            let mut pairs = factors;
+            for (pairs, a) in pairs.iter_mut().zip(a) {
+                *pairs = widen::<SMALL, 1>(_mm256_maddubs_epi16(*pairs, a));
+            }
+            let [first, second] = half_sums::<SMALL>(pairs);
+            let (first, second) = (widen::<SMALL, 8>(first), widen::<SMALL, 8>(second));
+            [_mm256_cvtepi32_ps(first), _mm256_cvtepi32_ps(second)]
+        })
+    }
+
+    #[inline(always)]
+    fn transpose_lanes(self, [a, b, c, d, e, f, g, h]: [__m256; 8]) -> [__m256; 8] {
+        avx2!({
+            // Lanes 0 and 1, then 2 and 3, of each half of two rows side by side.
+            let (ab, ab_above) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let (cd, cd_above) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            let (ef, ef_above) = (_mm256_unpacklo_ps(e, f), _mm256_unpackhi_ps(e, f));
+            let (gh, gh_above) = (_mm256_unpacklo_ps(g, h), _mm256_unpackhi_ps(g, h));
+            // One lane of each half, of four rows side by side.
+            let mut columns = [a; 8];
+            for (at, [first, second, third, fourth]) in
+                [[ab, cd, ef, gh], [ab_above, cd_above, ef_above, gh_above]].into_iter().enumerate()
+            {
+                let low = _mm256_shuffle_ps::<0b01_00_01_00>(first, second);
+                let low_next = _mm256_shuffle_ps::<0b11_10_11_10>(first, second);
+                let high = _mm256_shuffle_ps::<0b01_00_01_00>(third, fourth);
+                let high_next = _mm256_shuffle_ps::<0b11_10_11_10>(third, fourth);
+                columns[2 * at] = _mm256_permute2f128_ps::<0x20>(low, high);
+                columns[2 * at + 1] = _mm256_permute2f128_ps::<0x20>(low_next, high_next);
+                columns[2 * at + 4] = _mm256_permute2f128_ps::<0x31>(low, high);
+                columns[2 * at + 5] = _mm256_permute2f128_ps::<0x31>(low_next, high_next);
+            }
+            columns
         })
     }
 

@@ -4,10 +4,10 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{Avx2, four, half_sums};
+use super::avx2::{Avx2, four, half_sums, magnitudes};
 use super::vnni::vnni;
 use crate::isa::forward::forward;
-use crate::isa::{Isa, Kernel, MOST_TILES, TileSimd};
+use crate::isa::{HighBits, Isa, Kernel, MOST_TILES, TileSimd};
 
 vnni! {
     /// AVX-512 with VNNI: Ice Lake servers and later, Zen 4.

@@ -7,9 +7,9 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::{Avx2, four, half_sums};
+use super::avx2::{Avx2, four, half_sums, magnitudes};
 use crate::isa::forward::forward;
-use crate::isa::{Isa, Kernel, MOST_TILES, TileSimd};
+use crate::isa::{HighBits, Isa, Kernel, MOST_TILES, TileSimd};
 
 macro_rules! vnni {
     (
@@ -132,7 +132,30 @@ macro_rules! vnni {
                 fn append<const SHIFT: i32>(low: __m256i, high: __m256i) -> __m256i;
                 fn nibbles(from: &[u8; 16]) -> __m256i;
                 fn masks(bits: &[u8; 4]) -> __m256i;
+                fn load_eights(from: [&[u8; 8]; 4]) -> __m256i;
+                fn odd_bytes(from: &[u8; 64]) -> __m256i;
+                fn extended(low: &[u8; 16], high: &[u8; 16], bits: &HighBits) -> [u16; 16];
+                fn transpose_lanes(rows: [__m256; 8]) -> [__m256; 8];
                 fn quarters(from: &[u8; 8]) -> __m256i;
+            }
+
+            #[inline(always)]
+            fn dot_groups(
+                self,
+                codes: [__m256i; 8],
+                signs: Option<&[[u8; 4]; 8]>,
+                a: &[[[i8; 4]; 8]; 8],
+            ) -> [__m256; 2] {
+                // SAFETY: the receiver is proof that the CPU has these instructions.
+                unsafe {
+                    let (magnitudes, a) = magnitudes(codes, signs, a);
+                    let mut products = magnitudes;
+                    for (products, a) in products.iter_mut().zip(a) {
+                        *products = $dpbusd(_mm256_setzero_si256(), *products, a);
+                    }
+                    let [first, second] = half_sums::<{ $crate::isa::EITHER_SIGN }>(products);
+                    [_mm256_cvtepi32_ps(first), _mm256_cvtepi32_ps(second)]
+                }
             }
 
             #[inline(always)]
