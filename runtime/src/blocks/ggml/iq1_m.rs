@@ -173,7 +173,7 @@ impl ByGrid for Iq1M {
         let entries = row_eights(isa, &IQ1, &indices.as_flattened().as_chunks().0[index]);
         // Bits 3, 7, 11 and 15 brought together: no two of the sums of the product share a bit.
         let bits = u32::from(u16::from_le_bytes(*part(block, 32 + 2 * index))) >> 3 & 0x1111;
-        let bits = bits * 0x1248 >> 12 & 15;
+        let bits = (bits * 0x1248) >> 12 & 15;
         isa.add_bytes(entries, isa.load_bytes(&EIGHTHS[bits as usize]))
     }
 
