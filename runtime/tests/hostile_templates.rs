@@ -2,6 +2,7 @@
 //! with a text or with an error, and never takes the process with it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -88,9 +89,42 @@ fn doubled(first: &str, times: usize, step: &str, then: &str) -> String {
     )
 }
 
-/// One test, because what it counts is the process's.
+/// Runs cases in a process of their own, since what is counted is the process's: starts this program
+/// again for the test of that name.
+fn alone(test: &str, cases: fn()) {
+    const STARTED: &str = "VAQUITA_TEST_ALONE";
+    if std::env::var_os(STARTED).is_some() {
+        return cases();
+    }
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    let ended = again.args([test, "--exact", "--nocapture"]).env(STARTED, "1").output().unwrap();
+    let said =
+        [ended.stdout, ended.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    println!("{}", said.concat());
+    assert!(ended.status.success(), "{test}: {}", ended.status);
+}
+
 #[test]
-fn whatever_a_template_does_it_ends_in_time_and_memory() {
+fn templates_and_values_that_nest_end_in_time_and_memory() {
+    alone("templates_and_values_that_nest_end_in_time_and_memory", nesting);
+}
+
+#[test]
+fn values_that_double_end_in_time_and_memory() {
+    alone("values_that_double_end_in_time_and_memory", doubling);
+}
+
+#[test]
+fn what_is_large_at_once_ends_in_time_and_memory() {
+    alone("what_is_large_at_once_ends_in_time_and_memory", large);
+}
+
+#[test]
+fn what_is_slow_ends_in_time_and_memory() {
+    alone("what_is_slow_ends_in_time_and_memory", slow);
+}
+
+fn nesting() {
     let long = |first: &str, part: &str, last: &str| {
         let source = format!("{first}{}{last}", part.repeat(80_000 / part.len().min(4)));
         source.chars().take(250_000).collect::<String>() + last
@@ -146,8 +180,9 @@ fn whatever_a_template_does_it_ends_in_time_and_memory() {
     refused("macro", "{% macro f(x) %}{{ f([[[[[[x]]]]]]) }}{% endmacro %}{{ f(1) }}");
     refused("recursion", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}");
     refused("loop", "{% for a in [1] recursive %}{{ loop([1]) }}{% endfor %}");
+}
 
-    // Values that double.
+fn doubling() {
     for (first, step) in [
         ("'ab'", "ns.x ~ ns.x"),
         ("'ab'", "ns.x + ns.x"),
@@ -177,8 +212,9 @@ fn whatever_a_template_does_it_ends_in_time_and_memory() {
             bounded(step, &doubled(first, 60, step, then));
         }
     }
+}
 
-    // Large at once.
+fn large() {
     let kib = "{% set k = 'ab,c' * 256 %}";
     let mib = "{% set k = 'ab,c' * 262144 %}";
     for (name, source) in [
@@ -228,8 +264,9 @@ fn whatever_a_template_does_it_ends_in_time_and_memory() {
     ] {
         bounded(name, &source);
     }
+}
 
-    // Slow.
+fn slow() {
     let two = "{% set a = 'x' * 9000000 ~ 'y' %}{% set b = 'x' * 9000000 ~ 'z' %}";
     for (name, body) in [
         ("compared", "{% if a == b %}{% endif %}"),
