@@ -77,6 +77,14 @@ def slowly():
         thread.join()
 
 
+def answered_again(v, page):
+    """Asks for another answer, and waits first for its start: until then nothing is being written."""
+    answer(page).get_by_role("button", name="Answer again").click()
+    expect(answer(page).locator(".branches")).to_contain_text("2 of 2")
+    expect(answer(page).locator(".answer")).to_have_text("5784", timeout=60_000)
+    v.wait()
+
+
 @test
 def questions_are_answered():
     with visit(address=visiting.options.address) as v:
@@ -101,10 +109,7 @@ def questions_are_answered():
         assert any(chunk.get("prompt_progress") for chunk in chunks)
 
         # Temperature 0 gives the same answer again, as a branch.
-        answer(page).get_by_role("button", name="Answer again").click()
-        v.wait()
-        expect(answer(page).locator(".branches")).to_contain_text("2 of 2")
-        expect(answer(page).locator(".answer")).to_have_text("5784")
+        answered_again(v, page)
         assert f"{usage['completion_tokens']} tokens" in answer(page).locator(".cost summary").inner_text()
 
         # Another question is another branch.
@@ -151,8 +156,7 @@ def a_reload_in_mid_answer_goes_on():
         whole = answer(page).locator(".cost summary").inner_text()
         answer(page).locator(".reasoning summary").click()
         thoughts = answer(page).locator(".reasoning .prose").inner_text()
-        answer(page).get_by_role("button", name="Answer again").click()
-        v.wait()
+        answered_again(v, page)
         answer(page).locator(".reasoning summary").click()
         assert answer(page).locator(".reasoning .prose").inner_text() == thoughts
         tokens = re.compile(r"\d+ tokens\b(?!/)")
