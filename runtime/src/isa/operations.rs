@@ -387,7 +387,7 @@ pub trait Isa: TileSimd {
 pub struct HighBits {
     /// Places of two bytes of each number, the lower one first, or [`NONE`](Self::NONE).
     pub from: [[u8; 2]; 16],
-    /// What these, as 16 bits, are multiplied with.
+    /// The factor of these two bytes, taken as a number of 16 bits.
     pub times: [u16; 16],
     /// The bits of the product, modulo 2^16, that belong to the number.
     pub mask: u16,
@@ -396,6 +396,18 @@ pub struct HighBits {
 impl HighBits {
     /// Stands for a byte that is zero.
     pub const NONE: u8 = u8::MAX;
+
+    /// The `bits` bits above the low eight, of `per_byte` numbers in each byte from `first_byte` on.
+    pub const fn packed(first_byte: u8, per_byte: usize, bits: u32) -> Self {
+        let (mut from, mut times) = ([[first_byte, Self::NONE]; 16], [0; 16]);
+        let mut i = 0;
+        while i < 16 {
+            from[i][0] += (i / per_byte) as u8;
+            times[i] = 1 << (8 - 8 / per_byte * (i % per_byte));
+            i += 1;
+        }
+        Self { from, times, mask: ((1 << bits) - 1) << 8 }
+    }
 }
 
 /// CPU features that a kernel benefits from.

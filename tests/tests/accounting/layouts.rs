@@ -86,7 +86,7 @@ fn what_is_left_out_around_a_language_model_is_said_in_one_line() {
     assert_eq!(whole.left_out_line(), None);
 }
 
-/// What goldens leave out: checked by what must be equal.
+/// No golden has these layouts: a folder and a file of the same model are compared instead.
 #[test]
 fn layers_may_differ_in_heads_windows_and_rotation_in_folders_and_files_alike() {
     // a number of rotated elements instead of a share

@@ -13,13 +13,13 @@ pub type Signs = [[u8; 4]; 8];
 
 /// A type of blocks of 256 weights, whose weights are entries of a grid.
 pub trait ByGrid: Block {
-    /// What is computed of a block before its entries are loaded: indices, or signs.
+    /// The indices of a block's entries, or the signs of its weights.
     type Prepared;
 
     /// Sets the scales of a block of each of eight rows, as [`Block::tile`] does.
     fn factors<I: Isa>(isa: I, rows: [&Self::Bytes; TILE_ROWS], groups: &mut [TileGroup]);
 
-    /// Computes what the entries of a row's block need.
+    /// Computes the indices or the signs of a row's block, before its entries are loaded.
     fn prepare<I: Isa>(isa: I, block: &Self::Bytes) -> Self::Prepared;
 
     /// The 32 codes of a group, at most 64: magnitudes, if there are [signs](Self::signs).

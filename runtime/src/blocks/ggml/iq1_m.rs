@@ -99,18 +99,6 @@ impl Block for Iq1M {
     }
 }
 
-/// The high three bits of sixteen indices, in eight bytes from `first_byte` on.
-const fn high_bits(first_byte: u8) -> HighBits {
-    let (mut from, mut times) = ([[first_byte, HighBits::NONE]; 16], [0; 16]);
-    let mut i = 0;
-    while i < 16 {
-        from[i][0] += (i / 2) as u8;
-        times[i] = 1 << (8 - 4 * (i % 2));
-        i += 1;
-    }
-    HighBits { from, times, mask: 0x700 }
-}
-
 /// An eighth more, or less where the bit is set, of four times eight weights, by these four bits.
 const EIGHTHS: [[u8; GROUP]; 16] = {
     let mut eighths = [[1; GROUP]; 16];
@@ -163,8 +151,8 @@ impl ByGrid for Iq1M {
     fn prepare<I: Isa>(isa: I, block: &[u8; 56]) -> [[u16; 16]; 2] {
         let high = part(block, 32);
         [
-            isa.extended(part(block, 0), high, const { &high_bits(0) }),
-            isa.extended(part(block, 16), high, const { &high_bits(8) }),
+            isa.extended(part(block, 0), high, const { &HighBits::packed(0, 2, 3) }),
+            isa.extended(part(block, 16), high, const { &HighBits::packed(8, 2, 3) }),
         ]
     }
 

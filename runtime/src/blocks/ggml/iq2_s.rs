@@ -70,18 +70,6 @@ impl Block for Iq2S {
     }
 }
 
-/// The high two bits of sixteen indices, in four bytes from `first_byte` on.
-const fn high_bits(first_byte: u8) -> HighBits {
-    let (mut from, mut times) = ([[first_byte, HighBits::NONE]; 16], [0; 16]);
-    let mut i = 0;
-    while i < 16 {
-        from[i][0] += (i / 4) as u8;
-        times[i] = 1 << (8 - 2 * (i % 4));
-        i += 1;
-    }
-    HighBits { from, times, mask: 0x300 }
-}
-
 impl ByGrid for Iq2S {
     type Prepared = [[u16; 16]; 2];
 
@@ -96,8 +84,8 @@ impl ByGrid for Iq2S {
     fn prepare<I: Isa>(isa: I, block: &[u8; 82]) -> [[u16; 16]; 2] {
         let high = part(block, 66);
         [
-            isa.extended(part(block, 2), high, const { &high_bits(0) }),
-            isa.extended(part(block, 18), high, const { &high_bits(4) }),
+            isa.extended(part(block, 2), high, const { &HighBits::packed(0, 4, 2) }),
+            isa.extended(part(block, 18), high, const { &HighBits::packed(4, 4, 2) }),
         ]
     }
 

@@ -72,18 +72,6 @@ impl Block for Iq3S {
     }
 }
 
-/// The ninth bits of sixteen indices, in two bytes from `first_byte` on.
-const fn high_bits(first_byte: u8) -> HighBits {
-    let (mut from, mut times) = ([[first_byte, HighBits::NONE]; 16], [0; 16]);
-    let mut i = 0;
-    while i < 16 {
-        from[i][0] += (i / 8) as u8;
-        times[i] = 1 << (8 - i % 8);
-        i += 1;
-    }
-    HighBits { from, times, mask: 0x100 }
-}
-
 impl ByGrid for Iq3S {
     type Prepared = [[u16; 16]; 4];
 
@@ -102,10 +90,10 @@ impl ByGrid for Iq3S {
     fn prepare<I: Isa>(isa: I, block: &[u8; 110]) -> [[u16; 16]; 4] {
         let high = part(block, 66);
         [
-            isa.extended(part(block, 2), high, const { &high_bits(0) }),
-            isa.extended(part(block, 18), high, const { &high_bits(2) }),
-            isa.extended(part(block, 34), high, const { &high_bits(4) }),
-            isa.extended(part(block, 50), high, const { &high_bits(6) }),
+            isa.extended(part(block, 2), high, const { &HighBits::packed(0, 8, 1) }),
+            isa.extended(part(block, 18), high, const { &HighBits::packed(2, 8, 1) }),
+            isa.extended(part(block, 34), high, const { &HighBits::packed(4, 8, 1) }),
+            isa.extended(part(block, 50), high, const { &HighBits::packed(6, 8, 1) }),
         ]
     }
 
