@@ -85,6 +85,14 @@ def answered_again(v, page):
     v.wait()
 
 
+def thoughts(page):
+    """Unfolds the reasoning, which is drawn once it is open, and reads it."""
+    answer(page).locator(".reasoning summary").click()
+    prose = answer(page).locator(".reasoning .prose")
+    expect(prose).not_to_be_empty()
+    return prose.inner_text()
+
+
 @test
 def questions_are_answered():
     with visit(address=visiting.options.address) as v:
@@ -154,13 +162,13 @@ def a_reload_in_mid_answer_goes_on():
         expect(answer(page).locator(".answer")).to_have_text("5784", timeout=60_000)
         v.wait()
         whole = answer(page).locator(".cost summary").inner_text()
-        answer(page).locator(".reasoning summary").click()
-        thoughts = answer(page).locator(".reasoning .prose").inner_text()
+        thought = thoughts(page)
         answered_again(v, page)
-        answer(page).locator(".reasoning summary").click()
-        assert answer(page).locator(".reasoning .prose").inner_text() == thoughts
+        again = thoughts(page)
+        assert again == thought, (again, thought)
         tokens = re.compile(r"\d+ tokens\b(?!/)")
-        assert tokens.search(answer(page).locator(".cost summary").inner_text())[0] == tokens.search(whole)[0]
+        line = answer(page).locator(".cost summary").inner_text()
+        assert tokens.search(line)[0] == tokens.search(whole)[0], (line, whole)
 
 
 @test

@@ -62,7 +62,9 @@ class Visit:
             self.wait()
 
     def wait(self):
+        """Waits for the end of the answers, and until it is drawn: that is done with the next frame."""
         expect(self.page.locator("#send")).to_be_visible(timeout=120_000)
+        self.page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
 
     def check(self):
         # What a server refuses as another origin's, "null" among it, is never sent.
