@@ -1,13 +1,15 @@
 """Measures vaquita beside llama.cpp, in one run on one machine: quantizing, reading a prompt, generating.
 
     python3 benches/peer/compare.py [--shape v2-lite] [--work FOLDER] [--layers 14] [--repetitions 5] [--threads 1,2]
-        [--depths 0,4096] [--sequences 2,4] [--ik PYTHON]
+        [--depths 0,4096] [--sequences 2,4] [--types iq2_xxs,iq3_s] [--ik CHECKOUT]
 
 Takes llama.cpp as `.ci/peer --only-make` provides it, or a Python that VAQUITA_PEER names; makes a checkpoint in the
 shape of DeepSeek-V2-Lite (14 layers: 15.6 GB, and as much again for a while) and quantizes it with both, or in the shape
 of Qwen3.6-35B-A3B (`--shape qwen3.6`, 1.7 GB a layer), which `vaquita export` writes for llama.cpp in Q4_K; and prints
 medians and ratios. Both sides do the same work with the same threads, turn by turn. The rate of plain reads
-is measured between them, in the same run. `--ik` adds ik_llama.cpp, through a Python that has `ik-llama-cpp-python`.
+is measured between them, in the same run. `--types` adds files with random blocks of these types. `--ik` adds
+ik_llama.cpp, from a checkout of it that is built in its folder `build`, for this processor (`cmake -B build
+-DGGML_NATIVE=ON && cmake --build build --target llama`).
 """
 
 import argparse
@@ -18,6 +20,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import work
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -49,6 +53,14 @@ def plain_reads(roofline: Path, threads: int) -> float:
     """Rate in GB/s at which memory is read."""
     first = run(roofline, threads, "none").splitlines()[0]
     return float(first.split(" at ")[1].split()[0])
+
+
+def ik_program(checkout: Path, folder: Path) -> Path:
+    """ik.c with the library of a checkout."""
+    library, program = checkout / "build" / "src", folder / "ik"
+    run("cc", "-O2", "-o", program, HERE / "ik.c", f"-I{checkout}/include", f"-I{checkout}/ggml/include",
+        f"-L{library}", "-lllama", f"-Wl,-rpath,{library}", f"-Wl,-rpath-link,{checkout}/build/ggml/src")
+    return program
 
 
 def v2_lite(args: argparse.Namespace, python: str, _vaquita: Path) -> tuple[Path, Path, tuple[float, int] | None]:
@@ -86,7 +98,8 @@ def main() -> None:
     options.add_argument("--threads", type=numbers, default=[os.cpu_count()], help="1,2")
     options.add_argument("--depths", type=numbers, default=[0], help="positions before prompt and decode: 0,4096")
     options.add_argument("--sequences", type=numbers, default=[], help="also decode in so many sequences, at depth 0: 2,4")
-    options.add_argument("--ik", type=Path, help="a Python with ik-llama-cpp-python, to measure ik_llama.cpp as well")
+    options.add_argument("--types", type=lambda text: text.split(","), default=[], help="more files of these types of blocks")
+    options.add_argument("--ik", type=Path, help="a checkout of ik_llama.cpp that is built, to measure it as well")
     options.add_argument("--low-bits", type=float, default=2.5, help="bits per weight of the experts' low-bit plan")
     args = options.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -108,6 +121,12 @@ def main() -> None:
     files = {"llama.cpp Q4_K": peer, "vaquita Q4_K": peer, "vaquita e4": ours["e4"], "vaquita low": ours["low"]}
     if args.ik:
         files["ik_llama.cpp Q4_K"] = peer
+        ik = ik_program(args.ik.resolve(), args.work)
+    for ty in args.types:
+        path = args.work / f"shape-{ty}.gguf"
+        if not path.exists():
+            run(python, HERE / "retype.py", peer, path, ty)
+        files |= {f"llama.cpp {ty}": path, f"vaquita {ty}": path}
     bits = {name: json.loads(run(vaquita, "inspect", path, "--json"))["bits_per_weight"] for name, path in files.items()}
     for threads in args.threads:
         rates: dict[str, dict[str, list[float]]] = {}
@@ -120,23 +139,23 @@ def main() -> None:
                     if name.startswith("llama.cpp"):
                         commands = [(python, HERE / "llama.py", "bench", path, threads, depth, *several)]
                     elif name.startswith("ik_llama.cpp"):
-                        commands = [(args.ik, HERE / "ik.py", path, threads, depth)]
+                        commands = [(ik, path, threads, depth, work.PROMPT, work.GENERATE)]
                     else:
                         bench = (vaquita, "bench", path, "-r", 1, "-o", "json", "--threads", threads)
                         commands = [(*bench, "-d", depth), *((*bench, "-p", 0, "-n", 64, "--sequences", k) for k in several)]
                     found: dict[str, float] = {}
                     for command in commands:
-                        # ik_llama.cpp prints other lines before.
-                        for row in json.loads(run(*command).splitlines()[-1]):
+                        for row in json.loads(run(*command)):
                             found.setdefault(row["test"], row["avg_ts"])
                     for test, value in found.items():
                         rates.setdefault(test, {}).setdefault(name, []).append(value)
         print(f"\nthreads {threads}, {args.repetitions} repetitions, medians; plain reads {statistics.median(reads):.1f} GB/s; "
               f"{time.strftime('%Y-%m-%d')}")
         for test, of_test in rates.items():
-            base = statistics.median(of_test["llama.cpp Q4_K"])
             for name, values in of_test.items():
                 rate = statistics.median(values)
+                same = f"llama.cpp {name.split()[1]}"
+                base = statistics.median(of_test.get(same) or of_test["llama.cpp Q4_K"])
                 print(f"{test:>15}  {name:<18} {bits[name]:5.2f} bits/weight  {rate:8.2f} tokens/s  {rate / base:5.2f}x")
     print(f"quantize vaquita e4      {our_seconds[0]:7.1f} s  peak {our_seconds[1] / 2**30:.2f} GiB")
     if peer_seconds:
