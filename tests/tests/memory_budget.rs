@@ -10,8 +10,8 @@ use vaquita_runtime::model::cache::CacheType;
 use vaquita_runtime::opening::budget::{MemoryBudget, Workload};
 use vaquita_runtime::opening::pressure::PressureWatch;
 use vaquita_runtime::opening::{OpenModelError, OpenOptions, Opened, TrimLevel, open, open_gguf};
-use vaquita_tests::store::{quantize_to, resident, run};
-use vaquita_tests::{golden, goldens, quantized, reference_file};
+use vaquita_tests::store::{quantize_to, resident, run, session};
+use vaquita_tests::{bits, golden, goldens, quantized, reference_file};
 
 const WORKLOAD: Workload =
     Workload { context: 64, prefill_chunk: 16, cache: CacheType::F16, sessions: 1 };
@@ -150,6 +150,47 @@ fn memory_is_given_back_on_demand_and_the_answer_stays_the_same() {
     let error = opened.memory.set_memory_budget(fixed).unwrap_err().to_string();
     assert!(error.contains("needs at least"), "{error}");
     check(half);
+}
+
+#[test]
+fn a_smaller_budget_is_met_by_smaller_chunks_also_within_a_prompt() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    reference_file(&file);
+    let tokens: Vec<u32> = (0..48).map(|i| i * 29 % 256).collect();
+    let expected = run(&resident(&file), &tokens, tokens.len());
+    let open_up_to = |largest_chunk, budget| {
+        let memory = Some(MemoryBudget::Bytes(budget));
+        let workload = Workload { prefill_chunk: 1, ..WORKLOAD };
+        let options = OpenOptions { memory, largest_chunk, ..OpenOptions::new(workload) };
+        open_gguf(Gguf::open(&file).unwrap(), &options, 0).unwrap()
+    };
+    let least = open_up_to(1, 1 << 40).memory.plan().unwrap().footprint;
+    let Opened { model, memory, .. } = open_up_to(64, least.fixed() + least.experts - 1);
+    let plan = memory.plan().unwrap();
+    let (chunk, floor) = (plan.footprint.prefill_chunk, least.floor());
+    assert!((2..=32).contains(&chunk) && floor < plan.footprint.floor(), "{plan:?}");
+
+    let mut session = session(&model, chunk);
+    assert_eq!(session.prefill_chunk(), chunk);
+    let mut logits = session.feed_all(&tokens[..chunk]).unwrap();
+    memory.set_memory_budget(floor).unwrap();
+    assert_eq!(session.prefill_chunk(), 1);
+    assert_eq!(memory.plan().unwrap().experts, Some(least.cycle));
+    logits.extend(session.feed_all(&tokens[chunk..]).unwrap());
+    assert!(bits(&logits) == expected);
+
+    let error = memory.set_memory_budget(floor - 1).unwrap_err();
+    assert_eq!(error.footprint.floor(), floor, "the least budget is that of the smallest chunk");
+    memory.set_memory_budget(plan.budget).unwrap();
+    assert_eq!((session.prefill_chunk(), memory.plan()), (chunk, Some(plan)));
+    memory.set_memory_budget(1 << 40).unwrap();
+    assert_eq!(session.prefill_chunk(), chunk, "no more was planned on opening");
+    memory.trim(TrimLevel::Background);
+    assert_eq!(session.prefill_chunk(), chunk);
+    memory.trim(TrimLevel::Critical);
+    assert_eq!(session.prefill_chunk(), 1);
+    assert_eq!(memory.plan().unwrap().budget, least.fixed() + least.layer);
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl LoadedModel {
         }
         Ok(Self {
             model,
-            memory: Arc::new(MemoryControl::unlimited()),
+            memory: Arc::new(MemoryControl::mapped(None)),
             pool: Arc::new(Pool::open(&options.cores())?),
             options: options.session(),
             drafts: options.drafts,

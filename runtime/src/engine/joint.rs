@@ -156,7 +156,8 @@ impl JointPasses {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         let width = self.model.experts().tokens_at_once().unwrap_or(usize::MAX).max(1);
-        let (mut jobs, slice) = state.select(width, self.options.prefill_chunk.max(1));
+        let together = self.model.tokens_of_pass(self.options.prefill_chunk);
+        let (mut jobs, slice) = state.select(width, together);
         let leading = Leading { passes: self, taken: jobs.iter().map(|job| job.ticket).collect() };
         drop(state);
         let start = Instant::now();

@@ -49,6 +49,11 @@ impl EngineModel {
         }
     }
 
+    /// Number of tokens of a pass for which scratch memory is planned, as it is now.
+    pub(super) fn tokens_of_pass(&self) -> usize {
+        self.model.tokens_of_pass(self.session.prefill_chunk)
+    }
+
     /// Bytes of cache that a sequence of `tokens` may take.
     pub(super) fn sequence_bytes(&self, tokens: usize) -> u64 {
         let SessionOptions { cache, prefill_chunk, .. } = self.session;

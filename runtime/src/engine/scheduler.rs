@@ -239,8 +239,7 @@ impl Scheduler {
         let (start, read) = (Instant::now(), slice.map_or(0, |(_, tokens)| tokens));
         let model = self.model.clone();
         let ctx = Compute::new(model.session.tier, &model.pool);
-        // Scratch memory is planned for one chunk.
-        let room = model.session.prefill_chunk.saturating_sub(decoding.len() + read);
+        let room = model.tokens_of_pass().saturating_sub(decoding.len() + read);
         let mut parts: Vec<Part> = Vec::new();
         let mut drafts = self.drafting.propose(&ctx, &mut self.sequences, &decoding, room);
         for at in &decoding {
@@ -285,8 +284,7 @@ impl Scheduler {
         let at = self.reading()?;
         let sequence = &self.sequences[at];
         let left = sequence.answer.prompt_tokens() - sequence.cache.len();
-        // Scratch memory is planned for one chunk.
-        let room = self.model.session.prefill_chunk.saturating_sub(decoding).max(1);
+        let room = self.model.tokens_of_pass().saturating_sub(decoding).max(1);
         let tokens = self.pace.slice(decoding).min(left).min(room);
         (tokens > 0).then_some((at, tokens))
     }

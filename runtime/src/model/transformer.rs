@@ -7,6 +7,7 @@ use super::cache::KvCache;
 use super::layer::{Half, Layer};
 use super::loader::Loader;
 use super::mtp::Mtp;
+use super::pass_limit::PassLimit;
 use super::per_layer::PerLayer;
 use super::rope::{Angles, Rope};
 use super::step::{Chunk, Step};
@@ -41,6 +42,7 @@ pub struct Model {
     per_layer: Option<PerLayer>,
     experts: Arc<dyn ExpertStore>,
     pub(super) mtp: Option<Mtp>,
+    pass_limit: Arc<PassLimit>,
 }
 
 impl Model {
@@ -69,7 +71,29 @@ impl Model {
         let factors = loader.rope_factors()?;
         let rope = Rope::new(&config, factors.as_deref());
         let per_layer = PerLayer::load(&loader, &config)?;
-        Ok(Self { config, embedding, layers, norm, output, rope, per_layer, experts, mtp: None })
+        let (mtp, pass_limit) = (None, Arc::default());
+        Ok(Self {
+            config,
+            embedding,
+            layers,
+            norm,
+            output,
+            rope,
+            per_layer,
+            experts,
+            mtp,
+            pass_limit,
+        })
+    }
+
+    /// Bounds the passes of sessions and engines by a limit that is shared with the caller.
+    pub fn limit_passes(&mut self, limit: Arc<PassLimit>) {
+        self.pass_limit = limit;
+    }
+
+    /// The number of tokens of a prompt to compute together, where `planned` were planned.
+    pub fn tokens_of_pass(&self, planned: usize) -> usize {
+        planned.min(self.pass_limit.tokens()).max(1)
     }
 
     /// The model's shape.

@@ -245,6 +245,55 @@ pub struct MemoryPlan {
     pub experts: Option<u64>,
 }
 
+/// What a model needs with chunks of prompts of several sizes, smallest first: at least one.
+#[derive(Clone, Debug)]
+pub(super) struct Footprints(Vec<Footprint>);
+
+impl Footprints {
+    /// The smallest, and those with twice its chunk, four times and so on as far as `more` gives them.
+    pub(super) fn new<E>(
+        least: Footprint,
+        mut more: impl FnMut(usize) -> Result<Option<Footprint>, E>,
+    ) -> Result<Self, E> {
+        let mut all = vec![least];
+        let mut chunk = least.prefill_chunk.saturating_mul(2);
+        while let Some(larger) = more(chunk)? {
+            all.push(larger);
+            chunk = chunk.saturating_mul(2);
+        }
+        Ok(Self(all))
+    }
+
+    /// Those that an open model may change to: chunks of at most `opened`'s, and its caches, which
+    /// exist already.
+    pub(super) fn within(mut self, opened: &Footprint) -> Self {
+        self.0.retain(|footprint| footprint.prefill_chunk <= opened.prefill_chunk);
+        for footprint in &mut self.0 {
+            footprint.cache = opened.cache;
+        }
+        self
+    }
+
+    /// The one with the smallest chunk.
+    pub(super) fn least(&self) -> Footprint {
+        self.0[0]
+    }
+
+    /// Plans the memory for a budget of `budget` bytes, with the largest chunk that is worth its
+    /// memory.
+    pub(super) fn plan(&self, budget: u64) -> Result<MemoryPlan, TooSmall> {
+        let least = self.least().plan(budget)?;
+        let mut best = least;
+        for larger in &self.0[1..] {
+            match larger.plan(budget) {
+                Ok(larger) if larger.is_worth(&least) => best = larger,
+                _ => break,
+            }
+        }
+        Ok(best)
+    }
+}
+
 /// Part of the experts' memory that a larger chunk of prompts may take.
 const CHUNK_SHARE: u64 = 16;
 
@@ -252,7 +301,7 @@ impl MemoryPlan {
     /// Whether this plan is better than `smaller`, whose prompts have smaller chunks. A prompt
     /// computes with an expert, and reads it, once per chunk; but what larger chunks take of the
     /// experts' memory is missing in every token.
-    pub(super) fn is_worth(&self, smaller: &Self) -> bool {
+    fn is_worth(&self, smaller: &Self) -> bool {
         match (self.experts, smaller.experts) {
             (None, _) => true,
             (Some(_), None) => false,

@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::budget::{MemoryPlan, TooSmall};
-use crate::experts::Streaming;
+use super::budget::{Footprints, MemoryPlan, TooSmall};
+use crate::experts::{BudgetError, Streaming};
+use crate::model::PassLimit;
 
 /// How much memory to release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,22 +15,41 @@ pub enum TrimLevel {
     Critical,
 }
 
-/// Changes the memory of an open model, also while it generates. Changes take effect by the next
-/// layer.
+/// Changes the memory of an open model, also while it generates. What experts take changes by the
+/// next layer, what a prompt takes with its next pass.
 pub struct MemoryControl {
     plan: Mutex<Option<MemoryPlan>>,
-    store: Option<Arc<Streaming>>,
+    streamed: Option<Streamed>,
+}
+
+/// What of a streamed model can be changed.
+struct Streamed {
+    store: Arc<Streaming>,
+    footprints: Footprints,
+    passes: Arc<PassLimit>,
 }
 
 impl MemoryControl {
-    /// Control over a model that was opened with `plan`, whose experts `store` streams.
-    pub(super) fn new(plan: Option<MemoryPlan>, store: Option<Arc<Streaming>>) -> Self {
-        Self { plan: Mutex::new(plan), store }
+    /// Control over a model that keeps all its weights.
+    pub(crate) fn mapped(plan: Option<MemoryPlan>) -> Self {
+        Self { plan: Mutex::new(plan), streamed: None }
     }
 
-    /// Control over a model that keeps all its weights, without a budget.
-    pub(crate) fn unlimited() -> Self {
-        Self::new(None, None)
+    /// Control over a model that was opened with `plan`, one of those of `footprints`, whose experts
+    /// `store` streams.
+    pub(super) fn streamed(
+        plan: MemoryPlan,
+        footprints: Footprints,
+        store: Arc<Streaming>,
+    ) -> Self {
+        let footprints = footprints.within(&plan.footprint);
+        let streamed = Streamed { store, footprints, passes: Arc::default() };
+        Self { plan: Mutex::new(Some(plan)), streamed: Some(streamed) }
+    }
+
+    /// The limit of the passes of the model; `None` if it is mapped.
+    pub(super) fn passes(&self) -> Option<&Arc<PassLimit>> {
+        self.streamed.as_ref().map(|streamed| &streamed.passes)
     }
 
     /// The current plan; `None` without a budget.
@@ -39,24 +59,21 @@ impl MemoryControl {
 
     /// The streaming store; `None` if the file is mapped.
     pub fn store(&self) -> Option<&Arc<Streaming>> {
-        self.store.as_ref()
+        self.streamed.as_ref().map(|streamed| &streamed.store)
     }
 
-    /// Changes the memory budget of the whole process. No effect on a mapped model, which holds no
+    /// Changes the memory budget of the whole process: experts get what is left, and prompts are read
+    /// in chunks that fit, at most those of the opening. No effect on a mapped model, which holds no
     /// memory that it could release.
     pub fn set_memory_budget(&self, bytes: u64) -> Result<(), TooSmall> {
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        let (Some(plan), Some(store)) = (plan.as_mut(), &self.store) else { return Ok(()) };
-        let footprint = plan.footprint;
-        let too_small = TooSmall { budget: bytes, footprint };
-        if bytes < footprint.floor() {
-            return Err(too_small);
-        }
+        let (Some(plan), Some(streamed)) = (plan.as_mut(), &self.streamed) else { return Ok(()) };
+        let MemoryPlan { footprint, .. } = streamed.footprints.plan(bytes)?;
         let experts = (bytes - footprint.fixed()).min(footprint.experts.max(footprint.layer));
-        let bytes_for_experts = usize::try_from(experts).unwrap_or(usize::MAX);
-        store.set_budget(bytes_for_experts).map_err(|_| too_small)?;
-        plan.budget = bytes;
-        plan.experts = Some(experts);
+        let too_small = TooSmall { budget: bytes, footprint };
+        streamed.set_budget(experts).map_err(|_| too_small)?;
+        streamed.passes.set(footprint.prefill_chunk);
+        *plan = MemoryPlan { budget: bytes, footprint, experts: Some(experts) };
         Ok(())
     }
 
@@ -64,16 +81,23 @@ impl MemoryControl {
     /// [`MemoryControl::set_memory_budget`]. No effect on a mapped model.
     pub fn trim(&self, level: TrimLevel) {
         let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        let (Some(plan), Some(store)) = (plan.as_mut(), &self.store) else { return };
-        let footprint = plan.footprint;
-        let experts = match level {
-            TrimLevel::Background => footprint.cycle.max(footprint.layer),
-            TrimLevel::Critical => footprint.layer,
+        let (Some(plan), Some(streamed)) = (plan.as_mut(), &self.streamed) else { return };
+        let (footprint, experts) = match level {
+            TrimLevel::Background => (plan.footprint, plan.footprint.cycle),
+            TrimLevel::Critical => (streamed.footprints.least(), 0),
         };
         let experts = experts.min(plan.experts.unwrap_or(experts)).max(footprint.layer);
-        if store.set_budget(usize::try_from(experts).unwrap_or(usize::MAX)).is_ok() {
-            plan.budget = footprint.fixed().saturating_add(experts);
-            plan.experts = Some(experts);
+        if streamed.set_budget(experts).is_ok() {
+            streamed.passes.set(footprint.prefill_chunk);
+            let budget = footprint.fixed().saturating_add(experts);
+            *plan = MemoryPlan { budget, footprint, experts: Some(experts) };
         }
+    }
+}
+
+impl Streamed {
+    /// Changes the bytes for experts.
+    fn set_budget(&self, experts: u64) -> Result<(), BudgetError> {
+        self.store.set_budget(usize::try_from(experts).unwrap_or(usize::MAX))
     }
 }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::budget::{BudgetTextError, Footprint, MemoryBudget, MemoryPlan, TooSmall, Workload};
+use super::budget::{
+    BudgetTextError, Footprint, Footprints, MemoryBudget, MemoryPlan, TooSmall, Workload,
+};
 use super::control::MemoryControl;
 use super::memory_info::MemoryInfo;
 use crate::bytes::file;
@@ -192,21 +194,28 @@ pub fn open_gguf(
             .set_active_experts(found)
             .map_err(|allowed| OpenModelError::ActiveExperts { found, allowed })?;
     }
-    let plan = options.memory.map(|memory| plan(&weights, memory, options, process)).transpose()?;
-    match plan.and_then(|plan| Some((plan, plan.experts?))) {
-        Some((plan, bytes)) => open_streamed(weights, plan, bytes, options),
-        None => open_mapped(weights, plan, options),
+    let Some(memory) = options.memory else { return open_mapped(weights, None, options) };
+    let (budget, footprints) = (memory.resolve()?, footprints(&weights, options, process)?);
+    let plan = footprints.plan(budget).map_err(|source| {
+        let path = weights.gguf().path().to_path_buf();
+        OpenModelError::TooSmall { path, source }
+    })?;
+    match plan.experts {
+        Some(experts) => {
+            let memory = |store| MemoryControl::streamed(plan, footprints, store);
+            open_streamed(weights, experts, memory, options)
+        }
+        None => open_mapped(weights, Some(plan), options),
     }
 }
 
-/// Divides a memory budget.
-fn plan(
+/// What the model needs with each size of chunks that a budget may have.
+fn footprints(
     weights: &GgufWeights,
-    memory: MemoryBudget,
     options: &OpenOptions,
     process: u64,
-) -> Result<MemoryPlan, OpenModelError> {
-    let (index, budget) = (ExpertIndex::find(weights)?, memory.resolve()?);
+) -> Result<Footprints, OpenModelError> {
+    let index = ExpertIndex::find(weights)?;
     let has_mtp = weights.config().num_nextn_predict_layers > 0;
     let with_chunk = |prefill_chunk| {
         let workload = Workload { prefill_chunk, ..options.workload };
@@ -214,23 +223,14 @@ fn plan(
         if options.drafts.uses_mtp() && has_mtp {
             footprint.add_mtp(weights, &index, &workload);
         }
-        Ok::<_, OpenModelError>(footprint.plan(budget))
+        Ok(footprint)
     };
-    let path = || weights.gguf().path().to_path_buf();
-    let least = with_chunk(options.workload.prefill_chunk)?
-        .map_err(|source| OpenModelError::TooSmall { path: path(), source })?;
-    let mut best = least;
-    loop {
+    let least = with_chunk(options.workload.prefill_chunk)?;
+    Footprints::new(least, |chunk| {
         // Nothing is longer than the context.
-        let Footprint { prefill_chunk: chunk, context, .. } = best.footprint;
-        if 2 * chunk > options.largest_chunk || chunk >= context {
-            return Ok(best);
-        }
-        match with_chunk(2 * chunk)? {
-            Ok(larger) if larger.is_worth(&least) => best = larger,
-            _ => return Ok(best),
-        }
-    }
+        let fits = chunk <= options.largest_chunk && chunk / 2 < least.context;
+        fits.then(|| with_chunk(chunk)).transpose()
+    })
 }
 
 fn open_mapped(
@@ -242,7 +242,7 @@ fn open_mapped(
     ExpertIndex::find(&weights)?;
     let weights = Arc::new(weights);
     let store = Arc::new(Resident::of_file(weights.clone())?);
-    load(weights, store, MemoryControl::new(plan, None), options)
+    load(weights, store, MemoryControl::mapped(plan), options)
 }
 
 fn load(
@@ -267,6 +267,9 @@ fn load(
     if options.drafts.uses_mtp() {
         model.load_mtp(&*weights)?;
     }
+    if let Some(passes) = memory.passes() {
+        model.limit_passes(passes.clone());
+    }
     let model = Arc::new(model);
     #[cfg(feature = "tracing")]
     tracing::info!(
@@ -281,8 +284,8 @@ fn load(
 
 fn open_streamed(
     mut weights: GgufWeights,
-    plan: MemoryPlan,
     experts: u64,
+    memory: impl FnOnce(Arc<Streaming>) -> MemoryControl,
     options: &OpenOptions,
 ) -> Result<Opened, OpenModelError> {
     let files = Files::open(weights.gguf(), options.direct)
@@ -297,6 +300,5 @@ fn open_streamed(
         prefer_resident: options.prefer_resident,
     };
     let store = Arc::new(Streaming::new(weights.clone(), files, &streaming)?);
-    let memory = MemoryControl::new(Some(plan), Some(store.clone()));
-    load(weights, store, memory, options)
+    load(weights, store.clone(), memory(store), options)
 }

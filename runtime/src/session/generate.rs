@@ -225,9 +225,10 @@ fn read(
 ) -> Result<Option<Vec<f32>>, SessionError> {
     let total = prompt.len();
     let mut logits = Err(SessionError::Empty);
-    let (chunk, mut kept) = (session.prefill_chunk(), session.tokens().len());
-    for chunk in prompt[session.tokens().len()..].chunks(chunk) {
-        match unless_cancelled(session.feed(chunk))? {
+    let mut kept = session.tokens().len();
+    while let Some(left @ [_, ..]) = prompt.get(session.tokens().len()..) {
+        let chunk = session.prefill_chunk().min(left.len());
+        match unless_cancelled(session.feed(&left[..chunk]))? {
             Some(next) => logits = Ok(next),
             None => return Ok(None),
         }

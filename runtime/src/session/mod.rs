@@ -170,9 +170,9 @@ impl Session {
         }
     }
 
-    /// Number of prompt tokens per forward pass.
+    /// Number of prompt tokens per forward pass, as it is now.
     pub fn prefill_chunk(&self) -> usize {
-        self.options.prefill_chunk.max(1)
+        self.model.tokens_of_pass(self.options.prefill_chunk)
     }
 
     /// Size of the KV cache in bytes.
@@ -205,7 +205,11 @@ impl Session {
         let (pool, cancel, observer) =
             (self.pool.clone(), self.cancel.clone(), self.observer.clone());
         let ctx = self.compute(&pool, &cancel, &observer);
-        for tokens in tokens.chunks(self.prefill_chunk()) {
+        let mut left = tokens;
+        while let Some((tokens, rest)) = left.split_at_checked(self.prefill_chunk().min(left.len()))
+            && !tokens.is_empty()
+        {
+            left = rest;
             let purpose = if tokens.len() == 1 { Purpose::Decode } else { Purpose::Prompt };
             let (logits, states) = self.pass(&ctx, tokens, wanted, purpose)?;
             take(logits);
