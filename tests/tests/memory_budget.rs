@@ -1,17 +1,23 @@
 //! A memory budget covers the whole process: plans, refusals, and changes while a model runs.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 use vaquita_runtime::app::{LoadedModel, ModelOptions};
 use vaquita_runtime::blocks::BlockType;
+use vaquita_runtime::engine::{Engine, EngineOptions, Notice, Request};
 use vaquita_runtime::gguf::Gguf;
 use vaquita_runtime::model::ExpertStore;
 use vaquita_runtime::model::cache::CacheType;
-use vaquita_runtime::opening::budget::{MemoryBudget, Workload};
+use vaquita_runtime::opening::budget::{Footprint, MemoryBudget, Workload};
 use vaquita_runtime::opening::pressure::PressureWatch;
 use vaquita_runtime::opening::{OpenModelError, OpenOptions, Opened, TrimLevel, open, open_gguf};
+use vaquita_runtime::session::generate::GenerationOptions;
+use vaquita_runtime::tokenizer::Tokenizer;
+use vaquita_tests::engine::parts;
 use vaquita_tests::store::{quantize_to, resident, run, session};
-use vaquita_tests::{bits, golden, goldens, quantized, reference_file};
+use vaquita_tests::{bits, golden, goldens, quantized, reference, reference_file};
 
 const WORKLOAD: Workload =
     Workload { context: 64, prefill_chunk: 16, cache: CacheType::F16, sessions: 1 };
@@ -152,13 +158,12 @@ fn memory_is_given_back_on_demand_and_the_answer_stays_the_same() {
     check(half);
 }
 
-#[test]
-fn a_smaller_budget_is_met_by_smaller_chunks_also_within_a_prompt() {
+/// The reference model, streamed within the most memory that does not hold all its experts, with
+/// chunks of prompts that have grown from one token; and what it needs with chunks of one.
+fn grown() -> (tempfile::TempDir, Opened, Footprint) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.gguf");
     reference_file(&file);
-    let tokens: Vec<u32> = (0..48).map(|i| i * 29 % 256).collect();
-    let expected = run(&resident(&file), &tokens, tokens.len());
     let open_up_to = |largest_chunk, budget| {
         let memory = Some(MemoryBudget::Bytes(budget));
         let workload = Workload { prefill_chunk: 1, ..WORKLOAD };
@@ -166,13 +171,22 @@ fn a_smaller_budget_is_met_by_smaller_chunks_also_within_a_prompt() {
         open_gguf(Gguf::open(&file).unwrap(), &options, 0).unwrap()
     };
     let least = open_up_to(1, 1 << 40).memory.plan().unwrap().footprint;
-    let Opened { model, memory, .. } = open_up_to(64, least.fixed() + least.experts - 1);
-    let plan = memory.plan().unwrap();
-    let (chunk, floor) = (plan.footprint.prefill_chunk, least.floor());
-    assert!((2..=32).contains(&chunk) && floor < plan.footprint.floor(), "{plan:?}");
+    let opened = open_up_to(64, least.fixed() + least.experts - 1);
+    let plan = opened.memory.plan().unwrap();
+    assert!((2..=32).contains(&plan.footprint.prefill_chunk), "{plan:?}");
+    assert!(least.floor() < plan.footprint.floor());
+    (folder, opened, least)
+}
+
+#[test]
+fn a_smaller_budget_is_met_by_smaller_chunks_also_within_a_prompt() {
+    let (folder, Opened { model, memory, .. }, least) = grown();
+    let tokens: Vec<u32> = (0..48).map(|i| i * 29 % 256).collect();
+    let expected = run(&resident(&folder.path().join("model.gguf")), &tokens, tokens.len());
+    let (plan, floor) = (memory.plan().unwrap(), least.floor());
+    let chunk = plan.footprint.prefill_chunk;
 
     let mut session = session(&model, chunk);
-    assert_eq!(session.prefill_chunk(), chunk);
     let mut logits = session.feed_all(&tokens[..chunk]).unwrap();
     memory.set_memory_budget(floor).unwrap();
     assert_eq!(session.prefill_chunk(), 1);
@@ -191,6 +205,35 @@ fn a_smaller_budget_is_met_by_smaller_chunks_also_within_a_prompt() {
     memory.trim(TrimLevel::Critical);
     assert_eq!(session.prefill_chunk(), 1);
     assert_eq!(memory.plan().unwrap().budget, least.fixed() + least.layer);
+}
+
+#[test]
+fn an_engine_reads_prompts_in_the_chunks_that_the_budget_allows_now() {
+    let (_folder, Opened { model, memory, .. }, least) = grown();
+    let tokenizer = Arc::new(Tokenizer::from_folder(&reference()).unwrap());
+    let chunk = memory.plan().unwrap().footprint.prefill_chunk;
+    let engine = parts(&model, &tokenizer, 2, chunk);
+    let engine = Engine::start(engine, EngineOptions::default()).unwrap();
+    let options = GenerationOptions { max_tokens: Some(4), ..GenerationOptions::default() };
+    // No two prompts have a part in common.
+    let read = |first: u32| {
+        let prompt = (0..40).map(|i| (first + i * 29) % 256).collect();
+        let request = Request { prompt, options: options.clone(), ..Request::default() };
+        let (sender, notices) = channel();
+        let sink = Box::new(move |notice| drop(sender.send(notice)));
+        let _ticket = engine.submit(request, sink).unwrap();
+        let read = notices.iter().filter_map(|notice| match notice {
+            Notice::Prompt { done, .. } => Some(done),
+            _ => None,
+        });
+        let read: Vec<usize> = read.collect();
+        read.windows(2).map(|two| two[1] - two[0]).max().unwrap()
+    };
+    assert_eq!(read(1), chunk);
+    memory.set_memory_budget(least.floor()).unwrap();
+    assert_eq!(read(2), 1);
+    memory.set_memory_budget(1 << 40).unwrap();
+    assert_eq!(read(3), chunk);
 }
 
 #[test]
