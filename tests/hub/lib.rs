@@ -237,8 +237,7 @@ impl State {
         let Some(file) = path.strip_prefix(&resolve).and_then(|path| self.file(path)) else {
             return answer(stream, "401 No", &[], b"Invalid username or password.");
         };
-        if faults.busy > 0 {
-            self.faults.lock().unwrap().busy -= 1;
+        if self.is_busy() {
             let after = faults.retry_after.as_deref().unwrap_or("0");
             return answer(stream, "429 Too Many Requests", &[("Retry-After", after)], b"");
         }
@@ -251,6 +250,15 @@ impl State {
             return answer(stream, "302 Found", &[("Location", &to)], b"");
         }
         self.send(stream, file, headers.get("range"), &faults)
+    }
+
+    /// Whether this request is one of those that a busy hub refuses; as many as were asked for, of
+    /// requests at the same time, too.
+    fn is_busy(&self) -> bool {
+        let mut faults = self.faults.lock().unwrap();
+        let left = faults.busy.checked_sub(1);
+        faults.busy = left.unwrap_or(0);
+        left.is_some()
     }
 
     fn file(&self, path: &str) -> Option<&File> {
