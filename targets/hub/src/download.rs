@@ -2,7 +2,7 @@
 //! it while it arrives.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,14 +104,11 @@ impl Work {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends a connection's work. Of several failures, the first counts.
-    fn end(&self, result: Result<(), HubError>) {
+    /// Ends all connections' work for a failure. Of several, the first counts.
+    fn fail(&self, error: HubError) {
         let mut state = self.state();
-        state.working -= 1;
-        if let Err(error) = result {
-            self.stopped.store(true, Ordering::Relaxed);
-            state.failure.get_or_insert(error);
-        }
+        self.stopped.store(true, Ordering::Relaxed);
+        state.failure.get_or_insert(error);
         self.changed.notify_all();
     }
 
@@ -128,6 +125,21 @@ impl Work {
         if !self.stopped.load(Ordering::Relaxed) {
             let _ = self.changed.wait_timeout(state, time);
         }
+    }
+}
+
+/// A connection at work, until dropped: also when what the caller does with a notice panics, so that
+/// nobody waits for it.
+struct AtWork<'a>(&'a Work);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.working -= 1;
+        if std::thread::panicking() {
+            self.0.stopped.store(true, Ordering::Relaxed);
+        }
+        self.0.changed.notify_all();
     }
 }
 
@@ -158,8 +170,11 @@ impl Download<'_> {
             for connection in 0..connections {
                 let work = &work;
                 scope.spawn(move || {
+                    let _at_work = AtWork(work);
                     work.wait_for_first(connection);
-                    work.end(self.connection(partial, work));
+                    if let Err(error) = self.connection(partial, work) {
+                        work.fail(error);
+                    }
                 });
             }
             self.checksum(partial, &work)
@@ -171,29 +186,32 @@ impl Download<'_> {
         let mut hasher = Hasher::new(self.file);
         let (mut file, mut at) = (partial.reader()?, 0);
         let mut buffer = vec![0; 1 << 20];
+        let failed = HubError::io(&self.file.path);
         loop {
-            let prefix = {
+            let (prefix, ended) = {
                 let mut state = work.state();
                 loop {
                     if let Some(failure) = state.failure.take() {
                         return Err(failure);
                     }
-                    let prefix = partial.done().prefix();
-                    if prefix > at || state.working == 0 {
-                        break prefix;
+                    let (prefix, ended) = (partial.done().prefix(), state.working == 0);
+                    if prefix > at || ended {
+                        break (prefix, ended);
                     }
                     state = work.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
             };
-            let result = hash(&mut file, prefix - at, &mut buffer, &mut hasher);
-            if let Err(error) = result {
+            if let Err(error) = hash(&mut file, prefix - at, &mut buffer, &mut hasher) {
                 work.stopped.store(true, Ordering::Relaxed);
                 work.changed.notify_all();
-                return Err(HubError::io(&self.file.path)(error));
+                return Err(failed(error));
             }
             at = prefix;
-            if at == self.file.bytes && work.state().working == 0 {
-                return Ok(hasher.finish());
+            match at == self.file.bytes {
+                true if ended => return Ok(hasher.finish()),
+                // A connection has panicked, as the caller of this will.
+                false if ended => return Err(failed(ErrorKind::UnexpectedEof.into())),
+                _ => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use crate::address::{Address, escape_component, escape_path};
 use crate::cache::{Cache, create_parent, home, open_lock};
@@ -134,11 +134,11 @@ impl Hub {
         let counts = Mutex::new(choice.files.iter().map(here).collect::<Vec<u64>>());
         for (i, file) in choice.files.iter().enumerate() {
             let set = |bytes: u64| {
-                if let Ok(mut counts) = counts.lock() {
-                    counts[i] = bytes;
-                    let done = counts.iter().sum();
-                    progress(Notice::Progress { done, total });
-                }
+                let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+                // Connections may count in one order and arrive here in another.
+                counts[i] = counts[i].max(bytes);
+                let done = counts.iter().sum();
+                progress(Notice::Progress { done, total });
             };
             self.fetch_file(listing, file, &set, progress)
                 .map_err(|error| self.explain(name, error))?;

@@ -2,6 +2,7 @@
 //! was published, what fails says why, and nothing is fetched twice.
 
 use std::fs;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -151,6 +152,23 @@ fn connections_that_break_resume_where_they_broke() {
     hub.faults().cut_after = Some(100_000);
     assert_arrived(&fetch(&hub, folder.path(), MODEL).unwrap(), &file);
     assert_eq!(hub.counts().served(), file.bytes.len() as u64);
+}
+
+#[test]
+fn a_download_ends_when_the_caller_panics_and_resumes_later() {
+    let Some((hub, folder, file)) = setup() else { return };
+    let client = client(&hub, folder.path());
+    for panics_at in [1, MIB as u64] {
+        let progress = |notice: Notice<'_>| {
+            let Notice::Progress { done, .. } = notice else { return };
+            assert!(done < panics_at, "as the caller may");
+        };
+        let fetched = || fetch_with(&client, MODEL, &progress);
+        assert!(std::panic::catch_unwind(AssertUnwindSafe(fetched)).is_err());
+    }
+    assert_arrived(&fetch(&hub, folder.path(), MODEL).unwrap(), &file);
+    let lost = 2 * 3 * (options().range_bytes + IN_FLIGHT);
+    assert!(hub.counts().served() <= file.bytes.len() as u64 + lost, "{:?}", hub.counts());
 }
 
 #[test]
