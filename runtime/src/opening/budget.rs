@@ -245,7 +245,7 @@ pub struct MemoryPlan {
     pub experts: Option<u64>,
 }
 
-/// What a model needs with chunks of prompts of several sizes, smallest first: at least one.
+/// A model's footprints with several sizes of prompt chunks, the smallest first: at least one.
 #[derive(Clone, Debug)]
 pub(super) struct Footprints(Vec<Footprint>);
 

@@ -22,7 +22,7 @@ pub struct MemoryControl {
     streamed: Option<Streamed>,
 }
 
-/// What of a streamed model can be changed.
+/// A streamed model's store, its possible footprints, and the limit of its passes.
 struct Streamed {
     store: Arc<Streaming>,
     footprints: Footprints,

@@ -209,7 +209,7 @@ pub fn open_gguf(
     }
 }
 
-/// What the model needs with each size of chunks that a budget may have.
+/// The footprint of the model with each size of prompt chunks that a plan may have.
 fn footprints(
     weights: &GgufWeights,
     options: &OpenOptions,
