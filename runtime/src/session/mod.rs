@@ -206,9 +206,8 @@ impl Session {
             (self.pool.clone(), self.cancel.clone(), self.observer.clone());
         let ctx = self.compute(&pool, &cancel, &observer);
         let mut left = tokens;
-        while let Some((tokens, rest)) = left.split_at_checked(self.prefill_chunk().min(left.len()))
-            && !tokens.is_empty()
-        {
+        while !left.is_empty() {
+            let (tokens, rest) = left.split_at(self.prefill_chunk().min(left.len()));
             left = rest;
             let purpose = if tokens.len() == 1 { Purpose::Decode } else { Purpose::Prompt };
             let (logits, states) = self.pass(&ctx, tokens, wanted, purpose)?;
